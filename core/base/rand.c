@@ -40,5 +40,5 @@ uint64_t rand_u64(struct rand *r)
 uint64_t rand_below(struct rand *r, uint64_t bound)
 {
     CHECK(bound > 0);
-    return (uint64_t)(((unsigned __int128)rand_u64(r) * bound) >> 64);
+    return __extension__(uint64_t)(((unsigned __int128)rand_u64(r) * bound) >> 64);
 }
