@@ -1,0 +1,93 @@
+/*
+ * Topic configurations as JSON (GET_TOPIC_CONFIG 351, GET_ALL_TOPIC_CONFIG 21) and the data version
+ * that goes with them. Subscription group configurations (UPDATE_AND_CREATE_SUBSCRIPTIONGROUP 200,
+ * 352, 201) have the same shape and live here too.
+ *
+ * Owns:    what was decoded owns its arrays and the parsed text its slices point into; *_fini frees
+ * both. Thread:  whoever owns the struct. Holds:   after a failed decode the struct is empty; fini
+ * is then allowed and does nothing.
+ */
+#ifndef CORE_PROTO_BODY_TOPIC_H
+#define CORE_PROTO_BODY_TOPIC_H
+
+#include "core/base/attr.h"
+#include "core/base/buf.h"
+#include "core/base/slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct json_t;
+struct json_writer;
+
+struct topic_config {
+    struct slice name;
+    int32_t read_queue_count;
+    int32_t write_queue_count;
+    int32_t perm; /* PERM_... of body_route.h */
+    int32_t sys_flag;
+    bool is_ordered;
+    bool is_multi_tag; /* topicFilterType MULTI_TAG instead of SINGLE_TAG */
+};
+
+struct data_version {
+    int64_t timestamp_ms;
+    int64_t counter;
+    int64_t state_version;
+};
+
+/* Append one TopicConfig object, the body of 351. Errors: buf_failed. */
+void topic_config_encode(struct buf *out, const struct topic_config *topic);
+void topic_config_write(struct json_writer *w, const struct topic_config *topic);
+
+void data_version_write(struct json_writer *w, const struct data_version *version);
+
+/* Body of QUERY_DATA_VERSION 322. ESCROW_EPROTO, ESCROW_ELIMIT, ESCROW_ENOMEM. */
+ESCROW_MUST_USE int data_version_decode(struct slice body, struct data_version *version);
+
+struct topic_table {
+    struct topic_config *topics;
+    size_t topic_count;
+    struct data_version version;
+    struct json_t *doc; /* private */
+};
+
+/* Body of 21: {"dataVersion":{...},"topicConfigTable":{name:{...}}}. */
+void topic_table_encode(struct buf *out, const struct topic_table *table);
+ESCROW_MUST_USE int topic_table_decode(struct slice body, struct topic_table *table);
+void topic_table_fini(struct topic_table *table);
+
+struct group_config {
+    struct slice name;
+    bool is_consume_enabled;
+    bool is_consume_from_min_enabled;
+    bool is_broadcast_enabled;
+    bool is_orderly;
+    bool is_notify_enabled; /* notifyConsumerIdsChangedEnable */
+    int32_t retry_queue_count;
+    int32_t retry_max_times;
+    int32_t slow_broker_id; /* whichBrokerWhenConsumeSlowly */
+    int32_t consume_timeout_min;
+    int64_t broker_id;
+    int32_t sys_flag;
+};
+
+/* RocketMQ's defaults for a group of that name. */
+void group_config_init(struct group_config *group, struct slice name);
+
+/* Append one SubscriptionGroupConfig object, the body of 200 and 352. */
+void group_config_encode(struct buf *out, const struct group_config *group);
+void group_config_write(struct json_writer *w, const struct group_config *group);
+
+/*
+ * Read the body of 200; absent fields keep their defaults. The name is copied into the caller's
+ * buffer, cut at no length: ESCROW_EPROTO when it is absent, empty or longer than GROUP_LEN_MAX.
+ */
+struct group_config_name {
+    char text[256];
+};
+ESCROW_MUST_USE int group_config_decode(struct slice body, struct group_config *group,
+                                        struct group_config_name *name);
+
+#endif
