@@ -1,0 +1,105 @@
+/*
+ * The envelope: 40 bytes in front of every record of the commit log, and the rule that says whether a record is valid.
+ * FORMAT.md has the byte table; this file and that table change together.
+ *
+ * Owns:    nothing.
+ * Thread:  any. Pure.
+ * Holds:   envelope_decode(envelope_encode(e)) == e; a record is accepted by envelope_verify only if every byte of it, its
+ *          padding included, is what was written.
+ */
+#ifndef CORE_STORE_ENVELOPE_H
+#define CORE_STORE_ENVELOPE_H
+
+#include "core/base/attr.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ENVELOPE_SIZE  40u
+#define ENVELOPE_MAGIC UINT32_C(0x45534331) /* "1CSE" in the file */
+#define ENVELOPE_ALIGN 8u
+
+/* X(name, number, may be written in this version) */
+#define STORE_TYPES(X)                                                                             \
+    X(MESSAGE, 1, true)  /* visible in its queue once durable */                                   \
+    X(HALF, 2, true)     /* held until a DECISION */                                               \
+    X(DECISION, 3, true) /* commit, rollback or expiry of halves */                                \
+    X(CHECK, 4, true)    /* a check-back was sent */                                               \
+    X(RELEASE, 5, false) /* reserved: a held message is due */                                     \
+    X(TOPIC, 6, true)    /* topic configuration */                                                 \
+    X(OFFSETS, 7, true)  /* consumer offsets */                                                    \
+    X(POSITION, 8, true) /* how far an outbox source has been read */                              \
+    X(START, 9, true)    /* first record of every epoch */                                         \
+    X(FILLER, 10, true)  /* the log goes on in the next segment */                                 \
+    X(GROUP, 11, true)   /* consumer group configuration */
+
+enum store_type {
+#define X(name, number, known) STORE_##name = (number),
+    STORE_TYPES(X)
+#undef X
+};
+
+enum envelope_flags {
+    ENVELOPE_MORE = 1, /* the next record belongs to the same atomic group */
+};
+
+struct envelope {
+    uint32_t length; /* envelope and payload, without padding */
+    uint64_t offset; /* physical offset: where in the log it stands */
+    uint64_t synced; /* everything below was durable before this record was written */
+    uint32_t epoch;  /* grows by one with every start */
+    uint8_t type;    /* enum store_type, or a number this version does not know */
+    uint8_t flags;   /* enum envelope_flags */
+};
+
+/* Bytes a record of `length` takes in the log. */
+static inline uint64_t envelope_padded(uint64_t length)
+{
+    return (length + (ENVELOPE_ALIGN - 1)) & ~(uint64_t)(ENVELOPE_ALIGN - 1);
+}
+
+/*
+ * Write the envelope of a record whose payload already stands at dst + ENVELOPE_SIZE, compute its checksum, zero its
+ * padding. dst has envelope_padded(e->length) bytes. `salt` is the store's (FORMAT.md, "format").
+ */
+void envelope_encode(uint8_t *dst, const struct envelope *e, uint32_t salt);
+
+/* Change the flags of an encoded record and compute its checksum again. */
+void envelope_set_flags(uint8_t *record, uint8_t flags, uint32_t salt);
+
+enum envelope_verdict {
+    ENVELOPE_VALID = 0,
+    ENVELOPE_SHORT,    /* more bytes are needed; envelope_verify's *need says how many */
+    ENVELOPE_NO_MAGIC, /* no record begins here */
+    ENVELOPE_LENGTH,   /* length below ENVELOPE_SIZE, or more than the segment has left */
+    ENVELOPE_OFFSET,   /* says it stands somewhere else */
+    ENVELOPE_RESERVED, /* a byte that must be zero is not, or an unknown flag */
+    ENVELOPE_CHECKSUM
+};
+
+/* Words for an error line; static storage. */
+const char *envelope_verdict_text(enum envelope_verdict verdict);
+
+/*
+ * Is a valid record at `bytes`, which stands at `offset` of the log? room: bytes from `offset` to the end of its segment.
+ * have: bytes that are at hand (have <= room). On ENVELOPE_VALID *e is filled. On ENVELOPE_SHORT *need > have is the number
+ * of bytes that decide. The type is not judged: a valid record of an unknown type is for the caller to refuse.
+ */
+struct envelope_source {
+    const uint8_t *bytes;
+    size_t have;
+    uint64_t offset;
+    uint64_t room;
+    uint32_t salt;
+};
+ESCROW_MUST_USE enum envelope_verdict envelope_verify(const struct envelope_source *src,
+                                                      struct envelope *e, size_t *need);
+
+/* Name of a type ("MESSAGE"), "?" for an unknown number; static storage. */
+const char *store_type_name(unsigned type);
+
+/* May a record of this type be in a log of this version? */
+bool store_type_is_known(unsigned type);
+
+#endif
