@@ -15,15 +15,10 @@
 #include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/base/strmap.h"
+#include "core/proto/body_route.h" /* PERM_... */
 
 #include <stdbool.h>
 #include <stdint.h>
-
-/* RocketMQ's permission bits. */
-#define PERM_PRIORITY 8
-#define PERM_READ     4
-#define PERM_WRITE    2
-#define PERM_INHERIT  1
 
 struct topic {
     char name[256];

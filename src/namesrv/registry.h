@@ -1,0 +1,105 @@
+/*
+ * Name server registry: which brokers are alive and which topics they serve.
+ *
+ * Nothing is durable: brokers register again every 30 seconds, and with every name server. A broker is gone when it says so,
+ * when its connection closes, or when it has been silent for its heartbeat time-out. Rules as RocketMQ's name server
+ * (shared facts in core/proto/PROTOCOL.md, "Registration"): the table of topics comes from the master (id 0), is taken over
+ * when its data version changed, and topics missing from a later table stay until they are deleted.
+ *
+ * Owns:    everything in it, as copies.
+ * Thread:  loop.
+ * Pure:    no clock, no I/O; time comes in (milliseconds, monotonic).
+ * Holds:   every broker has at least one address; every queue entry names a broker in the table (registry_check).
+ */
+#ifndef SRC_NAMESRV_REGISTRY_H
+#define SRC_NAMESRV_REGISTRY_H
+
+#include "core/base/buf.h"
+#include "core/base/strmap.h"
+#include "core/proto/body_register.h"
+#include "core/proto/body_route.h"
+#include "escrow/errors.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define REGISTRY_BROKERS_MAX 1000
+#define REGISTRY_ADDRS_MAX   16 /* master and slaves of one broker name */
+#define REGISTRY_EXPIRY_MS                                                                         \
+    120000 /* silent for longer: gone, unless the broker asked for another time */
+#define REGISTRY_NAME_MAX     127 /* cluster and broker names */
+#define REGISTRY_ADDR_MAX     127
+#define REGISTRY_KV_MAX       10000
+#define REGISTRY_KV_VALUE_MAX 65536
+
+struct registry {
+    struct strmap brokers; /* broker name -> struct registry_broker */
+    struct strmap topics;  /* topic -> struct registry_topic */
+    struct strmap kv;      /* namespace 0x01 key -> char * */
+};
+
+/* One registration as it arrived; borrowed for the call. */
+struct registration {
+    struct slice cluster;
+    struct slice broker_name;
+    struct slice addr;  /* "host:port" */
+    int64_t broker_id;  /* 0 = master */
+    int64_t timeout_ms; /* 0 = REGISTRY_EXPIRY_MS */
+    uint64_t
+        conn; /* identity of the connection it came by, for registry_on_close; 0 = none (the built-in broker) */
+    struct data_version version;
+    const struct topic_config *topics;
+    size_t topic_count;
+};
+
+void registry_init(struct registry *r, struct hash_key key);
+void registry_fini(struct registry *r);
+
+/*
+ * Enter or refresh a broker. ESCROW_EINVAL (a name empty, too long or with control characters), ESCROW_ELIMIT,
+ * ESCROW_ENOMEM; after ESCROW_ENOMEM part of the topics may have been taken over and the next registration completes them.
+ */
+ESCROW_MUST_USE int registry_register(struct registry *r, int64_t now_ms,
+                                      const struct registration *reg);
+
+/* The broker said goodbye. ESCROW_ENOTFOUND when it was not known. */
+ESCROW_MUST_USE int registry_unregister(struct registry *r, struct slice broker_name,
+                                        struct slice addr);
+
+/* The connection closed: every address that registered by it is gone. */
+void registry_on_close(struct registry *r, uint64_t conn);
+
+/* Drop what has been silent too long; returns how many addresses. */
+size_t registry_expire(struct registry *r, int64_t now_ms);
+
+/* Append the route of a topic (body of 105). ESCROW_ENOROUTE when no live broker serves it, ESCROW_ENOMEM. */
+ESCROW_MUST_USE int registry_route(const struct registry *r, struct slice topic, struct buf *out);
+
+/* Append the body of 106. ESCROW_ENOMEM. */
+ESCROW_MUST_USE int registry_cluster_info(const struct registry *r, struct buf *out);
+
+/* Append {"topicList":[...]} of all topics; of one cluster's when cluster is not empty. ESCROW_ENOMEM. */
+ESCROW_MUST_USE int registry_topic_list(const struct registry *r, struct slice cluster,
+                                        struct buf *out);
+
+/* Is `version` what the broker registered last? For QUERY_DATA_VERSION. */
+bool registry_is_current(const struct registry *r, struct slice broker_name,
+                         const struct data_version *version);
+
+/* Forget a topic everywhere; the next changed registration of a broker that still has it brings it back. */
+void registry_delete_topic(struct registry *r, struct slice topic);
+
+/* Key-value configuration. ESCROW_EINVAL, ESCROW_ELIMIT, ESCROW_ENOMEM; ESCROW_ENOTFOUND. */
+ESCROW_MUST_USE int registry_kv_put(struct registry *r, struct slice ns, struct slice key,
+                                    struct slice value);
+ESCROW_MUST_USE int registry_kv_get(const struct registry *r, struct slice ns, struct slice key,
+                                    struct slice *value);
+ESCROW_MUST_USE int registry_kv_delete(struct registry *r, struct slice ns, struct slice key);
+
+/* Append {"table":{...}} of a namespace. ESCROW_ENOTFOUND when it has no key, ESCROW_ENOMEM. */
+ESCROW_MUST_USE int registry_kv_list(const struct registry *r, struct slice ns, struct buf *out);
+
+/* Asserts the invariants; for tests and debug builds. */
+void registry_check(const struct registry *r);
+
+#endif

@@ -1,0 +1,37 @@
+/* What registry.c (who is there) and registry_read.c (what clients are told) share. */
+#ifndef SRC_NAMESRV_REGISTRY_PRIVATE_H
+#define SRC_NAMESRV_REGISTRY_PRIVATE_H
+
+#include "src/namesrv/registry.h"
+
+struct registry_addr {
+    char addr[REGISTRY_ADDR_MAX + 1];
+    int64_t broker_id;
+    int64_t seen_ms;
+    int64_t timeout_ms;
+    uint64_t conn;
+};
+
+struct registry_broker {
+    char name[REGISTRY_NAME_MAX + 1];
+    char cluster[REGISTRY_NAME_MAX + 1];
+    struct registry_addr addrs[REGISTRY_ADDRS_MAX]; /* ordered by broker_id */
+    size_t addr_count;
+    struct data_version version;
+    bool has_version;
+};
+
+struct registry_queues {
+    struct registry_broker *broker;
+    int32_t read_queue_count;
+    int32_t write_queue_count;
+    int32_t perm;
+    int32_t sys_flag;
+};
+
+struct registry_topic {
+    struct registry_queues *queues; /* one per broker that serves it */
+    size_t count;
+};
+
+#endif
