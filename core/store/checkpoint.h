@@ -24,12 +24,13 @@
 #define CHECKPOINT_PATH         "checkpoint"
 #define CHECKPOINT_VERSION      1u
 #define CHECKPOINT_SECTIONS_MAX 32u
-#define CHECKPOINT_NAME_MAX     16u                 /* bytes of a section's name */
+#define CHECKPOINT_NAME_MAX     31u                 /* bytes of a section's name */
 #define CHECKPOINT_SIZE_MAX     (UINT64_C(4) << 30) /* ten million halves would take about 1 GiB */
 
 struct checkpoint_head {
     uint64_t position;  /* everything in the log below is in this checkpoint; replay begins here */
     uint32_t epoch;     /* of the process that wrote it */
+    uint32_t salt;      /* of the store: a file that was copied from another folder shows */
     bool is_clean;      /* written by a clean shutdown: log_end is set */
     uint64_t log_end;   /* end of the log at the clean shutdown; 0 otherwise */
     uint64_t index_end; /* key_index_end() when it was written */

@@ -68,11 +68,11 @@ void queue_fini(struct queue *q);
 /* An empty queue that begins at entry `first`, because the log no longer has what was before. CHECKs that it is unused. */
 void queue_begin_at(struct queue *q, uint64_t first);
 
-/*
- * Hand out the next number. Call it last, when nothing else can refuse the record: a number is never taken back.
- * Returns 0 or ESCROW_ENOMEM (nothing has changed).
- */
+/* Hand out the next number. Returns 0 or ESCROW_ENOMEM (nothing has changed). */
 ESCROW_MUST_USE int queue_reserve(struct queue *q, uint64_t *number);
+
+/* Take back the number handed out last: CHECKs that it is that one, and not put. */
+void queue_unreserve(struct queue *q, uint64_t number);
 
 /* Entry number `visible` is applied; returns its number. CHECKs that a number was handed out for it. */
 uint64_t queue_put(struct queue *q, const struct queue_entry *entry);

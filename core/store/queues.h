@@ -75,8 +75,10 @@ struct queue *queues_next(const struct queues *qs, struct queues_cursor *cursor)
 
 /* ---- entries ---- */
 
-/* queue_reserve and queue_put of a queue of this set. Live and in recovery alike: reserve, then put. */
-ESCROW_MUST_USE int queues_reserve(struct queues *qs, struct queue *q, uint64_t *number);
+/*
+ * Numbers are handed out with queue_reserve (queue.h), and taken back with queue_unreserve; then, when the record is
+ * applied, the entry is put here. Live and in recovery alike. Returns the entry's number.
+ */
 uint64_t queues_put(struct queues *qs, struct queue *q, const struct queue_entry *entry);
 
 /*
