@@ -1,14 +1,20 @@
 /*
- * 30001 ESCROW_END_TRANSACTION: decide one or several halves, all of one producer group, answered when the decision is durable.
+ * 30001 ESCROW_END_TRANSACTION: decide one or several halves, all of one producer group, answered
+ * when the decision is durable.
  *
- *   request  { "producerGroup": text, "decision": 1 commit | 2 rollback, "operator": bool (default false),
- *              "halves": [ [transactionId text, commitLogOffset uint or nil], ... ] }            1..END_TXN_HALVES_MAX rows
- *   answer   { "results": [ [transactionId text, error int, decided 0 none | 1 commit | 2 rollback], ... ] }   same order
+ *   request  { "producerGroup": text, "decision": 1 commit | 2 rollback,
+ *              "operator": bool (default false),
+ *              "halves": [ [transactionId text, commitLogOffset uint or nil], ... ] }
+ *   answer   { "results": [ [transactionId text, error int,
+ *                            decided 0 none | 1 commit | 2 rollback], ... ] }
  *
- * The offset is the identity of a half where the caller knows it (SEND_MESSAGE's msgId carries it); with nil the broker looks the
- * transaction id up. Where both are given they must belong to the same half. With "operator" a person decides: the group
- * may be empty, and expired halves can be decided too. All halves of one request that can be decided are decided by one
- * record: all or none survive a crash. A half that was decided before, the same way, gives error 0.
+ * 1 to END_TXN_HALVES_MAX halves; results in the order of the halves.
+ *
+ * The offset is the identity of a half where the caller knows it (SEND_MESSAGE's msgId carries it);
+ * with nil the broker looks the transaction id up. Where both are given they must belong to the
+ * same half. With "operator" a person decides: the group may be empty, and expired halves can be
+ * decided too. All halves of one request that can be decided are decided by one record: all or none
+ * survive a crash. A half that was decided before, the same way, gives error 0.
  *
  * Owns:    nothing; slices are borrowed from the body.
  * Thread:  any. Pure.
@@ -41,7 +47,7 @@ struct end_txn_request {
     struct scan halves; /* the rows; read them with end_txn_next_half */
 };
 
-/* Checks everything, the rows too: end_txn_next_half cannot fail afterwards. ESCROW_ELIMIT: too many halves. */
+/* Checks all rows too: end_txn_next_half cannot fail afterwards. ESCROW_ELIMIT: too many halves. */
 ESCROW_MUST_USE int end_txn_request_decode(struct slice body, struct end_txn_request *req);
 
 /* false after half_count rows. */

@@ -1,21 +1,27 @@
 /*
- * Looking into a broker: 30004 ESCROW_LIST_TRANSACTIONS, 30005 ESCROW_STATUS, 30006 ESCROW_LIST_GROUPS, 30007 ESCROW_TXN_HORIZON.
+ * Looking into a broker: 30004 ESCROW_LIST_TRANSACTIONS, 30005 ESCROW_STATUS, 30006
+ * ESCROW_LIST_GROUPS, 30007 ESCROW_TXN_HORIZON.
  *
- *   30004 request  { "state": text or nil, "group": text or nil, "olderThanMs": int or nil (born before), "limit": uint,
+ *   30004 request  { "state": text or nil, "group": text or nil,
+ *                    "olderThanMs": int or nil (born before), "limit": uint,
  *                    "cursor": uint (0 = from the beginning) }
  *   30004 answer   { "cursor": uint or nil (nil = no more; else ask again with it),
- *                    "rows": [ [transactionId text, offset uint, group text, topic text, state text, bornMs int, checks uint,
- *                               nextCheckMs int or nil], ... ] }                              at most LIST_ROWS_MAX rows
+ *                    "rows": [ [transactionId text, offset uint, group text, topic text,
+ *                               state text, bornMs int, checks uint, nextCheckMs int or nil], ... ] }
  *   30005 request  no body
- *   30005 answer   { "metrics": [ [name text, kind 0 counter | 1 gauge, value int, help text], ... ] }
+ *   30005 answer   { "metrics": [ [name text, kind 0 counter | 1 gauge, value int,
+ *                                  help text], ... ] }
  *   30006 request  { "group": text or nil }
- *   30006 answer   { "rows": [ [group text, topic text, queueId uint, committed int (-1 = never), max uint, lag uint,
+ *   30006 answer   { "rows": [ [group text, topic text, queueId uint,
+ *                               committed int (-1 = never), max uint, lag uint,
  *                               members uint], ... ] }
  *   30007 request  no body
- *   30007 answer   { "bornMs": int or nil (nil = no undecided half), "undecided": uint, "nowMs": int }
+ *   30007 answer   { "bornMs": int or nil (nil = no undecided half), "undecided": uint,
+ *                    "nowMs": int }
  *
- * state is a name of txn/STATES.md. The horizon: every half born before bornMs is decided, so markers older than that (less a
- * margin for clocks; nowMs is the broker's clock) can never be asked for again.
+ * state is a name of txn/STATES.md. The horizon: every half born before bornMs is decided, so
+ * markers older than that (less a margin for clocks; nowMs is the broker's clock) can never be
+ * asked for again.
  *
  * Owns:    nothing; slices are borrowed from the body.
  * Thread:  any. Pure.
@@ -57,8 +63,8 @@ struct list_txn_row {
 };
 
 /*
- * Lists are written begin, put, put, ..., end: the number of rows is patched by end, so rows can be produced by a walk that does
- * not know their number. The struct is the same for all four lists.
+ * Lists are written begin, put, put, ..., end: the number of rows is patched by end, so rows can be
+ * produced by a walk that does not know their number. The struct is the same for all four lists.
  */
 struct list_writer {
     struct buf *out;
@@ -70,7 +76,7 @@ void list_txn_begin(struct list_writer *w, struct buf *out);
 void list_txn_put(struct list_writer *w, const struct list_txn_row *row);
 void list_txn_end(struct list_writer *w, bool has_more, uint64_t cursor);
 
-/* A list being read. Decode checks every row, so the next functions cannot fail; false after the last. */
+/* A list being read. Decode checks every row, so next cannot fail; false after the last. */
 struct list_reader {
     struct scan rows;
     uint32_t count;

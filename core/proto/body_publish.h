@@ -1,23 +1,30 @@
 /*
- * 30002 ESCROW_PUBLISH_BATCH: a relay's messages together with the position they bring the source to, stored in one log
- * write: exactly once. 30003 ESCROW_SOURCE_OPEN: become the publisher of a source and lane, and learn where to go on.
+ * 30002 ESCROW_PUBLISH_BATCH: a relay's messages together with the position they bring the source
+ * to, stored in one log write: exactly once. 30003 ESCROW_SOURCE_OPEN: become the publisher of a
+ * source and lane, and learn where to go on.
  *
  *   30002 request: three objects back to back, so that both ends can stream:
- *     { "source": text, "lane": uint, "epoch": uint, "systemId": uint64, "timeline": uint32, "prev": bytes }
- *     [ [topic text or nil, queueId int, tag text or nil, keys text or nil, orderingKey text or nil,
- *        properties text, bornMs int, body bytes, uniqKey text or nil], ... ]                  0..PUBLISH_ROWS_MAX rows
+ *     { "source": text, "lane": uint, "epoch": uint, "systemId": uint64, "timeline": uint32,
+ *       "prev": bytes }
+ *     [ [topic text or nil, queueId int, tag text or nil, keys text or nil,
+ *        orderingKey text or nil, properties text, bornMs int, body bytes, uniqKey text or nil], ... ]
  *     next bytes
  *   30002 answer   { "offset": uint or nil, "count": uint, "position": bytes }
- *   30003 request  { "source": text, "lane": uint, "systemId": uint64, "timeline": uint32, "owner": text, "adopt": bool }
- *   30003 answer   { "epoch": uint, "position": bytes or nil, "lastSystemId": uint64, "lastTimeline": uint32 }
+ *   30003 request  { "source": text, "lane": uint, "systemId": uint64, "timeline": uint32,
+ *                    "owner": text, "adopt": bool }
+ *   30003 answer   { "epoch": uint, "position": bytes or nil, "lastSystemId": uint64,
+ *                    "lastTimeline": uint32 }
  *
- * Rows. topic nil: that of the row before (the first row has one). queueId -1: the broker picks, by the ordering key's hash if
- * there is one, else in turn. tag, keys and orderingKey become the properties TAGS, KEYS and __SHARDINGKEY, uniqKey becomes
- * UNIQ_KEY (nil: the broker makes one); properties is a string of further pairs as in properties.h. The order of rows is
- * the order of the log.
- * "prev" is the position the batch starts from, empty = the source has none yet; "next" the one after it, last because a
- * relay may know it only after its rows. Positions are opaque to the broker, at most POSITION_LEN_MAX bytes. A batch whose "next" is the stored position already is answered as success with offset nil: it is the repetition of one that got
- * through. A batch without rows only moves the position.
+ * Rows, 0 to PUBLISH_ROWS_MAX. topic nil: that of the row before (the first row has one). queueId
+ * -1: the broker picks, by the ordering key's hash if there is one, else in turn. tag, keys and
+ * orderingKey become the properties TAGS, KEYS and __SHARDINGKEY, uniqKey becomes UNIQ_KEY (nil:
+ * the broker makes one); properties is a string of further pairs as in properties.h. The order of
+ * rows is the order of the log.
+ * "prev" is the position the batch starts from, empty = the source has none yet; "next" the one
+ * after it, last because a relay may know it only after its rows. Positions are opaque to the
+ * broker, at most POSITION_LEN_MAX bytes. A batch whose "next" is the stored position already is
+ * answered as success with offset nil: it is the repetition of one that got through. A batch
+ * without rows only moves the position.
  *
  * Owns:    nothing; slices are borrowed from the body.
  * Thread:  a struct publish_* belongs to whoever owns it. Pure.
@@ -95,8 +102,9 @@ size_t publish_row_size_max(const struct publish_row *row);
 uint32_t publish_end(struct publish_writer *pub, struct slice next);
 
 /*
- * Reading: begin reads the head and the number of rows; next reads one row. Nothing is checked ahead of next, so a caller that
- * must take all or nothing walks the rows twice: publish_check is the first walk.
+ * Reading: begin reads the head and the number of rows; next reads one row. Nothing is checked
+ * ahead of next, so a caller that must take all or nothing walks the rows twice: publish_check is
+ * the first walk.
  */
 struct publish_reader {
     struct publish_head head;
@@ -112,24 +120,24 @@ struct publish_reader {
 ESCROW_MUST_USE int publish_reader_begin(struct publish_reader *r, struct slice body);
 
 /*
- * 1 and *row; 0 after the last row, when r->next is set too.
- * ESCROW_EPROTO: malformed, something behind the position, or a separator of properties.h in tag, keys, ordering key or uniq
- * key. ESCROW_ETOOBIG: body over MESSAGE_BODY_MAX, topic over RETRY_TOPIC_LEN_MAX, next over POSITION_LEN_MAX, or properties,
- * tag, keys, ordering key and uniq key that make a property string over PROPERTIES_LEN_MAX.
+ * 1 and *row; 0 after the last row, when r->next is set too. ESCROW_EPROTO: malformed, something
+ * behind the position, or a separator of properties.h in tag, keys, ordering key or uniq key.
+ * ESCROW_ETOOBIG: body over MESSAGE_BODY_MAX, topic over RETRY_TOPIC_LEN_MAX, next over
+ * POSITION_LEN_MAX, or properties, tag, keys, ordering key and uniq key that make a property string
+ * over PROPERTIES_LEN_MAX.
  */
 ESCROW_MUST_USE int publish_reader_next(struct publish_reader *r, struct publish_row *row);
 
 /*
- * Walk all rows of a reader that has read none, and rewind it; r->next is known then. 0 or the first error. *bytes = sum of all
- * bodies and all properties as they will be stored.
+ * Walk all rows of a reader that has read none, and rewind it; r->next is known then. 0 or the
+ * first error. *bytes = sum of all bodies and all properties as they will be stored.
  */
 ESCROW_MUST_USE int publish_check(struct publish_reader *r, size_t *bytes);
 
 #define PUBLISH_OFFSET_NONE (-1)
 
 struct publish_answer {
-    int64_t
-        offset; /* physical offset of the first message; PUBLISH_OFFSET_NONE: nothing was appended */
+    int64_t offset; /* physical, of the first message; PUBLISH_OFFSET_NONE: nothing appended */
     uint32_t count; /* messages appended */
     struct slice position;
 };

@@ -1,12 +1,12 @@
 /*
  * Body of REGISTER_BROKER 103: the topics of a broker, as plain JSON or as zlib-compressed lists.
  *
- *   plain
- * {"filterServerList":[],"topicConfigSerializeWrapper":{"dataVersion":{...},"topicConfigTable":{...},
- * ...}} compressed  zlib of: int32 length, DataVersion JSON; int32 count, per topic int32 length
- * and "name readQueues writeQueues perm filterType [attributes]"; int32 length, JSON array of
- * filter servers; and from broker version 5.0.0 on int32 count of queue mappings and the mappings,
- * which we do not read
+ *   plain        {"filterServerList":[],"topicConfigSerializeWrapper":{
+ *                    "dataVersion":{...},"topicConfigTable":{"T":{...}}, ...}}
+ *   compressed   zlib of: int32 length, DataVersion as JSON; int32 number of topics, of each an
+ *                int32 length and "name readQueues writeQueues perm filterType [attributes]";
+ *                int32 length, JSON array of filter servers; from broker version 5.0.0 on queue
+ *                mappings, which we do not read
  *
  * Owns:    what was decoded owns everything its slices point into; register_body_fini frees it.
  * Thread:  whoever owns the struct.
