@@ -115,7 +115,8 @@ void buf_append_fmt(struct buf *b, const char *fmt, ...)
     } else {
         uint8_t *dst = buf_reserve(b, (size_t)len + 1); /* vsnprintf writes a NUL too */
         if (dst != NULL) {
-            (void)vsnprintf((char *)dst, (size_t)len + 1, fmt, again); /* same text: cannot be longer */
+            /* the same text again: it cannot be longer */
+            (void)vsnprintf((char *)dst, (size_t)len + 1, fmt, again);
             b->len += (size_t)len;
         }
     }

@@ -3,8 +3,8 @@
  *
  * Owns:    its memory.
  * Thread:  whoever owns the struct.
- * Errors:  an append that cannot grow sets `failed` and changes nothing; later appends do nothing. Callers append freely and
- *          test buf_failed() once at the end.
+ * Errors:  an append that cannot grow sets `failed` and changes nothing; later appends do nothing.
+ *          Callers append freely and test buf_failed() once at the end.
  * Holds:   len <= cap; limit == 0 or len <= limit.
  */
 #ifndef CORE_BASE_BUF_H

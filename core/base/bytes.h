@@ -1,4 +1,7 @@
-/* Fixed-width integers to and from bytes. Big-endian for RocketMQ's wire and records, little-endian for our own files. */
+/*
+ * Fixed-width integers to and from bytes. Big-endian for RocketMQ's wire and records, little-endian
+ * for our own files.
+ */
 #ifndef CORE_BASE_BYTES_H
 #define CORE_BASE_BYTES_H
 

@@ -8,7 +8,10 @@
 static uint32_t crc_table[256];
 static _Atomic int crc_table_ready;
 
-/* Filled by whoever comes first; two threads write the same values, and readers look only after `ready`. */
+/*
+ * Filled by whoever comes first; two threads write the same values, and readers look only after
+ * `ready`.
+ */
 static const uint32_t *table_get(void)
 {
     if (!atomic_load_explicit(&crc_table_ready, memory_order_acquire)) {
@@ -45,7 +48,7 @@ uint32_t crc32c_portable(uint32_t crc, const void *data, size_t len)
 
 #if defined(__x86_64__)
 __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const void *data,
-                                                                size_t len)
+                                                               size_t len)
 {
     const uint8_t *p = data;
     uint64_t c = (uint32_t)~crc;

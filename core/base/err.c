@@ -15,7 +15,10 @@ struct error_row {
 
 static const struct error_row error_rows[] = {
 #define X(name_, number_, class__, text_)                                                          \
-    {.number = (number_), .class_ = ESCROW_CLASS_##class__, .name = "ESCROW_" #name_, .text = (text_)},
+    {.number = (number_),                                                                          \
+     .class_ = ESCROW_CLASS_##class__,                                                             \
+     .name = "ESCROW_" #name_,                                                                     \
+     .text = (text_)},
     ESCROW_ERRORS(X)
 #undef X
 };
@@ -93,7 +96,8 @@ int err_set(struct err_ctx *err, int code, const char *fmt, ...)
         va_list args;
         err->code = code;
         va_start(args, fmt);
-        (void)vsnprintf(err->text, sizeof err->text, fmt, args); /* cut when too long, by contract */
+        /* cut when too long, by contract */
+        (void)vsnprintf(err->text, sizeof err->text, fmt, args);
         va_end(args);
     }
     return code;
@@ -109,7 +113,8 @@ int err_set_errno(struct err_ctx *err, int errnum, const char *fmt, ...)
         size_t len;
         err->code = code;
         va_start(args, fmt);
-        (void)vsnprintf(err->text, sizeof err->text, fmt, args); /* cut when too long, by contract */
+        /* cut when too long, by contract */
+        (void)vsnprintf(err->text, sizeof err->text, fmt, args);
         va_end(args);
         len = strlen(err->text);
         (void)snprintf(err->text + len, sizeof err->text - len, ": %s",

@@ -1,8 +1,9 @@
 /*
  * Error context: the code and one line of text that says what, where, and what to do.
  *
- * The layer that has errno fills it; callers put their own words in front ("open segment 000012: No space left on
- * device"). Logged once, where the operation is given up. Caller-owned, usually on the stack; may be NULL everywhere.
+ * The layer that has errno fills it; callers put their own words in front ("open segment 000012: No
+ * space left on device"). Logged once, where the operation is given up. Caller-owned, usually on
+ * the stack; may be NULL everywhere.
  */
 #ifndef CORE_BASE_ERR_H
 #define CORE_BASE_ERR_H
@@ -20,13 +21,19 @@ struct err_ctx {
 /* Set code and text; returns code, so that `return err_set(err, ESCROW_EIO, ...)` reads well. */
 int err_set(struct err_ctx *err, int code, const char *fmt, ...) ESCROW_PRINTF(3, 4);
 
-/* As err_set, with ": <strerror(errnum)>" at the end and the code derived from errnum by err_from_errno. */
+/*
+ * As err_set, with ": <strerror(errnum)>" at the end and the code derived from errnum by
+ * err_from_errno.
+ */
 int err_set_errno(struct err_ctx *err, int errnum, const char *fmt, ...) ESCROW_PRINTF(3, 4);
 
 /* Put "<words>: " in front of the text; keeps the code, which it returns. */
 int err_prefix(struct err_ctx *err, const char *fmt, ...) ESCROW_PRINTF(2, 3);
 
-/* ESCROW_E... for an errno value (ENOSPC, EDQUOT, EFBIG -> ENOSPC; EROFS -> EROFS; ...; anything else EIO). */
+/*
+ * ESCROW_E... for an errno value (ENOSPC, EDQUOT, EFBIG -> ENOSPC; EROFS -> EROFS; ...; anything
+ * else EIO).
+ */
 int err_from_errno(int errnum);
 
 #endif

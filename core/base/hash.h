@@ -1,6 +1,6 @@
 /*
- * Keyed hashes for tables whose keys come from outside: SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input
- * PRF", 2012), so that nobody can choose keys that collide. Any thread.
+ * Keyed hashes for tables whose keys come from outside: SipHash-1-3 (Aumasson, Bernstein: "SipHash:
+ * a fast short-input PRF", 2012), so that nobody can choose keys that collide. Any thread.
  */
 #ifndef CORE_BASE_HASH_H
 #define CORE_BASE_HASH_H

@@ -1,4 +1,7 @@
-/* Intrusive doubly linked list. The node lives in the object; a list owns nothing. Thread: the owner's. */
+/*
+ * Intrusive doubly linked list. The node lives in the object; a list owns nothing. Thread: the
+ * owner's.
+ */
 #ifndef CORE_BASE_LIST_H
 #define CORE_BASE_LIST_H
 
@@ -32,7 +35,10 @@ static inline void list_push(struct list *l, struct list *node)
     l->prev = node;
 }
 
-/* Take `node` out of whatever list it is in; it then is an empty list of its own, so that removing twice is harmless. */
+/*
+ * Take `node` out of whatever list it is in; it then is an empty list of its own, so that removing
+ * twice is harmless.
+ */
 static inline void list_remove(struct list *node)
 {
     node->prev->next = node->next;
@@ -42,6 +48,7 @@ static inline void list_remove(struct list *node)
 
 /* Safe against removal of the current node. */
 #define LIST_FOREACH(pos, tmp, head)                                                               \
-    for ((pos) = (head)->next, (tmp) = (pos)->next; (pos) != (head); (pos) = (tmp), (tmp) = (pos)->next)
+    for ((pos) = (head)->next, (tmp) = (pos)->next; (pos) != (head);                               \
+         (pos) = (tmp), (tmp) = (pos)->next)
 
 #endif

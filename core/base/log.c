@@ -12,7 +12,10 @@
 static _Atomic int log_level_min = LOG_INFO;
 static const char *log_program = "escrow";
 
-/* Burst control, per thread: good enough to keep a loop that fails from filling a disk, and needs no lock. */
+/*
+ * Burst control, per thread: good enough to keep a loop that fails from filling a disk, and needs
+ * no lock.
+ */
 static _Thread_local char burst_event[48];
 static _Thread_local time_t burst_second;
 static _Thread_local unsigned burst_count;
@@ -39,7 +42,10 @@ int log_level_from_name(const char *name)
     return -1;
 }
 
-/* Returns how many lines were swallowed before this one, or -1 when this one is to be swallowed too. */
+/*
+ * Returns how many lines were swallowed before this one, or -1 when this one is to be swallowed
+ * too.
+ */
 static int burst_admit(const char *event, time_t now)
 {
     int swallowed = 0;

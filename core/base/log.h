@@ -1,9 +1,10 @@
 /*
  * Log lines: level, stable event id, one line of text, to standard error.
  *
- * Tests and dashboards match the event id ("store.recovery.cut"), never the text. Never put a message body or a secret in
- * a line. Only programs, core/io_uv and outbox/pg log; pure code and core/base, core/proto, core/store return errors.
- * A line that repeats with the same event id more than LOG_BURST_MAX times in a second is counted instead of printed.
+ * Tests and dashboards match the event id ("store.recovery.cut"), never the text. Never put a
+ * message body or a secret in a line. Only programs, core/io_uv and outbox/pg log; pure code and
+ * core/base, core/proto, core/store return errors. A line that repeats with the same event id more
+ * than LOG_BURST_MAX times in a second is counted instead of printed.
  * Thread: any; one write(2) per line.
  */
 #ifndef CORE_BASE_LOG_H

@@ -1,8 +1,9 @@
 /*
- * Memory: one door for every allocation of ours, so that tests can fail the n-th one and count what is left.
+ * Memory: one door for every allocation of ours, so that tests can fail the n-th one and count what
+ * is left.
  *
- * Thread: any. The fault countdown and the counter are for single-threaded tests and are atomic only so that sanitizer
- * builds stay quiet.
+ * Thread: any. The fault countdown and the counter are for single-threaded tests and are atomic
+ * only so that sanitizer builds stay quiet.
  */
 #ifndef CORE_BASE_MEM_H
 #define CORE_BASE_MEM_H
@@ -14,7 +15,8 @@
 
 /* NULL when out of memory or when a fault fires. A size of 0 returns a unique pointer. */
 void *mem_alloc(size_t size_bytes) ESCROW_MUST_USE;
-void *mem_calloc(size_t count, size_t size_bytes) ESCROW_MUST_USE; /* zeroed; NULL on overflow too */
+void *mem_calloc(size_t count,
+                 size_t size_bytes) ESCROW_MUST_USE; /* zeroed; NULL on overflow too */
 
 /* NULL on failure, and then `ptr` is still valid and unchanged. */
 void *mem_realloc(void *ptr, size_t size_bytes) ESCROW_MUST_USE;

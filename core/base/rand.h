@@ -1,7 +1,7 @@
 /*
- * Pseudo-random numbers: xoshiro256** (Blackman, Vigna 2018), seeded through splitmix64. Not for secrets. The seed comes
- * from outside (struct clock's random_seed in production, the test's seed in a simulation): code that needs chance takes a
- * struct rand, never a global.
+ * Pseudo-random numbers: xoshiro256** (Blackman, Vigna 2018), seeded through splitmix64. Not for
+ * secrets. The seed comes from outside (struct clock's random_seed in production, the test's seed
+ * in a simulation): code that needs chance takes a struct rand, never a global.
  */
 #ifndef CORE_BASE_RAND_H
 #define CORE_BASE_RAND_H

@@ -1,4 +1,6 @@
-/* A borrowed run of bytes. Never owns, never NUL-terminated; valid as long as what it points into. */
+/*
+ * A borrowed run of bytes. Never owns, never NUL-terminated; valid as long as what it points into.
+ */
 #ifndef CORE_BASE_SLICE_H
 #define CORE_BASE_SLICE_H
 
@@ -45,7 +47,10 @@ static inline bool slice_has_prefix(struct slice a, struct slice prefix)
 /* For printf("%.*s", SLICE_ARGS(s)). */
 #define SLICE_ARGS(s) (int)(s).len, (const char *)((s).len == 0 ? (const uint8_t *)"" : (s).ptr)
 
-/* Decimal integer, optional '-', nothing around it. false when malformed or out of range; *out is then unchanged. */
+/*
+ * Decimal integer, optional '-', nothing around it. false when malformed or out of range; *out is
+ * then unchanged.
+ */
 bool slice_to_i64(struct slice s, int64_t *out);
 bool slice_to_i32(struct slice s, int32_t *out);
 

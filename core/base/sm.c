@@ -28,8 +28,8 @@ void sm_move(const struct sm_table *t, uint8_t *state, int to, uint64_t id, cons
 {
     struct sm_trace *entry = &trace_ring[trace_count % SM_TRACE_MAX];
 
-    *entry = (struct sm_trace){
-        .table = t, .event = event, .id = id, .from = *state, .to = (uint8_t)to};
+    *entry =
+        (struct sm_trace){.table = t, .event = event, .id = id, .from = *state, .to = (uint8_t)to};
     if (trace_count++ == 0) {
         check_set_hook(sm_trace_print);
     }

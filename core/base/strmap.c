@@ -114,7 +114,10 @@ void *strmap_take(struct strmap *m, struct slice key)
     value = slot->value;
     mem_free(slot->key);
     m->count--;
-    /* Close the gap: move back every later entry of the run that may stand in the hole (Knuth 6.4, algorithm R). */
+    /*
+     * Close the gap: move back every later entry of the run that may stand in the hole (Knuth 6.4,
+     * algorithm R).
+     */
     hole = (size_t)(slot - m->slots);
     for (i = (hole + 1) & mask; m->slots[i].key != NULL; i = (i + 1) & mask) {
         size_t home = (size_t)m->slots[i].hash & mask;

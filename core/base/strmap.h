@@ -42,8 +42,8 @@ ESCROW_MUST_USE int strmap_put(struct strmap *m, struct slice key, void *value);
 void *strmap_take(struct strmap *m, struct slice key);
 
 /*
- * Iterate: *cursor starts at 0; returns the next used slot, NULL at the end. Do not put while iterating. Taking the slot
- * just returned is not allowed either (entries move): collect first.
+ * Iterate: *cursor starts at 0; returns the next used slot, NULL at the end. Do not put while
+ * iterating. Taking the slot just returned is not allowed either (entries move): collect first.
  */
 const struct strmap_slot *strmap_next(const struct strmap *m, size_t *cursor);
 

@@ -1,13 +1,16 @@
-/* The one door to time and to entropy. Pure code never asks for either: both come in with the event. Thread: any. */
+/*
+ * The one door to time and to entropy. Pure code never asks for either: both come in with the
+ * event. Thread: any.
+ */
 #ifndef CORE_IO_CLOCK_H
 #define CORE_IO_CLOCK_H
 
 #include <stdint.h>
 
 struct clock {
-    int64_t (*wall_ms)(struct clock *c);       /* Unix time, milliseconds; may jump */
-    int64_t (*mono_ns)(struct clock *c);       /* monotonic, nanoseconds; for intervals and deadlines */
-    uint64_t (*random_seed)(struct clock *c);  /* 64 unpredictable bits */
+    int64_t (*wall_ms)(struct clock *c); /* Unix time, milliseconds; may jump */
+    int64_t (*mono_ns)(struct clock *c); /* monotonic, nanoseconds; for intervals and deadlines */
+    uint64_t (*random_seed)(struct clock *c); /* 64 unpredictable bits */
 };
 
 static inline int64_t clock_wall_ms(struct clock *c)

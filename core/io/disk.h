@@ -1,14 +1,16 @@
 /*
- * The one door to disk. core/store and everything above it touch files only through a struct disk, so that the crash
- * explorer can stand in the same place as the kernel (tests/lib/sim_disk.h).
+ * The one door to disk. core/store and everything above it touch files only through a struct disk,
+ * so that the crash explorer can stand in the same place as the kernel (tests/lib/sim_disk.h).
  *
  * Paths are relative to the disk's root folder, with '/' between parts, never with "..".
  *
  * Owns:    a struct disk_file belongs to whoever opened it until disk_close.
- * Thread:  any thread, but one file is written, synced and closed by one thread at a time (ownership is handed over
- *          through a mailbox). disk_pread and disk_pread_nowait may run beside a writer of other bytes of the file.
- * Errors:  negative ESCROW_E..., with file, offset and reason in *err (err may be NULL). A failed disk_sync must never be
- *          retried: the pages are clean and not on disk (style.md 6.10); the caller stops the process.
+ * Thread:  any thread, but one file is written, synced and closed by one thread at a time
+ *          (ownership is handed over through a mailbox). disk_pread and disk_pread_nowait may run
+ *          beside a writer of other bytes of the file.
+ * Errors:  negative ESCROW_E..., with file, offset and reason in *err (err may be NULL). A failed
+ *          disk_sync must never be retried: the pages are clean and not on disk (style.md 6.10);
+ *          the caller stops the process.
  */
 #ifndef CORE_IO_DISK_H
 #define CORE_IO_DISK_H
@@ -30,7 +32,10 @@ enum disk_open_flags {
     DISK_EXCLUSIVE = 4, /* with DISK_CREATE: ESCROW_EEXIST when it exists */
 };
 
-/* Called once per entry of a folder, without "." and ".."; a non-zero result ends the listing with that result. */
+/*
+ * Called once per entry of a folder, without "." and ".."; a non-zero result ends the listing with
+ * that result.
+ */
 typedef int disk_list_fn(void *arg, const char *name, bool is_dir);
 
 struct disk_ops {
@@ -73,13 +78,15 @@ ESCROW_MUST_USE int disk_open(struct disk *d, const char *path, unsigned flags,
 void disk_close(struct disk_file **f); /* sets *f to NULL; NULL inside is fine */
 ESCROW_MUST_USE int disk_size(struct disk_file *f, uint64_t *size_bytes, struct err_ctx *err);
 
-/* Up to `len` bytes; *got < len only at the end of the file. Retries EINTR and short reads itself. */
+/*
+ * Up to `len` bytes; *got < len only at the end of the file. Retries EINTR and short reads itself.
+ */
 ESCROW_MUST_USE int disk_pread(struct disk_file *f, void *dst, size_t len, uint64_t offset,
                                size_t *got, struct err_ctx *err);
 
 /*
- * As disk_pread, but only if it need not wait for the device: ESCROW_EAGAIN when part of it is not in memory, and then
- * dst is undefined. For the loop thread; everything else reads in the pool.
+ * As disk_pread, but only if it need not wait for the device: ESCROW_EAGAIN when part of it is not
+ * in memory, and then dst is undefined. For the loop thread; everything else reads in the pool.
  */
 ESCROW_MUST_USE int disk_pread_nowait(struct disk_file *f, void *dst, size_t len, uint64_t offset,
                                       size_t *got);
@@ -88,7 +95,10 @@ ESCROW_MUST_USE int disk_pread_nowait(struct disk_file *f, void *dst, size_t len
 ESCROW_MUST_USE int disk_pwritev(struct disk_file *f, const struct iovec *iov, int count,
                                  uint64_t offset, struct err_ctx *err);
 
-/* Reserve blocks so that [0, size) can be overwritten without ENOSPC; the file then has that size and reads as zeros. */
+/*
+ * Reserve blocks so that [0, size) can be overwritten without ENOSPC; the file then has that size
+ * and reads as zeros.
+ */
 ESCROW_MUST_USE int disk_allocate(struct disk_file *f, uint64_t size_bytes, struct err_ctx *err);
 
 /* Make [offset, offset+len) read as zeros, keeping the blocks. */
@@ -104,7 +114,8 @@ ESCROW_MUST_USE int disk_lock(struct disk_file *f, struct err_ctx *err);
 ESCROW_MUST_USE int disk_rename(struct disk *d, const char *from, const char *to,
                                 struct err_ctx *err);
 ESCROW_MUST_USE int disk_unlink(struct disk *d, const char *path, struct err_ctx *err);
-ESCROW_MUST_USE int disk_mkdir(struct disk *d, const char *path, struct err_ctx *err); /* existing is fine */
+ESCROW_MUST_USE int disk_mkdir(struct disk *d, const char *path,
+                               struct err_ctx *err); /* existing is fine */
 ESCROW_MUST_USE int disk_rmdir(struct disk *d, const char *path, struct err_ctx *err);
 
 /* Creations, renames and unlinks in this folder ("" = the root) are on stable storage. */
@@ -115,13 +126,16 @@ ESCROW_MUST_USE int disk_free_bytes(struct disk *d, uint64_t *free_bytes, struct
 void disk_free(struct disk **d); /* all files closed before */
 
 /*
- * Replace a whole small file: write "<path>.tmp", sync, rename over `path`, sync the folder. After an error `path` has its
- * old content.
+ * Replace a whole small file: write "<path>.tmp", sync, rename over `path`, sync the folder. After
+ * an error `path` has its old content.
  */
 ESCROW_MUST_USE int disk_replace(struct disk *d, const char *path, const void *data, size_t len,
                                  struct err_ctx *err);
 
-/* Read a whole file of at most `limit` bytes into mem_alloc'ed *data (caller frees). ESCROW_ENOTFOUND when missing. */
+/*
+ * Read a whole file of at most `limit` bytes into mem_alloc'ed *data (caller frees).
+ * ESCROW_ENOTFOUND when missing.
+ */
 ESCROW_MUST_USE int disk_read_all(struct disk *d, const char *path, size_t limit, uint8_t **data,
                                   size_t *len, struct err_ctx *err);
 

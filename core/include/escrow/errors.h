@@ -1,13 +1,16 @@
 /*
  * Every error of Escrow, in one table: name, number, class, text.
  *
- * Numbers are on the wire and in logs: never reuse one, never change one; append only. The class tells a caller what it
- * may do next, which is the only thing most callers need:
+ * Numbers are on the wire and in logs: never reuse one, never change one; append only. The class
+ * tells a caller what it may do next, which is the only thing most callers need:
  *
- *   RETRY    nothing happened; the same request may be sent again (same id), here or to another broker
- *   ABORT    this request can never succeed as it is; a local transaction that depends on it must be rolled back
+ *   RETRY    nothing happened; the same request may be sent again (same id), here or to another
+ *            broker
+ *   ABORT    this request can never succeed as it is; a local transaction that depends on it must
+ *            be rolled back
  *   FENCED   a newer owner (epoch) exists; stop acting for this source
- *   UNKNOWN  sent, and no answer came: it may or may not have happened. Ask by transaction id, or let check-back decide
+ *   UNKNOWN  sent, and no answer came: it may or may not have happened. Ask by transaction id, or
+ *            let check-back decide
  *   FATAL    this process or data folder cannot go on; a person has to look
  *
  * core/proto/PROTOCOL.md lists the same table; a test keeps the two in step.
@@ -68,13 +71,22 @@ enum escrow_error {
 #undef X
 };
 
-/* Text of an error number, static storage; "unknown error" for a number not in the table. Any thread. */
+/*
+ * Text of an error number, static storage; "unknown error" for a number not in the table. Any
+ * thread.
+ */
 const char *escrow_strerror(int error);
 
-/* Symbolic name ("ESCROW_ENOSPC"), static storage; "ESCROW_?" for a number not in the table. Any thread. */
+/*
+ * Symbolic name ("ESCROW_ENOSPC"), static storage; "ESCROW_?" for a number not in the table. Any
+ * thread.
+ */
 const char *escrow_error_name(int error);
 
-/* Class of an error number; ESCROW_CLASS_UNKNOWN for a negative number not in the table. Any thread. */
+/*
+ * Class of an error number; ESCROW_CLASS_UNKNOWN for a negative number not in the table. Any
+ * thread.
+ */
 enum escrow_class escrow_error_class(int error);
 
 #ifdef __cplusplus
