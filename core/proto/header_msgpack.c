@@ -1,0 +1,203 @@
+/*
+ * Reading goes through struct scan, which checks every length against the bytes left; with at most HEADER_FIELDS_MAX fields
+ * and nothing nested there is nothing else to bound. Writing goes through msgpack-c's packer, except the head of the field
+ * map: its count is not known before the last field, so it is a map 16 that is patched at the end.
+ */
+#include "core/proto/header_msgpack.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/proto/codes.h"
+#include "core/proto/header_private.h"
+#include "core/proto/scan.h"
+#include "escrow/errors.h"
+
+#include <msgpack.h>
+
+#define ARRAY_LEN     7
+#define ARRAY_LEN_MAX 64 /* of a version to come */
+#define MAP16         0xde
+
+#define LIMITS_REST ((struct scan_limits){HEADER_FIELDS_MAX, HEADER_DEPTH_MAX})
+
+static int read_field(struct header *h, struct scan *s)
+{
+    struct slice key;
+    struct slice text;
+    int64_t number;
+    bool truth;
+    int rc = scan_str(s, &key);
+
+    if (rc != 0) {
+        return rc;
+    }
+    switch (scan_peek(s)) {
+    case SCAN_STR:
+        rc = scan_str(s, &text);
+        return rc != 0 ? rc : header_add_text(h, key, text);
+    case SCAN_INT:
+        rc = scan_i64(s, &number);
+        return rc != 0 ? rc : header_add_number(h, key, number, HEADER_I64);
+    case SCAN_BOOL:
+        rc = scan_bool(s, &truth);
+        return rc != 0 ? rc : header_add_number(h, key, truth ? 1 : 0, HEADER_BOOL);
+    case SCAN_NIL:
+        return scan_nil(s);
+    case SCAN_FLOAT:
+    case SCAN_BIN:
+    case SCAN_ARRAY:
+    case SCAN_MAP:
+    case SCAN_EXT:
+    case SCAN_END:
+        break;
+    }
+    return ESCROW_EPROTO;
+}
+
+static int read_fixed(struct header *h, struct scan *s)
+{
+    int32_t language;
+
+    if (scan_i32(s, &h->code) != 0 || scan_i32(s, &h->flag) != 0 || scan_i32(s, &h->opaque) != 0 ||
+        scan_i32(s, &h->version) != 0 || scan_i32(s, &language) != 0) {
+        return ESCROW_EPROTO;
+    }
+    h->language = language_by_number(language);
+    return scan_peek(s) == SCAN_NIL ? scan_nil(s) : scan_str(s, &h->remark);
+}
+
+int header_msgpack_decode(struct header *h, struct slice in)
+{
+    struct scan s;
+    uint32_t array_len;
+    uint32_t pairs;
+    uint32_t i;
+    int rc;
+
+    scan_init(&s, in);
+    rc = scan_array(&s, &array_len);
+    if (rc != 0) {
+        return rc;
+    }
+    if (array_len < ARRAY_LEN || array_len > ARRAY_LEN_MAX) {
+        return ESCROW_EPROTO;
+    }
+    rc = read_fixed(h, &s);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = scan_map(&s, &pairs);
+    if (rc != 0) {
+        return rc;
+    }
+    if (pairs > HEADER_FIELDS_MAX) {
+        return ESCROW_ETOOBIG;
+    }
+    for (i = 0; i < pairs; i++) {
+        rc = read_field(h, &s);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    for (i = ARRAY_LEN; i < array_len; i++) {
+        if (scan_skip(&s, LIMITS_REST) != 0) {
+            return ESCROW_EPROTO;
+        }
+    }
+    return scan_left(&s) == 0 ? 0 : ESCROW_EPROTO;
+}
+
+/* ---- writing ---- */
+
+/* msgpack-c's sink. Failures stay in the buf, so the packer need not hear of them. */
+static int append_packed(void *data, const char *bytes, size_t len)
+{
+    buf_append(data, bytes, len);
+    return 0;
+}
+
+static void put_str(msgpack_packer *packer, struct slice text)
+{
+    (void)msgpack_pack_str(packer, text.len); /* append_packed never fails */
+    if (text.len > 0) {
+        (void)msgpack_pack_str_body(packer, text.ptr, text.len);
+    }
+}
+
+static msgpack_packer packer_of(struct header_writer *w)
+{
+    msgpack_packer packer;
+
+    msgpack_packer_init(&packer, w->buf, append_packed);
+    return packer;
+}
+
+void header_msgpack_begin(struct header_writer *w)
+{
+    static const uint8_t open_map[3] = {MAP16, 0, 0};
+    msgpack_packer packer = packer_of(w);
+
+    if (w->head.remark.len > HEADER_SIZE_MAX) {
+        w->error = ESCROW_ETOOBIG;
+        return;
+    }
+    (void)msgpack_pack_array(&packer, ARRAY_LEN); /* append_packed never fails, here and below */
+    (void)msgpack_pack_int32(&packer, w->head.code);
+    (void)msgpack_pack_int32(&packer, w->head.flag);
+    (void)msgpack_pack_int32(&packer, w->head.opaque);
+    (void)msgpack_pack_int32(&packer, HEADER_VERSION);
+    (void)msgpack_pack_int32(&packer, LANGUAGE_JAVA);
+    if (w->head.remark.ptr == NULL) {
+        (void)msgpack_pack_nil(&packer);
+    } else {
+        put_str(&packer, w->head.remark);
+    }
+    w->fields_at = w->buf->len + 1;
+    buf_append(w->buf, open_map, sizeof open_map);
+}
+
+/* Could the text pass through the frame at all? A str has a length of 32 bits. */
+static bool is_short_enough(struct header_writer *w, struct slice text)
+{
+    if (text.len > HEADER_SIZE_MAX) {
+        w->error = ESCROW_ETOOBIG;
+        return false;
+    }
+    return true;
+}
+
+void header_msgpack_put_str(struct header_writer *w, struct slice key, struct slice value)
+{
+    msgpack_packer packer = packer_of(w);
+
+    if (is_short_enough(w, key) && is_short_enough(w, value)) {
+        put_str(&packer, key);
+        put_str(&packer, value);
+    }
+}
+
+void header_msgpack_put_i64(struct header_writer *w, struct slice key, int64_t value)
+{
+    msgpack_packer packer = packer_of(w);
+
+    if (is_short_enough(w, key)) {
+        put_str(&packer, key);
+        (void)msgpack_pack_int64(&packer, value); /* append_packed never fails */
+    }
+}
+
+void header_msgpack_put_bool(struct header_writer *w, struct slice key, bool value)
+{
+    msgpack_packer packer = packer_of(w);
+
+    if (is_short_enough(w, key)) {
+        put_str(&packer, key);
+        (void)(value ? msgpack_pack_true(&packer) : msgpack_pack_false(&packer)); /* as above */
+    }
+}
+
+void header_msgpack_end(struct header_writer *w)
+{
+    CHECK(w->field_count <= UINT16_MAX);
+    put_be16(w->buf->ptr + w->fields_at, (uint16_t)w->field_count);
+}
