@@ -134,9 +134,8 @@ int64_t loop_wall_ms(struct loop *l);
 void loop_time_forget(struct loop *l);
 
 /*
- * Timers. A zeroed struct is a stopped timer. Start (or restart) to call fn(arg) after delay_ms,
- * then every repeat_ms when that is not 0. Never fires early; a timer whose repeats were missed
- * fires once.
+ * Timers. A zeroed struct is a stopped timer. Start (or restart) to call fn(arg) delay_ms after the iteration's time, then
+ * every repeat_ms when that is not 0. Never fires early; a timer whose repeats were missed fires once.
  */
 void loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t delay_ms, uint64_t repeat_ms,
                       loop_fn *fn, void *arg);

@@ -22,29 +22,35 @@ struct worker {
     struct loop *loop;
     struct mailbox in;  /* loop -> thread */
     struct mailbox out; /* thread -> loop */
-    uv_thread_t thread;
+    pthread_t thread;
     size_t in_flight; /* submitted, done not yet called */
+    size_t jobs_max;
     bool is_running;
-    char name[16]; /* as ps -L and the debugger show it */
+    bool is_delivering; /* inside done */
+    char name[16];      /* as ps -L and the debugger show it */
 };
 
 /* `name`: at most 15 characters. ESCROW_ELIMIT when no thread can be made. */
 ESCROW_MUST_USE int worker_start(struct worker *w, struct loop *l, const char *name,
                                  size_t jobs_max);
 
-/* Run every job submitted so far, wait for the thread to end, call what is left of done. Blocks the
- * caller. Not running is fine. */
+/*
+ * Run every job submitted so far, wait for the thread to end, call what is left of done. Blocks the
+ * caller. Jobs cannot be submitted from then on. Not inside done. Not running is fine.
+ */
 void worker_stop(struct worker *w);
 
-/* ESCROW_ELIMIT when jobs_max jobs are in flight; the job is the caller's then. done comes later,
- * never inside this call. */
+/*
+ * ESCROW_ELIMIT when jobs_max jobs are in flight, ESCROW_ESHUTDOWN when not running: the job is the caller's then. done comes
+ * later, never inside this call.
+ */
 ESCROW_MUST_USE int worker_submit(struct worker *w, struct job *job);
 
 /*
- * When the worker has nothing queued and nothing running: run the job here and now and return true;
- * run AND done were both called before it returns (the one exception to "never inside the
- * submitting call"). Otherwise false, and nothing was called. For lone requests: handing over costs
- * about 25 us each way, more than most of what it would hide.
+ * When the worker has nothing queued and nothing running, and this is not inside done: run the job here and now and return
+ * true; run AND done were both called before it returns (the one exception to "never inside the submitting call").
+ * Otherwise false, and nothing was called. For lone requests: handing over costs about 25 us each way, more than most of
+ * what it would hide.
  */
 ESCROW_MUST_USE bool worker_try_inline(struct worker *w, struct job *job);
 
