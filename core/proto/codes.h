@@ -85,6 +85,8 @@
     X(SEND_REPLY_MESSAGE_V2, 325)                                                                  \
     X(PUSH_REPLY_MESSAGE_TO_CLIENT, 326)                                                           \
     X(ADD_WRITE_PERM_OF_BROKER, 327)                                                               \
+    X(QUERY_TOPICS_BY_CONSUMER, 343)                                                               \
+    X(QUERY_SUBSCRIPTION_BY_CONSUMER, 345)                                                         \
     X(GET_TOPIC_CONFIG, 351)                                                                       \
     X(GET_SUBSCRIPTIONGROUP_CONFIG, 352)                                                           \
     X(LITE_PULL_MESSAGE, 361)                                                                      \

@@ -18,7 +18,7 @@ struct scan_head {
     uint32_t head_len; /* bytes up to the payload (strings) or the first element (containers) */
     uint32_t len;      /* payload bytes, elements or pairs; 0 for the rest */
     int64_t number;    /* SCAN_INT, SCAN_BOOL */
-    bool fits;         /* false: an unsigned integer above INT64_MAX */
+    bool fits;         /* false: an unsigned integer above INT64_MAX, number has its bits */
 };
 
 void scan_init(struct scan *s, struct slice in)
@@ -123,7 +123,7 @@ static void read_int_head(uint8_t c, const uint8_t *ptr, uint32_t width, struct 
     raw = read_uint(ptr, width);
     if (c < 0xd0) {
         out->fits = raw <= INT64_MAX;
-        out->number = out->fits ? (int64_t)raw : INT64_MAX;
+        out->number = (int64_t)raw;
     } else {
         uint32_t unused_bits = 64 - width * 8;
         out->number = (int64_t)(raw << unused_bits) >> unused_bits;
@@ -323,6 +323,39 @@ int scan_i64(struct scan *s, int64_t *out)
     }
     *out = head.number;
     s->ptr += head.head_len;
+    return 0;
+}
+
+int scan_u64(struct scan *s, uint64_t *out)
+{
+    struct scan_head head;
+    int rc = expect(s, SCAN_INT, &head);
+
+    if (rc != 0) {
+        return rc;
+    }
+    if (head.fits && head.number < 0) {
+        return ESCROW_EPROTO;
+    }
+    *out = (uint64_t)head.number;
+    s->ptr += head.head_len;
+    return 0;
+}
+
+int scan_u32(struct scan *s, uint32_t *out)
+{
+    struct scan at = *s;
+    uint64_t wide;
+    int rc = scan_u64(&at, &wide);
+
+    if (rc != 0) {
+        return rc;
+    }
+    if (wide > UINT32_MAX) {
+        return ESCROW_EPROTO;
+    }
+    *out = (uint32_t)wide;
+    *s = at;
     return 0;
 }
 

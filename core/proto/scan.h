@@ -67,6 +67,8 @@ ESCROW_MUST_USE int scan_map(struct scan *s, uint32_t *pairs);
 
 /* Any integer format; ESCROW_EPROTO too when it does not fit. */
 ESCROW_MUST_USE int scan_i64(struct scan *s, int64_t *out);
+ESCROW_MUST_USE int scan_u64(struct scan *s, uint64_t *out);
+ESCROW_MUST_USE int scan_u32(struct scan *s, uint32_t *out);
 ESCROW_MUST_USE int scan_i32(struct scan *s, int32_t *out);
 ESCROW_MUST_USE int scan_bool(struct scan *s, bool *out);
 ESCROW_MUST_USE int scan_nil(struct scan *s);
