@@ -7,7 +7,8 @@
  *                    "cursor": uint (0 = from the beginning) }
  *   30004 answer   { "cursor": uint or nil (nil = no more; else ask again with it),
  *                    "rows": [ [transactionId text, offset uint, group text, topic text,
- *                               state text, bornMs int, checks uint, nextCheckMs int or nil], ... ] }
+ *                               state text, bornMs int, checks uint,
+ *                               nextCheckMs int or nil], ... ] }
  *   30005 request  no body
  *   30005 answer   { "metrics": [ [name text, kind 0 counter | 1 gauge, value int,
  *                                  help text], ... ] }

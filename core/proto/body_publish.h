@@ -7,7 +7,8 @@
  *     { "source": text, "lane": uint, "epoch": uint, "systemId": uint64, "timeline": uint32,
  *       "prev": bytes }
  *     [ [topic text or nil, queueId int, tag text or nil, keys text or nil,
- *        orderingKey text or nil, properties text, bornMs int, body bytes, uniqKey text or nil], ... ]
+ *        orderingKey text or nil, properties text, bornMs int, body bytes,
+ *        uniqKey text or nil], ... ]
  *     next bytes
  *   30002 answer   { "offset": uint or nil, "count": uint, "position": bytes }
  *   30003 request  { "source": text, "lane": uint, "systemId": uint64, "timeline": uint32,
