@@ -1,0 +1,65 @@
+/*
+ * Cuts the stream of rows into batches, at the borders of transactions.
+ *
+ * All rows of one transaction go into one batch, which the broker makes visible at once, as long as they fit (rows_max and
+ * bytes_max); only a transaction that is bigger than a whole batch is cut inside.
+ *
+ * Owns:    the batch being filled; a batch that was taken is the taker's, freed with batch_free.
+ * Thread:  the relay's. Pure.
+ * Holds:   message_count <= rows_max; size_bytes <= bytes_max, or one message alone.
+ */
+#ifndef OUTBOX_BATCHER_H
+#define OUTBOX_BATCHER_H
+
+#include "core/base/attr.h"
+#include "core/base/buf.h"
+#include "core/base/list.h"
+#include "outbox/row.h"
+#include "outbox/sink.h"
+
+/* A batch in memory: what the sink needs plus what the relay keeps about it. */
+struct batch {
+    struct sink_batch sink; /* first: a sink's callback gets it back */
+    struct list node;       /* in the relay's list of batches in flight */
+    struct buf arena;       /* the bytes of all messages */
+    struct sink_message *messages;
+    size_t message_cap;
+    uint64_t last_order_id; /* of the last message */
+    uint64_t last_id;
+    struct buf prev; /* encoded positions */
+    struct buf next;
+    bool is_done;
+};
+
+void batch_free(struct batch *batch); /* NULL is fine */
+
+struct batcher {
+    size_t rows_max;
+    size_t bytes_max;
+    struct batch *filling;  /* NULL: nothing yet */
+    size_t border_count;    /* messages that belong to complete transactions, as far as known */
+    uint64_t filling_order; /* order_id of the last row */
+};
+
+void batcher_init(struct batcher *b, size_t rows_max, size_t bytes_max);
+void batcher_fini(struct batcher *b);
+
+/*
+ * Add a row; copies it. When that completes a batch, *full is it (else NULL) and the row is in the next. ESCROW_ENOMEM,
+ * ESCROW_EPROTO (malformed properties): nothing was added, the batcher is to be cleared.
+ */
+ESCROW_MUST_USE int batcher_put(struct batcher *b, const struct outbox_row *row, struct batch **full);
+
+/* The rest, complete because the difference ended here; NULL when there is none. */
+struct batch *batcher_take(struct batcher *b);
+
+/* Forget what was read. */
+void batcher_clear(struct batcher *b);
+
+/* Bytes held. */
+size_t batcher_size_bytes(const struct batcher *b);
+
+/* An empty batch, to move the position only. NULL: out of memory. */
+struct batch *batch_new(void) ESCROW_MUST_USE;
+
+#endif
