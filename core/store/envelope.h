@@ -59,14 +59,17 @@ static inline uint64_t envelope_padded(uint64_t length)
     return (length + (ENVELOPE_ALIGN - 1)) & ~(uint64_t)(ENVELOPE_ALIGN - 1);
 }
 
+/* What every checksum of a store begins with, from the salt in its format file. */
+uint32_t envelope_seed(uint32_t salt);
+
 /*
  * Write the envelope of a record whose payload already stands at dst + ENVELOPE_SIZE, compute its checksum, zero its
- * padding. dst has envelope_padded(e->length) bytes. `salt` is the store's (FORMAT.md, "format").
+ * padding. dst has envelope_padded(e->length) bytes.
  */
-void envelope_encode(uint8_t *dst, const struct envelope *e, uint32_t salt);
+void envelope_encode(uint8_t *dst, const struct envelope *e, uint32_t seed);
 
 /* Change the flags of an encoded record and compute its checksum again. */
-void envelope_set_flags(uint8_t *record, uint8_t flags, uint32_t salt);
+void envelope_set_flags(uint8_t *record, uint8_t flags, uint32_t seed);
 
 enum envelope_verdict {
     ENVELOPE_VALID = 0,
@@ -91,7 +94,7 @@ struct envelope_source {
     size_t have;
     uint64_t offset;
     uint64_t room;
-    uint32_t salt;
+    uint32_t seed;
 };
 ESCROW_MUST_USE enum envelope_verdict envelope_verify(const struct envelope_source *src,
                                                       struct envelope *e, size_t *need);

@@ -87,7 +87,7 @@ struct store_record {
 struct store_sections;
 
 /*
- * Begin the section `name` (1..31 characters, each name once) and write into the buffer until the next call. NULL when out of
+ * Begin the section `name` (1..16 characters, each name once; "log", "queues" and "index" are the store's) and write into the buffer until the next call. NULL when out of
  * memory: return ESCROW_ENOMEM then.
  */
 struct buf *store_section(struct store_sections *sections, const char *name);
@@ -157,7 +157,7 @@ struct store_receipt {
  *   ESCROW_ENOSPC   the disk is full: what is allocated is kept for decisions
  *   ESCROW_ELIMIT   batch memory full, or the next segment is still being prepared: try again after the next *_done
  *   ESCROW_ETOOBIG  does not fit in a segment, or breaks a limit of the record
- *   ESCROW_EINVAL   no topic or a bad name, queue id out of range, host of a wrong size
+ *   ESCROW_EINVAL   no topic, queue id out of range, host of a wrong size
  *   ESCROW_ENOMEM
  * STORE_DECISION (and nothing else) may use the space of store_reserve_add.
  */
