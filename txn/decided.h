@@ -1,0 +1,87 @@
+/*
+ * Memory of decided halves: the newest ones, first in first out, so that a late duplicate is
+ * answered as success and a contradiction with what was decided, when and by whom.
+ *
+ * Only answers depend on it, never safety: a half that is neither in the half table nor here gets
+ * ESCROW_ENOTFOUND, and nothing can be decided twice.
+ *
+ * Owns:    its entries, 32 bytes each plus 16 for two indexes; grown chunk by chunk up to
+ *          count_max.
+ * Thread:  loop.
+ * Errors:  none: when memory is short the oldest entry makes room.
+ * Holds:   at most count_max entries, each in both indexes.
+ */
+#ifndef TXN_DECIDED_H
+#define TXN_DECIDED_H
+
+#include "core/base/attr.h"
+#include "core/base/buf.h"
+#include "core/base/hash.h"
+#include "txn/decision.h"
+#include "txn/hash_index.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define DECIDED_CHUNK 1024u
+
+struct decided_entry {
+    uint64_t id;     /* low half of the id's hash */
+    uint64_t offset; /* of the HALF record */
+    uint64_t fact;   /* at_ms << 20 | group tag << 4 | by << 2 | kind; see decided.c */
+    uint32_t id_next;
+    uint32_t offset_next;
+};
+
+/* What is known of a decided half. */
+struct decided_fact {
+    uint64_t offset;
+    enum decision_kind kind; /* COMMIT or ROLLBACK */
+    enum decision_by by;
+    int64_t at_ms;
+};
+
+struct decided {
+    struct decided_entry **chunks;
+    size_t chunk_count; /* allocated */
+    size_t chunk_cap;
+    uint32_t first; /* slot of the oldest entry */
+    uint32_t count;
+    uint32_t ring; /* slots in use as a ring: chunk_count * DECIDED_CHUNK, or count_max when full */
+    uint32_t count_max;
+    struct hash_index by_id;
+    struct hash_index by_offset;
+    bool may_grow; /* false once memory was refused; tried again after a full turn */
+};
+
+/* Allocates the first chunk: ESCROW_ENOMEM. count_max >= 1. */
+ESCROW_MUST_USE int decided_init(struct decided *d, size_t count_max);
+void decided_fini(struct decided *d);
+
+/*
+ * Remember; the oldest is forgotten when there is no room. group_tag is any 16-bit hash of the
+ * producer group.
+ */
+void decided_put(struct decided *d, struct hash128 id, uint16_t group_tag,
+                 const struct decided_fact *fact);
+
+/* Newest entry for the id; false when not remembered. */
+bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_fact *fact);
+
+/* By physical offset. *id_lo and *group_tag as they were put (each may be NULL). */
+bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
+                         uint64_t *id_lo, uint16_t *group_tag);
+
+size_t decided_bytes(const struct decided *d);
+
+/*
+ * Append all entries, oldest first (24 bytes each behind a count); and read them back into an
+ * empty one. ECORRUPT.
+ */
+void decided_save(const struct decided *d, struct buf *out);
+ESCROW_MUST_USE int decided_load(struct decided *d, struct slice *in);
+
+void decided_check(const struct decided *d);
+
+#endif
