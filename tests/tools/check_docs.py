@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Fail when a document no longer says what the code does.
+
+usage: check_docs.py [ROOT]
+1. Each row of an X-macro table (errors, request and response codes, record types, half states) is a row of a table in
+   its document, with the same number; each number of the disk format stands in FORMAT.md (TABLES, CONSTANTS).
+2. Each table, function and view of sql/*.sql is named in sql/README.md.
+3. Each source file is named (in `code` or in the first column of a table) by the README.md of its folder, or of one above.
+4. Each option of a program stands in its example configuration (OPTIONS).
+5. Each relative link of a document leads to a file."""
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+import tree  # noqa: E402
+
+# (file with the table, its name, columns that the document's row must have too, document)
+TABLES = [
+    ("core/include/escrow/errors.h", "ESCROW_ERRORS", 3, "core/proto/PROTOCOL.md"),
+    ("core/proto/codes.h", "REQUEST_CODES", 2, "core/proto/PROTOCOL.md"),
+    ("core/proto/codes.h", "RESPONSE_CODES", 2, "core/proto/PROTOCOL.md"),
+    ("core/proto/codes.h", "LANGUAGES", 2, "core/proto/PROTOCOL.md"),
+    ("core/store/envelope.h", "STORE_TYPES", 2, "core/store/FORMAT.md"),
+    ("txn/half.h", "HALF_STATES", 1, "txn/STATES.md"),
+]
+# Numbers of the disk format: (folder, names, document)
+CONSTANTS = [("core/store", r"\w+_(?:MAGIC|VERSION|ALIGN|RESERVE|ENTRY_SIZE|FILE_ENTRIES)|ENVELOPE_SIZE", "core/store/FORMAT.md")]
+# (file with an X-macro table of options, its name, example configuration)
+OPTIONS = [("src/broker/config.h", "CONFIG_OPTIONS", "src/packaging/escrowd.conf")]
+# Folders whose files are described by a rule, not one by one.
+UNLISTED = ("tests/unit", "tests/fuzz")
+
+
+def load(root, path):
+    """The text of a file, or None (then a fault is reported once by missing())."""
+    return tree.read(root, path) if os.path.exists(os.path.join(root, path)) else None
+
+
+def rows_of(text, table):
+    """The rows of `#define table(X) X(a, b, ...) X(...)`, as lists of strings."""
+    match = re.search(rf"#\s*define\s+{table}\(X\)((?:[^\n]*\\\n)*[^\n]*)", text)
+    if not match:
+        return []
+    body = tree.blank(match.group(1), strings=False).replace("\\\n", " ")
+    return [[c.strip() for c in row.split(",")] for row in re.findall(r"\bX\(([^()]*(?:\([^()]*\)[^()]*)*)\)", body)]
+
+
+def words(line):
+    return set(re.findall(r"-?\w+", line.replace("ESCROW_", " ").replace(",", "")))
+
+
+def check_tables(root):
+    for source, table, columns, document in TABLES:
+        text, page = load(root, source), load(root, document)
+        if text is None:
+            continue
+        rows = rows_of(text, table)
+        if not rows:
+            yield source, f"no table {table}: tell tests/tools/check_docs.py where it went"
+        if page is None:
+            yield document, f"is missing: it describes {table} of {source}"
+            continue
+        lines = [words(line) for line in page.splitlines() if line.lstrip().startswith("|")]
+        for row in rows:
+            want = {cell.replace("ESCROW_", "") for cell in row[:columns]}
+            if not any(want <= line for line in lines):
+                yield document, f"no table row with {', '.join(row[:columns])} ({table} of {source})"
+
+
+def check_constants(root):
+    for folder, names, document in CONSTANTS:
+        page = load(root, document)
+        if page is None:
+            continue
+        known = {w.lower() for w in words(page)}
+        for path in tree.files(root, (".h",), (folder,)):
+            for name, value in re.findall(rf"#define\s+({names})\s+(?:UINT\d+_C\()?(\w+)", tree.read(root, path)):
+                if re.match(r"\d", value) and value.lower().rstrip("ul") not in known:
+                    yield document, f"does not name {value.rstrip('uUlL')} ({name} of {path})"
+
+
+def check_sql(root):
+    made = re.compile(r"^\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:UNLOGGED\s+)?(?:TABLE|FUNCTION|PROCEDURE|VIEW|TYPE)\s+"
+                      r"(?:IF\s+NOT\s+EXISTS\s+)?escrow\.(\w+)", re.I | re.M)
+    scripts = tree.files(root, (".sql",), ("sql",))
+    page = load(root, "sql/README.md")
+    if scripts and page is None:
+        yield "sql/README.md", "is missing"
+        return
+    for path in scripts:
+        for name in sorted(set(made.findall(re.sub(r"--[^\n]*", "", tree.read(root, path))))):
+            if name not in words(page):
+                yield "sql/README.md", f"does not name escrow.{name} ({path})"
+
+
+class Page:
+    """The names a README.md gives: every word of its `code` and code blocks, and of the first cells of its tables."""
+
+    def __init__(self, text):
+        parts = re.findall(r"```.*?```|`[^`\n]+`|^\|[^|\n]*\|", text, re.S | re.M)
+        self.names = {w for part in parts for w in re.findall(r"[\w-]+", part)}
+        self.families = tuple(re.findall(r"\b(\w+_)<\w+>", text))        # handle_<request> stands for many files
+
+    def has(self, stem):
+        return stem in self.names or (bool(self.families) and stem.startswith(self.families))
+
+
+def check_folders(root):
+    pages, unnamed = {}, {}
+
+    def page_of(folder):
+        if folder not in pages:
+            text = load(root, os.path.join(folder, "README.md"))
+            pages[folder] = Page(text) if text is not None else None
+        return pages[folder]
+
+    for path in tree.files(root, (".c", ".h", ".sql", ".py", ".sh"), (*tree.TOPS, "sql")):
+        if tree.under(path, UNLISTED) or path.endswith("_private.h"):
+            continue
+        stem, near = os.path.splitext(os.path.basename(path))[0], os.path.dirname(path)
+        while near and not (page_of(near) and page_of(near).has(stem)):
+            near = os.path.dirname(near)
+        if not near:
+            unnamed.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+    for folder, names in sorted(unnamed.items()):
+        what = "is missing; it would name" if page_of(folder) is None else "does not name"
+        yield f"{folder}/README.md", f"{what} {', '.join(names)}"
+
+
+def check_options(root):
+    for source, table, document in OPTIONS:
+        text, page = load(root, source), load(root, document)
+        if text is None:
+            continue
+        rows = rows_of(text, table)
+        if not rows:
+            yield source, f"no table {table}: tell tests/tools/check_docs.py where it went"
+        for row in rows:
+            option = row[0].strip('"')
+            if page is None or not re.search(rf"^#?\s*{re.escape(option)}\s*=", page, re.M):
+                yield document, f"has no line for the option {option} ({source})"
+
+
+def check_links(root):
+    for path in tree.files(root, (".md",), (*tree.TOPS, "sql")) + ["README.md"]:
+        page = load(root, path) or ""
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", re.sub(r"```.*?```|`[^`\n]*`", "", page, flags=re.S)):
+            if "://" not in link and not link.startswith("mailto:"):
+                if not os.path.exists(os.path.join(root, os.path.dirname(path), link)):
+                    yield path, f"links to {link}, which is not there"
+
+
+def check(root):
+    """Yields (path, what is wrong), each once."""
+    seen = set()
+    for part in (check_tables, check_constants, check_sql, check_folders, check_options, check_links):
+        for fault in part(root):
+            if fault not in seen:
+                seen.add(fault)
+                yield fault
+
+
+def main():
+    faults = list(check(sys.argv[1] if len(sys.argv) > 1 else "."))
+    for path, fault in faults:
+        print(f"{path}: {fault}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

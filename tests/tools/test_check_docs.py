@@ -1,0 +1,86 @@
+"""check_docs.py finds each document that fell behind, and nothing when all are in step."""
+import os
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import check_docs  # noqa: E402
+
+ERRORS = ("#define ESCROW_ERRORS(X) \\\n    X(OK, 0, NONE, \"success\") \\\n"
+          "    X(ENOSPC, -9, RETRY, \"no space (left)\")\n")
+TREE = {
+    "core/README.md": "| File | What |\n| --- | --- |\n| errors.h | `envelope`, `config` |\n",
+    "core/include/escrow/errors.h": ERRORS,
+    "core/proto/PROTOCOL.md": "| ESCROW_OK | 0 | NONE |\n| `ESCROW_ENOSPC` | -9 | RETRY | disk full |\n",
+    "core/store/envelope.h": "#define STORE_TYPES(X) \\\n    X(MESSAGE, 1, true)\n#define ENVELOPE_SIZE 40u\n"
+                             "#define ENVELOPE_MAGIC UINT32_C(0x45534331)\n#define QUEUE_FILE_ENTRIES 300000u\n",
+    "core/store/FORMAT.md": "| 1 | MESSAGE |\n\n40 bytes, 0x45534331, 300,000 entries\n",
+    "sql/README.md": "`001_outbox.sql` makes `escrow.outbox` and `escrow.publish(...)`\n",
+    "sql/001_outbox.sql": "CREATE TABLE escrow.outbox ();\nCREATE OR REPLACE FUNCTION escrow.publish(t text)\n",
+    "src/broker/config.h": "#define CONFIG_OPTIONS(X) \\\n    X(data, STRING) \\\n    X(listen, STRING)\n",
+    "src/broker/handle_send.c": "int x;\n",
+    "src/broker/README.md": "`config`, handle_<request>; see [the format](../../core/store/FORMAT.md)\n",
+    "src/packaging/escrowd.conf": "data = /var/lib/escrow\n# Addresses.\n#listen = 127.0.0.1\n",
+}
+
+
+def faults_of(**changed):
+    """What check_docs says about TREE with some files replaced ({"a/b": text}) or taken away (None)."""
+    files = {**TREE, **changed}
+    with tempfile.TemporaryDirectory() as root:
+        for path, text in files.items():
+            if text is None:
+                continue
+            os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
+            with open(os.path.join(root, path), "w", encoding="utf-8") as f:
+                f.write(text)
+        return [f"{path}: {fault}" for path, fault in check_docs.check(root)]
+
+
+class Docs(unittest.TestCase):
+    def assert_fault(self, path, text, words):
+        faults = faults_of(**{path: text})
+        self.assertEqual(len(faults), 1, faults)
+        self.assertIn(words, faults[0])
+
+    def test_a_tree_in_step_has_no_faults(self):
+        self.assertEqual(faults_of(), [])
+
+    def test_an_error_without_its_row(self):
+        self.assert_fault("core/proto/PROTOCOL.md", "| ESCROW_OK | 0 | NONE |\nENOSPC -9 RETRY\n", "ENOSPC, -9, RETRY")
+
+    def test_a_row_with_another_number_or_class(self):
+        page = TREE["core/proto/PROTOCOL.md"]
+        self.assert_fault("core/proto/PROTOCOL.md", page.replace("-9", "-10"), "ENOSPC, -9, RETRY")
+        self.assert_fault("core/proto/PROTOCOL.md", page.replace("RETRY", "FATAL"), "ENOSPC, -9, RETRY")
+
+    def test_a_missing_document(self):
+        self.assert_fault("core/proto/PROTOCOL.md", None, "core/proto/PROTOCOL.md: is missing")
+
+    def test_a_table_that_was_renamed_is_not_skipped(self):
+        self.assert_fault("core/include/escrow/errors.h", ERRORS.replace("ESCROW_ERRORS", "ALL"), "no table ESCROW_ERRORS")
+
+    def test_a_number_of_the_disk_format(self):
+        page = TREE["core/store/FORMAT.md"]
+        self.assert_fault("core/store/FORMAT.md", page.replace("0x45534331", "magic"), "0x45534331 (ENVELOPE_MAGIC")
+        self.assert_fault("core/store/FORMAT.md", page.replace("300,000", "many"), "300000 (QUEUE_FILE_ENTRIES")
+        self.assert_fault("core/store/FORMAT.md", page.replace("| 1 |", "| 2 |"), "MESSAGE, 1")
+
+    def test_an_sql_object_without_a_word(self):
+        self.assert_fault("sql/README.md", "`001_outbox.sql` makes `escrow.outbox`\n", "escrow.publish")
+
+    def test_a_file_its_folder_does_not_name(self):
+        self.assert_fault("src/broker/session.c", "int x;\n", "src/broker/README.md: does not name session.c")
+        self.assert_fault("txn/half.c", "int x;\n", "txn/README.md: is missing; it would name half.c")
+
+    def test_an_option_without_a_line(self):
+        self.assert_fault("src/packaging/escrowd.conf", "data = /var/lib/escrow\n# listen\n", "option listen")
+
+    def test_a_link_to_nowhere(self):
+        self.assert_fault("txn/README.md", "see [states](STATES.md)\n", "links to STATES.md")
+
+
+if __name__ == "__main__":
+    unittest.main()
