@@ -1,0 +1,149 @@
+/*
+ * The store's owner: what each record does to the tables, live and in recovery alike, and what a checkpoint keeps of them.
+ *
+ * One function per record type. None of them may fail for a record that this version wrote; a failure stops the process (or
+ * the start), because going on would mean to know less than the log.
+ */
+#include "src/broker/broker.h"
+
+#include "core/base/check.h"
+#include "core/proto/names.h"
+
+static int apply_half(struct broker *b, const struct store_record *rec, struct err_ctx *err)
+{
+    struct txn_half_info info;
+    int rc = txn_half_info_decode(rec->payload, &info);
+
+    if (rc != 0) {
+        return err_set(err, ESCROW_ECORRUPT, "HALF record without group or transaction id");
+    }
+    return txn_apply_half(b->txn, &info, rec->offset, broker_txn_now(b), err);
+}
+
+struct release_arg {
+    struct broker *broker;
+    struct err_ctx *err;
+};
+
+/* A committed half enters its own queue, an expired one the queue where people look for it. */
+static int release_half(void *arg, const struct txn_release *r)
+{
+    struct release_arg *a = arg;
+    struct store_release release = {.topic = r->topic,
+                                    .queue_id = r->queue,
+                                    .half_offset = r->offset,
+                                    .payload_size = r->size_bytes,
+                                    .tag_code = r->tag_hash};
+    int64_t queue_offset = 0;
+    int rc;
+
+    if (r->kind == DECISION_EXPIRE) {
+        release.topic = SLICE_LIT(TOPIC_EXPIRED);
+        release.queue_id = 0;
+    }
+    rc = store_release(a->broker->store, &release, &queue_offset, a->err);
+    if (rc == 0) {
+        hold_notify(a->broker, release.topic, release.queue_id);
+    }
+    return rc;
+}
+
+static int apply_decision(struct broker *b, const struct store_record *rec, struct err_ctx *err)
+{
+    struct release_arg arg = {.broker = b, .err = err};
+
+    return txn_apply_decision(b->txn, rec->payload, release_half, &arg, err);
+}
+
+static int apply_topic(struct broker *b, const struct store_record *rec, struct err_ctx *err)
+{
+    int rc = topics_apply(&b->topics, rec->payload, err);
+
+    if (rc == 0 && !rec->is_replay) {
+        register_soon(b);
+    }
+    return rc;
+}
+
+static int broker_apply(void *arg, const struct store_record *rec, struct err_ctx *err)
+{
+    struct broker *b = arg;
+
+    switch (rec->type) {
+    case STORE_MESSAGE:
+        hold_notify(b, rec->topic, rec->queue_id);
+        return 0;
+    case STORE_HALF:
+        return apply_half(b, rec, err);
+    case STORE_DECISION:
+        return apply_decision(b, rec, err);
+    case STORE_CHECK:
+        return txn_apply_check(b->txn, rec->payload, broker_txn_now(b), err);
+    case STORE_TOPIC:
+        return apply_topic(b, rec, err);
+    case STORE_OFFSETS:
+        return offsets_apply(&b->offsets, rec->payload, err);
+    case STORE_POSITION:
+        return sources_apply(&b->sources, rec->payload, err);
+    case STORE_GROUP:
+    case STORE_RELEASE:
+    case STORE_START:
+    case STORE_FILLER:
+        break;
+    }
+    return err_set(err, ESCROW_EVERSION, "record type %d is of a newer version", (int)rec->type);
+}
+
+static int broker_checkpoint_save(void *arg, struct store_sections *sections)
+{
+    struct broker *b = arg;
+    struct buf *out = store_section(sections, "txn");
+
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    txn_save(b->txn, broker_txn_now(b), out);
+    out = store_section(sections, "topics");
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    topics_save(&b->topics, out);
+    out = store_section(sections, "offsets");
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    offsets_save(&b->offsets, out);
+    out = store_section(sections, "sources");
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    sources_save(&b->sources, out);
+    return buf_failed(out) ? ESCROW_ENOMEM : 0;
+}
+
+static int broker_checkpoint_load(void *arg, struct slice name, struct slice data,
+                                  struct err_ctx *err)
+{
+    struct broker *b = arg;
+
+    if (slice_eq_str(name, "txn")) {
+        return txn_load(b->txn, data, broker_txn_now(b), err);
+    }
+    if (slice_eq_str(name, "topics")) {
+        return topics_load(&b->topics, data, err);
+    }
+    if (slice_eq_str(name, "offsets")) {
+        return offsets_load(&b->offsets, data, err);
+    }
+    if (slice_eq_str(name, "sources")) {
+        return sources_load(&b->sources, data, err);
+    }
+    return err_set(err, ESCROW_EVERSION, "checkpoint: section '%.*s' is of a newer version",
+                   SLICE_ARGS(name));
+}
+
+const struct store_owner broker_store_owner = {
+    .apply = broker_apply,
+    .checkpoint_save = broker_checkpoint_save,
+    .checkpoint_load = broker_checkpoint_load,
+};

@@ -1,0 +1,363 @@
+/*
+ * SEND_MESSAGE 10, SEND_MESSAGE_V2 310, SEND_BATCH_MESSAGE 320 (PROTOCOL.md, "Send").
+ *
+ * Happy path: check, append, wait for the log, answer. A message with property TRAN_MSG=true becomes a half: the same path, but
+ * txn_prepare comes first and its place in the queue is decided later. Checks come in RocketMQ's order, so that a request with
+ * two faults gets the same code from both.
+ *
+ * Failures: nothing is appended; the producer gets the code its client retries on (2, 14) or does not (13, 16, 29).
+ */
+#include "core/base/check.h"
+#include "core/base/limits.h"
+#include "core/proto/batch.h"
+#include "core/proto/names.h"
+#include "core/proto/properties.h"
+#include "core/proto/send_request.h"
+#include "src/broker/broker.h"
+#include "src/broker/dispatch.h"
+#include "src/broker/topic_create.h"
+#include "src/broker/transactions.h"
+
+#include <string.h>
+
+/* One send while it is being checked and appended. */
+struct send {
+    struct request *req;
+    struct broker *broker;
+    struct send_request in;
+    struct topic *topic;
+    struct props_known props;
+    uint8_t properties
+        [PROPERTIES_LEN_MAX]; /* rewritten string; unused when the client's can be stored as it is */
+    char made_id[MSGID_TEXT_MAX + 1];
+};
+
+/* ---- answers ---- */
+
+/* msgId of a batch: the ids of its messages, joined by commas. Their offsets are not kept: tools ask by UNIQ_KEY. */
+static void send_answered(struct broker *b, struct pending *p, int error)
+{
+    const struct pending_send *s = &p->arg.send;
+    char id[MSGID_TEXT_MAX + 1];
+    struct send_answer answer = {.queue_id = s->queue_id, .queue_offset = s->queue_offset};
+    struct header_writer w;
+
+    if (error != 0) {
+        deferred_fail(&p->deferred, -1, error, NULL);
+        return;
+    }
+    if (deferred_begin(&p->deferred, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        answer.msg_id = slice_of(id, msgid_encode(&b->store_host, (int64_t)s->offset, id));
+        answer.transaction_id = slice_of(s->id, s->id_len);
+        send_answer_encode(&w, &answer);
+        header_end(&w);
+        deferred_end(&p->deferred, &w);
+    }
+}
+
+static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t offset,
+                      int64_t queue_offset)
+{
+    struct pending *p =
+        pump_wait(&s->broker->pump, wait_for, is_early, send_answered, request_defer(s->req));
+    struct pending_send *a = &p->arg.send;
+
+    a->offset = offset;
+    a->queue_offset = queue_offset;
+    a->queue_id = s->in.queue_id;
+    a->count = 1;
+    a->id_len = 0;
+    if (s->props.uniq_key.len <= sizeof a->id) {
+        a->id_len = (uint8_t)s->props.uniq_key.len;
+        memcpy(a->id, s->props.uniq_key.ptr, s->props.uniq_key.len);
+    }
+}
+
+/* An append that was refused. */
+static void send_refused(struct send *s, int error)
+{
+    struct broker *b = s->broker;
+
+    if (error == ESCROW_ENOSPC) {
+        b->metrics.sends_refused_full++;
+        request_fail(
+            s->req, RESPONSE_SERVICE_NOT_AVAILABLE, error,
+            "the disk of %s is full: new messages are refused, transactions can still be ended",
+            b->config->data_dir);
+    } else if (error == ESCROW_ELIMIT) {
+        b->metrics.sends_refused_busy++;
+        request_fail(s->req, RESPONSE_SYSTEM_BUSY, error,
+                     "[OVERLOAD]system busy, start flow control for a while");
+    } else {
+        request_fail(s->req, -1, error, NULL);
+    }
+}
+
+/* ---- checks ---- */
+
+static bool send_check_topic(struct send *s)
+{
+    struct err_ctx err = {.code = 0};
+    uint32_t wanted = s->in.default_queue_count > 0 ? (uint32_t)s->in.default_queue_count : 0;
+    uint32_t queues;
+    int rc;
+
+    if (!name_is_sendable(s->in.topic)) {
+        request_fail(s->req, RESPONSE_NO_PERMISSION, ESCROW_EPERM,
+                     "sending message to the topic[%.*s] is forbidden.", SLICE_ARGS(s->in.topic));
+        return false;
+    }
+    rc = topic_find_or_create(s->broker, s->in.topic, s->in.default_topic, wanted, &s->topic, &err);
+    if (rc != 0) {
+        request_fail(s->req, -1, rc, "%s", err.text);
+        return false;
+    }
+    if ((s->topic->perm & PERM_WRITE) == 0) {
+        request_fail(s->req, RESPONSE_NO_PERMISSION, ESCROW_EPERM, "the topic[%s] is not writable",
+                     s->topic->name);
+        return false;
+    }
+    queues = s->topic->write_queues > s->topic->read_queues ? s->topic->write_queues
+                                                            : s->topic->read_queues;
+    if (s->in.queue_id >= (int32_t)queues) {
+        request_fail(s->req, RESPONSE_INVALID_PARAMETER, ESCROW_EINVAL,
+                     "request queueId[%d] is illegal, topic[%s] has %u queues", s->in.queue_id,
+                     s->topic->name, queues);
+        return false;
+    }
+    if (s->in.queue_id < 0) {
+        s->in.queue_id = (int32_t)(s->topic->next_queue++ % s->topic->write_queues);
+    }
+    return true;
+}
+
+static bool send_check_body(struct send *s)
+{
+    if (s->req->body.len == 0) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_EINVAL, "the message has no body");
+        return false;
+    }
+    if (s->req->body.len > s->broker->config->message_max_bytes) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_ETOOBIG,
+                     "the body has %zu bytes, more than message.max.bytes = %zu", s->req->body.len,
+                     s->broker->config->message_max_bytes);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * Properties as they are stored: the client's string, less WAIT (it spoke of this send only) and POP_CK (only the broker may
+ * write it), plus a UNIQ_KEY if it gave none. Most clients' strings pass as they are.
+ */
+static int send_properties(struct send *s, struct slice in, struct slice *out)
+{
+    static const char *const dropped[] = {"WAIT", "POP_CK"};
+    struct slice drop[2] = {slice_str(dropped[0]), slice_str(dropped[1])};
+    struct props_writer w;
+
+    (void)props_scan(in, &s->props); /* the count does not matter here */
+    if (s->props.uniq_key.len > 0 && s->props.wait.len == 0 && s->props.pop_ck.len == 0) {
+        *out = in;
+        return 0;
+    }
+    props_writer_init(&w, s->properties, sizeof s->properties);
+    props_put_except(&w, in, drop, 2);
+    if (s->props.uniq_key.len == 0) {
+        size_t len = uniq_key_next(&s->broker->ids, loop_wall_ms(s->broker->loop), s->made_id);
+        s->props.uniq_key = slice_of(s->made_id, len);
+        props_put(&w, SLICE_LIT("UNIQ_KEY"), s->props.uniq_key);
+    }
+    *out = slice_of(w.ptr, w.len);
+    return w.error;
+}
+
+static struct record_fields send_fields(const struct send *s, struct slice body,
+                                        struct slice properties)
+{
+    return (struct record_fields){
+        .queue_id = s->in.queue_id,
+        .flag = s->in.flag,
+        .sys_flag = s->in.sys_flag & ~SYSFLAG_TXN_MASK,
+        .reconsume_times = s->in.reconsume_times,
+        .born_ms = s->in.born_ms,
+        .store_ms = loop_wall_ms(s->broker->loop),
+        .born_host = s->req->session->born_host,
+        .store_host = s->broker->store_host,
+        .body = body,
+        .topic = slice_str(s->topic->name),
+        .properties = properties,
+    };
+}
+
+/* ---- the three kinds ---- */
+
+static void send_plain(struct send *s, struct slice properties)
+{
+    struct record_fields fields = send_fields(s, s->req->body, properties);
+    struct store_receipt receipt;
+    int rc = store_append_message(s->broker->store, STORE_MESSAGE, &fields, NULL, &receipt);
+
+    if (rc != 0) {
+        send_refused(s, rc);
+        return;
+    }
+    s->broker->metrics.messages_in++;
+    send_wait(s, receipt.wait_for, true, receipt.offset, receipt.queue_offset);
+}
+
+/* A half that is there already is answered with where it is: the producer's first try had arrived. */
+static void send_half_again(struct send *s, const struct txn_prepare_result *prep)
+{
+    uint64_t wait_for = prep->wait ? pump_tail(&s->broker->pump) : 0;
+
+    if (prep->verdict == TXN_DECIDED) {
+        request_fail(s->req, -1, ESCROW_ECONFLICT, "transaction %.*s was decided before: %s by %s",
+                     SLICE_ARGS(s->props.uniq_key), decision_kind_name(prep->fact.kind),
+                     decision_by_name(prep->fact.by));
+        return;
+    }
+    if (wait_for == 0) {
+        wait_for = store_watermarks(s->broker->store).visible;
+    }
+    /* The ring is ordered by position: behind what waits already. */
+    send_wait(s, wait_for > pump_tail(&s->broker->pump) ? wait_for : pump_tail(&s->broker->pump),
+              false, prep->offset, (int64_t)prep->offset);
+}
+
+static void send_half(struct send *s, struct slice properties)
+{
+    struct broker *b = s->broker;
+    struct record_fields fields = send_fields(s, s->req->body, properties);
+    struct txn_half_info info = {.group = s->props.pgroup.len > 0 ? s->props.pgroup
+                                                                  : s->in.producer_group,
+                                 .txn_id = s->props.uniq_key,
+                                 .topic = slice_str(s->topic->name),
+                                 .queue = (uint32_t)s->in.queue_id,
+                                 .tag_hash = (int32_t)tag_code(s->props.tags),
+                                 .store_ms = fields.store_ms,
+                                 .immunity_ms = -1};
+    struct txn_prepare_result prep;
+    struct store_receipt receipt;
+    int64_t immunity_s =
+        props_find_i64(properties, prop_name(PROP_CHECK_IMMUNITY_TIME_IN_SECONDS), -1);
+    int rc;
+
+    if (s->props.pgroup.len == 0) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_EINVAL,
+                     "a half message needs the property PGROUP: nobody could be asked about it");
+        return;
+    }
+    fields.sys_flag |= SYSFLAG_TXN_PREPARED;
+    info.size_bytes = (uint32_t)record_size(&fields);
+    info.immunity_ms = immunity_s < 0 || immunity_s > INT32_MAX ? -1 : immunity_s * 1000;
+    rc = txn_prepare(b->txn, &info, &prep);
+    if (rc != 0) {
+        send_refused(s, rc);
+        return;
+    }
+    if (prep.verdict != TXN_NEW) {
+        send_half_again(s, &prep);
+        return;
+    }
+    rc = store_append_message(b->store, STORE_HALF, &fields, NULL, &receipt);
+    if (rc != 0) {
+        send_refused(s, rc);
+        return;
+    }
+    txn_half_appended(b->txn, &info, receipt.offset);
+    transactions_sync_reserve(b);
+    b->metrics.halves_in++;
+    send_wait(s, receipt.wait_for, false, receipt.offset, (int64_t)receipt.offset);
+}
+
+/* All messages of a batch, or none. Answers the first one's place. */
+static int batch_append(struct send *s, struct store_receipt *first, struct store_receipt *last)
+{
+    struct batch_iter iter = batch_begin(s->req->body);
+    struct batch_item item;
+    bool is_first = true;
+    int rc;
+
+    while ((rc = batch_next(&iter, &item)) == 1) {
+        struct slice properties;
+        struct record_fields fields;
+        rc = send_properties(s, item.properties, &properties);
+        if (rc != 0) {
+            return rc;
+        }
+        fields = send_fields(s, item.body, properties);
+        fields.flag = item.flag;
+        rc = store_append_message(s->broker->store, STORE_MESSAGE, &fields, NULL, last);
+        if (rc != 0) {
+            return rc;
+        }
+        if (is_first) {
+            *first = *last;
+            is_first = false;
+        }
+    }
+    return rc;
+}
+
+static void send_batch(struct send *s)
+{
+    struct store_receipt first = {.offset = 0};
+    struct store_receipt last = {.offset = 0};
+    uint32_t count = 0;
+    int rc = batch_check(s->req->body, &count);
+
+    if (rc != 0 || name_topic_class(s->in.topic) == TOPIC_RETRY) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, rc != 0 ? rc : ESCROW_EINVAL,
+                     "malformed batch: %s", rc != 0 ? escrow_strerror(rc) : "a retry topic");
+        return;
+    }
+    store_group_begin(s->broker->store);
+    rc = batch_append(s, &first, &last);
+    if (rc != 0) {
+        store_group_abort(s->broker->store);
+        send_refused(s, rc);
+        return;
+    }
+    store_group_end(s->broker->store);
+    s->broker->metrics.messages_in += count;
+    send_wait(s, last.wait_for, true, first.offset, first.queue_offset);
+}
+
+void handle_send(struct request *req)
+{
+    struct send s; /* not zeroed: properties is large and written before it is read */
+    struct slice properties;
+    const char *field = NULL;
+    int rc;
+
+    s.req = req;
+    s.broker = req->broker;
+    rc = send_request_decode(req->header, &s.in, &field);
+    if (rc != 0) {
+        request_fail(req, rc == ESCROW_ETOOBIG ? RESPONSE_MESSAGE_ILLEGAL : -1, rc,
+                     "send: field %s: %s", field == NULL ? "properties" : field,
+                     escrow_strerror(rc));
+        return;
+    }
+    if (!send_check_topic(&s) || !send_check_body(&s)) {
+        return;
+    }
+    rc = pump_reserve(&s.broker->pump);
+    if (rc != 0) {
+        send_refused(&s, rc);
+        return;
+    }
+    if (s.in.is_batch || req->header->code == REQUEST_SEND_BATCH_MESSAGE) {
+        send_batch(&s);
+        return;
+    }
+    rc = send_properties(&s, s.in.properties, &properties);
+    if (rc != 0) {
+        request_fail(req, RESPONSE_MESSAGE_ILLEGAL, rc, "properties: %s", escrow_strerror(rc));
+    } else if (slice_eq_str(s.props.tran_msg, "true") && s.in.reconsume_times == 0) {
+        send_half(&s, properties);
+    } else {
+        send_plain(&s, properties);
+    }
+}
