@@ -105,21 +105,26 @@ struct tcp_stats {
 /* All connections of one loop: the shared buffers and the limit over all of them. */
 struct tcp {
     struct loop *loop;
-    uint8_t *scratch;          /* shared receive buffer */
-    struct list conns;         /* every connection handed over and not yet closed */
-    struct list dirty;         /* those with output to flush */
+    uint8_t *scratch;  /* shared receive buffer */
+    struct buf sink;   /* where output of a connection that is not open goes: always failed */
+    struct list conns; /* every connection handed over and not yet closed */
+    struct list dirty; /* those with output to flush */
     struct tcp_segment *spare; /* unused output segments */
     size_t spare_count;
-    size_t spare_count_low; /* lowest since the last sweep: what was never needed is freed */
+    size_t spare_count_low; /* lowest since the last sweep: what was not needed is freed */
     size_t spare_bytes;
     size_t conn_count;
+    size_t listener_count;
+    uint64_t next_id;
     uint64_t buffered_bytes;     /* input tails and output of all connections */
     uint64_t buffered_bytes_max; /* 0 = no limit */
     struct loop_hook flush;
     struct loop_timer sweep; /* time-outs */
+    uint64_t sweep_ms;
     struct tcp_stats stats;
 };
 
+/* Fields are core/io_uv's but for `arg` and `id`; use the functions below. */
 struct tcp_conn {
     uv_tcp_t uv;
     uv_write_t write;
@@ -127,7 +132,8 @@ struct tcp_conn {
     struct tcp *tcp;
     const struct tcp_ops *ops;
     const struct tcp_options *options;
-    void *arg;                     /* the owner's */
+    void *arg;   /* the owner's */
+    uint64_t id; /* unique among the connections of this struct tcp; for log lines */
     struct tcp_listener *listener; /* NULL for outgoing, and after the listener closed */
     struct tcp_attempt *attempt;   /* while connecting */
     struct list node;              /* tcp->conns */
@@ -136,23 +142,27 @@ struct tcp_conn {
     struct buf tail;              /* received, not yet used */
     struct tcp_segment *out_head; /* to be sent, oldest first */
     struct tcp_segment *out_tail;
-    size_t out_offset; /* bytes of out_head already sent */
-    size_t out_bytes;  /* waiting, including what the kernel has been asked to take */
-    size_t out_mark;   /* length of the open segment at tcp_conn_begin */
-    int64_t read_ms;   /* last byte received */
-    int64_t write_ms;  /* last byte sent, or first byte that waits */
-    int64_t frame_ms;  /* when the incomplete rest began to wait; 0 = there is none */
+    size_t out_offset;  /* bytes of out_head already sent */
+    size_t out_bytes;   /* waiting, including what the kernel has been asked to take */
+    size_t out_mark;    /* length of the open segment at tcp_conn_begin */
+    size_t queue_bytes; /* given to uv_write */
+    size_t queue_seen;  /* what of it was left at the last sweep */
+    size_t frame_seen;  /* length of the tail when frame_ms was set */
+    int64_t frame_ms;   /* since when the tail waits for more bytes; 0 = it does not */
+    int64_t read_ms;    /* last byte received */
+    int64_t write_ms;   /* last byte sent, or first byte that waits */
     struct tcp_addr peer;
     int reason;
-    int sys_error; /* libuv's number behind `reason`, 0 = none */
-    uint8_t state; /* enum tcp_state, tcp.c */
-    bool is_paused;
-    bool is_high;
+    int sys_error;  /* libuv's number behind `reason`, 0 = none */
+    uint8_t state;  /* enum tcp_state */
+    bool is_paused; /* by the owner */
+    bool is_high;   /* output above out_high_bytes, and not yet down to out_low_bytes */
     bool is_high_told;
     bool is_reading;
-    bool is_writing; /* uv_write in progress: wait for the kernel */
-    bool is_begun;   /* between begin and end */
-    bool is_delivering;
+    bool is_in_scratch; /* the tail was copied to the front of the shared buffer */
+    bool is_writing;    /* uv_write in progress: wait for the kernel */
+    bool is_begun;      /* between begin and end */
+    bool is_shut;       /* draining: our end is closed for writing */
 };
 
 /* ---- context ---- */

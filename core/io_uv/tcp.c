@@ -1,0 +1,610 @@
+/*
+ * Connections: life, input, time-outs.
+ *
+ * Input, the happy path: uv asks where to read to (on_alloc) and gets the shared buffer; a read brings many frames
+ * (on_read), each is handed out from there, and the incomplete last one is copied to the connection's tail. The next read
+ * copies the tail to the front of the shared buffer and reads behind it. Only a frame that is larger than half of the shared
+ * buffer is collected in the tail itself, which grows with what has arrived, never with what a length field promises.
+ *
+ * While a connection is blocked (paused by the owner, or its output is high) nothing is handed out; what was read already
+ * waits in the tail, and `deliver` hands it out later.
+ *
+ * Failures: every one ends in tcp_conn_fail, and that in on_close, from uv's close callback.
+ */
+#include "core/io_uv/tcp.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/io_uv/tcp_private.h"
+#include "escrow/errors.h"
+
+#include <netinet/tcp.h>
+#include <stdio.h>
+
+static const struct sm_state tcp_states[] = {
+#define X(name_, next_, final_) {.name = #name_, .next = (next_), .final = (final_)},
+    TCP_STATES(X)
+#undef X
+};
+
+static const struct sm_table tcp_table = {
+    .object = "tcp_conn", .states = tcp_states, .count = sizeof tcp_states / sizeof tcp_states[0]};
+
+const struct tcp_options tcp_options_default = {
+    .frame_size_max = (size_t)16 * 1024 * 1024,
+    .out_high_bytes = (size_t)1024 * 1024,
+    .out_low_bytes = (size_t)256 * 1024,
+    .out_max_bytes = (size_t)64 * 1024 * 1024,
+    .idle_timeout_ms = 0,
+    .stall_timeout_ms = 30000,
+    .keepalive_s = 60,
+};
+
+void tcp_conn_move(struct tcp_conn *conn, enum tcp_state to, const char *event)
+{
+    sm_move(&tcp_table, &conn->state, (int)to, conn->id, event);
+}
+
+bool tcp_conn_is_open(const struct tcp_conn *conn)
+{
+    return conn->state == TCP_CONN_OPEN;
+}
+
+/* Nothing may be handed out. */
+static bool is_blocked(const struct tcp_conn *conn)
+{
+    return conn->state != TCP_CONN_OPEN || conn->is_paused || conn->is_high;
+}
+
+/* ---- input ---- */
+
+/* Size of the frame that begins the data, 0 when its length field is not complete. */
+static uint64_t frame_size(const uint8_t *data, size_t len)
+{
+    return len < TCP_FRAME_PREFIX ? 0 : TCP_FRAME_PREFIX + (uint64_t)get_be32(data);
+}
+
+static size_t hand_out_frames(struct tcp_conn *conn, const uint8_t *data, size_t len)
+{
+    size_t used = 0;
+
+    while (!is_blocked(conn)) {
+        uint64_t size = frame_size(data + used, len - used);
+
+        if (size > conn->options->frame_size_max) {
+            tcp_conn_fail(conn, ESCROW_ETOOBIG, 0);
+            break;
+        }
+        if (size == 0 || size > len - used) {
+            break;
+        }
+        conn->tcp->stats.frames_in++;
+        conn->ops->on_frame(conn, slice_of(data + used, (size_t)size));
+        used += (size_t)size;
+    }
+    return used;
+}
+
+static size_t hand_out_data(struct tcp_conn *conn, const uint8_t *data, size_t len)
+{
+    size_t used = 0;
+
+    while (!is_blocked(conn) && used < len) {
+        size_t n = conn->ops->on_data(conn, slice_of(data + used, len - used));
+
+        CHECK(n <= len - used);
+        if (n == 0) {
+            break;
+        }
+        used += n;
+    }
+    if (len - used >= conn->options->frame_size_max && !is_blocked(conn)) {
+        tcp_conn_fail(conn, ESCROW_ETOOBIG, 0);
+    }
+    return used;
+}
+
+static size_t hand_out(struct tcp_conn *conn, const uint8_t *data, size_t len)
+{
+    return conn->ops->on_frame != NULL ? hand_out_frames(conn, data, len)
+                                       : hand_out_data(conn, data, len);
+}
+
+/* The tail is now `len` bytes long, was `before`; `used` bytes went out in between. */
+static void tail_changed(struct tcp_conn *conn, size_t before, size_t used)
+{
+    struct tcp *tcp = conn->tcp;
+    size_t len = conn->tail.len;
+
+    CHECK(tcp->buffered_bytes >= before);
+    tcp->buffered_bytes = tcp->buffered_bytes - before + len;
+    if (len == 0 || is_blocked(conn)) {
+        conn->frame_ms = 0;
+    } else if (conn->frame_ms == 0 || used > 0 || len - conn->frame_seen >= TCP_PROGRESS_BYTES) {
+        conn->frame_ms = loop_mono_ms(tcp->loop);
+        conn->frame_seen = len;
+    }
+    if (len == 0 && conn->tail.cap > TCP_PROGRESS_BYTES) {
+        buf_fini(&conn->tail);
+    }
+    if (tcp->buffered_bytes_max != 0 && tcp->buffered_bytes > tcp->buffered_bytes_max &&
+        len > TCP_MEMORY_FAIR_BYTES) {
+        tcp_conn_fail(conn, ESCROW_ELIMIT, 0);
+    }
+}
+
+/* What was read already, after a pause. */
+static void on_deliver(void *arg)
+{
+    struct tcp_conn *conn = arg;
+
+    if (conn->state != TCP_CONN_OPEN) {
+        return;
+    }
+    if (conn->tail.len > 0 && !is_blocked(conn)) {
+        size_t before = conn->tail.len;
+        size_t used = hand_out(conn, conn->tail.ptr, before);
+
+        buf_consume(&conn->tail, used);
+        tail_changed(conn, before, used);
+    }
+    tcp_conn_update_reading(conn);
+}
+
+/* Room in the tail for more of a large frame, growing with what has arrived. */
+static void alloc_in_tail(struct tcp_conn *conn, uint64_t size, uv_buf_t *dst)
+{
+    struct buf *tail = &conn->tail;
+    size_t more = tail->len < TCP_PROGRESS_BYTES ? TCP_PROGRESS_BYTES : tail->len;
+    uint8_t *room;
+
+    if (size > tail->len && size - tail->len < more) {
+        more = (size_t)(size - tail->len); /* ends with the frame: what follows needs no copy */
+    }
+    if (tail->limit - tail->len < more) {
+        more = tail->limit - tail->len;
+    }
+    room = buf_reserve(tail, more);
+    *dst = room == NULL ? uv_buf_init(NULL, 0) : uv_buf_init((char *)room, (unsigned)more);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *dst)
+{
+    struct tcp_conn *conn = handle->data;
+    uint8_t *scratch = conn->tcp->scratch;
+    size_t len = conn->tail.len;
+    uint64_t size = conn->ops->on_frame != NULL ? frame_size(conn->tail.ptr, len) : 2 * len;
+
+    (void)suggested; /* uv's guess is a constant */
+    conn->is_in_scratch = true;
+    if (len == 0 || conn->state != TCP_CONN_OPEN) {
+        *dst = uv_buf_init((char *)scratch, (unsigned)TCP_SCRATCH_BYTES);
+    } else if (size <= TCP_SCRATCH_BYTES / 2 && len <= TCP_SCRATCH_BYTES / 2) {
+        memcpy(scratch, conn->tail.ptr, len);
+        *dst = uv_buf_init((char *)scratch + len, (unsigned)(TCP_SCRATCH_BYTES - len));
+    } else {
+        conn->is_in_scratch = false;
+        alloc_in_tail(conn, size, dst);
+    }
+}
+
+/* `got` new bytes stand behind the tail's, in the shared buffer. */
+static void input_in_scratch(struct tcp_conn *conn, size_t got)
+{
+    const uint8_t *data = conn->tcp->scratch;
+    size_t before = conn->tail.len;
+    size_t len = before + got;
+    size_t used = hand_out(conn, data, len);
+
+    buf_clear(&conn->tail);
+    buf_append(&conn->tail, data + used, len - used);
+    if (buf_failed(&conn->tail)) {
+        tcp_conn_fail(conn, ESCROW_ENOMEM, 0);
+    }
+    tail_changed(conn, before, used);
+}
+
+static void input_in_tail(struct tcp_conn *conn, size_t got)
+{
+    size_t before = conn->tail.len;
+    size_t used;
+
+    buf_commit(&conn->tail, got);
+    used = hand_out(conn, conn->tail.ptr, conn->tail.len);
+    buf_consume(&conn->tail, used);
+    tail_changed(conn, before, used);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *src)
+{
+    struct tcp_conn *conn = stream->data;
+    struct tcp *tcp = conn->tcp;
+
+    (void)src; /* on_alloc remembers where it is */
+    tcp->stats.reads++;
+    if (got == 0) {
+        return; /* nothing there after all */
+    }
+    if (got < 0) {
+        if (conn->state == TCP_CONN_DRAINING && (got == UV_EOF || conn->is_shut)) {
+            tcp_conn_close(conn, conn->out_bytes == 0 ? 0 : ESCROW_ECLOSED);
+        } else if (got == UV_ENOBUFS) {
+            tcp_conn_fail(conn, ESCROW_ENOMEM, 0);
+        } else {
+            tcp_conn_fail(conn, ESCROW_ECLOSED, got == UV_EOF ? 0 : (int)got);
+        }
+        return;
+    }
+    tcp->stats.bytes_in += (uint64_t)got;
+    conn->read_ms = loop_mono_ms(tcp->loop);
+    if (conn->state != TCP_CONN_OPEN) {
+        return; /* draining: not of interest any more */
+    }
+    if (conn->is_in_scratch) {
+        input_in_scratch(conn, (size_t)got);
+    } else {
+        input_in_tail(conn, (size_t)got);
+    }
+    tcp_conn_update_reading(conn);
+}
+
+void tcp_conn_update_reading(struct tcp_conn *conn)
+{
+    bool want = conn->state == TCP_CONN_DRAINING || !is_blocked(conn);
+    int rc = 0;
+
+    if (want == conn->is_reading || conn->state == TCP_CONN_CLOSING ||
+        conn->state == TCP_CONN_CLOSED) {
+        return;
+    }
+    if (want) {
+        rc = uv_read_start((uv_stream_t *)&conn->uv, on_alloc, on_read);
+    } else {
+        rc = uv_read_stop((uv_stream_t *)&conn->uv);
+    }
+    conn->is_reading = want;
+    if (rc != 0) {
+        tcp_conn_fail(conn, ESCROW_ECLOSED, rc);
+    }
+}
+
+void tcp_conn_pause(struct tcp_conn *conn)
+{
+    DCHECK_THREAD(conn->tcp->loop);
+    conn->is_paused = true;
+    conn->frame_ms = 0;
+    if (conn->state == TCP_CONN_OPEN) {
+        tcp_conn_update_reading(conn);
+    }
+}
+
+void tcp_conn_resume(struct tcp_conn *conn)
+{
+    DCHECK_THREAD(conn->tcp->loop);
+    conn->is_paused = false;
+    if (conn->state == TCP_CONN_OPEN) {
+        loop_defer(conn->tcp->loop, &conn->deliver);
+    }
+}
+
+/* ---- time-outs ---- */
+
+static bool has_passed(int64_t now_ms, int64_t since_ms, uint64_t timeout_ms)
+{
+    return timeout_ms != 0 && now_ms - since_ms >= (int64_t)timeout_ms;
+}
+
+static void sweep_draining(struct tcp_conn *conn, int64_t now_ms)
+{
+    if (conn->is_shut) {
+        if (has_passed(now_ms, conn->write_ms, TCP_LINGER_MS)) {
+            tcp_conn_close(conn, 0); /* everything was sent; the peer just does not hang up */
+        }
+    } else if (has_passed(now_ms, conn->write_ms, conn->options->stall_timeout_ms)) {
+        tcp_conn_close(conn, ESCROW_ETIMEOUT);
+    }
+}
+
+static void sweep_open(struct tcp_conn *conn, int64_t now_ms)
+{
+    const struct tcp_options *options = conn->options;
+    int64_t last_ms = conn->read_ms > conn->write_ms ? conn->read_ms : conn->write_ms;
+
+    if (conn->out_bytes > 0 && has_passed(now_ms, conn->write_ms, options->stall_timeout_ms)) {
+        tcp_conn_close(conn, ESCROW_ETIMEOUT);
+    } else if (conn->frame_ms != 0 &&
+               has_passed(now_ms, conn->frame_ms, options->stall_timeout_ms)) {
+        tcp_conn_close(conn, ESCROW_ETIMEOUT);
+    } else if (!is_blocked(conn) && has_passed(now_ms, last_ms, options->idle_timeout_ms)) {
+        tcp_conn_close(conn, ESCROW_ETIMEOUT);
+    } else if (conn->tail.len == 0 && has_passed(now_ms, last_ms, TCP_SWEEP_MS_MAX)) {
+        buf_fini(&conn->tail); /* idle: keep nothing */
+    }
+}
+
+static void on_sweep(void *arg)
+{
+    struct tcp *tcp = arg;
+    int64_t now_ms = loop_mono_ms(tcp->loop);
+    struct list *pos;
+    struct list *tmp;
+
+    LIST_FOREACH(pos, tmp, &tcp->conns) {
+        struct tcp_conn *conn = LIST_ENTRY(pos, struct tcp_conn, node);
+
+        if (conn->is_writing) {
+            size_t left = uv_stream_get_write_queue_size((uv_stream_t *)&conn->uv);
+
+            if (left != conn->queue_seen) {
+                conn->queue_seen = left;
+                conn->write_ms = now_ms; /* the peer takes some */
+            }
+        }
+        if (conn->state == TCP_CONN_OPEN) {
+            sweep_open(conn, now_ms);
+        } else if (conn->state == TCP_CONN_DRAINING) {
+            sweep_draining(conn, now_ms);
+        }
+    }
+    tcp_output_trim_spare(tcp, tcp->spare_count - tcp->spare_count_low);
+    if (tcp->conn_count == 0 && tcp->spare_count == 0) {
+        loop_timer_stop(tcp->loop, &tcp->sweep); /* an idle server sleeps */
+        tcp->sweep_ms = TCP_SWEEP_MS_MAX;
+    }
+}
+
+/* A quarter of the shortest time-out that is in use. */
+static void sweep_include(struct tcp *tcp, const struct tcp_options *options)
+{
+    uint64_t timeouts[] = {options->idle_timeout_ms, options->stall_timeout_ms};
+    uint64_t sweep_ms = tcp->sweep_ms;
+
+    for (int i = 0; i < 2; i++) {
+        if (timeouts[i] != 0 && timeouts[i] / 4 < sweep_ms) {
+            sweep_ms = timeouts[i] / 4;
+        }
+    }
+    if (sweep_ms < TCP_SWEEP_MS_MIN) {
+        sweep_ms = TCP_SWEEP_MS_MIN;
+    }
+    if (sweep_ms != tcp->sweep_ms || !loop_timer_is_active(&tcp->sweep)) {
+        tcp->sweep_ms = sweep_ms;
+        loop_timer_start(tcp->loop, &tcp->sweep, sweep_ms, sweep_ms, on_sweep, tcp);
+    }
+}
+
+/* ---- life ---- */
+
+void tcp_conn_init(struct tcp_conn *conn, const struct tcp_ops *ops,
+                   const struct tcp_options *options, void *arg)
+{
+    CHECK((ops->on_frame != NULL) != (ops->on_data != NULL));
+    CHECK(options->out_low_bytes < options->out_high_bytes);
+    CHECK(options->out_high_bytes <= options->out_max_bytes);
+    CHECK(options->frame_size_max >= TCP_FRAME_PREFIX);
+    *conn = (struct tcp_conn){.ops = ops, .options = options, .arg = arg, .state = TCP_CONN_NEW};
+    list_init(&conn->node);
+    list_init(&conn->dirty_node);
+    loop_deferred_init(&conn->deliver, on_deliver, conn);
+    /* A paused connection holds up to one read more than its largest frame. */
+    buf_init(&conn->tail, options->frame_size_max + TCP_SCRATCH_BYTES);
+}
+
+void tcp_conn_adopt(struct tcp *tcp, struct tcp_conn *conn)
+{
+    CHECK(conn->state == TCP_CONN_NEW);
+    CHECK(conn->tcp == NULL);
+    conn->tcp = tcp;
+    conn->id = ++tcp->next_id;
+    CHECK(uv_tcp_init(&tcp->loop->uv, &conn->uv) == 0); /* makes no socket: cannot fail */
+    conn->uv.data = conn;
+    conn->read_ms = loop_mono_ms(tcp->loop);
+    conn->write_ms = conn->read_ms;
+    list_push(&tcp->conns, &conn->node);
+    tcp->conn_count++;
+    sweep_include(tcp, conn->options);
+}
+
+static void set_option(int fd, int level, int name, int value)
+{
+    (void)setsockopt(fd, level, name, &value, sizeof value); /* slower or less watchful without */
+}
+
+void tcp_conn_opened(struct tcp_conn *conn)
+{
+    unsigned keepalive_s = conn->options->keepalive_s;
+    uv_os_fd_t fd;
+
+    if (uv_fileno((uv_handle_t *)&conn->uv, &fd) == 0) {
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+        if (keepalive_s > 0) {
+            set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+            set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)keepalive_s);
+            set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 10);
+            set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+        }
+    }
+    conn->read_ms = loop_mono_ms(conn->tcp->loop);
+    conn->write_ms = conn->read_ms;
+    tcp_conn_move(conn, TCP_CONN_OPEN, "connected");
+    tcp_conn_update_reading(conn);
+}
+
+void tcp_conn_closed(uv_handle_t *handle)
+{
+    struct tcp_conn *conn = handle->data;
+    struct tcp *tcp = conn->tcp;
+
+    CHECK(tcp->conn_count > 0);
+    tcp_attempt_free(conn);
+    tcp_output_clear(conn);
+    tcp->buffered_bytes -= conn->tail.len;
+    buf_fini(&conn->tail);
+    list_remove(&conn->node);
+    tcp->conn_count--;
+    tcp->stats.closed++;
+    if (conn->listener != NULL) {
+        CHECK(conn->listener->conn_count > 0);
+        conn->listener->conn_count--;
+        conn->listener = NULL;
+    }
+    tcp_conn_move(conn, TCP_CONN_CLOSED, "closed");
+    CHECK_IMPLIES(tcp->conn_count == 0, tcp->buffered_bytes == 0);
+    if (conn->ops->on_close != NULL) {
+        conn->ops->on_close(conn, conn->reason); /* may free conn */
+    }
+}
+
+void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error)
+{
+    bool is_closing = false;
+
+    CHECK(conn->state != TCP_CONN_NEW);
+    DCHECK_THREAD(conn->tcp->loop);
+    if (conn->state == TCP_CONN_CLOSING || conn->state == TCP_CONN_CLOSED) {
+        return; /* the first reason wins */
+    }
+    conn->reason = reason;
+    conn->sys_error = sys_error;
+    if (conn->state == TCP_CONN_CONNECTING) {
+        is_closing = tcp_attempt_cancel(conn);
+    }
+    tcp_conn_move(conn, TCP_CONN_CLOSING, "close");
+    loop_deferred_cancel(&conn->deliver);
+    list_remove(&conn->dirty_node);
+    if (!is_closing) {
+        uv_close((uv_handle_t *)&conn->uv, tcp_conn_closed);
+    }
+}
+
+void tcp_conn_close(struct tcp_conn *conn, int reason)
+{
+    tcp_conn_fail(conn, reason, 0);
+}
+
+void tcp_conn_drain(struct tcp_conn *conn)
+{
+    if (conn->state == TCP_CONN_CONNECTING) {
+        tcp_conn_close(conn, 0);
+    } else if (conn->state == TCP_CONN_OPEN) {
+        tcp_conn_move(conn, TCP_CONN_DRAINING, "drain");
+        conn->write_ms = loop_mono_ms(conn->tcp->loop);
+        if (list_is_empty(&conn->dirty_node)) {
+            list_push(&conn->tcp->dirty, &conn->dirty_node);
+        }
+    }
+}
+
+int tcp_conn_local(const struct tcp_conn *conn, struct tcp_addr *addr)
+{
+    struct sockaddr_storage ss = {0};
+    int len = sizeof ss;
+
+    if (conn->state != TCP_CONN_OPEN ||
+        uv_tcp_getsockname(&conn->uv, (struct sockaddr *)&ss, &len) != 0) {
+        return ESCROW_ECLOSED;
+    }
+    tcp_addr_from_sockaddr(&ss, addr);
+    return 0;
+}
+
+char *tcp_conn_describe(const struct tcp_conn *conn, char *dst, size_t size)
+{
+    char peer[TCP_ADDR_TEXT_MAX];
+    char text[128];
+
+    (void)tcp_addr_format(&conn->peer, peer, sizeof peer);
+    if (conn->sys_error != 0) {
+        (void)snprintf(dst, size, "%s: %s", peer,
+                       uv_strerror_r(conn->sys_error, text, sizeof text)); /* cut is fine */
+    } else {
+        (void)snprintf(dst, size, "%s: %s", peer,
+                       conn->reason == ESCROW_ECLOSED
+                           ? "closed by the peer"
+                           : escrow_strerror(conn->reason)); /* cut is fine */
+    }
+    return dst;
+}
+
+/* ---- context ---- */
+
+int tcp_init(struct tcp *tcp, struct loop *l, uint64_t buffered_bytes_max)
+{
+    DCHECK_THREAD(l);
+    *tcp = (struct tcp){.buffered_bytes_max = buffered_bytes_max, .sweep_ms = TCP_SWEEP_MS_MAX};
+    tcp->scratch = mem_alloc(TCP_SCRATCH_BYTES);
+    if (tcp->scratch == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    tcp->loop = l;
+    list_init(&tcp->conns);
+    list_init(&tcp->dirty);
+    loop_hook_start(l, LOOP_FLUSH, &tcp->flush, tcp_output_flush_all, tcp);
+    return 0;
+}
+
+void tcp_close_all(struct tcp *tcp, int reason)
+{
+    struct list *pos;
+    struct list *tmp;
+
+    LIST_FOREACH(pos, tmp, &tcp->conns) {
+        tcp_conn_close(LIST_ENTRY(pos, struct tcp_conn, node), reason);
+    }
+}
+
+void tcp_fini(struct tcp *tcp)
+{
+    if (tcp->loop == NULL) {
+        return;
+    }
+    DCHECK_THREAD(tcp->loop);
+    CHECK(tcp->conn_count == 0);
+    CHECK(tcp->listener_count == 0);
+    CHECK(tcp->buffered_bytes == 0);
+    loop_hook_stop(tcp->loop, &tcp->flush);
+    loop_timer_stop(tcp->loop, &tcp->sweep);
+    tcp_output_trim_spare(tcp, 0);
+    buf_fini(&tcp->sink);
+    mem_free(tcp->scratch);
+    tcp->scratch = NULL;
+    tcp->loop = NULL;
+}
+
+static void conn_check(const struct tcp_conn *conn)
+{
+    size_t out_bytes = 0;
+
+    for (const struct tcp_segment *seg = conn->out_head; seg != NULL; seg = seg->next) {
+        out_bytes += seg->buf.len;
+        CHECK_IMPLIES(seg->is_pinned, conn->is_writing || conn->state == TCP_CONN_CLOSING);
+        CHECK_IMPLIES(seg->next == NULL, seg == conn->out_tail);
+    }
+    CHECK(out_bytes - conn->out_offset == conn->out_bytes);
+    CHECK(conn->out_bytes <= conn->options->out_max_bytes);
+    CHECK_IMPLIES(conn->out_bytes > conn->options->out_high_bytes, conn->is_high);
+    CHECK_IMPLIES(conn->is_reading, conn->state == TCP_CONN_OPEN ||
+                                        conn->state == TCP_CONN_DRAINING ||
+                                        conn->state == TCP_CONN_CLOSING);
+    CHECK_IMPLIES(conn->attempt != NULL,
+                  conn->state == TCP_CONN_CONNECTING || conn->state == TCP_CONN_CLOSING);
+}
+
+void tcp_check(const struct tcp *tcp)
+{
+    uint64_t buffered = 0;
+    size_t count = 0;
+
+    for (const struct list *pos = tcp->conns.next; pos != &tcp->conns; pos = pos->next) {
+        const struct tcp_conn *conn =
+            (const struct tcp_conn *)(const void *)((const char *)pos -
+                                                    offsetof(struct tcp_conn, node));
+
+        conn_check(conn);
+        buffered += conn->out_bytes + conn->tail.len;
+        count++;
+    }
+    CHECK(count == tcp->conn_count);
+    CHECK(buffered == tcp->buffered_bytes);
+}

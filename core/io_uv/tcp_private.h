@@ -1,0 +1,105 @@
+/* What the tcp_*.c files share. tcp.c: life and input; tcp_output.c; tcp_connect.c; tcp_listen.c. */
+#ifndef CORE_IO_UV_TCP_PRIVATE_H
+#define CORE_IO_UV_TCP_PRIVATE_H
+
+#include "core/base/sm.h"
+#include "core/io_uv/tcp.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+/*
+ *  NEW --tcp_connect--> CONNECTING --> OPEN --drain--> DRAINING
+ *   |                       |           ^|                |
+ *   +------- accepted ------|-----------+|                |
+ *                           v            v                v
+ *                           +--------> CLOSING <----------+
+ *                                         |  uv has closed the handle
+ *                                         v
+ *                                      CLOSED   (on_close)
+ */
+#define TCP_STATES(X)                                                                              \
+    X(NEW, SM_BIT(TCP_CONN_CONNECTING) | SM_BIT(TCP_CONN_OPEN), false)                             \
+    X(CONNECTING, SM_BIT(TCP_CONN_OPEN) | SM_BIT(TCP_CONN_CLOSING), false)                         \
+    X(OPEN, SM_BIT(TCP_CONN_DRAINING) | SM_BIT(TCP_CONN_CLOSING), false)                           \
+    X(DRAINING, SM_BIT(TCP_CONN_CLOSING), false)                                                   \
+    X(CLOSING, SM_BIT(TCP_CONN_CLOSED), false)                                                     \
+    X(CLOSED, 0, true)
+
+enum tcp_state {
+#define X(name, next, final) TCP_CONN_##name,
+    TCP_STATES(X)
+#undef X
+};
+
+#define TCP_SCRATCH_BYTES      ((size_t)256 * 1024) /* one read; two default socket buffers */
+#define TCP_SEGMENT_FULL       ((size_t)128 * 1024) /* output beyond this begins a new segment */
+#define TCP_SPARE_COUNT_MAX    256
+#define TCP_SPARE_BYTES_MAX    ((size_t)4 * 1024 * 1024)
+#define TCP_SWEEP_MS_MAX       1000
+#define TCP_SWEEP_MS_MIN       5
+#define TCP_LINGER_MS          1000 /* draining: wait this long for the peer to close its end */
+#define TCP_PROGRESS_BYTES     ((size_t)64 * 1024) /* a frame that grew by this much is not stalled */
+#define TCP_ACCEPTS_PER_WAKEUP 64
+#define TCP_HOST_MAX           256
+#define TCP_MEMORY_FAIR_BYTES                                                                      \
+    ((size_t)64 * 1024) /* the limit over all closes only connections above this */
+
+/* A run of output bytes. */
+struct tcp_segment {
+    struct tcp_segment *next;
+    struct buf buf;
+    bool is_pinned; /* given to uv_write: may neither move nor grow */
+};
+
+struct tcp_listener {
+    uv_poll_t uv;
+    struct tcp *tcp;
+    int fd;
+    int spare_fd; /* closed to accept and refuse one when descriptors run out */
+    struct tcp_addr addr;
+    size_t conn_count;
+    size_t conn_count_max;
+    struct tcp_conn *(*on_accept)(void *arg, const struct tcp_addr *peer);
+    void *arg;
+    struct loop_timer retry; /* after an error that is not a connection's */
+    bool is_closed;
+};
+
+/* ---- tcp.c ---- */
+
+void tcp_conn_move(struct tcp_conn *conn, enum tcp_state to, const char *event);
+
+/* Put a NEW connection into the books; its uv handle is initialised, without a socket. */
+void tcp_conn_adopt(struct tcp *tcp, struct tcp_conn *conn);
+
+/* Connected: socket options, time stamps, reading. */
+void tcp_conn_opened(struct tcp_conn *conn);
+
+/* As tcp_conn_close, with libuv's error. */
+void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error);
+
+/* Everything is closed: give the struct back. Called by uv's close callback. */
+void tcp_conn_closed(uv_handle_t *handle);
+
+/* Start or stop reading, as pauses and state say. */
+void tcp_conn_update_reading(struct tcp_conn *conn);
+
+/* ---- tcp_output.c ---- */
+
+void tcp_output_flush_all(void *tcp); /* the LOOP_FLUSH hook */
+void tcp_output_clear(struct tcp_conn *conn);
+void tcp_output_trim_spare(struct tcp *tcp, size_t keep);
+
+/* ---- tcp_connect.c ---- */
+
+/* Give up connecting: CONNECTING -> CLOSING happened. Returns true when the uv handle is being closed already. */
+bool tcp_attempt_cancel(struct tcp_conn *conn);
+void tcp_attempt_free(struct tcp_conn *conn);
+
+/* ---- tcp_addr.c ---- */
+
+void tcp_addr_from_sockaddr(const struct sockaddr_storage *ss, struct tcp_addr *addr);
+socklen_t tcp_addr_to_sockaddr(const struct tcp_addr *addr, struct sockaddr_storage *ss);
+
+#endif
