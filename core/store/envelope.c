@@ -38,6 +38,7 @@ static uint32_t record_crc(const uint8_t *rec, uint32_t length, uint32_t seed)
 void envelope_encode(uint8_t *dst, const struct envelope *e, uint32_t seed)
 {
     CHECK(e->length >= ENVELOPE_SIZE);
+    CHECK(e->length <= ENVELOPE_LENGTH_MAX);
     CHECK(e->offset % ENVELOPE_ALIGN == 0);
     CHECK(e->synced <= e->offset);
     put_le32(dst + AT_MAGIC, ENVELOPE_MAGIC);
@@ -95,7 +96,7 @@ enum envelope_verdict envelope_verify(const struct envelope_source *src, struct 
     e->type = rec[AT_TYPE];
     e->flags = rec[AT_FLAGS];
     padded = envelope_padded(e->length);
-    if (e->length < ENVELOPE_SIZE || padded > src->room) {
+    if (e->length < ENVELOPE_SIZE || e->length > ENVELOPE_LENGTH_MAX || padded > src->room) {
         return ENVELOPE_LENGTH;
     }
     if (e->offset != src->offset || e->synced > e->offset) {

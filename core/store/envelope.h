@@ -12,6 +12,8 @@
 
 #include "core/base/attr.h"
 
+#include "core/base/limits.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +21,9 @@
 #define ENVELOPE_SIZE  40u
 #define ENVELOPE_MAGIC UINT32_C(0x45534331) /* "1CSE" in the file */
 #define ENVELOPE_ALIGN 8u
+
+/* Longest record, so that a damaged length never makes a reader ask for a gigabyte. */
+#define ENVELOPE_LENGTH_MAX RECORD_SIZE_MAX
 
 /* X(name, number, may be written in this version) */
 #define STORE_TYPES(X)                                                                             \
@@ -75,7 +80,7 @@ enum envelope_verdict {
     ENVELOPE_VALID = 0,
     ENVELOPE_SHORT,    /* more bytes are needed; envelope_verify's *need says how many */
     ENVELOPE_NO_MAGIC, /* no record begins here */
-    ENVELOPE_LENGTH,   /* length below ENVELOPE_SIZE, or more than the segment has left */
+    ENVELOPE_LENGTH, /* length below ENVELOPE_SIZE, above the maximum, or more than the segment has left */
     ENVELOPE_OFFSET,   /* says it stands somewhere else */
     ENVELOPE_RESERVED, /* a byte that must be zero is not, or an unknown flag */
     ENVELOPE_CHECKSUM

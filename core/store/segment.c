@@ -253,8 +253,10 @@ int segment_create(struct disk *disk, uint64_t first, uint64_t segment_bytes,
         rc = disk_sync_dir(disk, SEGMENT_FOLDER, err);
     }
     if (rc != 0) {
+        int ignored; /* the next start removes leftovers too */
         disk_close(out);
-        (void)disk_unlink(disk, tmp, NULL); /* best effort: the next start removes leftovers too */
+        ignored = disk_unlink(disk, tmp, NULL);
+        (void)ignored;
     }
     return rc;
 }

@@ -1,0 +1,348 @@
+/*
+ * Happy path: log_scan_next walks valid records until zeros. recovery_find_end then looks at what lies behind: nothing (the log
+ * was closed or killed between two writes), remains of a write that a crash cut off, or valid records that say that the bad
+ * one had been durable. Only the last is corruption.
+ */
+#include "core/store/recovery.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SCAN_CHUNK_BYTES (1u << 20)
+#define SCAN_BUF_BYTES   (RECORD_SIZE_MAX + SCAN_CHUNK_BYTES)
+
+const char *recovery_where(const struct segments *segs, uint64_t offset,
+                           char text[RECOVERY_WHERE_MAX])
+{
+    char path[SEGMENT_PATH_MAX];
+
+    segment_path(segments_start_of(segs, offset), path);
+    (void)snprintf(text, RECOVERY_WHERE_MAX, "%s at offset %" PRIu64 " (log offset %" PRIu64 ")",
+                   path, offset % segs->segment_bytes, offset);
+    return text;
+}
+
+/* ------------------------------------------------------------------ walking records */
+
+int log_scan_init(struct log_scan *scan, struct segments *segs, uint32_t seed, uint64_t from,
+                  uint32_t epoch)
+{
+    CHECK(from % ENVELOPE_ALIGN == 0);
+    *scan = (struct log_scan){.segs = segs, .pos = from, .seed = seed, .epoch = epoch, .why = ""};
+    scan->buf = mem_alloc(SCAN_BUF_BYTES);
+    return scan->buf == NULL ? ESCROW_ENOMEM : 0;
+}
+
+void log_scan_fini(struct log_scan *scan)
+{
+    mem_free(scan->buf);
+    scan->buf = NULL;
+}
+
+void log_scan_seek(struct log_scan *scan, uint64_t from)
+{
+    CHECK(from % ENVELOPE_ALIGN == 0);
+    scan->pos = from;
+    scan->epoch = 0;
+    scan->synced = 0;
+    scan->buf_len = 0;
+}
+
+/* Have at least `need` bytes from scan->pos in the buffer, as far as the segment goes. */
+static int scan_fill(struct log_scan *scan, size_t need, struct err_ctx *err)
+{
+    uint64_t room = segments_end_of(scan->segs, scan->pos) - scan->pos;
+    size_t have = 0;
+    size_t want = need > SCAN_CHUNK_BYTES ? need : SCAN_CHUNK_BYTES;
+
+    if (scan->pos >= scan->buf_at && scan->pos < scan->buf_at + scan->buf_len) {
+        have = (size_t)(scan->buf_at + scan->buf_len - scan->pos);
+        memmove(scan->buf, scan->buf + (scan->pos - scan->buf_at), have);
+    }
+    scan->buf_at = scan->pos;
+    scan->buf_len = have;
+    if (want > room) {
+        want = (size_t)room;
+    }
+    CHECK(want <= SCAN_BUF_BYTES);
+    if (have < want) {
+        size_t got;
+        int rc =
+            segments_read(scan->segs, scan->pos + have, scan->buf + have, want - have, &got, err);
+        if (rc != 0) {
+            return rc;
+        }
+        scan->buf_len += got;
+    }
+    return 0;
+}
+
+static enum envelope_verdict scan_verify(const struct log_scan *scan, struct envelope *e,
+                                         size_t *need)
+{
+    uint64_t room = segments_end_of(scan->segs, scan->pos) - scan->pos;
+    bool is_inside = scan->pos >= scan->buf_at && scan->pos < scan->buf_at + scan->buf_len;
+    size_t at = is_inside ? (size_t)(scan->pos - scan->buf_at) : 0;
+    struct envelope_source src = {
+        .bytes = scan->buf + at,
+        .have = is_inside ? scan->buf_len - at : 0,
+        .offset = scan->pos,
+        .room = room,
+        .seed = scan->seed,
+    };
+
+    return envelope_verify(&src, e, need);
+}
+
+/* May this valid record follow the one before? (FORMAT.md, invariants 3 and 4) */
+static const char *scan_order(const struct log_scan *scan, const struct envelope *e)
+{
+    if (e->epoch < scan->epoch) {
+        return "record of an older epoch";
+    }
+    if (e->epoch > scan->epoch && e->type != STORE_START) {
+        return "record of an epoch that never began";
+    }
+    if (e->synced < scan->synced) {
+        return "record of an older batch";
+    }
+    return NULL;
+}
+
+static uint64_t scan_after(const struct log_scan *scan, uint64_t offset, const struct envelope *e)
+{
+    uint64_t end = segments_end_of(scan->segs, offset);
+    uint64_t next = offset + envelope_padded(e->length);
+
+    return e->type == STORE_FILLER || end - next < ENVELOPE_SIZE ? end : next;
+}
+
+int log_scan_next(struct log_scan *scan, struct envelope *e, struct slice *payload,
+                  struct err_ctx *err)
+{
+    enum envelope_verdict verdict;
+    const char *order;
+    size_t need = 0;
+
+    if (scan->pos >= scan->segs->allocated) {
+        scan->why = "end of the last segment";
+        return 0;
+    }
+    while ((verdict = scan_verify(scan, e, &need)) == ENVELOPE_SHORT) {
+        size_t before = scan->buf_at == scan->pos ? scan->buf_len : 0;
+        int rc = scan_fill(scan, need, err);
+        if (rc != 0) {
+            return rc;
+        }
+        if (scan->buf_len <= before) {
+            break; /* the file is shorter than its segment: somebody truncated it while it was open */
+        }
+    }
+    if (verdict != ENVELOPE_VALID) {
+        scan->why = envelope_verdict_text(verdict);
+        return 0;
+    }
+    order = scan_order(scan, e);
+    if (order != NULL) {
+        scan->why = order;
+        return 0;
+    }
+    *payload =
+        slice_of(scan->buf + (scan->pos - scan->buf_at) + ENVELOPE_SIZE, e->length - ENVELOPE_SIZE);
+    scan->epoch = e->epoch;
+    scan->synced = e->synced;
+    scan->pos = scan_after(scan, scan->pos, e);
+    return 1;
+}
+
+/* ------------------------------------------------------------------ the end of the log */
+
+static int find_last_record(struct log_scan *scan, struct recovery_end *out, struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    struct envelope e;
+    struct slice payload;
+    int rc;
+
+    for (;;) {
+        uint64_t at = scan->pos;
+        rc = log_scan_next(scan, &e, &payload, err);
+        if (rc <= 0) {
+            break;
+        }
+        if (!store_type_is_known(e.type)) {
+            return err_set(err, ESCROW_EVERSION,
+                           "%s: record type %u is not known to this version of the program",
+                           recovery_where(scan->segs, at, where), e.type);
+        }
+        if (e.type == STORE_START && out->group_records > 0) {
+            return err_set(err, ESCROW_ECORRUPT, "%s: an epoch begins inside an atomic group",
+                           recovery_where(scan->segs, at, where));
+        }
+        out->group_records++;
+        if ((e.flags & ENVELOPE_MORE) == 0) {
+            out->records += out->group_records;
+            out->group_records = 0;
+            out->cut = scan->pos;
+            out->epoch = e.epoch;
+        }
+    }
+    out->bad = scan->pos;
+    out->why = scan->why;
+    return rc;
+}
+
+/* What lies behind the last valid record is looked at piece by piece. */
+struct search {
+    struct segments *segs;
+    struct log_scan *probe; /* its buffer verifies a candidate */
+    uint64_t bad;           /* X */
+    uint64_t dirty_end;     /* behind the last byte seen that is not zero */
+    uint64_t witness;       /* a valid record that was written when X was durable; 0 = none */
+    uint64_t witness_synced;
+};
+
+/* Is there a valid record at `at` that says X was durable? Any epoch, any type. */
+static int search_probe(struct search *s, uint64_t at, struct err_ctx *err)
+{
+    uint8_t head[ENVELOPE_SIZE];
+    struct envelope e;
+    size_t need;
+    size_t got;
+    int rc = segments_read(s->segs, at, head, sizeof head, &got, err);
+
+    if (rc != 0 || got < sizeof head || get_le64(head + 8) != at || get_le64(head + 16) <= s->bad) {
+        return rc;
+    }
+    log_scan_seek(s->probe, at);
+    need = ENVELOPE_SIZE;
+    for (int round = 0; round < 2; round++) { /* once for the length, once for all of it */
+        rc = scan_fill(s->probe, need, err);
+        if (rc != 0) {
+            return rc;
+        }
+        if (scan_verify(s->probe, &e, &need) == ENVELOPE_VALID) {
+            s->witness = at;
+            s->witness_synced = e.synced;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int search_piece(struct search *s, uint64_t at, const uint8_t *bytes, size_t len,
+                        struct err_ctx *err)
+{
+    for (size_t i = 0; i + sizeof(uint64_t) <= len; i += sizeof(uint64_t)) {
+        uint64_t word = get_le64(bytes + i);
+        if (word == 0) {
+            continue;
+        }
+        s->dirty_end = at + i + sizeof word;
+        if ((uint32_t)word == ENVELOPE_MAGIC && at + i > s->bad) {
+            int rc = search_probe(s, at + i, err);
+            if (rc != 0 || s->witness != 0) {
+                return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+/* [from, to) of the log, then the heads of the segments behind. Stops at the first witness. */
+static int search_run(struct search *s, uint64_t from, uint64_t to, struct err_ctx *err)
+{
+    uint8_t *buf = mem_alloc(SCAN_CHUNK_BYTES);
+    uint64_t at = from;
+    int rc = buf == NULL ? err_set(err, ESCROW_ENOMEM, "recovery: out of memory") : 0;
+
+    while (rc == 0 && at < to && s->witness == 0) {
+        uint64_t left = to - at;
+        size_t got = 0;
+        rc = segments_read(s->segs, at, buf,
+                           left < SCAN_CHUNK_BYTES ? (size_t)left : SCAN_CHUNK_BYTES, &got, err);
+        if (rc == 0) {
+            rc = search_piece(s, at, buf, got, err);
+        }
+        at = got > 0 ? at + got : segments_end_of(s->segs, at);
+    }
+    while (rc == 0 && at < s->segs->allocated && s->witness == 0) {
+        rc = at % s->segs->segment_bytes == 0 ? search_probe(s, at, err) : 0;
+        at = segments_end_of(s->segs, at);
+    }
+    mem_free(buf);
+    return rc;
+}
+
+static int judge_tail(struct log_scan *scan, struct recovery_end *out, struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    struct segments *segs = scan->segs;
+    const char *why = out->why;
+    uint64_t to = segs->allocated - out->bad < RECOVERY_SEARCH_BYTES
+                      ? segs->allocated
+                      : out->bad + RECOVERY_SEARCH_BYTES;
+    struct search s = {.segs = segs, .probe = scan, .bad = out->bad, .dirty_end = out->cut};
+    int rc = search_run(&s, out->cut, to, err);
+
+    if (rc == 0 && s.witness != 0) {
+        return err_set(err, ESCROW_ECORRUPT,
+                       "%s: %s, but everything up to log offset %" PRIu64
+                       " had been written safely before the record at log offset %" PRIu64,
+                       recovery_where(segs, out->bad, where), why, s.witness_synced, s.witness);
+    }
+    out->dirty_end = s.dirty_end;
+    return rc;
+}
+
+int recovery_find_end(struct segments *segs, uint32_t seed, uint64_t from, uint32_t epoch,
+                      struct recovery_end *out, struct err_ctx *err)
+{
+    struct log_scan scan;
+    int rc = log_scan_init(&scan, segs, seed, from, epoch);
+
+    *out = (struct recovery_end){.bad = from, .cut = from, .dirty_end = from, .epoch = epoch};
+    if (rc != 0) {
+        return err_set(err, rc, "recovery: out of memory");
+    }
+    rc = find_last_record(&scan, out, err);
+    if (rc == 0) {
+        rc = judge_tail(&scan, out, err);
+    }
+    CHECK_IMPLIES(rc == 0, out->cut <= out->bad);
+    CHECK_IMPLIES(rc == 0, out->dirty_end >= out->cut);
+    log_scan_fini(&scan);
+    return rc;
+}
+
+int recovery_cut(struct segments *segs, const struct recovery_end *end, struct err_ctx *err)
+{
+    uint64_t at = end->cut;
+
+    while (at < end->dirty_end) {
+        uint64_t start = segments_start_of(segs, at);
+        uint64_t stop = segments_end_of(segs, at);
+        struct disk_file *file;
+        int rc = segments_open(segs, at, true, &file, err);
+
+        if (stop > end->dirty_end) {
+            stop = end->dirty_end;
+        }
+        if (rc == 0) {
+            rc = disk_zero(file, at - start, stop - at, err);
+        }
+        if (rc == 0) {
+            rc = disk_sync(file, err);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        at = stop;
+    }
+    return 0;
+}
