@@ -1,10 +1,11 @@
 /*
- * Files below one root folder. The happy path of every operation is one system call; what is around it is EINTR, short
- * transfers, file systems that cannot do what was asked, and error texts that name the file.
+ * Files below one root folder. The happy path of every operation is one system call; what is around
+ * it is EINTR, short transfers, file systems that cannot do what was asked, and error texts that
+ * name the file.
  *
- * Paths come from our own code and from names that passed an allow-list; "..", an absolute path and an empty part are refused
- * all the same, and the last part may not be a symbolic link. A folder on the way may be one: an operator may put `log` on a
- * disk of its own.
+ * Paths come from our own code and from names that passed an allow-list; "..", an absolute path and
+ * an empty part are refused all the same, and the last part may not be a symbolic link. A folder on
+ * the way may be one: an operator may put `log` on a disk of its own.
  */
 #include "core/io_uv/disk_posix.h"
 
@@ -190,7 +191,10 @@ static int posix_pread_nowait(struct disk_file *file, void *dst, size_t len, uin
         n = preadv2(f->fd, &iov, 1, (off_t)offset, RWF_NOWAIT);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
-        /* Where the file system cannot tell, every read may wait. A real error is found by the read that may. */
+        /*
+         * Where the file system cannot tell, every read may wait. A real error is found by the read
+         * that may.
+         */
         return ESCROW_EAGAIN;
     }
     *got = (size_t)n;
@@ -204,7 +208,10 @@ static int posix_pread_nowait(struct disk_file *file, void *dst, size_t len, uin
     return 0;
 }
 
-/* What is left of the caller's array after `done` bytes, in a copy. Returns how many of `dst` are filled. */
+/*
+ * What is left of the caller's array after `done` bytes, in a copy. Returns how many of `dst` are
+ * filled.
+ */
 static int iov_rest(const struct iovec *iov, int count, size_t done, struct iovec *dst)
 {
     int used = 0;
@@ -289,7 +296,9 @@ static int posix_allocate(struct disk_file *file, uint64_t size_bytes, struct er
         return 0;
     }
     if (errno == EOPNOTSUPP) {
-        /* Blocks below the old size are there unless somebody made holes, which nobody here does. */
+        /*
+         * Blocks below the old size are there unless somebody made holes, which nobody here does.
+         */
         rc = before < size_bytes ? write_zeros(f, before, size_bytes - before, err) : 0;
     } else {
         rc = file_error(f, "allocate", size_bytes, err);

@@ -1,8 +1,9 @@
 /*
  * The production disk: core/io/disk.h on the kernel's files, below one root folder.
  *
- * Every path is opened relative to the root's descriptor; "..", absolute paths and empty parts are refused (ESCROW_EINVAL),
- * and a file may not be a symbolic link. Error texts name the file (root included) and the offset.
+ * Every path is opened relative to the root's descriptor; "..", absolute paths and empty parts are
+ * refused (ESCROW_EINVAL), and a file may not be a symbolic link. Error texts name the file (root
+ * included) and the offset.
  *
  * Owns:    the root's descriptor. Free after the last file was closed.
  * Thread:  as core/io/disk.h says.

@@ -1,7 +1,8 @@
 /*
- * The loop around uv_run. The happy path is one iteration: uv polls and calls the I/O callbacks; `check` runs the hooks of
- * AFTER_POLL and WAKE; `prepare` runs timers, deferred calls and the hooks of BEFORE_SLEEP and FLUSH, then tells uv how long
- * it may sleep (`wakeup` for the first timer, `idle` when deferred calls wait) and measures how long the iteration took.
+ * The loop around uv_run. The happy path is one iteration: uv polls and calls the I/O callbacks;
+ * `check` runs the hooks of AFTER_POLL and WAKE; `prepare` runs timers, deferred calls and the
+ * hooks of BEFORE_SLEEP and FLUSH, then tells uv how long it may sleep (`wakeup` for the first
+ * timer, `idle` when deferred calls wait) and measures how long the iteration took.
  *
  * Nothing here can fail after loop_init.
  */
@@ -20,8 +21,10 @@ bool loop_is_mine(const struct loop *l)
     return l->owner == &thread_marker;
 }
 
-/* uv writes to sockets without MSG_NOSIGNAL; SIGPIPE goes to the writing thread, so blocking it there is enough and leaves
- * the rest of a process that only uses the client library alone. */
+/*
+ * uv writes to sockets without MSG_NOSIGNAL; SIGPIPE goes to the writing thread, so blocking it
+ * there is enough and leaves the rest of a process that only uses the client library alone.
+ */
 static void thread_enter(struct loop *l)
 {
     sigset_t set;

@@ -25,7 +25,7 @@
 #include <uv.h>
 
 #define LOOP_SIGNALS_MAX 4
-#define LOOP_SLOW_MS     50 /* an iteration longer than this is counted: something blocked the loop */
+#define LOOP_SLOW_MS     50 /* a longer iteration is counted: something blocked the loop */
 
 typedef void loop_fn(void *arg);
 
@@ -134,8 +134,9 @@ int64_t loop_wall_ms(struct loop *l);
 void loop_time_forget(struct loop *l);
 
 /*
- * Timers. A zeroed struct is a stopped timer. Start (or restart) to call fn(arg) delay_ms after the iteration's time, then
- * every repeat_ms when that is not 0. Never fires early; a timer whose repeats were missed fires once.
+ * Timers. A zeroed struct is a stopped timer. Start (or restart) to call fn(arg) delay_ms after the
+ * iteration's time, then every repeat_ms when that is not 0. Never fires early; a timer whose
+ * repeats were missed fires once.
  */
 void loop_timer_start(struct loop *l, struct loop_timer *t, uint64_t delay_ms, uint64_t repeat_ms,
                       loop_fn *fn, void *arg);

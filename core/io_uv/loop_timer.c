@@ -1,10 +1,10 @@
 /*
- * Timers of the loop: an intrusive pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986), so that a timer is three
- * pointers in its owner's struct, starting one is O(1), and stopping one frees it at once (a uv_timer_t would have to be
- * closed, which takes an iteration).
+ * Timers of the loop: an intrusive pairing heap (Fredman, Sedgewick, Sleator, Tarjan 1986), so that
+ * a timer is three pointers in its owner's struct, starting one is O(1), and stopping one frees it
+ * at once (a uv_timer_t would have to be closed, which takes an iteration).
  *
- * A node's `child` is its first child; children are chained by `next`; `prev` is the previous sibling, or the parent for the
- * first child. The root has neither next nor prev.
+ * A node's `child` is its first child; children are chained by `next`; `prev` is the previous
+ * sibling, or the parent for the first child. The root has neither next nor prev.
  */
 #include "core/io_uv/loop_private.h"
 
@@ -35,7 +35,9 @@ static struct loop_timer *timer_meld(struct loop_timer *a, struct loop_timer *b)
     return a;
 }
 
-/* Make one heap of a chain of siblings: meld in pairs from the left, then the pairs from the right. */
+/*
+ * Make one heap of a chain of siblings: meld in pairs from the left, then the pairs from the right.
+ */
 static struct loop_timer *timer_meld_chain(struct loop_timer *first)
 {
     struct loop_timer *pairs = NULL; /* chained by next, last pair first */

@@ -44,7 +44,10 @@ struct mailbox {
     void *arg;
 };
 
-/* Messages go to fn(arg, mail) on the loop. fn may post here and elsewhere; it may not fini this mailbox. ESCROW_ENOMEM. */
+/*
+ * Messages go to fn(arg, mail) on the loop. fn may post here and elsewhere; it may not fini this
+ * mailbox. ESCROW_ENOMEM.
+ */
 ESCROW_MUST_USE int mailbox_init_loop(struct mailbox *m, struct loop *l, size_t limit,
                                       mailbox_fn *fn, void *arg);
 

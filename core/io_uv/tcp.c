@@ -1,22 +1,24 @@
 /*
  * Connections: life, input, time-outs.
  *
- * Input, the happy path: uv asks where to read to (on_alloc) and gets the shared buffer; a read brings many frames
- * (on_read), each is handed out from there, and the incomplete last one is copied to the connection's tail. The next read
- * copies the tail to the front of the shared buffer and reads behind it. Only a frame that is larger than half of the shared
- * buffer is collected in the tail itself, which grows with what has arrived, never with what a length field promises.
+ * Input, the happy path: uv asks where to read to (on_alloc) and gets the shared buffer; a read
+ * brings many frames (on_read), each is handed out from there, and the incomplete last one is
+ * copied to the connection's tail. The next read copies the tail to the front of the shared buffer
+ * and reads behind it. Only a frame that is larger than half of the shared buffer is collected in
+ * the tail itself, which grows with what has arrived, never with what a length field promises.
  *
- * While a connection is blocked (paused by the owner, or its output is high) nothing is handed out; what was read already
- * waits in the tail, and `deliver` hands it out later.
+ * While a connection is blocked (paused by the owner, or its output is high) nothing is handed out;
+ * what was read already waits in the tail, and `deliver` hands it out later.
  *
  * Failures: every one ends in tcp_conn_fail, and that in on_close, from uv's close callback.
  */
 #include "core/io_uv/tcp.h"
 
+#include "core/io_uv/tcp_private.h"
+
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
-#include "core/io_uv/tcp_private.h"
 #include "escrow/errors.h"
 
 #include <netinet/tcp.h>

@@ -1,10 +1,12 @@
 /*
- * Outgoing connections. The happy path: resolve the name in the pool unless it is a number, connect to the first address,
- * open. When an address fails, the uv handle is closed (it has a socket of that address's family), made new, and the next
- * address is tried; when none is left, or time is up, the connection closes.
+ * Outgoing connections. The happy path: resolve the name in the pool unless it is a number, connect
+ * to the first address, open. When an address fails, the uv handle is closed (it has a socket of
+ * that address's family), made new, and the next address is tried; when none is left, or time is
+ * up, the connection closes.
  *
- * The attempt lives on the heap because a resolver that is running cannot be stopped: when the connection closes first, the
- * attempt loses its `conn` and frees itself in the resolver's callback.
+ * The attempt lives on the heap because a resolver that is running cannot be stopped: when the
+ * connection closes first, the attempt loses its `conn` and frees itself in the resolver's
+ * callback.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"

@@ -1,10 +1,12 @@
 /*
- * Listeners. accept4 is called here rather than by uv_listen, so that a connection can be refused with a close(2) instead of
- * a handle's life, and so that at most TCP_ACCEPTS_PER_WAKEUP are taken before the connections that exist get their turn.
+ * Listeners. accept4 is called here rather than by uv_listen, so that a connection can be refused
+ * with a close(2) instead of a handle's life, and so that at most TCP_ACCEPTS_PER_WAKEUP are taken
+ * before the connections that exist get their turn.
  *
- * Out of descriptors: one is kept spare; it is closed, the waiting connection accepted and closed at once, and the spare
- * opened again, so that clients hear "no" instead of waiting and the loop does not spin. When even that fails, or for any other
- * error that is not the connection's own, accepting pauses for RETRY_MS.
+ * Out of descriptors: one is kept spare; it is closed, the waiting connection accepted and closed
+ * at once, and the spare opened again, so that clients hear "no" instead of waiting and the loop
+ * does not spin. When even that fails, or for any other error that is not the connection's own,
+ * accepting pauses for RETRY_MS.
  */
 #include "core/base/check.h"
 #include "core/base/log.h"

@@ -1,12 +1,14 @@
 /*
- * Output: segments (runs of bytes) in a chain per connection. The owner appends to the last one; LOOP_FLUSH sends the chain
- * with one writev. When the kernel takes less than everything, the rest goes to uv_write, whose segments are pinned until it
- * is done; meanwhile new output collects behind them.
+ * Output: segments (runs of bytes) in a chain per connection. The owner appends to the last one;
+ * LOOP_FLUSH sends the chain with one writev. When the kernel takes less than everything, the rest
+ * goes to uv_write, whose segments are pinned until it is done; meanwhile new output collects
+ * behind them.
  *
- * Used segments go to a spare list with their memory, so that steady traffic allocates nothing and an idle connection holds
- * nothing; the sweep frees what the last second did not need.
+ * Used segments go to a spare list with their memory, so that steady traffic allocates nothing and
+ * an idle connection holds nothing; the sweep frees what the last second did not need.
  *
- * Failures: a write error closes the connection. An append that does not fit changes nothing (the frame is cut off again).
+ * Failures: a write error closes the connection. An append that does not fit changes nothing (the
+ * frame is cut off again).
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"

@@ -1,4 +1,6 @@
-/* What the tcp_*.c files share. tcp.c: life and input; tcp_output.c; tcp_connect.c; tcp_listen.c. */
+/*
+ * What the tcp_*.c files share. tcp.c: life and input; tcp_output.c; tcp_connect.c; tcp_listen.c.
+ */
 #ifndef CORE_IO_UV_TCP_PRIVATE_H
 #define CORE_IO_UV_TCP_PRIVATE_H
 
@@ -32,18 +34,17 @@ enum tcp_state {
 #undef X
 };
 
-#define TCP_SCRATCH_BYTES      ((size_t)256 * 1024) /* one read; two default socket buffers */
+#define TCP_SCRATCH_BYTES      ((size_t)256 * 1024) /* one read */
 #define TCP_SEGMENT_FULL       ((size_t)128 * 1024) /* output beyond this begins a new segment */
 #define TCP_SPARE_COUNT_MAX    256
 #define TCP_SPARE_BYTES_MAX    ((size_t)4 * 1024 * 1024)
 #define TCP_SWEEP_MS_MAX       1000
 #define TCP_SWEEP_MS_MIN       5
-#define TCP_LINGER_MS          1000 /* draining: wait this long for the peer to close its end */
-#define TCP_PROGRESS_BYTES     ((size_t)64 * 1024) /* a frame that grew by this much is not stalled */
+#define TCP_LINGER_MS          1000 /* draining: how long to wait for the peer to close its end */
+#define TCP_PROGRESS_BYTES     ((size_t)64 * 1024) /* a frame that grew by this is not stalled */
 #define TCP_ACCEPTS_PER_WAKEUP 64
 #define TCP_HOST_MAX           256
-#define TCP_MEMORY_FAIR_BYTES                                                                      \
-    ((size_t)64 * 1024) /* the limit over all closes only connections above this */
+#define TCP_MEMORY_FAIR_BYTES  ((size_t)64 * 1024) /* the limit over all closes none below this */
 
 /* A run of output bytes. */
 struct tcp_segment {
@@ -93,7 +94,10 @@ void tcp_output_trim_spare(struct tcp *tcp, size_t keep);
 
 /* ---- tcp_connect.c ---- */
 
-/* Give up connecting: CONNECTING -> CLOSING happened. Returns true when the uv handle is being closed already. */
+/*
+ * Give up connecting: CONNECTING -> CLOSING happened. Returns true when the uv handle is being
+ * closed already.
+ */
 bool tcp_attempt_cancel(struct tcp_conn *conn);
 void tcp_attempt_free(struct tcp_conn *conn);
 

@@ -1,10 +1,11 @@
 /*
- * Webhooks: curl's multi interface in its event-driven form. curl tells which sockets to watch (on_socket) and when to call
- * again (on_timer); the loop tells curl what happened (uv_poll, loop_timer), and after each call finished transfers are taken
- * out. A request's easy handle lives from post to done; connections are kept by curl for the next request.
+ * Webhooks: curl's multi interface in its event-driven form. curl tells which sockets to watch
+ * (on_socket) and when to call again (on_timer); the loop tells curl what happened (uv_poll,
+ * loop_timer), and after each call finished transfers are taken out. A request's easy handle lives
+ * from post to done; connections are kept by curl for the next request.
  *
- * curl must not be called from inside its own callbacks, and done may call webhook_post: so finished transfers are taken out
- * after curl_multi_socket_action has returned.
+ * curl must not be called from inside its own callbacks, and done may call webhook_post: so
+ * finished transfers are taken out after curl_multi_socket_action has returned.
  */
 #include "core/io_uv/webhook.h"
 

@@ -60,8 +60,10 @@ struct webhook_request {
  */
 ESCROW_MUST_USE int webhook_new(struct loop *l, size_t concurrent_max, struct webhook **out);
 
-/* Requests in flight are given up: done is called for each, with ESCROW_ESHUTDOWN, before this
- * returns. NULL is fine. */
+/*
+ * Requests in flight are given up: done is called for each, with ESCROW_ESHUTDOWN, before this
+ * returns. Not inside done. NULL is fine.
+ */
 void webhook_free(struct webhook *w);
 
 /*

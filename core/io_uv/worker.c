@@ -1,8 +1,9 @@
 /*
- * Worker: the loop posts jobs to `in`, the thread runs each and posts it to `out`, the loop calls done.
+ * Worker: the loop posts jobs to `in`, the thread runs each and posts it to `out`, the loop calls
+ * done.
  *
- * `in_flight` counts from submit to done and is bounded by jobs_max, which is the limit of both mailboxes: so the thread's
- * post to `out` cannot fail.
+ * `in_flight` counts from submit to done and is bounded by jobs_max, which is the limit of both
+ * mailboxes: so the thread's post to `out` cannot fail.
  */
 #include "core/io_uv/worker.h"
 
@@ -97,7 +98,8 @@ void worker_stop(struct worker *w)
     }
     DCHECK_THREAD(w->loop);
     CHECK(
-        !w->is_delivering); /* not inside done: the chain being delivered is not in the mailbox any more */
+        /* not inside done: the chain being delivered is not in the mailbox any more */
+        !w->is_delivering);
     w->is_running = false; /* done may not submit from here */
     mailbox_close(&w->in);
     CHECK(pthread_join(w->thread, NULL) == 0);

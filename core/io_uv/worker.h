@@ -41,16 +41,16 @@ ESCROW_MUST_USE int worker_start(struct worker *w, struct loop *l, const char *n
 void worker_stop(struct worker *w);
 
 /*
- * ESCROW_ELIMIT when jobs_max jobs are in flight, ESCROW_ESHUTDOWN when not running: the job is the caller's then. done comes
- * later, never inside this call.
+ * ESCROW_ELIMIT when jobs_max jobs are in flight, ESCROW_ESHUTDOWN when not running: the job is the
+ * caller's then. done comes later, never inside this call.
  */
 ESCROW_MUST_USE int worker_submit(struct worker *w, struct job *job);
 
 /*
- * When the worker has nothing queued and nothing running, and this is not inside done: run the job here and now and return
- * true; run AND done were both called before it returns (the one exception to "never inside the submitting call").
- * Otherwise false, and nothing was called. For lone requests: handing over costs about 25 us each way, more than most of
- * what it would hide.
+ * When the worker has nothing queued and nothing running, and this is not inside done: run the job
+ * here and now and return true; run AND done were both called before it returns (the one exception
+ * to "never inside the submitting call"). Otherwise false, and nothing was called. For lone
+ * requests: handing over costs about 25 us each way, more than most of what it would hide.
  */
 ESCROW_MUST_USE bool worker_try_inline(struct worker *w, struct job *job);
 
