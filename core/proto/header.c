@@ -1,14 +1,15 @@
 /*
- * Reading: a codec walks the bytes and adds fields; look-ups then go over the table. The keys of SEND_MESSAGE_V2 are single
- * letters and have a table of their own; other look-ups start where the last one ended, because handlers ask for fields in
- * the order in which clients write them.
+ * Reading: a codec walks the bytes and adds fields; look-ups then go over the table. The keys of
+ * SEND_MESSAGE_V2 are single letters and have a table of their own; other look-ups start where the
+ * last one ended, because handlers ask for fields in the order in which clients write them.
  *
- * Memory: an ordinary header needs none beyond the struct. Unescaped JSON text and the text of MessagePack numbers that
- * somebody asks for go to scratch: first the inline bytes, then one block that is sized, when first needed, for all that
- * this header can still ask for, so that it never has to move.
+ * Memory: an ordinary header needs none beyond the struct. Unescaped JSON text and the text of
+ * MessagePack numbers that somebody asks for go to scratch: first the inline bytes, then one block
+ * that is sized, when first needed, for all that this header can still ask for, so that it never
+ * has to move.
  *
- * Writing: the fields go straight into the caller's buf, lengths are patched at the end. Errors wait until header_frame_end,
- * which takes the frame out of the buf again.
+ * Writing: the fields go straight into the caller's buf, lengths are patched at the end. Errors
+ * wait until header_frame_end, which takes the frame out of the buf again.
  */
 #include "core/proto/header.h"
 

@@ -1,7 +1,8 @@
 /*
- * The parser is a cursor over the bytes; each function consumes one thing and leaves the cursor behind it, or returns
- * ESCROW_EPROTO and the whole header is dropped. Strings are the bulk of a header, so their end is looked for eight bytes at
- * a time; only strings with a backslash (message properties: the separators are control characters) are copied.
+ * The parser is a cursor over the bytes; each function consumes one thing and leaves the cursor
+ * behind it, or returns ESCROW_EPROTO and the whole header is dropped. Strings are the bulk of a
+ * header, so their end is looked for eight bytes at a time; only strings with a backslash (message
+ * properties: the separators are control characters) are copied.
  */
 #include "core/proto/header_json.h"
 
@@ -22,7 +23,7 @@ enum json_kind { JSON_STRING, JSON_LITERAL, JSON_NULL, JSON_NESTED };
 struct json_value {
     enum json_kind kind;
     struct slice
-        text; /* unescaped text of a string, the literal as it stands, or the nested value as it stands */
+        text; /* unescaped, if a string; else the literal or the nested value as it stands */
 };
 
 /* ---- eight bytes at a time ---- */
@@ -57,7 +58,7 @@ static const uint8_t *find_to_escape(const uint8_t *ptr, const uint8_t *end)
 {
     while (end - ptr >= 8) {
         uint64_t word = get_le64(ptr);
-        /* below 0x20: the three high bits are zero, and so is the byte after masking the rest away */
+        /* below 0x20: the three high bits are zero */
         uint64_t hits = zero_bytes(word ^ EVERY_BYTE('"')) | zero_bytes(word ^ EVERY_BYTE('\\')) |
                         zero_bytes(word & EVERY_BYTE(0xe0));
         if (hits != 0) {
@@ -149,8 +150,9 @@ static uint8_t *put_utf8(uint8_t *dst, uint32_t point)
 }
 
 /*
- * The part of \uXXXX behind the u; two of them make one character above U+FFFF. Half of such a pair alone becomes U+FFFD.
- * Writes at most 3 bytes for 6 and 4 for 12. Returns the byte behind, or NULL.
+ * The part of \uXXXX behind the u; two of them make one character above U+FFFF. Half of such a pair
+ * alone becomes U+FFFD. Writes at most 3 bytes for 6 and 4 for 12. Returns the byte behind, or
+ * NULL.
  */
 static const uint8_t *unescape_unicode(const uint8_t *src, const uint8_t *end, uint8_t **dst)
 {
@@ -217,8 +219,8 @@ static const uint8_t *unescape_one(const uint8_t *src, const uint8_t *end, uint8
 }
 
 /*
- * Closing quote of the string whose text begins at ptr, NULL when there is none. An escape is two bytes long as far as
- * finding the end goes.
+ * Closing quote of the string whose text begins at ptr, NULL when there is none. An escape is two
+ * bytes long as far as finding the end goes.
  */
 static const uint8_t *find_string_end(const uint8_t *ptr, const uint8_t *end, bool *has_escapes)
 {
@@ -372,7 +374,10 @@ static int skip_container(struct json *j, uint32_t depth)
     return take(j, close) ? 0 : ESCROW_EPROTO;
 }
 
-/* One value of any kind; depth counts the containers around it. Escapes in skipped strings are not looked at. */
+/*
+ * One value of any kind; depth counts the containers around it. Escapes in skipped strings are not
+ * looked at.
+ */
 static int skip_value(struct json *j, uint32_t depth)
 {
     switch (peek(j)) {

@@ -2,10 +2,11 @@
  * Header type 0, JSON: {"code":..,"extFields":{..},"flag":..,"language":..,"opaque":..,"remark":..,
  * "serializeTypeCurrentRPC":"JSON","version":..}. Use through header.h.
  *
- * A parser for this one shape, in one pass and without copying: text without escapes is handed out where it lies, text with
- * escapes is unescaped into the header's scratch. Strict about JSON, except that control characters may stand in a string;
- * lenient about the shape: any order, unknown keys skipped, numbers, booleans and null where strings are expected and the
- * other way round. A nested value of a field is kept as its JSON text.
+ * A parser for this one shape, in one pass and without copying: text without escapes is handed out
+ * where it lies, text with escapes is unescaped into the header's scratch. Strict about JSON,
+ * except that control characters may stand in a string; lenient about the shape: any order, unknown
+ * keys skipped, numbers, booleans and null where strings are expected and the other way round. A
+ * nested value of a field is kept as its JSON text.
  *
  * Owns: nothing.    Thread: that of the header or the writer.
  */

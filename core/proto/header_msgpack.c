@@ -1,7 +1,8 @@
 /*
- * Reading goes through struct scan, which checks every length against the bytes left; with at most HEADER_FIELDS_MAX fields
- * and nothing nested there is nothing else to bound. Writing goes through msgpack-c's packer, except the head of the field
- * map: its count is not known before the last field, so it is a map 16 that is patched at the end.
+ * Reading goes through struct scan, which checks every length against the bytes left; with at most
+ * HEADER_FIELDS_MAX fields and nothing nested there is nothing else to bound. Writing goes through
+ * msgpack-c's packer, except the head of the field map: its count is not known before the last
+ * field, so it is a map 16 that is patched at the end.
  */
 #include "core/proto/header_msgpack.h"
 

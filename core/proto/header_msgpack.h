@@ -3,8 +3,9 @@
  *
  *   [code, flag, opaque, version, language, remark or nil, {key: value, ...}]
  *
- * An array of 7, all integers in 32 bits, language as its number. Keys are str; values are str, integers within 64 bits
- * signed, booleans, or nil (= absent). An array longer than 7 comes from a later version: what follows is skipped.
+ * An array of 7, all integers in 32 bits, language as its number. Keys are str; values are str,
+ * integers within 64 bits signed, booleans, or nil (= absent). An array longer than 7 comes from a
+ * later version: what follows is skipped.
  *
  * Owns: nothing.    Thread: that of the header or the writer.
  */

@@ -8,15 +8,17 @@
 #define HEADER_NUMBER_TEXT_MAX 20
 
 /*
- * Add a field, or replace the value of the one with that key. ESCROW_ETOOBIG when the table is full, ESCROW_ENOMEM.
+ * Add a field, or replace the value of the one with that key. ESCROW_ETOOBIG when the table is
+ * full, ESCROW_ENOMEM.
  */
 ESCROW_MUST_USE int header_add_text(struct header *h, struct slice key, struct slice value);
 ESCROW_MUST_USE int header_add_number(struct header *h, struct slice key, int64_t number,
                                       enum header_kind kind);
 
 /*
- * `len` bytes that live as long as the decoded header, NULL when out of memory. Nothing moves. All requests together stay
- * below source_len (unescaped text is never longer than its source) plus the text of every number.
+ * `len` bytes that live as long as the decoded header, NULL when out of memory. Nothing moves. All
+ * requests together stay below source_len (unescaped text is never longer than its source) plus the
+ * text of every number.
  */
 uint8_t *header_scratch(struct header *h, size_t len);
 

@@ -16,7 +16,9 @@
 /* As header_decode. */
 ESCROW_MUST_USE int header_rocketmq_decode(struct header *h, struct slice in);
 
-/* Steps of the writer; failures stay in the buf, a code that needs more than 16 bits in w->error. */
+/*
+ * Steps of the writer; failures stay in the buf, a code that needs more than 16 bits in w->error.
+ */
 void header_rocketmq_begin(struct header_writer *w);
 void header_rocketmq_put(struct header_writer *w, struct slice key, struct slice value);
 void header_rocketmq_end(struct header_writer *w);

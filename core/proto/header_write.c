@@ -1,7 +1,8 @@
 /*
- * The writing half of header.h. The frame goes straight into the caller's buf with both lengths left open; header_end patches
- * the header's, header_frame_end the frame's. Errors are remembered, in the writer or in the buf, until header_frame_end,
- * which then cuts the buf back to where the frame began.
+ * The writing half of header.h. The frame goes straight into the caller's buf with both lengths
+ * left open; header_end patches the header's, header_frame_end the frame's. Errors are remembered,
+ * in the writer or in the buf, until header_frame_end, which then cuts the buf back to where the
+ * frame began.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"

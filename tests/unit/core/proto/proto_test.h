@@ -1,4 +1,7 @@
-/* Shared by the tests of core/proto: bytes from hex text, copies of exact size, random bytes, main(). */
+/*
+ * Shared by the tests of core/proto: bytes from hex text, copies of exact size, random bytes,
+ * main().
+ */
 #ifndef TESTS_UNIT_CORE_PROTO_PROTO_TEST_H
 #define TESTS_UNIT_CORE_PROTO_PROTO_TEST_H
 

@@ -39,7 +39,10 @@ static const struct {
 
 START_TEST(every_error_crosses_the_wire_unchanged)
 {
-    /* All of the table in all encodings: the same number at the other end, in the encoding and with the opaque of the request. */
+    /*
+     * All of the table in all encodings: the same number at the other end, in the encoding and with
+     * the opaque of the request.
+     */
     int i;
 
     for (i = 0; i < ERROR_COUNT; i++) {
@@ -80,7 +83,10 @@ END_TEST
 
 START_TEST(an_error_keeps_its_own_code_and_text)
 {
-    /* A handler that must answer with RocketMQ's code says both: the code for others, the error for us. */
+    /*
+     * A handler that must answer with RocketMQ's code says both: the code for others, the error for
+     * us.
+     */
     struct answer_to to = {.type = HEADER_JSON, .opaque = 5};
 
     ck_assert_int_eq(answer_error(&out, to, RESPONSE_SUBSCRIPTION_GROUP_NOT_EXIST, ESCROW_ENOTFOUND,
@@ -135,7 +141,10 @@ END_TEST
 
 START_TEST(answers_of_other_servers_become_the_nearest_error)
 {
-    /* Without our field the code decides; a success is a success; a positive escrowError is nobody's. */
+    /*
+     * Without our field the code decides; a success is a success; a positive escrowError is
+     * nobody's.
+     */
     static const struct {
         int32_t code;
         int error;

@@ -1,4 +1,6 @@
-/* What holds for all three encodings alike; the peculiarities of each are in test_header_<type>.c. */
+/*
+ * What holds for all three encodings alike; the peculiarities of each are in test_header_<type>.c.
+ */
 #include "core/proto/header.h"
 
 #include "core/base/bytes.h"
@@ -46,7 +48,9 @@ static struct frame end_and_decode(struct header_writer *w)
 
 START_TEST(every_part_of_a_header_survives_the_round_trip)
 {
-    /* Code, opaque, flag, remark, all kinds of fields and the body; language and version are ours. */
+    /*
+     * Code, opaque, flag, remark, all kinds of fields and the body; language and version are ours.
+     */
     struct header_writer w;
     struct frame frame;
     int64_t number = 0;
@@ -98,7 +102,10 @@ END_TEST
 
 START_TEST(numbers_and_booleans_can_be_read_as_text)
 {
-    /* A generic reader (a signature, a dump) sees the same text whatever the encoding; asking twice is fine. */
+    /*
+     * A generic reader (a signature, a dump) sees the same text whatever the encoding; asking twice
+     * is fine.
+     */
     struct header_writer w;
     uint32_t i;
 
@@ -118,7 +125,10 @@ END_TEST
 
 START_TEST(absent_fields_are_told_from_malformed_ones)
 {
-    /* Absent: not found, or fine for the opt_ readers; malformed: an error for both; *out unchanged. */
+    /*
+     * Absent: not found, or fine for the opt_ readers; malformed: an error for both; *out
+     * unchanged.
+     */
     struct header_writer w;
     struct slice text = SLICE_LIT("default");
     int64_t i64 = 5;
@@ -298,7 +308,9 @@ END_TEST
 
 START_TEST(damaged_headers_are_survived)
 {
-    /* Random bytes overwritten, inserted or dropped: any result, but no wild read and a sane table. */
+    /*
+     * Random bytes overwritten, inserted or dropped: any result, but no wild read and a sane table.
+     */
     struct rand r;
     int round;
 
@@ -386,7 +398,10 @@ END_TEST
 
 START_TEST(a_failed_frame_leaves_the_frames_before_it)
 {
-    /* A buf that is full, and memory that is out, at every point: the earlier frame stays, a later one fits. */
+    /*
+     * A buf that is full, and memory that is out, at every point: the earlier frame stays, a later
+     * one fits.
+     */
     struct buf small;
     struct header_writer w;
     size_t first_len;
@@ -514,7 +529,10 @@ END_TEST
 
 START_TEST(being_out_of_memory_is_an_error_and_nothing_else)
 {
-    /* More fields than inline, more escaped text than inline: fail each allocation in turn, then succeed. */
+    /*
+     * More fields than inline, more escaped text than inline: fail each allocation in turn, then
+     * succeed.
+     */
     static const char long_text[] =
         "\x01 "
         "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234";
@@ -555,7 +573,9 @@ END_TEST
 
 START_TEST(a_large_block_is_given_back)
 {
-    /* One header of 200 KiB with escapes does not pin that memory for the life of the connection. */
+    /*
+     * One header of 200 KiB with escapes does not pin that memory for the life of the connection.
+     */
     static uint8_t big[100000];
     struct header_writer w;
 

@@ -251,7 +251,10 @@ END_TEST
 
 START_TEST(malformed_headers_are_refused)
 {
-    /* No object, no code, numbers out of range, commas and colons missing or too many, bytes behind. */
+    /*
+     * No object, no code, numbers out of range, commas and colons missing or too many, bytes
+     * behind.
+     */
     static const char *const headers[] = {
         "",
         " ",
@@ -447,7 +450,10 @@ static void put_random_json(struct rand *r)
 
 START_TEST(what_is_accepted_is_json)
 {
-    /* Random text: whatever our parser takes as a header, jansson takes as an object with the same code. */
+    /*
+     * Random text: whatever our parser takes as a header, jansson takes as an object with the same
+     * code.
+     */
     struct rand r;
     int accepted = 0;
     int round;

@@ -141,7 +141,10 @@ END_TEST
 
 START_TEST(every_truncation_is_refused)
 {
-    /* All prefixes of an object with every kind in it: an error, and no byte behind the end is read. */
+    /*
+     * All prefixes of an object with every kind in it: an error, and no byte behind the end is
+     * read.
+     */
     size_t len;
 
     put_hex(&bytes, "8a a161 c0 a162 c2 a163 c3 a164 cc80 a165 d2ffffff00 a166 cb3ff8000000000000"
@@ -198,7 +201,9 @@ END_TEST
 
 START_TEST(elements_are_counted_over_the_whole_object)
 {
-    /* Small arrays inside an array: each is within the bytes left, their sum is above the budget. */
+    /*
+     * Small arrays inside an array: each is within the bytes left, their sum is above the budget.
+     */
     static const struct scan_limits few = {.elements_max = 10, .depth_max = 8};
 
     put_hex(&bytes, "93 92 0102 92 0102 92 0102");
