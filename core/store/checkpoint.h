@@ -32,7 +32,8 @@ struct checkpoint_head {
     uint32_t epoch;     /* of the process that wrote it */
     uint32_t salt;      /* of the store: a file that was copied from another folder shows */
     bool is_clean;      /* written by a clean shutdown: log_end is set */
-    uint64_t log_end;   /* end of the log at the clean shutdown; 0 otherwise */
+    uint64_t log_end;   /* end of the log at the clean shutdown, >= position; 0 otherwise */
+    uint64_t log_first; /* first offset the log has (retention), <= position */
     uint64_t index_end; /* key_index_end() when it was written */
 };
 
@@ -40,12 +41,12 @@ struct checkpoint_head {
 
 struct checkpoint_writer {
     struct buf *buf;
-    size_t start;         /* of the checkpoint in the buffer */
-    size_t section_start; /* 0 between sections */
+    size_t section_start; /* first byte of the open section in the buffer */
     uint32_t section_count;
+    bool is_open;
 };
 
-/* The buffer is the caller's and lives until the end; its errors show in checkpoint_end. */
+/* The buffer is empty, the caller's, and lives until the end; its errors show in checkpoint_end. */
 void checkpoint_begin(struct checkpoint_writer *w, struct buf *b,
                       const struct checkpoint_head *head);
 

@@ -25,6 +25,9 @@
 #define QUEUE_FILE_ENTRIES 300000u
 #define QUEUE_FILE_SIZE    (QUEUE_ENTRY_SIZE * QUEUE_FILE_ENTRIES)
 
+#define QUEUE_NUMBER_MAX                                                                           \
+    (UINT64_C(1) << 50) /* 20 PiB of entries: file numbers fit 32 bits, offsets 64 */
+
 #define QUEUE_CHUNK_ENTRIES_MIN 8u     /* the first chunk of a queue that had none: 200 bytes */
 #define QUEUE_CHUNK_ENTRIES_MAX 16384u /* each further chunk is twice the last, up to 320 KiB */
 
@@ -65,10 +68,13 @@ struct queue {
 void queue_init(struct queue *q, struct queue_topic *topic, uint16_t id);
 void queue_fini(struct queue *q);
 
-/* An empty queue that begins at entry `first`, because the log no longer has what was before. CHECKs that it is unused. */
+/*
+ * An empty queue that begins at entry `first`, because the log no longer has what was before. CHECKs that it is unused and
+ * first <= QUEUE_NUMBER_MAX.
+ */
 void queue_begin_at(struct queue *q, uint64_t first);
 
-/* Hand out the next number. Returns 0 or ESCROW_ENOMEM (nothing has changed). */
+/* Hand out the next number. 0, ESCROW_ENOMEM or ESCROW_ELIMIT (QUEUE_NUMBER_MAX); nothing has changed on an error. */
 ESCROW_MUST_USE int queue_reserve(struct queue *q, uint64_t *number);
 
 /* Take back the number handed out last: CHECKs that it is that one, and not put. */

@@ -13,6 +13,8 @@
  * A flush without a checkpoint (to bound memory: queues_flush_is_due) is take, run, done: entries in a file beyond the
  * count in the checkpoint are cut at the next start and come back from the log.
  *
+ * Retention is queue_set_min() of queue.h: the files below go with the next checkpoint.
+ *
  * Owns:    every struct queue, their chunks, read handles of files (bounded, least recently used closed first).
  * Thread:  loop, except *_run and *_trim of a job: any one thread. A struct queue lives as long as the set.
  * Errors:  ESCROW_ENOMEM leaves everything as it was.
@@ -110,7 +112,7 @@ struct queues_read {
 ESCROW_MUST_USE int queues_read_take(struct queues *qs, const struct queue *q, uint64_t first,
                                      uint32_t count_max, struct queue_entry *entries,
                                      struct queues_read *read);
-/* ESCROW_ENOTFOUND: retention removed the file meanwhile. */
+/* ESCROW_ENOTFOUND: no such file: retention removed it meanwhile, or, when `first` is not below min, somebody else did. */
 ESCROW_MUST_USE int queues_read_run(struct queues_read *read, struct err_ctx *err);
 void queues_read_done(struct queues_read *read);
 
@@ -124,9 +126,6 @@ typedef int queues_store_ms_fn(void *arg, const struct queue_entry *entry, int64
 ESCROW_MUST_USE int queues_search(struct queues *qs, const struct queue *q,
                                   struct queue_search *search, queues_store_ms_fn *store_ms,
                                   void *arg);
-
-/* Retention: entries of `q` below `min` are gone. The files go with the next checkpoint. */
-void queues_set_min(struct queues *qs, struct queue *q, uint64_t min);
 
 /* ---- flush ---- */
 
@@ -147,8 +146,11 @@ ESCROW_MUST_USE int queues_flush_take(struct queues *qs, struct queues_flush **o
  */
 ESCROW_MUST_USE int queues_flush_run(struct queues_flush *flush, struct err_ctx *err);
 
-/* The checkpoint encoded with this flush is durable: unlink files below the min it names. Failures are only counted. */
-void queues_flush_trim(struct queues_flush *flush);
+/*
+ * The checkpoint encoded with this flush is durable: unlink files below the min it names. Returns how many could not be
+ * unlinked: worth a warning, no more; the next start removes them.
+ */
+uint32_t queues_flush_trim(struct queues_flush *flush);
 
 /*
  * rc is the result of run, or of what followed it. With 0 the entries are read from files from now on, otherwise all of
@@ -167,21 +169,27 @@ ESCROW_MUST_USE int queues_encode(struct queues *qs, struct queues_flush *flush,
 /* Fill an empty set from the section. ESCROW_ECORRUPT or ESCROW_ENOMEM: free the set. The bytes may be anything. */
 ESCROW_MUST_USE int queues_decode(struct queues *qs, struct slice section, struct err_ctx *err);
 
-/* What queues_open did, for one log line. */
+/* What was found and done, for one log line. */
 struct queues_open_report {
-    uint64_t queue_count;
-    uint64_t file_count; /* files in use */
-    uint64_t cut_count;  /* files with entries beyond the checkpoint, cut */
-    uint64_t cut_bytes;
-    uint64_t unlink_count; /* files of no queue of the checkpoint, below min, or beyond its count */
+    uint64_t file_count;   /* files in use */
+    uint64_t cut_count;    /* files with entries beyond the checkpoint's count, cut */
+    uint64_t cut_entries;  /* in these and in unlinked files beyond the count */
+    uint64_t unlink_count; /* files of no queue of the checkpoint, below min, or beyond the count */
 };
 
 /*
- * Once, after queues_decode and before the replay: compare the folder with the set. Cuts what is beyond the counts and
- * removes files nobody names (both come back from the log). ESCROW_ECORRUPT when a file is missing or too short.
+ * Once, after queues_decode (or on an empty set, without a checkpoint): are all files there and long enough? Changes
+ * nothing on the disk. ESCROW_ECORRUPT with the name of the file that is missing or too short, ESCROW_EIO, ESCROW_ENOMEM.
  */
-ESCROW_MUST_USE int queues_open(struct queues *qs, struct queues_open_report *report,
-                                struct err_ctx *err);
+ESCROW_MUST_USE int queues_verify(struct queues *qs, struct queues_open_report *report,
+                                  struct err_ctx *err);
+
+/*
+ * After queues_verify and before anything is put: cut what is beyond the counts and unlink files nobody names. Both come
+ * back from the log. Names that no queue could have are left alone.
+ */
+ESCROW_MUST_USE int queues_cut(struct queues *qs, struct queues_open_report *report,
+                               struct err_ctx *err);
 
 /* Asserts what "Holds" says, for every queue. */
 void queues_check(const struct queues *qs);

@@ -1,0 +1,427 @@
+/*
+ * The map of queues, putting entries, and reading them.
+ *
+ * Happy path of a read: the last entries are in memory chunks; older ones are read from a file whose handle is open and
+ * whose pages are in the page cache, all without waiting. What is cold becomes a job, which also opens the file.
+ *
+ * Failure modes: a file shorter than `flushed` says (somebody cut it): ESCROW_ECORRUPT with its name.
+ */
+#include "core/store/queues.h"
+
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/store/queue_path.h"
+#include "core/store/queues_private.h"
+
+#define READ_ENTRIES 256u /* of one pread: 5 KiB of stack */
+
+int queues_new(struct queues **out, const struct queues_options *options)
+{
+    struct queues *qs = mem_calloc(1, sizeof *qs);
+    uint32_t max = options->files_open_max == 0 ? QUEUES_FILES_OPEN_MAX : options->files_open_max;
+    int rc;
+
+    *out = NULL;
+    if (qs == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    qs->disk = options->disk;
+    rc = queue_files_init(&qs->files, max);
+    if (rc != 0) {
+        mem_free(qs);
+        return rc;
+    }
+    strmap_init(&qs->topics, options->hash_key);
+    *out = qs;
+    return 0;
+}
+
+static void topic_free(struct queue_topic *topic)
+{
+    for (uint32_t id = 0; id < topic->cap; id++) {
+        if (topic->by_id[id] != NULL) {
+            queue_fini(topic->by_id[id]);
+            mem_free(topic->by_id[id]);
+        }
+    }
+    if (topic->by_id != &topic->one) {
+        mem_free((void *)topic->by_id);
+    }
+    mem_free(topic);
+}
+
+void queues_free(struct queues **qs)
+{
+    const struct strmap_slot *slot;
+    size_t cursor = 0;
+
+    if (*qs == NULL) {
+        return;
+    }
+    CHECK((*qs)->flush == NULL);
+    CHECK((*qs)->read_count == 0);
+    queue_files_fini(&(*qs)->files);
+    while ((slot = strmap_next(&(*qs)->topics, &cursor)) != NULL) {
+        topic_free(slot->value);
+    }
+    strmap_fini(&(*qs)->topics);
+    mem_free(*qs);
+    *qs = NULL;
+}
+
+struct queue *queues_find(const struct queues *qs, struct slice topic, uint32_t id)
+{
+    const struct queue_topic *t = strmap_find(&qs->topics, topic);
+
+    return t == NULL || id >= t->cap ? NULL : t->by_id[id];
+}
+
+static int topic_new(struct queues *qs, struct slice name, struct queue_topic **out)
+{
+    struct queue_topic *t;
+    int rc;
+
+    if (qs->topics.count >= QUEUES_TOPICS_MAX) {
+        return ESCROW_ELIMIT;
+    }
+    t = mem_calloc(1, sizeof *t + name.len);
+    if (t == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    t->by_id = &t->one;
+    t->cap = 1;
+    t->name_len = (uint16_t)name.len;
+    memcpy(t->name, name.ptr, name.len);
+    rc = strmap_put(&qs->topics, name, t);
+    if (rc != 0) {
+        mem_free(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
+
+/* Make room for queue `id`. */
+static int topic_grow(struct queue_topic *t, uint32_t id)
+{
+    uint32_t cap = t->cap < 4 ? 4 : t->cap;
+    struct queue **by_id;
+
+    if (id < t->cap) {
+        return 0;
+    }
+    while (cap <= id) {
+        cap *= 2;
+    }
+    by_id = mem_calloc(cap, sizeof(struct queue *));
+    if (by_id == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    memcpy((void *)by_id, (const void *)t->by_id, t->cap * sizeof(struct queue *));
+    if (t->by_id != &t->one) {
+        mem_free((void *)t->by_id);
+    }
+    t->by_id = by_id;
+    t->cap = (uint16_t)cap;
+    return 0;
+}
+
+int queues_get(struct queues *qs, struct slice topic, uint32_t id, struct queue **out)
+{
+    struct queue_topic *t;
+    struct queue *q;
+    int rc = 0;
+
+    *out = NULL;
+    if (topic.len == 0 || topic.len > RETRY_TOPIC_LEN_MAX || id >= QUEUES_PER_TOPIC_MAX) {
+        return ESCROW_EINVAL;
+    }
+    t = strmap_find(&qs->topics, topic);
+    if (t == NULL) {
+        rc = topic_new(qs, topic, &t);
+    }
+    if (rc == 0) {
+        rc = topic_grow(t, id);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    q = t->by_id[id];
+    if (q == NULL) {
+        q = mem_alloc(sizeof *q);
+        if (q == NULL) {
+            return ESCROW_ENOMEM; /* a topic without queues stays: it is harmless, and found again */
+        }
+        queue_init(q, t, (uint16_t)id);
+        t->by_id[id] = q;
+        qs->queue_count++;
+    }
+    *out = q;
+    return 0;
+}
+
+struct slice queue_topic(const struct queue *q)
+{
+    return slice_of(q->topic->name, q->topic->name_len);
+}
+
+struct queue *queues_next(const struct queues *qs, struct queues_cursor *cursor)
+{
+    for (;;) {
+        size_t next = cursor->topic;
+        const struct strmap_slot *slot = strmap_next(&qs->topics, &next);
+        const struct queue_topic *t;
+
+        if (slot == NULL) {
+            return NULL;
+        }
+        t = slot->value;
+        while (cursor->id < t->cap) {
+            struct queue *q = t->by_id[cursor->id++];
+            if (q != NULL) {
+                return q;
+            }
+        }
+        *cursor = (struct queues_cursor){.topic = next};
+    }
+}
+
+void queues_mark_dirty(struct queues *qs, struct queue *q)
+{
+    if (!q->is_dirty && queue_pending_count(q) > 0) {
+        q->is_dirty = true;
+        q->dirty_next = qs->dirty;
+        qs->dirty = q;
+        qs->dirty_count++;
+    }
+}
+
+uint64_t queues_put(struct queues *qs, struct queue *q, const struct queue_entry *entry)
+{
+    uint64_t number = queue_put(q, entry);
+
+    qs->pending_count++;
+    q->is_touched = true;
+    queues_mark_dirty(qs, q);
+    return number;
+}
+
+uint64_t queues_pending_count(const struct queues *qs)
+{
+    return qs->pending_count;
+}
+
+/* ------------------------------------------------------------------ reading */
+
+/* First entry in memory; entries below are read from files. */
+static uint64_t memory_begin(const struct queue *q)
+{
+    return q->chunk_head != NULL && q->chunk_head->first < q->flushed ? q->chunk_head->first
+                                                                      : q->flushed;
+}
+
+static uint32_t read_memory(const struct queue *q, uint64_t first, uint32_t count_max,
+                            struct queue_entry *entries)
+{
+    const uint8_t *bytes;
+    uint32_t count = queue_memory(q, first, count_max, &bytes);
+
+    for (uint32_t i = 0; i < count; i++) {
+        queue_entry_decode(bytes + (size_t)i * QUEUE_ENTRY_SIZE, &entries[i]);
+    }
+    return count;
+}
+
+/* How many of count_max entries from `first` can come from the one file that holds it. */
+static uint32_t file_count(const struct queue *q, uint64_t first, uint32_t count_max)
+{
+    uint64_t file_end = (first / QUEUE_FILE_ENTRIES + 1) * QUEUE_FILE_ENTRIES;
+    uint64_t end = memory_begin(q);
+
+    CHECK(first < end);
+    end = end < file_end ? end : file_end;
+    return end - first < count_max ? (uint32_t)(end - first) : count_max;
+}
+
+static int short_file(const struct queue *q, uint64_t first, struct err_ctx *err)
+{
+    struct queue_path path;
+
+    queue_path_file(&path, queue_topic(q), q->id, (uint32_t)(first / QUEUE_FILE_ENTRIES));
+    return err_set(err, ESCROW_ECORRUPT, "%s: ends before entry %llu, which had been written",
+                   path.text, (unsigned long long)first);
+}
+
+/* One run of at most READ_ENTRIES entries of one file; all of them or an error. */
+static int read_run(struct disk_file *f, bool may_wait, uint64_t first, uint32_t count,
+                    struct queue_entry *entries, struct err_ctx *err)
+{
+    uint8_t raw[READ_ENTRIES * QUEUE_ENTRY_SIZE];
+    uint64_t at = first % QUEUE_FILE_ENTRIES * QUEUE_ENTRY_SIZE;
+    size_t len = (size_t)count * QUEUE_ENTRY_SIZE;
+    size_t got = 0;
+    int rc;
+
+    CHECK(count <= READ_ENTRIES);
+    rc = may_wait ? disk_pread(f, raw, len, at, &got, err)
+                  : disk_pread_nowait(f, raw, len, at, &got);
+    if (rc == 0 && got < len) {
+        rc = ESCROW_ECORRUPT;
+    }
+    if (rc == 0) {
+        for (uint32_t i = 0; i < count; i++) {
+            queue_entry_decode(raw + (size_t)i * QUEUE_ENTRY_SIZE, &entries[i]);
+        }
+    }
+    return rc;
+}
+
+/* Entries [first, first + count) of one file, in runs; *got counts those read before an error. */
+static int read_file(struct disk_file *f, bool may_wait, uint64_t first, uint32_t count,
+                     struct queue_entry *entries, uint32_t *got, struct err_ctx *err)
+{
+    int rc = 0;
+
+    *got = 0;
+    while (rc == 0 && *got < count) {
+        uint32_t run = count - *got < READ_ENTRIES ? count - *got : READ_ENTRIES;
+        rc = read_run(f, may_wait, first + *got, run, entries + *got, err);
+        if (rc == 0) {
+            *got += run;
+        }
+    }
+    return rc;
+}
+
+int queues_read_nowait(struct queues *qs, const struct queue *q, uint64_t first, uint32_t count_max,
+                       struct queue_entry *entries, uint32_t *got)
+{
+    int rc = 0;
+
+    *got = 0;
+    if (first < q->min || first >= q->visible) {
+        return ESCROW_ENOTFOUND;
+    }
+    while (rc == 0 && *got < count_max && first + *got < q->visible) {
+        uint64_t next = first + *got;
+        uint32_t run = read_memory(q, next, count_max - *got, entries + *got);
+        if (run == 0) {
+            struct queue_file *file =
+                queue_files_find(&qs->files, q, (uint32_t)(next / QUEUE_FILE_ENTRIES));
+            rc = file == NULL
+                     ? ESCROW_EAGAIN
+                     : read_file(file->disk_file, false, next,
+                                 file_count(q, next, count_max - *got), entries + *got, &run, NULL);
+        }
+        *got += run;
+    }
+    return *got > 0 ? 0 : rc;
+}
+
+int queues_read_take(struct queues *qs, const struct queue *q, uint64_t first, uint32_t count_max,
+                     struct queue_entry *entries, struct queues_read *read)
+{
+    *read = (struct queues_read){.entries = entries, .first = first, .set = qs, .queue = q};
+    if (first < q->min || first >= q->visible) {
+        return ESCROW_ENOTFOUND;
+    }
+    read->got = read_memory(q, first, count_max, entries);
+    if (read->got == 0) {
+        read->count = file_count(q, first, count_max);
+        read->file = queue_files_find(&qs->files, q, (uint32_t)(first / QUEUE_FILE_ENTRIES));
+        if (read->file != NULL) {
+            queue_files_pin(read->file);
+        }
+    }
+    qs->read_count++;
+    return 0;
+}
+
+int queues_read_run(struct queues_read *read, struct err_ctx *err)
+{
+    const struct queue *q = read->queue;
+    struct disk_file *f = read->file != NULL ? read->file->disk_file : read->opened;
+    int rc = 0;
+
+    if (read->count == 0) {
+        return 0; /* it was in memory */
+    }
+    if (f == NULL) {
+        struct queue_path path;
+        queue_path_file(&path, queue_topic(q), q->id, (uint32_t)(read->first / QUEUE_FILE_ENTRIES));
+        rc = disk_open(read->set->disk, path.text, DISK_READ, &read->opened, err);
+        f = read->opened;
+    }
+    if (rc == 0) {
+        rc = read_file(f, true, read->first, read->count, read->entries, &read->got, err);
+    }
+    return rc == ESCROW_ECORRUPT ? short_file(q, read->first + read->got, err) : rc;
+}
+
+void queues_read_done(struct queues_read *read)
+{
+    struct queues *qs = read->set;
+    uint32_t number = (uint32_t)(read->first / QUEUE_FILE_ENTRIES);
+
+    CHECK(qs->read_count > 0);
+    qs->read_count--;
+    if (read->file != NULL) {
+        queue_files_unpin(&qs->files, read->file);
+        read->file = NULL;
+    }
+    if (read->opened != NULL && number < read->queue->first_file) {
+        disk_close(&read->opened); /* removed meanwhile: a kept handle would keep its blocks */
+    } else if (read->opened != NULL) {
+        queue_files_put(&qs->files, read->queue, number, &read->opened);
+    }
+}
+
+int queues_search(struct queues *qs, const struct queue *q, struct queue_search *search,
+                  queues_store_ms_fn *store_ms, void *arg)
+{
+    uint64_t number;
+
+    while (queue_search_next(search, &number)) {
+        struct queue_entry entry;
+        int64_t ms = 0;
+        uint32_t got;
+        int rc = queues_read_nowait(qs, q, number, 1, &entry, &got);
+        if (rc == 0) {
+            rc = store_ms(arg, &entry, &ms);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        queue_search_feed(search, number, ms);
+    }
+    return 0;
+}
+
+void queues_check(const struct queues *qs)
+{
+    struct queues_cursor cursor = {0};
+    const struct queue *q;
+    uint64_t pending = 0;
+    uint64_t count = 0;
+    uint64_t dirty = 0;
+    uint64_t listed = 0;
+
+    while ((q = queues_next(qs, &cursor)) != NULL) {
+        queue_check(q);
+        CHECK(q->topic->by_id[q->id] == q);
+        CHECK_IMPLIES(q->is_dirty, queue_pending_count(q) > 0);
+        CHECK_IMPLIES(qs->flush == NULL, q->is_dirty == (queue_pending_count(q) > 0));
+        pending += queue_pending_count(q);
+        dirty += q->is_dirty ? 1 : 0;
+        count++;
+    }
+    for (q = qs->dirty; q != NULL; q = q->dirty_next) {
+        CHECK(q->is_dirty);
+        listed++;
+    }
+    CHECK(count == qs->queue_count);
+    CHECK(pending == qs->pending_count);
+    CHECK(dirty == qs->dirty_count);
+    CHECK(listed == dirty);
+    queue_files_check(&qs->files);
+}
