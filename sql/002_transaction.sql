@@ -1,0 +1,135 @@
+-- Markers of local transactions: how the database itself answers "what became of the transaction?". Contract: sql/README.md.
+
+-- kind C: the local transaction wrote it and so it commits with it. kind R: a tombstone, written by a check-back that found
+-- nothing; the local transaction, should it still come, fails on it.
+CREATE TABLE escrow.transaction_marker (
+    txn_id     text PRIMARY KEY,
+    kind       "char" NOT NULL CHECK (kind IN ('C', 'R')),
+    xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Identities that this database had before it was restored, promoted or copied, entered by a person.
+CREATE TABLE escrow.lineage (
+    system_identifier text    NOT NULL,
+    timeline          integer NOT NULL,
+    database_name     text    NOT NULL,
+    added_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (system_identifier, timeline, database_name)
+);
+
+-- The local transaction says which message transaction it decides. Returns its transaction id, for the half message.
+CREATE FUNCTION escrow.transaction_mark(txn_id text) RETURNS xid8
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    found_marker escrow.transaction_marker;
+BEGIN
+    IF txn_id IS NULL OR length(txn_id) NOT BETWEEN 1 AND 128 THEN
+        RAISE EXCEPTION 'escrow.transaction_mark: a transaction id has 1 to 128 characters'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- Held until this transaction ends: a check-back that cannot get it knows, without waiting, that we are running.
+    PERFORM pg_advisory_xact_lock(1702060915, hashtext(txn_id));
+    INSERT INTO escrow.transaction_marker AS m (txn_id, kind) VALUES (txn_id, 'C') ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT * INTO found_marker FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
+        IF found_marker.kind = 'R' THEN
+            RAISE EXCEPTION 'escrow: transaction % was rolled back by a check-back at %; it came too late', txn_id, found_marker.created_at
+                USING ERRCODE = 'unique_violation',
+                      HINT = 'Nobody could say what became of it, so its message was discarded. Start again with a new id.';
+        ELSIF found_marker.xid IS DISTINCT FROM pg_current_xact_id() THEN
+            RAISE EXCEPTION 'escrow: transaction id % was used before', txn_id
+                USING ERRCODE = 'unique_violation', HINT = 'Every local transaction needs an id of its own.';
+        END IF;
+    END IF;
+    RETURN pg_current_xact_id();
+END
+$$;
+
+-- Make durable, with the end of the current transaction, whatever is visible now: a commit of synchronous_commit = off may
+-- be visible before it is on disk, and a crash would take it back. With synchronous standbys it is durable there too.
+CREATE FUNCTION escrow.make_durable() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    IF pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn() OR current_setting('synchronous_standby_names') <> '' THEN
+        PERFORM pg_logical_emit_message(true, 'escrow', '');
+    END IF;
+END
+$$;
+
+-- What became of a transaction: 'commit', 'rollback' or 'in_progress'. Never waits for the transaction. The answer counts
+-- once the statement has ended without error: only then is it durable. `xid` may be NULL (not known).
+CREATE FUNCTION escrow.transaction_check(txn_id text, xid xid8) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms'
+AS $$
+#variable_conflict use_variable
+DECLARE
+    marker_kind "char";
+    status text;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'escrow.transaction_check: needs READ COMMITTED';
+    END IF;
+    IF txn_id IS NULL OR length(txn_id) NOT BETWEEN 1 AND 128 THEN
+        RAISE EXCEPTION 'escrow.transaction_check: a transaction id has 1 to 128 characters'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- The row decides. A transaction id alone never does: one that was lost in a crash is given out again.
+    SELECT m.kind INTO marker_kind FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
+    IF marker_kind IS NULL AND xid IS NOT NULL THEN
+        BEGIN
+            status := pg_xact_status(xid);
+        EXCEPTION WHEN invalid_parameter_value THEN
+            status := NULL; -- "in the future": lost in a crash and not given out again yet
+        END;
+        IF status = 'in progress' THEN
+            RETURN 'in_progress';
+        END IF;
+        -- It may have ended between the first look and now.
+        SELECT m.kind INTO marker_kind FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
+    END IF;
+    IF marker_kind IS NULL THEN
+        -- Somebody who has marked holds this lock until he ends.
+        IF NOT pg_try_advisory_xact_lock(1702060915, hashtext(txn_id)) THEN
+            RETURN 'in_progress';
+        END IF;
+        INSERT INTO escrow.transaction_marker AS m (txn_id, kind) VALUES (txn_id, 'R') ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            marker_kind := 'R';
+        ELSE
+            SELECT m.kind INTO marker_kind FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
+        END IF;
+    END IF;
+    PERFORM escrow.make_durable();
+    RETURN CASE marker_kind WHEN 'C' THEN 'commit' WHEN 'R' THEN 'rollback' ELSE 'in_progress' END;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN 'in_progress';
+END
+$$;
+
+-- Forget markers of transactions that are decided, oldest first, at most max_rows. `commits_before` must not be later than the
+-- birth of the oldest undecided half message. Tombstones stay longer: they must outlive the slowest local transaction.
+CREATE FUNCTION escrow.transaction_clean(commits_before timestamptz, tombstones_before timestamptz, max_rows integer DEFAULT 100000)
+RETURNS bigint LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    DELETE FROM escrow.transaction_marker AS m
+     WHERE m.ctid = ANY (ARRAY(
+        SELECT c.ctid FROM escrow.transaction_marker AS c
+         WHERE (c.kind = 'C' AND c.created_at < commits_before)
+            OR (c.kind = 'R' AND c.created_at < least(tombstones_before, commits_before))
+         LIMIT max_rows));
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END
+$$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA escrow FROM PUBLIC;

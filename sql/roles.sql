@@ -1,0 +1,56 @@
+-- Roles with the least that is needed. Run once with psql, after `escrow-relay migrate`, as the owner of the schema with the
+-- right to create roles; run it again after an upgrade. Then: GRANT escrow_publisher TO my_service; and so on.
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['escrow_publisher', 'escrow_consumer', 'escrow_relay', 'escrow_check'] LOOP
+        IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = name) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', name);
+        END IF;
+    END LOOP;
+END
+$$;
+
+GRANT USAGE ON SCHEMA escrow TO escrow_publisher, escrow_consumer, escrow_relay, escrow_check;
+
+-- Services that publish, through the outbox or with half messages. No access to any table.
+GRANT EXECUTE ON FUNCTION
+    escrow.publish(text, bytea, text, text, text, jsonb),
+    escrow.publish_text(text, text, text, text, text, jsonb),
+    escrow.publish_json(text, jsonb, text, text, text, jsonb),
+    escrow.transaction_mark(text),
+    escrow.database_identity()
+TO escrow_publisher;
+
+-- Services that consume.
+GRANT EXECUTE ON FUNCTION
+    escrow.inbox_accept(text, text, bigint),
+    escrow.inbox_accept(text, text, text),
+    escrow.inbox_clean(timestamptz, integer)
+TO escrow_consumer;
+
+-- escrow-relay run, status.
+GRANT SELECT ON escrow.outbox, escrow.reader, escrow.outbox_state, escrow.migration, escrow.lineage, escrow.transaction_marker,
+    escrow.outbox_id TO escrow_relay;
+GRANT EXECUTE ON FUNCTION
+    escrow.database_identity(),
+    escrow.reader_register(text, integer),
+    escrow.reader_report(text, integer, pg_snapshot, bigint),
+    escrow.outbox_rotate(bigint, interval),
+    escrow.outbox_adopt(text, integer, boolean),
+    escrow.transaction_clean(timestamptz, timestamptz, integer),
+    escrow.make_durable()
+TO escrow_relay;
+
+-- escrow-relay check-endpoint.
+GRANT SELECT ON escrow.migration, escrow.lineage TO escrow_check;
+GRANT EXECUTE ON FUNCTION
+    escrow.database_identity(),
+    escrow.transaction_check(text, xid8)
+TO escrow_check;
+GRANT escrow_check TO escrow_relay;
+
+-- So that `escrow-relay status` can name the sessions that hold something back, a superuser may add:
+--   GRANT pg_read_all_stats TO escrow_relay;
