@@ -5,6 +5,7 @@
 #include "core/base/slice.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -314,7 +315,7 @@ int config_read_file(struct config *c, const char *path, struct err_ctx *err)
     int rc = 0;
 
     if (f == NULL) {
-        return err_set(err, ESCROW_ENOTFOUND, "configuration file %s: %m", path);
+        return err_set_errno(err, errno, "configuration file %s", path);
     }
     while (rc == 0 && fgets(line, sizeof line, f) != NULL) {
         (void)snprintf(where, sizeof where, "%s:%u", path,

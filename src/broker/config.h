@@ -137,7 +137,7 @@ ESCROW_MUST_USE int config_set(struct config *c, const char *key, const char *va
 /* Read key = value lines; '#' and ';' begin comments. ESCROW_ENOTFOUND, ESCROW_ECONFIG (file and line), ESCROW_EIO. */
 ESCROW_MUST_USE int config_read_file(struct config *c, const char *path, struct err_ctx *err);
 
-/* Take every ESCROW_... variable that names an option; an ESCROW_... variable that names none is an error. ESCROW_ECONFIG. */
+/* Take every ESCROW_... variable that names an option; other variables are not ours to judge. ESCROW_ECONFIG. */
 ESCROW_MUST_USE int config_read_environment(struct config *c, char *const *environment,
                                             struct err_ctx *err);
 

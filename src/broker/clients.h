@@ -1,0 +1,100 @@
+/*
+ * Clients: which producer and consumer groups live on which connection, as their heartbeats say.
+ *
+ * A producer group's connections are who a check-back asks; a consumer group's members are who shares its queues, and they are
+ * told when one comes or goes. Nothing here is durable: a client that is there says so again within 30 seconds.
+ *
+ * Owns:    groups, roles, subscriptions; sessions are borrowed and leave through clients_on_close.
+ * Thread:  loop.
+ * Holds:   every role is in the list of its session and in the list of its group; a group without roles does not exist.
+ */
+#ifndef SRC_BROKER_CLIENTS_H
+#define SRC_BROKER_CLIENTS_H
+
+#include "core/base/list.h"
+#include "core/base/strmap.h"
+#include "core/io_uv/loop.h"
+#include "core/proto/body_heartbeat.h"
+#include "core/proto/tags.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct broker;
+struct session;
+
+#define CLIENT_ID_MAX            255
+#define CLIENT_ROLES_MAX         1000000 /* (connection, group) pairs of the whole broker */
+#define CLIENT_SUBSCRIPTIONS_MAX 1000    /* topics of one consumer group */
+#define CLIENT_EXPIRY_MS                                                                           \
+    120000 /* no heartbeat for longer: gone, although the connection is there */
+
+struct client_subscription {
+    struct list node;
+    char topic[256];
+    char *expression;
+    char *expression_type;
+    int64_t version;
+    struct tag_filter filter; /* of a TAG expression; matches everything otherwise (is_tag tells) */
+    bool is_tag;
+    bool is_current; /* scratch of one heartbeat: named in it */
+};
+
+struct client_group {
+    char name[256];
+    struct list roles;
+    size_t role_count;
+    struct list *next; /* producers: the role that is asked next; NULL = the first */
+    bool is_consumer;
+    enum consume_type type;
+    enum message_model model;
+    enum consume_from from;
+    struct list subscriptions;
+    size_t subscription_count;
+};
+
+struct client_role {
+    struct list by_group;
+    struct list by_session;
+    struct client_group *group;
+    struct session *session;
+    char client_id[CLIENT_ID_MAX + 1];
+    int64_t seen_ms; /* monotonic */
+};
+
+struct clients {
+    struct strmap producers; /* group -> struct client_group */
+    struct strmap consumers;
+    size_t role_count;
+    struct loop_timer expiry;
+};
+
+void clients_init(struct clients *c, struct hash_key key);
+void clients_start(struct broker *b); /* the expiry timer */
+void clients_fini(struct broker *b);  /* sessions are gone */
+
+/*
+ * A heartbeat came by this session. Registers its groups, replaces subscriptions that are newer, creates retry topics, tells
+ * the other members what changed, and tells txn that a producer group can be reached. ESCROW_EINVAL (a bad name),
+ * ESCROW_ELIMIT, ESCROW_ENOMEM: the groups before the bad one are registered.
+ */
+ESCROW_MUST_USE int clients_heartbeat(struct broker *b, struct session *s,
+                                      const struct heartbeat *hb);
+
+/* A client leaves a group (either name may be empty). */
+void clients_unregister(struct broker *b, struct session *s, struct slice client_id,
+                        struct slice producer_group, struct slice consumer_group);
+
+void clients_on_close(struct broker *b, struct session *s);
+
+/* The next connection of a producer group, in turn; NULL when none is connected. */
+struct session *clients_pick_producer(struct broker *b, struct slice group);
+
+const struct client_group *clients_find_consumers(const struct broker *b, struct slice group);
+const struct client_group *clients_find_producers(const struct broker *b, struct slice group);
+
+/* What a consumer group subscribes to in a topic; NULL when it does not. */
+const struct client_subscription *clients_find_subscription(const struct client_group *group,
+                                                            struct slice topic);
+
+#endif

@@ -1,0 +1,382 @@
+/*
+ * PULL_MESSAGE 11 and LITE_PULL_MESSAGE 361 (PROTOCOL.md, "Pull").
+ *
+ * Happy path: what the page cache holds is read on the loop and answered at once, without an allocation. Nothing new and the
+ * client may wait: hold.h. Not in memory: a fetch in the pool, then again.
+ *
+ * Failures: a record that does not match its checksum is never sent: the client gets an error, the log line names file and
+ * offset, and every other queue goes on.
+ */
+#include "core/base/check.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "core/proto/names.h"
+#include "src/broker/broker.h"
+#include "src/broker/dispatch.h"
+#include "src/broker/pull.h"
+
+#include <string.h>
+
+#define PULL_SYS_COMMIT       1
+#define PULL_SYS_SUSPEND      2
+#define PULL_SYS_SUBSCRIPTION 4
+
+#define PULL_BYTES_DEFAULT  (256u * 1024) /* RocketMQ's limit for messages in memory */
+#define PULL_BYTES_MAX      (1024u * 1024)
+#define PULL_SUSPEND_MAX_MS 60000
+
+struct pull_request {
+    struct slice group;
+    struct slice topic;
+    struct slice subscription;
+    struct slice expression_type;
+    int64_t offset;
+    int64_t commit_offset;
+    int64_t suspend_ms;
+    int64_t sub_version;
+    int32_t queue_id;
+    int32_t count_max;
+    int32_t sys_flag;
+    int32_t bytes_max;
+};
+
+static int pull_decode(struct header *h, struct pull_request *in, const char **field)
+{
+    *in = (struct pull_request){.expression_type = SLICE_LIT("TAG")};
+    if (header_get_str(h, *field = "consumerGroup", &in->group) != 0 ||
+        header_get_str(h, *field = "topic", &in->topic) != 0 ||
+        header_get_i32(h, *field = "queueId", &in->queue_id) != 0 ||
+        header_get_i64(h, *field = "queueOffset", &in->offset) != 0 ||
+        header_get_i32(h, *field = "maxMsgNums", &in->count_max) != 0 ||
+        header_get_i32(h, *field = "sysFlag", &in->sys_flag) != 0 ||
+        header_opt_i64(h, *field = "commitOffset", &in->commit_offset) != 0 ||
+        header_opt_i64(h, *field = "suspendTimeoutMillis", &in->suspend_ms) != 0 ||
+        header_opt_str(h, *field = "subscription", &in->subscription) != 0 ||
+        header_opt_i64(h, *field = "subVersion", &in->sub_version) != 0 ||
+        header_opt_str(h, *field = "expressionType", &in->expression_type) != 0 ||
+        header_opt_i32(h, *field = "maxMsgBytes", &in->bytes_max) != 0) {
+        return ESCROW_EINVAL;
+    }
+    if (in->queue_id < 0 || in->count_max <= 0) {
+        *field = in->queue_id < 0 ? "queueId" : "maxMsgNums";
+        return ESCROW_EINVAL;
+    }
+    return 0;
+}
+
+/* ---- answers ---- */
+
+struct pull_reply {
+    int32_t code;
+    int64_t next_offset;
+    const char *remark;
+};
+
+static struct pull_reply pull_reply_of(const struct store_pull_result *res, int64_t offset)
+{
+    switch (res->status) {
+    case STORE_PULL_FOUND:
+        return (struct pull_reply){RESPONSE_SUCCESS, res->next_offset, "FOUND"};
+    case STORE_PULL_NO_MATCH:
+        return (struct pull_reply){RESPONSE_PULL_RETRY_IMMEDIATELY, res->next_offset,
+                                   "NO_MATCHED_MESSAGE"};
+    case STORE_PULL_NO_QUEUE:
+        return (struct pull_reply){offset == 0 ? RESPONSE_PULL_NOT_FOUND
+                                               : RESPONSE_PULL_OFFSET_MOVED,
+                                   0, "NO_MESSAGE_IN_QUEUE"};
+    case STORE_PULL_AT_END:
+        return (struct pull_reply){RESPONSE_PULL_NOT_FOUND, offset, "OFFSET_OVERFLOW_ONE"};
+    case STORE_PULL_BEYOND_END:
+        return (struct pull_reply){RESPONSE_PULL_OFFSET_MOVED, res->max_offset,
+                                   "OFFSET_OVERFLOW_BADLY"};
+    case STORE_PULL_BEFORE_FIRST:
+        return (struct pull_reply){RESPONSE_PULL_OFFSET_MOVED, res->min_offset, "OFFSET_TOO_SMALL"};
+    }
+    UNREACHABLE("every status is handled");
+}
+
+static void pull_write(struct header_writer *w, const struct pull_reply *reply,
+                       const struct store_pull_result *res, struct slice body)
+{
+    header_put_i64(w, "suggestWhichBrokerId", 0);
+    header_put_i64(w, "nextBeginOffset", reply->next_offset);
+    header_put_i64(w, "minOffset", res->min_offset);
+    header_put_i64(w, "maxOffset", res->max_offset);
+    header_end(w);
+    buf_append_slice(w->buf, body);
+}
+
+/* Nothing there, and something may come: worth waiting for. */
+static bool pull_may_wait(const struct store_pull_result *res, int64_t offset)
+{
+    return res->status == STORE_PULL_AT_END || (res->status == STORE_PULL_NO_QUEUE && offset == 0);
+}
+
+static bool pull_filter(void *arg, int64_t tag_code)
+{
+    return tag_filter_match(arg, tag_code);
+}
+
+/* ---- pulls that are not answered at once ---- */
+
+static void pull_free(struct pull *pull)
+{
+    CHECK(pull->deferred.session == NULL);
+    store_fetch_free(&pull->fetch);
+    mem_free(pull);
+}
+
+void pull_drop(struct pull *pull)
+{
+    deferred_cancel(&pull->deferred);
+    pull_free(pull);
+}
+
+static void pull_answer(struct pull *pull, const struct store_pull_result *res, struct slice body)
+{
+    struct pull_reply reply = pull_reply_of(res, pull->offset);
+    struct header_writer w;
+
+    pull->broker->metrics.messages_out += res->count;
+    if (deferred_begin(&pull->deferred, &w, reply.code, slice_str(reply.remark))) {
+        pull_write(&w, &reply, res, body);
+        deferred_end(&pull->deferred, &w);
+    }
+    pull_free(pull);
+}
+
+void pull_give_up(struct pull *pull)
+{
+    struct store_pull_result res = {.status = STORE_PULL_AT_END};
+    struct store_queue_ref ref = {.topic = slice_str(pull->topic), .queue_id = pull->queue_id};
+
+    if (!store_queue_range(pull->broker->store, &ref, &res.min_offset, &res.max_offset)) {
+        res.min_offset = res.max_offset = 0;
+    }
+    pull_answer(pull, &res, SLICE_EMPTY);
+}
+
+static void pull_fail(struct pull *pull, int error, const char *text)
+{
+    log_error("store.read", "topic %s queue %u offset %lld: %s", pull->topic, pull->queue_id,
+              (long long)pull->offset, text);
+    deferred_fail(&pull->deferred, RESPONSE_SYSTEM_ERROR, error, text);
+    pull_free(pull);
+}
+
+static void pull_job_run(struct pool_job *job)
+{
+    store_fetch_run(LIST_ENTRY(job, struct pull, job)->fetch);
+}
+
+static void pull_job_done(struct pool_job *job)
+{
+    struct pull *pull = LIST_ENTRY(job, struct pull, job);
+
+    if (pull->deferred.session->is_closed) {
+        pull_drop(pull);
+    } else {
+        pull_run(pull);
+    }
+}
+
+static void pull_read(struct pull *pull)
+{
+    int rc = 0;
+
+    if (pull->fetch == NULL) {
+        pull->fetch = store_fetch_new(pull->broker->store);
+        rc = pull->fetch == NULL ? ESCROW_ENOMEM : 0;
+        if (rc == 0) {
+            pull_run(pull); /* ask again, so that the fetch notes what is missing */
+            return;
+        }
+    }
+    if (rc == 0) {
+        pull->job.run = pull_job_run;
+        pull->job.done = pull_job_done;
+        rc = pool_submit(&pull->broker->pump.pool, &pull->job);
+    }
+    if (rc != 0) {
+        deferred_fail(&pull->deferred, RESPONSE_SYSTEM_BUSY, rc, "too many reads from disk");
+        pull_free(pull);
+    }
+}
+
+void pull_run(struct pull *pull)
+{
+    struct broker *b = pull->broker;
+    struct store_pull_request req = {.topic = slice_str(pull->topic),
+                                     .queue_id = pull->queue_id,
+                                     .offset = pull->offset,
+                                     .count_max = pull->count_max,
+                                     .bytes_max = pull->bytes_max,
+                                     .filter = pull->has_filter ? pull_filter : NULL,
+                                     .filter_arg = &pull->filter};
+    struct store_pull_result res = {.status = STORE_PULL_AT_END};
+    struct err_ctx err = {.code = 0};
+    int rc;
+
+    buf_clear(&b->scratch);
+    rc = store_pull(b->store, &req, pull->fetch, &b->scratch, &res, &err);
+    if (rc == ESCROW_EAGAIN) {
+        pull_read(pull);
+    } else if (rc != 0) {
+        pull_fail(pull, rc, err.text);
+    } else if (pull->suspend_ms > 0 && pull_may_wait(&res, pull->offset) && !b->is_draining) {
+        uint64_t wait_ms = pull->suspend_ms;
+        pull->suspend_ms =
+            wait_ms; /* a pull that is woken for nothing waits again: only its timer ends it */
+        if (hold_add(b, pull, wait_ms) != 0) {
+            pull_give_up(pull);
+        }
+    } else {
+        pull_answer(pull, &res, buf_slice(&b->scratch));
+    }
+}
+
+/* ---- the request ---- */
+
+/* The filter that this pull wants. false when the request was answered with an error. */
+static bool pull_find_filter(struct request *req, const struct pull_request *in,
+                             struct tag_filter *filter)
+{
+    const struct client_group *group;
+    const struct client_subscription *sub;
+
+    if (!slice_eq_str(in->expression_type, "TAG") && in->expression_type.len > 0) {
+        request_fail(req, RESPONSE_SYSTEM_ERROR, ESCROW_ENOTSUP,
+                     "The broker does not support consumer to filter message by %.*s",
+                     (int)(in->expression_type.len > 32 ? 32 : in->expression_type.len),
+                     (const char *)in->expression_type.ptr);
+        return false;
+    }
+    if ((in->sys_flag & PULL_SYS_SUBSCRIPTION) != 0) {
+        if (tag_filter_parse(in->subscription, filter) != 0) {
+            request_fail(req, RESPONSE_SUBSCRIPTION_PARSE_FAILED, ESCROW_EINVAL,
+                         "parse the consumer's subscription failed");
+            return false;
+        }
+        return true;
+    }
+    group = clients_find_consumers(req->broker, in->group);
+    sub = group == NULL ? NULL : clients_find_subscription(group, in->topic);
+    if (sub == NULL) {
+        request_fail(req, RESPONSE_SUBSCRIPTION_NOT_EXIST, ESCROW_ENOTFOUND,
+                     group == NULL ? "the consumer's group info not exist"
+                                   : "the consumer's subscription not exist");
+        return false;
+    }
+    if (sub->version < in->sub_version) {
+        request_fail(req, RESPONSE_SUBSCRIPTION_NOT_LATEST, ESCROW_EAGAIN,
+                     "the consumer's subscription not latest");
+        return false;
+    }
+    *filter = sub->filter;
+    return true;
+}
+
+static bool pull_check_topic(struct request *req, const struct pull_request *in)
+{
+    const struct topic *topic = topics_find(&req->broker->topics, in->topic);
+
+    if (name_check_group(in->group) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "consumerGroup is not a valid name");
+        return false;
+    }
+    if (topic == NULL) {
+        request_fail(req, RESPONSE_TOPIC_NOT_EXIST, ESCROW_ENOROUTE,
+                     "topic[%.*s] not exist, apply first please!",
+                     (int)(in->topic.len > 255 ? 255 : in->topic.len), (const char *)in->topic.ptr);
+        return false;
+    }
+    if ((topic->perm & PERM_READ) == 0) {
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM, "the topic[%s] is not readable",
+                     topic->name);
+        return false;
+    }
+    if ((uint32_t)in->queue_id >= topic->read_queues) {
+        request_fail(req, RESPONSE_INVALID_PARAMETER, ESCROW_EINVAL,
+                     "queueId[%d] is illegal, topic[%s] has %u queues", in->queue_id, topic->name,
+                     topic->read_queues);
+        return false;
+    }
+    return true;
+}
+
+/* Move the request into a struct pull and let it wait or read. */
+static void pull_later(struct request *req, const struct pull_request *in,
+                       const struct store_pull_request *query, const struct tag_filter *filter)
+{
+    struct pull *pull = mem_calloc(1, sizeof *pull);
+    int64_t suspend_ms =
+        in->suspend_ms > PULL_SUSPEND_MAX_MS ? PULL_SUSPEND_MAX_MS : in->suspend_ms;
+
+    if (pull == NULL) {
+        request_fail(req, -1, ESCROW_ENOMEM, NULL);
+        return;
+    }
+    pull->broker = req->broker;
+    list_init(&pull->by_session);
+    list_init(&pull->by_queue);
+    pull->offset = in->offset;
+    pull->queue_id = query->queue_id;
+    pull->count_max = query->count_max;
+    pull->bytes_max = query->bytes_max;
+    pull->suspend_ms =
+        (in->sys_flag & PULL_SYS_SUSPEND) != 0 && suspend_ms > 0 ? (uint64_t)suspend_ms : 0;
+    pull->has_filter = !filter->is_all;
+    pull->filter = *filter;
+    (void)slice_to_cstr(in->topic, pull->topic, sizeof pull->topic);
+    pull->deferred = request_defer(req);
+    pull_run(pull);
+}
+
+void handle_pull(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct pull_request in;
+    struct tag_filter filter;
+    struct store_pull_request query;
+    struct store_pull_result res = {.status = STORE_PULL_AT_END};
+    struct pull_reply reply;
+    struct header_writer w;
+    const char *field = "";
+    int rc = pull_decode(req->header, &in, &field);
+
+    if (rc != 0) {
+        request_fail(req, -1, rc, "pull: field %s is missing or malformed", field);
+        return;
+    }
+    if (!pull_check_topic(req, &in) || !pull_find_filter(req, &in, &filter)) {
+        return;
+    }
+    if ((in.sys_flag & PULL_SYS_COMMIT) != 0 && in.commit_offset > 0) {
+        rc = offsets_note(&b->offsets, in.group, in.topic, (uint32_t)in.queue_id, in.commit_offset);
+        if (rc != 0) {
+            log_debug("pull.commit", "commit offset not kept: %s", escrow_strerror(rc));
+        }
+    }
+    query = (struct store_pull_request){
+        .topic = in.topic,
+        .queue_id = (uint32_t)in.queue_id,
+        .offset = in.offset,
+        .count_max = in.count_max > PULL_MESSAGES_MAX ? PULL_MESSAGES_MAX : (uint32_t)in.count_max,
+        .bytes_max = in.bytes_max <= 0                        ? PULL_BYTES_DEFAULT
+                     : in.bytes_max > (int32_t)PULL_BYTES_MAX ? PULL_BYTES_MAX
+                                                              : (size_t)in.bytes_max,
+        .filter = filter.is_all ? NULL : pull_filter,
+        .filter_arg = &filter};
+    buf_clear(&b->scratch);
+    rc = store_pull(b->store, &query, NULL, &b->scratch, &res, NULL);
+    if (rc != 0 || (pull_may_wait(&res, in.offset) && (in.sys_flag & PULL_SYS_SUSPEND) != 0)) {
+        pull_later(req, &in, &query, &filter); /* errors come again there, with their text */
+        return;
+    }
+    b->metrics.messages_out += res.count;
+    reply = pull_reply_of(&res, in.offset);
+    if (request_begin(req, &w, reply.code, slice_str(reply.remark))) {
+        pull_write(&w, &reply, &res, buf_slice(&b->scratch));
+        request_end(req, &w);
+    }
+}

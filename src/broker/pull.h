@@ -1,0 +1,51 @@
+/*
+ * One pull that could not be answered at once: it waits in hold.h, or reads from disk in the pool.
+ *
+ * Owns:    a copy of everything it needs of its request.
+ * Thread:  loop; pull_read runs store_fetch_run in the pool.
+ */
+#ifndef SRC_BROKER_PULL_H
+#define SRC_BROKER_PULL_H
+
+#include "core/base/limits.h"
+#include "core/base/list.h"
+#include "core/io_uv/loop.h"
+#include "core/io_uv/pool.h"
+#include "core/proto/tags.h"
+#include "core/store/store.h"
+#include "src/broker/session.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hold_queue;
+
+struct pull {
+    struct broker *broker;
+    struct deferred deferred;
+    struct list by_session;
+    struct list by_queue;
+    struct hold_queue *queue; /* while held */
+    struct loop_timer timer;  /* while held */
+    struct store_fetch *fetch;
+    struct pool_job job;
+    int64_t offset;
+    uint64_t suspend_ms; /* 0 = do not wait (any more) */
+    uint32_t queue_id;
+    uint32_t count_max;
+    size_t bytes_max;
+    bool has_filter;
+    char topic[RETRY_TOPIC_LEN_MAX + 1];
+    struct tag_filter filter;
+};
+
+/* Run it: answer, read from disk, or wait. Takes the pull (frees it when it is answered). */
+void pull_run(struct pull *pull);
+
+/* Answer "nothing found" and free. */
+void pull_give_up(struct pull *pull);
+
+/* The peer is gone: free without an answer. */
+void pull_drop(struct pull *pull);
+
+#endif
