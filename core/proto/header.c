@@ -12,6 +12,7 @@
  * wait until header_frame_end, which takes the frame out of the buf again.
  */
 #include "core/proto/header.h"
+#include "core/proto/header_private.h"
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
@@ -19,7 +20,6 @@
 #include "core/proto/codes.h"
 #include "core/proto/header_json.h"
 #include "core/proto/header_msgpack.h"
-#include "core/proto/header_private.h"
 #include "core/proto/header_rocketmq.h"
 #include "escrow/errors.h"
 

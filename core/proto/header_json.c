@@ -22,8 +22,7 @@ enum json_kind { JSON_STRING, JSON_LITERAL, JSON_NULL, JSON_NESTED };
 
 struct json_value {
     enum json_kind kind;
-    struct slice
-        text; /* unescaped, if a string; else the literal or the nested value as it stands */
+    struct slice text; /* unescaped, if a string; else the value as it stands */
 };
 
 /* ---- eight bytes at a time ---- */

@@ -19,7 +19,8 @@
 #define ARRAY_LEN_MAX 64 /* of a version to come */
 #define MAP16         0xde
 
-#define LIMITS_REST ((struct scan_limits){HEADER_FIELDS_MAX, HEADER_DEPTH_MAX})
+/* Of one such element; the array around it is a level of its own. */
+#define LIMITS_REST ((struct scan_limits){HEADER_FIELDS_MAX, HEADER_DEPTH_MAX - 1})
 
 static int read_field(struct header *h, struct scan *s)
 {

@@ -63,7 +63,7 @@ END_TEST
 
 START_TEST(integers_are_signed)
 {
-    /* A code truncated by the client stays what it is on the wire; opaque and flag use all 32 bits. */
+    /* A code that a client cut off stays what it is; opaque and flag use all 32 bits. */
     ck_assert_int_eq(decode_hex("8000 09 ffff ffffffff 80000001 00000000 00000000"), 0);
     ck_assert_int_eq(h.code, -32768);
     ck_assert_int_eq(h.language, LANGUAGE_GO);
@@ -77,7 +77,7 @@ END_TEST
 
 START_TEST(lengths_that_do_not_add_up_are_refused)
 {
-    /* Remark, field section, key, value: each too long, negative, or followed by bytes of nobody. */
+    /* Remark, fields, key, value: each too long, negative, or followed by bytes of nobody. */
     static const char *const headers[] = {
         "0069 00 0199 00000007 00000000 00000001 00000000",         /* remark eats the rest */
         "0069 00 0199 00000007 00000000 ffffffff 00000000",         /* negative remark */
