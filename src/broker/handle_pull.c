@@ -215,6 +215,7 @@ void pull_run(struct pull *pull)
                                      .filter_arg = &pull->filter};
     struct store_pull_result res = {.status = STORE_PULL_AT_END};
     struct err_ctx err = {.code = 0};
+    int64_t now_ms = loop_mono_ms(b->loop);
     int rc;
 
     buf_clear(&b->scratch);
@@ -223,11 +224,10 @@ void pull_run(struct pull *pull)
         pull_read(pull);
     } else if (rc != 0) {
         pull_fail(pull, rc, err.text);
-    } else if (pull->suspend_ms > 0 && pull_may_wait(&res, pull->offset) && !b->is_draining) {
-        uint64_t wait_ms = pull->suspend_ms;
-        pull->suspend_ms =
-            wait_ms; /* a pull that is woken for nothing waits again: only its timer ends it */
-        if (hold_add(b, pull, wait_ms) != 0) {
+    } else if (pull_may_wait(&res, pull->offset) && pull->wait_until_ms > now_ms &&
+               !b->is_draining) {
+        /* A pull that was woken for nothing waits for the rest of its time. */
+        if (hold_add(b, pull, (uint64_t)(pull->wait_until_ms - now_ms)) != 0) {
             pull_give_up(pull);
         }
     } else {
@@ -323,8 +323,9 @@ static void pull_later(struct request *req, const struct pull_request *in,
     pull->queue_id = query->queue_id;
     pull->count_max = query->count_max;
     pull->bytes_max = query->bytes_max;
-    pull->suspend_ms =
-        (in->sys_flag & PULL_SYS_SUSPEND) != 0 && suspend_ms > 0 ? (uint64_t)suspend_ms : 0;
+    if ((in->sys_flag & PULL_SYS_SUSPEND) != 0 && suspend_ms > 0) {
+        pull->wait_until_ms = loop_mono_ms(req->broker->loop) + suspend_ms;
+    }
     pull->has_filter = !filter->is_all;
     pull->filter = *filter;
     (void)slice_to_cstr(in->topic, pull->topic, sizeof pull->topic);

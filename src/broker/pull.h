@@ -30,7 +30,7 @@ struct pull {
     struct store_fetch *fetch;
     struct pool_job job;
     int64_t offset;
-    uint64_t suspend_ms; /* 0 = do not wait (any more) */
+    int64_t wait_until_ms; /* monotonic; 0 = does not wait */
     uint32_t queue_id;
     uint32_t count_max;
     size_t bytes_max;

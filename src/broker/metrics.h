@@ -1,0 +1,29 @@
+/*
+ * Counters of the broker since its start. One table: the struct, the names and the help texts cannot drift.
+ * Thread: loop.
+ */
+#ifndef SRC_BROKER_METRICS_H
+#define SRC_BROKER_METRICS_H
+
+#include <stdint.h>
+
+/* X(name, help) */
+#define BROKER_COUNTERS(X)                                                                         \
+    X(requests, "requests received")                                                               \
+    X(requests_failed, "requests answered with an error")                                          \
+    X(messages_in, "messages stored, halves not counted")                                          \
+    X(halves_in, "half messages stored")                                                           \
+    X(messages_out, "messages sent to consumers")                                                  \
+    X(outbox_batches, "outbox batches stored")                                                     \
+    X(sends_refused_full, "sends refused because the disk is full")                                \
+    X(sends_refused_busy, "sends refused because too much waits for the disk")                     \
+    X(callbacks_sent, "HTTP check-backs sent")                                                     \
+    X(callbacks_failed, "HTTP check-backs without a valid answer")
+
+struct metrics {
+#define X(name, help) uint64_t name;
+    BROKER_COUNTERS(X)
+#undef X
+};
+
+#endif

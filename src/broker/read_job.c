@@ -1,0 +1,86 @@
+#include "src/broker/read_job.h"
+
+#include "core/base/list.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "src/broker/broker.h"
+
+struct read_job *read_job_new(struct request *req, read_step_fn *step, read_done_fn *done)
+{
+    struct read_job *job = mem_calloc(1, sizeof *job);
+
+    if (job == NULL) {
+        request_fail(req, -1, ESCROW_ENOMEM, NULL);
+        return NULL;
+    }
+    job->broker = req->broker;
+    job->step = step;
+    job->done = done;
+    job->not_found_code = -1;
+    buf_init(&job->key, 0);
+    buf_init(&job->body, FRAME_SIZE_MAX);
+    job->deferred = request_defer(req);
+    return job;
+}
+
+static void read_job_free(struct read_job *job)
+{
+    store_fetch_free(&job->fetch);
+    buf_fini(&job->key);
+    buf_fini(&job->body);
+    mem_free(job->ptr);
+    mem_free(job);
+}
+
+static void read_job_fail(struct read_job *job, int error, const char *text)
+{
+    if (error == ESCROW_ECORRUPT || error == ESCROW_EIO) {
+        log_error("store.read", "%s", text);
+    }
+    deferred_fail(&job->deferred, error == ESCROW_ENOTFOUND ? job->not_found_code : -1, error,
+                  text[0] == '\0' ? NULL : text);
+    read_job_free(job);
+}
+
+static void fetch_run(struct pool_job *pool_job)
+{
+    store_fetch_run(LIST_ENTRY(pool_job, struct read_job, job)->fetch);
+}
+
+static void fetch_done(struct pool_job *pool_job)
+{
+    struct read_job *job = LIST_ENTRY(pool_job, struct read_job, job);
+
+    if (job->deferred.session->is_closed) {
+        deferred_cancel(&job->deferred);
+        read_job_free(job);
+    } else {
+        read_job_start(job);
+    }
+}
+
+void read_job_start(struct read_job *job)
+{
+    struct err_ctx err = {.code = 0};
+    int rc = job->step(job, &err);
+
+    if (rc == ESCROW_EAGAIN && job->fetch == NULL) {
+        job->fetch = store_fetch_new(job->broker->store);
+        rc = job->fetch == NULL ? ESCROW_ENOMEM
+                                : job->step(job, &err); /* the fetch notes what is missing */
+    }
+    if (rc == ESCROW_EAGAIN) {
+        job->job.run = fetch_run;
+        job->job.done = fetch_done;
+        rc = pool_submit(&job->broker->pump.pool, &job->job);
+        if (rc == 0) {
+            return;
+        }
+    }
+    if (rc != 0) {
+        read_job_fail(job, rc, err.text);
+        return;
+    }
+    job->done(job);
+    read_job_free(job);
+}

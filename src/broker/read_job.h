@@ -1,0 +1,57 @@
+/*
+ * A request that reads from the store and may have to wait for the disk: look-ups, searches, listings.
+ *
+ *     job = read_job_new(req, step, done);     the request is deferred
+ *     ... fill the arguments ...
+ *     read_job_start(job);
+ *
+ * `step` is called on the loop, again and again while it returns ESCROW_EAGAIN, with a fetch in between; so it begins from its
+ * arguments each time, and clears what it appends to. On 0 `done` writes the answer; on anything else the job answers the
+ * error. Then the job is freed.
+ *
+ * Owns:    itself, from start on; the session is held by the deferred request.
+ * Thread:  loop; the fetch runs in the pool.
+ */
+#ifndef SRC_BROKER_READ_JOB_H
+#define SRC_BROKER_READ_JOB_H
+
+#include "core/base/buf.h"
+#include "core/base/err.h"
+#include "core/base/limits.h"
+#include "core/io_uv/pool.h"
+#include "core/store/store.h"
+#include "src/broker/session.h"
+
+#include <stdint.h>
+
+struct read_job;
+
+typedef int read_step_fn(struct read_job *job, struct err_ctx *err);
+typedef void read_done_fn(struct read_job *job);
+
+struct read_job {
+    struct pool_job job;
+    struct broker *broker;
+    struct deferred deferred;
+    struct store_fetch *fetch;
+    read_step_fn *step;
+    read_done_fn *done;
+    /* Arguments and results; what each means is the request's business. */
+    char topic[RETRY_TOPIC_LEN_MAX + 1];
+    struct buf key;
+    struct buf body;
+    int64_t number;
+    int64_t number2;
+    int64_t result;
+    uint64_t offset;
+    uint32_t queue_id;
+    uint32_t count;
+    void *ptr;              /* freed with mem_free when the job ends */
+    int32_t not_found_code; /* response code for ESCROW_ENOTFOUND; -1 = answer_code */
+};
+
+/* NULL when out of memory; the request was answered then. */
+struct read_job *read_job_new(struct request *req, read_step_fn *step, read_done_fn *done);
+void read_job_start(struct read_job *job);
+
+#endif
