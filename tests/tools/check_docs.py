@@ -26,8 +26,8 @@ TABLES = [
 ]
 # Numbers of the disk format: (folder, names, document)
 CONSTANTS = [("core/store", r"\w+_(?:MAGIC|VERSION|ALIGN|RESERVE|ENTRY_SIZE|FILE_ENTRIES)|ENVELOPE_SIZE", "core/store/FORMAT.md")]
-# (file with an X-macro table of options, its name, example configuration)
-OPTIONS = [("src/broker/config.h", "CONFIG_OPTIONS", "src/packaging/escrowd.conf")]
+# (file with an X-macro table of options, its name, columns of key and default, example configuration)
+OPTIONS = [("src/broker/config.h", "CONFIG_OPTIONS", (1, 3), "src/packaging/escrowd.conf")]
 # Folders whose files are described by a rule, not one by one.
 UNLISTED = ("tests/unit", "tests/fuzz")
 
@@ -42,8 +42,13 @@ def rows_of(text, table):
     match = re.search(rf"#\s*define\s+{table}\(X\)((?:[^\n]*\\\n)*[^\n]*)", text)
     if not match:
         return []
-    body = tree.blank(match.group(1), strings=False).replace("\\\n", " ")
-    return [[c.strip() for c in row.split(",")] for row in re.findall(r"\bX\(([^()]*(?:\([^()]*\)[^()]*)*)\)", body)]
+    body = tree.blank(match.group(1), strings=False).replace("\\\n", "  ")
+    code = tree.blank(body)                     # the same length, without strings: commas and brackets are real ones
+    rows = []
+    for row in re.finditer(r"\bX\(((?:[^()]|\([^()]*\))*)\)", code):
+        cuts = [row.start(1) - 1, *(row.start(1) + i for i, c in enumerate(row.group(1)) if c == ","), row.end(1)]
+        rows.append([body[begin + 1:end].strip() for begin, end in zip(cuts, cuts[1:])])
+    return rows
 
 
 def words(line):
@@ -129,7 +134,7 @@ def check_folders(root):
 
 
 def check_options(root):
-    for source, table, document in OPTIONS:
+    for source, table, (key_at, default_at), document in OPTIONS:
         text, page = load(root, source), load(root, document)
         if text is None:
             continue
@@ -137,9 +142,12 @@ def check_options(root):
         if not rows:
             yield source, f"no table {table}: tell tests/tools/check_docs.py where it went"
         for row in rows:
-            option = row[0].strip('"')
-            if page is None or not re.search(rf"^#?\s*{re.escape(option)}\s*=", page, re.M):
-                yield document, f"has no line for the option {option} ({source})"
+            key, default = row[key_at].strip('"'), row[default_at].strip('"')
+            line = re.search(rf"^# *{re.escape(key)} *= *(.*)$", page or "", re.M)
+            if not line:
+                yield document, f"has no line '#{key} = {default}' ({source})"
+            elif line.group(1).strip() != default:
+                yield document, f"gives {key} the default '{line.group(1).strip()}', {source} says '{default}'"
 
 
 def check_links(root):

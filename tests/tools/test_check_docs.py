@@ -19,10 +19,11 @@ TREE = {
     "core/store/FORMAT.md": "| 1 | MESSAGE |\n\n40 bytes, 0x45534331, 300,000 entries\n",
     "sql/README.md": "`001_outbox.sql` makes `escrow.outbox` and `escrow.publish(...)`\n",
     "sql/001_outbox.sql": "CREATE TABLE escrow.outbox ();\nCREATE OR REPLACE FUNCTION escrow.publish(t text)\n",
-    "src/broker/config.h": "#define CONFIG_OPTIONS(X) \\\n    X(data, STRING) \\\n    X(listen, STRING)\n",
+    "src/broker/config.h": "#define CONFIG_OPTIONS(X) \\\n    X(dir, \"data.dir\", TEXT, \"\", \"a, (b\") \\\n"
+                           "    X(host, \"listen.host\", TEXT, \"::1\", \"x\")\n",
     "src/broker/handle_send.c": "int x;\n",
     "src/broker/README.md": "`config`, handle_<request>; see [the format](../../core/store/FORMAT.md)\n",
-    "src/packaging/escrowd.conf": "data = /var/lib/escrow\n# Addresses.\n#listen = 127.0.0.1\n",
+    "src/packaging/escrowd.conf": "#data.dir =\n# Addresses.\n#listen.host = ::1\n",
 }
 
 
@@ -76,7 +77,8 @@ class Docs(unittest.TestCase):
         self.assert_fault("txn/half.c", "int x;\n", "txn/README.md: is missing; it would name half.c")
 
     def test_an_option_without_a_line(self):
-        self.assert_fault("src/packaging/escrowd.conf", "data = /var/lib/escrow\n# listen\n", "option listen")
+        self.assert_fault("src/packaging/escrowd.conf", "#data.dir =\n# listen.host\n", "no line '#listen.host = ::1'")
+        self.assert_fault("src/packaging/escrowd.conf", "#data.dir =\n#listen.host = ::2\n", "config.h says '::1'")
 
     def test_a_link_to_nowhere(self):
         self.assert_fault("txn/README.md", "see [states](STATES.md)\n", "links to STATES.md")
