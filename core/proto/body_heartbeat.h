@@ -13,12 +13,11 @@
 #include "core/base/attr.h"
 #include "core/base/buf.h"
 #include "core/base/slice.h"
+#include "core/proto/body_tree.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct json_t;
 
 /* X(name on the wire without its common prefix): what an unknown or absent name becomes is the
  * first. */
@@ -32,9 +31,25 @@ enum consume_type {
 #undef X
 };
 
-enum message_model { MODEL_CLUSTERING, MODEL_BROADCASTING };
+#define MESSAGE_MODELS(X)                                                                          \
+    X(CLUSTERING)                                                                                  \
+    X(BROADCASTING)
+enum message_model {
+#define X(name) MODEL_##name,
+    MESSAGE_MODELS(X)
+#undef X
+};
 
-enum consume_from { CONSUME_FROM_LAST_OFFSET, CONSUME_FROM_FIRST_OFFSET, CONSUME_FROM_TIMESTAMP };
+/* Three more names of old clients mean LAST_OFFSET. */
+#define CONSUME_FROMS(X)                                                                           \
+    X(LAST_OFFSET)                                                                                 \
+    X(FIRST_OFFSET)                                                                                \
+    X(TIMESTAMP)
+enum consume_from {
+#define X(name) CONSUME_FROM_##name,
+    CONSUME_FROMS(X)
+#undef X
+};
 
 /* Names as the wire has them ("CONSUME_PASSIVELY", "CLUSTERING", "CONSUME_FROM_LAST_OFFSET"),
  * static storage. */
@@ -72,8 +87,7 @@ struct heartbeat {
     size_t producer_count;
     struct heartbeat_consumer *consumers;
     size_t consumer_count;
-    struct json_t *doc; /* private */
-    void *block;        /* private: the arrays, one allocation */
+    struct body_tree tree; /* private */
 };
 
 /*
@@ -86,6 +100,18 @@ void heartbeat_fini(struct heartbeat *hb);
 
 /* Append the body. Errors: buf_failed. */
 void heartbeat_encode(struct buf *out, const struct heartbeat *hb);
+
+/* Body of CHECK_CLIENT_CONFIG 46. */
+struct client_config {
+    struct slice client_id;
+    struct slice group;
+    struct subscription subscription; /* topic empty = the body had none */
+    struct body_tree tree;            /* private */
+};
+
+/* ESCROW_EPROTO (also: no group), ESCROW_ELIMIT, ESCROW_ENOMEM. */
+ESCROW_MUST_USE int client_config_decode(struct slice body, struct client_config *config);
+void client_config_fini(struct client_config *config);
 
 struct json_writer;
 

@@ -12,10 +12,9 @@
 #include "core/base/attr.h"
 #include "core/base/buf.h"
 #include "core/base/slice.h"
+#include "core/proto/body_tree.h"
 
 #include <stddef.h>
-
-struct json_t;
 
 /* The key under which a body carries its list. */
 #define LIST_CONSUMER_IDS "consumerIdList"
@@ -25,7 +24,7 @@ struct json_t;
 struct name_list {
     struct slice *names;
     size_t count;
-    struct json_t *doc; /* private */
+    struct body_tree tree; /* private */
 };
 
 /* Append {"<key>":["a","b"]}; the key is there even when the list is empty (Java demands it).
@@ -44,7 +43,7 @@ struct kv_pair {
 struct kv_table {
     struct kv_pair *pairs;
     size_t count;
-    struct json_t *doc; /* private */
+    struct body_tree tree; /* private */
 };
 
 /* {"table":{"k":"v"}} */

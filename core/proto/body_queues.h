@@ -14,12 +14,11 @@
 #include "core/base/attr.h"
 #include "core/base/buf.h"
 #include "core/base/slice.h"
+#include "core/proto/body_tree.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct json_t;
 
 struct message_queue {
     struct slice topic;
@@ -34,7 +33,7 @@ struct queue_lock {
     bool is_only_this_broker;
     struct message_queue *queues;
     size_t queue_count;
-    struct json_t *doc; /* private */
+    struct body_tree tree; /* private */
 };
 
 void queue_lock_encode(struct buf *out, const struct queue_lock *lock);
@@ -47,7 +46,7 @@ void queue_set_encode(struct buf *out, const struct message_queue *queues, size_
 struct queue_set {
     struct message_queue *queues;
     size_t count;
-    struct json_t *doc; /* private */
+    struct body_tree tree; /* private */
 };
 ESCROW_MUST_USE int queue_set_decode(struct slice body, struct queue_set *set);
 void queue_set_fini(struct queue_set *set);
@@ -71,9 +70,8 @@ enum queue_table_kind {
 struct queue_table {
     struct queue_stats *rows;
     size_t count;
-    double tps;           /* topicPutTps or consumeTps */
-    struct json_t *doc;   /* private */
-    struct json_t **keys; /* private: the parsed keys */
+    double tps;            /* topicPutTps or consumeTps */
+    struct body_tree tree; /* private */
 };
 
 void queue_table_encode(struct buf *out, enum queue_table_kind kind,

@@ -19,6 +19,7 @@
 #include "core/base/buf.h"
 #include "core/base/slice.h"
 #include "core/proto/body_topic.h"
+#include "core/proto/body_tree.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -31,8 +32,8 @@ struct register_body {
     struct data_version version;
     struct topic_config *topics;
     size_t topic_count;
-    struct json_t *doc;  /* private */
-    struct buf inflated; /* private */
+    struct body_tree tree; /* private */
+    struct buf inflated;   /* private */
 };
 
 /* Append the plain form. Errors: buf_failed. */

@@ -15,12 +15,11 @@
 #include "core/base/attr.h"
 #include "core/base/buf.h"
 #include "core/base/slice.h"
+#include "core/proto/body_tree.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-struct json_t;
 
 /* Permission bits of a topic at a broker. */
 #define PERM_INHERIT 1
@@ -53,8 +52,7 @@ struct route {
     size_t queue_count;
     struct route_broker *brokers;
     size_t broker_count;
-    struct route_addr *addr_block; /* private: what the brokers' addrs point into after a decode */
-    struct json_t *doc;            /* private */
+    struct body_tree tree; /* private */
 };
 
 /* Append the body of 105. Errors: buf_failed. */
@@ -78,8 +76,7 @@ const struct route_broker *route_find_broker(const struct route *route, struct s
 struct cluster_info {
     struct route_broker *brokers;
     size_t broker_count;
-    struct route_addr *addr_block; /* private */
-    struct json_t *doc;            /* private */
+    struct body_tree tree; /* private */
 };
 
 /* Append the body of 106. Errors: buf_failed. */

@@ -12,14 +12,21 @@
 
 #include "core/base/attr.h"
 #include "core/base/buf.h"
+#include "core/base/limits.h"
 #include "core/base/slice.h"
+#include "core/proto/body_tree.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct json_t;
 struct json_writer;
+
+/*
+ * Budget of a table: each topic has up to 20 elements, keys included; more than that is unusual
+ * attributes.
+ */
+#define TOPIC_TABLE_LIMITS ((struct json_limits){20 * REGISTER_TOPICS_MAX, JSON_DEPTH_MAX})
 
 struct topic_config {
     struct slice name;
@@ -41,16 +48,28 @@ struct data_version {
 void topic_config_encode(struct buf *out, const struct topic_config *topic);
 void topic_config_write(struct json_writer *w, const struct topic_config *topic);
 
+void data_version_encode(struct buf *out, const struct data_version *version);
 void data_version_write(struct json_writer *w, const struct data_version *version);
 
 /* Body of QUERY_DATA_VERSION 322. ESCROW_EPROTO, ESCROW_ELIMIT, ESCROW_ENOMEM. */
 ESCROW_MUST_USE int data_version_decode(struct slice body, struct data_version *version);
 
+/*
+ * For decoders of tables: a DataVersion object, and a TopicConfig object. ESCROW_EPROTO: no name,
+ * or a number that cannot be (queue counts outside 0..QUEUES_PER_TOPIC_MAX).
+ */
+struct data_version data_version_read(const struct json_t *object);
+ESCROW_MUST_USE int topic_config_read(const struct json_t *object, struct topic_config *topic);
+
+/* The map "topicConfigTable" as an array in the tree. */
+ESCROW_MUST_USE int topic_configs_read(struct body_tree *tree, const struct json_t *owner,
+                                       struct topic_config **topics, size_t *count);
+
 struct topic_table {
     struct topic_config *topics;
     size_t topic_count;
     struct data_version version;
-    struct json_t *doc; /* private */
+    struct body_tree tree; /* private */
 };
 
 /* Body of 21: {"dataVersion":{...},"topicConfigTable":{name:{...}}}. */
@@ -82,12 +101,22 @@ void group_config_write(struct json_writer *w, const struct group_config *group)
 
 /*
  * Read the body of 200; absent fields keep their defaults. The name is copied into the caller's
- * buffer, cut at no length: ESCROW_EPROTO when it is absent, empty or longer than GROUP_LEN_MAX.
+ * buffer, which group->name then points to. ESCROW_EPROTO (also: the name is absent, empty or
+ * longer than GROUP_LEN_MAX), ESCROW_ELIMIT, ESCROW_ENOMEM.
  */
 struct group_config_name {
-    char text[256];
+    char text[GROUP_LEN_MAX + 1];
 };
 ESCROW_MUST_USE int group_config_decode(struct slice body, struct group_config *group,
                                         struct group_config_name *name);
+
+struct group_table {
+    struct group_config *groups;
+    size_t group_count;
+    struct data_version version;
+};
+
+/* Body of 201: {"dataVersion":{...},"subscriptionGroupTable":{name:{...}}}. */
+void group_table_encode(struct buf *out, const struct group_table *table);
 
 #endif

@@ -31,11 +31,13 @@ struct json_limits {
 #define JSON_LIMITS_BODY ((struct json_limits){BODY_ELEMENTS_MAX, JSON_DEPTH_MAX})
 
 /*
- * Append standard JSON to out. What it lets through has balanced brackets and closed strings; the
- * finer points (numbers, escapes, UTF-8) are left to the parser behind it.
+ * Append standard JSON to out, at most twice as long as `in` plus two bytes for each element. What
+ * it lets through has balanced brackets, closed strings, keys and values in their places; numbers,
+ * escapes and UTF-8 are left to the parser behind it. An object as a key may not have another one
+ * inside.
  *
- * Returns 0, ESCROW_EPROTO (unbalanced, open string, nothing), ESCROW_ELIMIT (depth, elements),
- * ESCROW_ENOMEM (buf_failed). After an error out holds a part.
+ * Returns 0, ESCROW_EPROTO (malformed, or nothing), ESCROW_ELIMIT (depth, elements), ESCROW_ENOMEM
+ * (buf_failed). After an error out holds a part.
  */
 ESCROW_MUST_USE int json_text_normalize(struct slice in, struct json_limits limits,
                                         struct buf *out);

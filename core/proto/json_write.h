@@ -3,9 +3,9 @@
  * tools read.
  *
  *     struct json_writer w = json_writer_to(out);
- *     json_object_begin(&w);
- *     json_key(&w, "brokerName"); json_string(&w, name);
- *     json_object_end(&w);                                    {"brokerName":"..."}
+ *     json_write_object_begin(&w);
+ *     json_put_string(&w, "brokerName", name);
+ *     json_write_object_end(&w);                  {"brokerName":"..."}
  *
  * Text is written as UTF-8; control characters, quote and backslash are escaped; each malformed
  * byte becomes U+FFFD. Errors: those of buf (test buf_failed once at the end).
@@ -33,41 +33,40 @@ static inline struct json_writer json_writer_to(struct buf *out)
     return (struct json_writer){out, false};
 }
 
-void json_object_begin(struct json_writer *w);
-void json_object_end(struct json_writer *w);
-void json_array_begin(struct json_writer *w);
-void json_array_end(struct json_writer *w);
+void json_write_object_begin(struct json_writer *w);
+void json_write_object_end(struct json_writer *w);
+void json_write_array_begin(struct json_writer *w);
+void json_write_array_end(struct json_writer *w);
 
 /* A key; the next call writes its value. */
-void json_key(struct json_writer *w, const char *key);
-void json_key_slice(struct json_writer *w, struct slice key);
+void json_write_key(struct json_writer *w, const char *key);
+void json_write_key_slice(struct json_writer *w, struct slice key);
 
 /* After an object that stands as a key (fastjson's form): the next call writes its value. */
-void json_object_key_end(struct json_writer *w);
+void json_write_object_key_end(struct json_writer *w);
 
-void json_string(struct json_writer *w, struct slice text);
-void json_number(struct json_writer *w, int64_t value);
-void json_real(struct json_writer *w,
-               double value); /* "0.0" form; not a number and infinite become 0.0 */
-void json_truth(struct json_writer *w, bool value);
+void json_write_string(struct json_writer *w, struct slice text);
+void json_write_i64(struct json_writer *w, int64_t value);
+void json_write_f64(struct json_writer *w, double value); /* not finite: 0.000 */
+void json_write_bool(struct json_writer *w, bool value);
 
 /* Key and value in one call. */
 static inline void json_put_string(struct json_writer *w, const char *key, struct slice text)
 {
-    json_key(w, key);
-    json_string(w, text);
+    json_write_key(w, key);
+    json_write_string(w, text);
 }
 
-static inline void json_put_number(struct json_writer *w, const char *key, int64_t value)
+static inline void json_put_i64(struct json_writer *w, const char *key, int64_t value)
 {
-    json_key(w, key);
-    json_number(w, value);
+    json_write_key(w, key);
+    json_write_i64(w, value);
 }
 
-static inline void json_put_truth(struct json_writer *w, const char *key, bool value)
+static inline void json_put_bool(struct json_writer *w, const char *key, bool value)
 {
-    json_key(w, key);
-    json_truth(w, value);
+    json_write_key(w, key);
+    json_write_bool(w, value);
 }
 
 /* Append text in quotes, escaped; for those who need no writer. */

@@ -88,7 +88,10 @@ int msgid_decode(struct slice text, struct record_host *host, int64_t *offset)
 
 /* ---- UNIQ_KEY ---- */
 
-/* Days since 1970-01-01 of the first of a month (Hinnant, "chrono-compatible low-level date algorithms"). */
+/*
+ * Days since 1970-01-01 of the first of a month (Hinnant, "chrono-compatible low-level date
+ * algorithms").
+ */
 static int64_t days_from_month(int64_t year, int month)
 {
     int64_t y = month <= 2 ? year - 1 : year;

@@ -1,6 +1,6 @@
 /*
- * One pass over the string serves every reader: a pair ends at 0x02 or at the end, its name at the first 0x01 inside. memchr
- * does the searching; nothing is copied until a writer is asked to.
+ * One pass over the string serves every reader: a pair ends at 0x02 or at the end, its name at the
+ * first 0x01 inside. memchr does the searching; nothing is copied until a writer is asked to.
  */
 #include "core/proto/properties.h"
 

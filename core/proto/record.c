@@ -1,7 +1,8 @@
 /*
- * Encoding: the fixed part is laid down front to back, then body, topic, properties; the CRC is taken over the caller's
- * body, so each byte of it is read once for the CRC and once for the copy. Decoding: the same walk with a cursor that
- * refuses to move beyond TOTALSIZE; a record is accepted only if the walk ends exactly there.
+ * Encoding: the fixed part is laid down front to back, then body, topic, properties; the CRC is
+ * taken over the caller's body, so each byte of it is read once for the CRC and once for the copy.
+ * Decoding: the same walk with a cursor that refuses to move beyond TOTALSIZE; a record is accepted
+ * only if the walk ends exactly there.
  */
 #include "core/proto/record.h"
 

@@ -6,8 +6,9 @@
 #define REPLACEMENT UINT32_C(0xFFFD)
 
 /*
- * Decode one code point. A malformed sequence yields U+FFFD and consumes its longest well-formed beginning, at least one
- * byte: what Java's decoder and the Unicode standard (3.9, "maximal subpart") do.
+ * Decode one code point. A malformed sequence yields U+FFFD and consumes its longest well-formed
+ * beginning, at least one byte: what Java's decoder and the Unicode standard (3.9, "maximal
+ * subpart") do.
  */
 static uint32_t utf8_next(const uint8_t **at, const uint8_t *end)
 {

@@ -1,0 +1,259 @@
+#include "core/proto/body_topic.h"
+
+#include "core/proto/json_write.h"
+#include "escrow/errors.h"
+
+#include <jansson.h>
+
+/* ---- topics ---- */
+
+void topic_config_write(struct json_writer *w, const struct topic_config *topic)
+{
+    json_write_object_begin(w);
+    json_write_key(w, "attributes");
+    json_write_object_begin(w);
+    json_write_object_end(w);
+    json_put_bool(w, "order", topic->is_ordered);
+    json_put_i64(w, "perm", topic->perm);
+    json_put_i64(w, "readQueueNums", topic->read_queue_count);
+    json_put_string(w, "topicFilterType",
+                    topic->is_multi_tag ? SLICE_LIT("MULTI_TAG") : SLICE_LIT("SINGLE_TAG"));
+    json_put_string(w, "topicName", topic->name);
+    json_put_i64(w, "topicSysFlag", topic->sys_flag);
+    json_put_i64(w, "writeQueueNums", topic->write_queue_count);
+    json_write_object_end(w);
+}
+
+void topic_config_encode(struct buf *out, const struct topic_config *topic)
+{
+    struct json_writer w = json_writer_to(out);
+
+    topic_config_write(&w, topic);
+}
+
+int topic_config_read(const struct json_t *object, struct topic_config *topic)
+{
+    topic->name = body_tree_str(object, "topicName");
+    topic->read_queue_count = body_tree_i32(object, "readQueueNums", 16);
+    topic->write_queue_count = body_tree_i32(object, "writeQueueNums", 16);
+    topic->perm = body_tree_i32(object, "perm", 6);
+    topic->sys_flag = body_tree_i32(object, "topicSysFlag", 0);
+    topic->is_ordered = body_tree_bool(object, "order", false);
+    topic->is_multi_tag = slice_eq_str(body_tree_str(object, "topicFilterType"), "MULTI_TAG");
+    if (topic->name.len == 0 || topic->read_queue_count < 0 ||
+        topic->read_queue_count > QUEUES_PER_TOPIC_MAX || topic->write_queue_count < 0 ||
+        topic->write_queue_count > QUEUES_PER_TOPIC_MAX) {
+        return ESCROW_EPROTO;
+    }
+    return 0;
+}
+
+int topic_configs_read(struct body_tree *tree, const struct json_t *owner,
+                       struct topic_config **topics, size_t *count)
+{
+    size_t capacity;
+    json_t *map = body_tree_map(owner, "topicConfigTable", &capacity);
+    const char *key;
+    json_t *value;
+
+    *count = 0;
+    if (capacity > REGISTER_TOPICS_MAX) {
+        return ESCROW_ELIMIT;
+    }
+    *topics = body_tree_array(tree, capacity, sizeof **topics);
+    if (*topics == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    json_object_foreach(map, key, value)
+    {
+        int error = topic_config_read(value, &(*topics)[*count]);
+        if (error != 0) {
+            return error;
+        }
+        (*count)++;
+    }
+    return 0;
+}
+
+/* ---- versions ---- */
+
+void data_version_write(struct json_writer *w, const struct data_version *version)
+{
+    json_write_object_begin(w);
+    json_put_i64(w, "counter", version->counter);
+    json_put_i64(w, "stateVersion", version->state_version);
+    json_put_i64(w, "timestamp", version->timestamp_ms);
+    json_write_object_end(w);
+}
+
+void data_version_encode(struct buf *out, const struct data_version *version)
+{
+    struct json_writer w = json_writer_to(out);
+
+    data_version_write(&w, version);
+}
+
+struct data_version data_version_read(const struct json_t *object)
+{
+    return (struct data_version){.counter = body_tree_i64(object, "counter", 0),
+                                 .state_version = body_tree_i64(object, "stateVersion", 0),
+                                 .timestamp_ms = body_tree_i64(object, "timestamp", 0)};
+}
+
+int data_version_decode(struct slice body, struct data_version *version)
+{
+    struct body_tree tree = {0};
+    json_t *root;
+    int error = body_tree_parse(&tree, body, JSON_LIMITS_BODY, &root);
+
+    if (error == 0) {
+        *version = data_version_read(root);
+    }
+    body_tree_fini(&tree);
+    return error;
+}
+
+/* ---- the table ---- */
+
+void topic_table_encode(struct buf *out, const struct topic_table *table)
+{
+    struct json_writer w = json_writer_to(out);
+
+    json_write_object_begin(&w);
+    json_write_key(&w, "dataVersion");
+    data_version_write(&w, &table->version);
+    json_write_key(&w, "topicConfigTable");
+    json_write_object_begin(&w);
+    for (size_t i = 0; i < table->topic_count; i++) {
+        json_write_key_slice(&w, table->topics[i].name);
+        topic_config_write(&w, &table->topics[i]);
+    }
+    json_write_object_end(&w);
+    json_write_object_end(&w);
+}
+
+int topic_table_decode(struct slice body, struct topic_table *table)
+{
+    json_t *root;
+    int error;
+
+    *table = (struct topic_table){0};
+    error = body_tree_parse(&table->tree, body, TOPIC_TABLE_LIMITS, &root);
+    if (error == 0) {
+        table->version = data_version_read(json_object_get(root, "dataVersion"));
+        error = topic_configs_read(&table->tree, root, &table->topics, &table->topic_count);
+    }
+    if (error != 0) {
+        topic_table_fini(table);
+    }
+    return error;
+}
+
+void topic_table_fini(struct topic_table *table)
+{
+    body_tree_fini(&table->tree);
+    *table = (struct topic_table){0};
+}
+
+/* ---- subscription groups ---- */
+
+void group_config_init(struct group_config *group, struct slice name)
+{
+    *group = (struct group_config){.name = name,
+                                   .is_consume_enabled = true,
+                                   .is_consume_from_min_enabled = true,
+                                   .is_broadcast_enabled = true,
+                                   .is_notify_enabled = true,
+                                   .retry_queue_count = 1,
+                                   .retry_max_times = 16,
+                                   .slow_broker_id = 1,
+                                   .consume_timeout_min = 15};
+}
+
+void group_config_write(struct json_writer *w, const struct group_config *group)
+{
+    json_write_object_begin(w);
+    json_write_key(w, "attributes");
+    json_write_object_begin(w);
+    json_write_object_end(w);
+    json_put_i64(w, "brokerId", group->broker_id);
+    json_put_bool(w, "consumeBroadcastEnable", group->is_broadcast_enabled);
+    json_put_bool(w, "consumeEnable", group->is_consume_enabled);
+    json_put_bool(w, "consumeFromMinEnable", group->is_consume_from_min_enabled);
+    json_put_bool(w, "consumeMessageOrderly", group->is_orderly);
+    json_put_i64(w, "consumeTimeoutMinute", group->consume_timeout_min);
+    json_put_string(w, "groupName", group->name);
+    json_put_i64(w, "groupSysFlag", group->sys_flag);
+    json_put_bool(w, "notifyConsumerIdsChangedEnable", group->is_notify_enabled);
+    json_put_i64(w, "retryMaxTimes", group->retry_max_times);
+    json_put_i64(w, "retryQueueNums", group->retry_queue_count);
+    json_put_i64(w, "whichBrokerWhenConsumeSlowly", group->slow_broker_id);
+    json_write_object_end(w);
+}
+
+void group_config_encode(struct buf *out, const struct group_config *group)
+{
+    struct json_writer w = json_writer_to(out);
+
+    group_config_write(&w, group);
+}
+
+void group_table_encode(struct buf *out, const struct group_table *table)
+{
+    struct json_writer w = json_writer_to(out);
+
+    json_write_object_begin(&w);
+    json_write_key(&w, "dataVersion");
+    data_version_write(&w, &table->version);
+    json_write_key(&w, "subscriptionGroupTable");
+    json_write_object_begin(&w);
+    for (size_t i = 0; i < table->group_count; i++) {
+        json_write_key_slice(&w, table->groups[i].name);
+        group_config_write(&w, &table->groups[i]);
+    }
+    json_write_object_end(&w);
+    json_write_object_end(&w);
+}
+
+static int get_group(const json_t *root, struct group_config *group, struct group_config_name *name)
+{
+    struct slice text = body_tree_str(root, "groupName");
+    struct group_config def;
+
+    if (text.len == 0 || text.len > GROUP_LEN_MAX) {
+        return ESCROW_EPROTO;
+    }
+    (void)slice_to_cstr(text, name->text, sizeof name->text); /* fits */
+    group_config_init(&def, slice_of(name->text, text.len));
+    *group = (struct group_config){
+        .name = def.name,
+        .is_consume_enabled = body_tree_bool(root, "consumeEnable", def.is_consume_enabled),
+        .is_consume_from_min_enabled =
+            body_tree_bool(root, "consumeFromMinEnable", def.is_consume_from_min_enabled),
+        .is_broadcast_enabled =
+            body_tree_bool(root, "consumeBroadcastEnable", def.is_broadcast_enabled),
+        .is_orderly = body_tree_bool(root, "consumeMessageOrderly", def.is_orderly),
+        .is_notify_enabled =
+            body_tree_bool(root, "notifyConsumerIdsChangedEnable", def.is_notify_enabled),
+        .retry_queue_count = body_tree_i32(root, "retryQueueNums", def.retry_queue_count),
+        .retry_max_times = body_tree_i32(root, "retryMaxTimes", def.retry_max_times),
+        .slow_broker_id = body_tree_i32(root, "whichBrokerWhenConsumeSlowly", def.slow_broker_id),
+        .consume_timeout_min = body_tree_i32(root, "consumeTimeoutMinute", def.consume_timeout_min),
+        .broker_id = body_tree_i64(root, "brokerId", def.broker_id),
+        .sys_flag = body_tree_i32(root, "groupSysFlag", def.sys_flag)};
+    return 0;
+}
+
+int group_config_decode(struct slice body, struct group_config *group,
+                        struct group_config_name *name)
+{
+    struct body_tree tree = {0};
+    json_t *root;
+    int error = body_tree_parse(&tree, body, JSON_LIMITS_BODY, &root);
+
+    if (error == 0) {
+        error = get_group(root, group, name);
+    }
+    body_tree_fini(&tree);
+    return error;
+}
