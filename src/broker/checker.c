@@ -1,0 +1,340 @@
+/*
+ * Life of a question: the half is read (from the page cache, or by a fetch in the pool), then it goes out by the way that the
+ * scanner named, then it is settled: reported to txn, obeyed, freed.
+ */
+#include "src/broker/checker.h"
+
+#include "core/base/check.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "core/proto/body_callback.h"
+#include "core/proto/properties.h"
+#include "src/broker/broker.h"
+#include "src/broker/transactions.h"
+
+#include <inttypes.h>
+
+#define GROUP_NAME_MAX 256
+
+struct question {
+    struct list node; /* checker.questions or checker.settled */
+    struct broker *broker;
+    struct txn_ask ask; /* group points into group_name, topic is not used */
+    struct store_fetch *fetch;
+    struct pool_job job;
+    struct webhook_request http;
+    struct buf record;   /* the half */
+    struct slice txn_id; /* in record */
+    bool is_answered;    /* settled by an answer; otherwise by `failure` */
+    bool is_abandoned;   /* the broker stops: free it when the pool gives it back */
+    enum txn_answer answer;
+    enum txn_ask_failure failure;
+    char group_name[GROUP_NAME_MAX];
+};
+
+static void question_free(struct question *q)
+{
+    list_remove(&q->node);
+    store_fetch_free(&q->fetch);
+    buf_fini(&q->record);
+    mem_free(q);
+}
+
+static void question_settle(struct question *q)
+{
+    struct checker *c = &q->broker->checker;
+
+    list_remove(&q->node);
+    list_push(&c->settled, &q->node);
+    loop_defer(q->broker->loop, &c->report);
+}
+
+static void question_fail(struct question *q, enum txn_ask_failure why)
+{
+    q->is_answered = false;
+    q->failure = why;
+    question_settle(q);
+}
+
+/* Report everything that was settled. */
+static void checker_report(void *arg)
+{
+    struct broker *b = arg;
+    struct checker *c = &b->checker;
+
+    while (!list_is_empty(&c->settled)) {
+        struct question *q = LIST_ENTRY(c->settled.next, struct question, node);
+        struct txn_now now = broker_txn_now(b);
+        int rc = q->is_answered ? txn_check_answered(b->txn, q->ask.offset, q->ask.nonce, q->answer,
+                                                     now, &b->update)
+                                : txn_ask_failed(b->txn, q->ask.offset, q->ask.nonce, q->failure,
+                                                 now, &b->update);
+        question_free(q);
+        if (rc == 0) {
+            transactions_obey(b, &b->update);
+        } else if (rc != ESCROW_ENOTFOUND) {
+            log_warn("txn.check.lost", "an answer could not be used: %s", escrow_strerror(rc));
+        }
+    }
+    transactions_reschedule(b);
+}
+
+/* ---- live ---- */
+
+static int write_check(struct session *s, struct buf *out, void *arg)
+{
+    const struct question *q = arg;
+    struct record_view view;
+    struct header_writer w;
+    struct header_out head = {.code = REQUEST_CHECK_TRANSACTION_STATE,
+                              .opaque = session_next_opaque(s),
+                              .flag = HEADER_FLAG_ONEWAY};
+    char offset_id[MSGID_TEXT_MAX + 1];
+    size_t id_len = msgid_encode(&q->broker->store_host, (int64_t)q->ask.offset, offset_id);
+    int rc = record_decode(buf_slice(&q->record), &view);
+
+    if (rc != 0) {
+        return rc;
+    }
+    header_begin(&w, out, (enum header_type)s->push_type, &head);
+    header_put_str(&w, "topic", view.f.topic);
+    header_put_i64(&w, "commitLogOffset", (int64_t)q->ask.offset);
+    header_put_i64(&w, "tranStateTableOffset", (int64_t)q->ask.offset);
+    header_put_str(&w, "msgId", q->txn_id);
+    header_put_str(&w, "transactionId", q->txn_id);
+    header_put_str(&w, "offsetMsgId", slice_of(offset_id, id_len));
+    header_end(&w);
+    buf_append_slice(w.buf, buf_slice(&q->record));
+    return header_frame_end(&w, 0);
+}
+
+static void question_ask_live(struct question *q)
+{
+    struct session *s = clients_pick_producer(q->broker, q->ask.group);
+
+    if (s == NULL || session_push(s, write_check, q) != 0) {
+        question_fail(q, TXN_ASK_UNDELIVERABLE);
+    } else {
+        question_free(q); /* the answer is an END_TRANSACTION, or the scanner's deadline */
+    }
+}
+
+/* ---- HTTP ---- */
+
+static void http_done(struct webhook_request *http, const struct webhook_result *result)
+{
+    struct question *q = LIST_ENTRY(http, struct question, http);
+    enum callback_state state;
+
+    if (result->result == ESCROW_ESHUTDOWN) {
+        question_free(q);
+        return;
+    }
+    if (result->result == ESCROW_ECONN) {
+        q->broker->metrics.callbacks_failed++;
+        log_warn("txn.callback.down", "group %s: %s", q->group_name, result->error);
+        question_fail(q, TXN_ASK_UNDELIVERABLE);
+        return;
+    }
+    if (result->result != 0) {
+        q->broker->metrics.callbacks_failed++;
+        log_warn("txn.callback.failed", "group %s: %s", q->group_name, result->error);
+        question_fail(q, TXN_ASK_UNANSWERED);
+        return;
+    }
+    q->is_answered = true;
+    if (result->status != 200 ||
+        callback_answer_decode(result->body, q->txn_id, q->ask.nonce, &state) != 0) {
+        q->broker->metrics.callbacks_failed++;
+        log_warn("txn.callback.invalid", "group %s: status %d, not an answer to this question",
+                 q->group_name, result->status);
+        q->answer = TXN_ANSWER_INVALID;
+    } else {
+        static const enum txn_answer answers[] = {[CALLBACK_COMMIT] = TXN_ANSWER_COMMIT,
+                                                  [CALLBACK_ROLLBACK] = TXN_ANSWER_ROLLBACK,
+                                                  [CALLBACK_IN_PROGRESS] = TXN_ANSWER_IN_PROGRESS,
+                                                  [CALLBACK_UNKNOWN] = TXN_ANSWER_UNKNOWN};
+        q->answer = answers[state];
+    }
+    question_settle(q);
+}
+
+static void question_ask_http(struct question *q)
+{
+    struct broker *b = q->broker;
+    const char *url = config_callback_url(b->config, q->group_name);
+    struct record_view view;
+    struct props_known props;
+    struct callback_request body;
+    struct buf text;
+    int64_t timeline = 0;
+    int rc = url == NULL || b->checker.webhook == NULL ? ESCROW_ENOTFOUND : 0;
+
+    buf_init(&text, 0);
+    if (rc == 0) {
+        rc = record_decode(buf_slice(&q->record), &view);
+    }
+    if (rc == 0) {
+        (void)props_scan(view.f.properties, &props); /* the count does not matter */
+        if (props.db_timeline.len > 0 && !slice_to_i64(props.db_timeline, &timeline)) {
+            timeline = 0;
+        }
+        body = (struct callback_request){.transaction_id = q->txn_id,
+                                         .group = q->ask.group,
+                                         .topic = view.f.topic,
+                                         .db_system = props.db_system,
+                                         .db_name = props.db_name,
+                                         .xid = props.xid,
+                                         .db_timeline = timeline,
+                                         .store_ms = view.f.store_ms,
+                                         .nonce = q->ask.nonce,
+                                         .checks = q->ask.checks};
+        callback_request_encode(&text, &body);
+        rc = buf_failed(&text) ? ESCROW_ENOMEM
+                               : webhook_post(b->checker.webhook, &q->http, url, buf_slice(&text),
+                                              b->config->callback_timeout_ms, http_done);
+    }
+    buf_fini(&text);
+    if (rc != 0) {
+        question_fail(q, TXN_ASK_UNDELIVERABLE);
+    } else {
+        b->metrics.callbacks_sent++;
+    }
+}
+
+/* ---- reading the half ---- */
+
+static void question_go(struct question *q);
+
+static void half_fetch_run(struct pool_job *job)
+{
+    store_fetch_run(LIST_ENTRY(job, struct question, job)->fetch);
+}
+
+static void half_fetch_done(struct pool_job *job)
+{
+    struct question *q = LIST_ENTRY(job, struct question, job);
+
+    q->broker->checker.reading--;
+    if (q->is_abandoned) {
+        question_free(q);
+    } else {
+        question_go(q);
+    }
+}
+
+/* Read the half's record into q->record; ESCROW_EAGAIN: a fetch is on its way. */
+static int question_read(struct question *q)
+{
+    struct broker *b = q->broker;
+    struct store_record rec;
+    struct err_ctx err = {.code = 0};
+    struct txn_half_info info;
+    int rc = store_read_record(b->store, q->ask.offset, q->fetch, &q->record, &rec, &err);
+
+    if (rc == ESCROW_EAGAIN && q->fetch == NULL) {
+        q->fetch = store_fetch_new(b->store);
+        rc = q->fetch == NULL
+                 ? ESCROW_ENOMEM
+                 : store_read_record(b->store, q->ask.offset, q->fetch, &q->record, &rec, &err);
+    }
+    if (rc == ESCROW_EAGAIN) {
+        q->job.run = half_fetch_run;
+        q->job.done = half_fetch_done;
+        if (pool_submit(&b->pump.pool, &q->job) != 0) {
+            return ESCROW_ELIMIT;
+        }
+        b->checker.reading++;
+        return rc;
+    }
+    if (rc == 0) {
+        rc = txn_half_info_decode(rec.payload, &info);
+    }
+    if (rc == 0) {
+        /* Keep the payload alone: it is what goes out, and what txn_id points into. */
+        q->txn_id = info.txn_id;
+        size_t skip = (size_t)(rec.payload.ptr - q->record.ptr);
+        buf_consume(&q->record, skip);
+        q->record.len = rec.payload.len;
+        q->txn_id.ptr -= skip;
+    } else {
+        log_error("txn.check.read", "half at %" PRIu64 ": %s", q->ask.offset,
+                  err.text[0] != '\0' ? err.text : escrow_strerror(rc));
+    }
+    return rc;
+}
+
+static void question_go(struct question *q)
+{
+    int rc = question_read(q);
+
+    if (rc == ESCROW_EAGAIN) {
+        return;
+    }
+    if (rc != 0) {
+        question_fail(q, TXN_ASK_UNDELIVERABLE);
+        return;
+    }
+    switch (q->ask.way) {
+    case TXN_WAY_LIVE:
+        question_ask_live(q);
+        return;
+    case TXN_WAY_HTTP:
+        question_ask_http(q);
+        return;
+    case TXN_WAY_COUNT:
+        break;
+    }
+    UNREACHABLE("every way is handled");
+}
+
+void checker_ask(struct broker *b, const struct txn_ask *ask)
+{
+    struct question *q = mem_calloc(1, sizeof *q);
+
+    if (q == NULL) {
+        log_warn("txn.check.memory", "a check-back was put off: out of memory");
+        return; /* the scanner's deadline passes, and it asks again */
+    }
+    q->broker = b;
+    q->ask = *ask;
+    q->ask.topic = SLICE_EMPTY;
+    q->ask.group = slice_str(slice_to_cstr(ask->group, q->group_name, sizeof q->group_name));
+    buf_init(&q->record, 0);
+    list_push(&b->checker.questions, &q->node);
+    question_go(q);
+}
+
+int checker_start(struct broker *b)
+{
+    struct checker *c = &b->checker;
+
+    list_init(&c->questions);
+    list_init(&c->settled);
+    loop_deferred_init(&c->report, checker_report, b);
+    c->webhook = NULL;
+    c->reading = 0;
+    return b->config->callback_count == 0
+               ? 0
+               : webhook_new(b->loop, CHECKER_CALLBACKS_MAX, &c->webhook);
+}
+
+void checker_stop(struct broker *b)
+{
+    struct checker *c = &b->checker;
+    struct list *pos;
+    struct list *tmp;
+
+    webhook_free(c->webhook); /* frees the questions that are out by HTTP */
+    c->webhook = NULL;
+    loop_deferred_cancel(&c->report);
+    while (!list_is_empty(&c->settled)) {
+        question_free(LIST_ENTRY(c->settled.next, struct question, node));
+    }
+    LIST_FOREACH(pos, tmp, &c->questions) {
+        LIST_ENTRY(pos, struct question, node)->is_abandoned = true;
+    }
+    while (c->reading > 0) {
+        loop_run_once(b->loop, true);
+    }
+}
