@@ -23,8 +23,7 @@
     100 /* resolution of both wheels: 32-bit ticks last for 13 years of uptime */
 #define CHECK_BACK_BATCH                                                                           \
     64 /* expiries, and counted rounds, of one tick: bounds the size of its records */
-#define CHECK_BACK_WORK_MAX   4096 /* wheel nodes touched by one tick: well under a millisecond */
-#define CHECK_BACK_GROUP_TURN 16   /* questions of one group before the next group has its turn */
+#define CHECK_BACK_WORK_MAX 4096 /* wheel nodes touched by one tick: well under a millisecond */
 #define CHECK_BACK_EXPIRE_RETRY_MS                                                                 \
     1000 /* an expiry that was not appended is proposed again after this */
 #define CHECK_BACK_RATE_BURST_US                                                                   \
@@ -39,6 +38,7 @@ struct check_back {
     struct rand rand;
     struct hash_key nonce_key;
     size_t asking;
+    int64_t now_ms; /* the latest time seen */
 };
 
 /*
@@ -71,7 +71,7 @@ void check_back_start(struct check_back *c, struct half *half, int64_t delay_ms,
  * The half is about to leave PREPARED or CHECKING for good: no more timers, no more questions.
  * Harmless elsewhere.
  */
-void check_back_cancel(struct check_back *c, struct half *half, int64_t now_ms);
+void check_back_cancel(struct check_back *c, struct half *half);
 
 /* The half's rounds were raised to the maximum: look at it in the next tick. */
 void check_back_hurry(struct check_back *c, struct half *half, int64_t now_ms);

@@ -82,6 +82,9 @@ struct group *routes_group(const struct routes *r, uint32_t group_id);
 struct group *routes_find_group(const struct routes *r,
                                 struct slice name); /* NULL when no half has it */
 
+/* CHECKs what Holds says; for tests (groups x routes). */
+void routes_check(const struct routes *r);
+
 static inline struct slice route_topic(const struct route *route)
 {
     return slice_of(route->topic, route->topic_len);

@@ -72,8 +72,7 @@ enum txn_way {
 const char *txn_way_name(enum txn_way way);
 
 struct txn_config {
-    int64_t
-        immunity_ms; /* transaction timeout: first check of a half without its own immunity time */
+    int64_t immunity_ms;              /* first check of a half without an immunity of its own */
     int64_t immunity_max_ms;          /* a message may ask for at most this */
     int64_t interval_ms;              /* between rounds; doubles ... */
     int64_t interval_max_ms;          /* ... up to this */
@@ -105,10 +104,7 @@ ESCROW_MUST_USE int txn_new(const struct txn_config *config, uint64_t seed, stru
                             struct txn **out);
 void txn_free(struct txn *t); /* NULL is fine */
 
-/*
- * ---- half messages ---------------------------------------------------------------------------
- * -----------------------
- */
+/* ---- half messages --------------------------------------------------------------------------- */
 
 /*
  * What the store needs to know of a half message; from the request before it is appended, from
@@ -177,10 +173,7 @@ void txn_half_appended(struct txn *t, const struct txn_half_info *info, uint64_t
 ESCROW_MUST_USE int txn_apply_half(struct txn *t, const struct txn_half_info *info, uint64_t offset,
                                    struct txn_now now, struct err_ctx *err);
 
-/*
- * ---- what the broker has to do
- * --------------------------------------------------------------------------------------
- */
+/* ---- what the broker has to do -------------------------------------------------------------- */
 
 #define TXN_ASKS_MAX 64
 
@@ -211,10 +204,7 @@ struct txn_update {
 void txn_update_init(struct txn_update *u);
 void txn_update_fini(struct txn_update *u);
 
-/*
- * ---- decisions -------------------------------------------------------------------------------
- * -----------------------
- */
+/* ---- decisions ------------------------------------------------------------------------------- */
 
 struct txn_end_item {
     uint64_t offset;     /* commitLogOffset */
@@ -242,8 +232,7 @@ enum txn_end_code {
 
 struct txn_end_result {
     enum txn_end_code code;
-    struct decided_fact
-        fact; /* SAME, CONFLICT, PENDING; at_ms is 0 while the decision is in flight */
+    struct decided_fact fact; /* SAME, CONFLICT, PENDING; at_ms 0: in flight */
 };
 
 /*
@@ -296,10 +285,7 @@ ESCROW_MUST_USE int txn_apply_decision(struct txn *t, struct slice payload, txn_
 ESCROW_MUST_USE int txn_apply_check(struct txn *t, struct slice payload, struct txn_now now,
                                     struct err_ctx *err);
 
-/*
- * ---- check-back ------------------------------------------------------------------------------
- * -----------------------
- */
+/* ---- check-back ------------------------------------------------------------------------------ */
 
 /* Monotonic time at which txn_tick wants to be called; INT64_MAX = not before another event. */
 int64_t txn_next_ms(const struct txn *t);
@@ -351,10 +337,7 @@ ESCROW_MUST_USE int txn_ask_failed(struct txn *t, uint64_t offset, uint64_t nonc
 /* A producer of the group has connected (or its URL changed): ask at once what waits for it. */
 void txn_group_reachable(struct txn *t, struct slice group, struct txn_now now);
 
-/*
- * ---- looking at it ---------------------------------------------------------------------------
- * -----------------------
- */
+/* ---- looking at it --------------------------------------------------------------------------- */
 
 struct txn_row {
     uint64_t offset; /* the HALF record holds transaction id, keys, body */
@@ -453,12 +436,10 @@ struct txn_gauges {
 };
 
 const struct txn_counters *txn_counters(const struct txn *t);
+void txn_counters_reset(struct txn *t); /* after recovery: what it read was counted before */
 void txn_gauges(const struct txn *t, struct txn_gauges *gauges);
 
-/*
- * ---- checkpoint ------------------------------------------------------------------------------
- * -----------------------
- */
+/* ---- checkpoint ------------------------------------------------------------------------------ */
 
 /*
  * Append the section (buf_failed when memory is short). It says what is durable and applied now,

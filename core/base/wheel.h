@@ -34,7 +34,7 @@ struct wheel_node {
 };
 
 /* Node of an id; must be stable while the id is scheduled. */
-typedef struct wheel_node *wheel_node_fn(void *owner, uint32_t id);
+typedef struct wheel_node *wheel_node_fn(void *owner, uint32_t id); /* allow(typedef): function */
 
 struct wheel {
     uint32_t heads[WHEEL_LEVELS * WHEEL_SLOTS];

@@ -1,0 +1,498 @@
+/*
+ * Happy path: a half becomes PREPARED and goes into the wheel; when it is due it joins the ready
+ * list of its group; the group has its turn, the half is asked about on the first way, and the
+ * answer decides it (txn.c cancels its timers).
+ *
+ * Failure modes: a question without a useful answer goes to the next way; a round without a
+ * decision puts the half back into the wheel, later each time; a group that nobody can reach keeps
+ * its halves in the ready list and pauses, so that an outage costs one attempt per pause and not
+ * one per half.
+ */
+#include "txn/check_back.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+
+#define HALF_F_ROUND (HALF_F_ROUND_UNKNOWN | HALF_F_ROUND_REACHED)
+
+static struct wheel_node *half_node(void *owner, uint32_t slot)
+{
+    return &half_table_at(owner, slot)->timer;
+}
+
+static struct wheel_node *group_node(void *owner, uint32_t id)
+{
+    return &routes_group(owner, id)->timer;
+}
+
+void check_back_init(struct check_back *c, const struct txn_config *config,
+                     struct half_table *table, struct txn_counters *counters, uint64_t seed,
+                     int64_t now_ms)
+{
+    *c = (struct check_back){
+        .config = config, .table = table, .counters = counters, .now_ms = now_ms};
+    wheel_init(&c->halves, now_ms, CHECK_BACK_TICK_MS, half_node, table);
+    wheel_init(&c->groups, now_ms, CHECK_BACK_TICK_MS, group_node, &table->routes);
+    rand_init(&c->rand, seed);
+    c->nonce_key.k0 = rand_u64(&c->rand);
+    c->nonce_key.k1 = rand_u64(&c->rand);
+}
+
+static struct group *half_group(const struct check_back *c, const struct half *half)
+{
+    return half_table_route(c->table, half)->group;
+}
+
+/* base doubled `step` times, at most max, and up to a quarter more. */
+static int64_t backed_off(struct check_back *c, int64_t base, int64_t max, unsigned step)
+{
+    int64_t delay = base;
+
+    while (step-- > 0 && delay < max) {
+        delay = delay > max / 2 ? max : delay * 2;
+    }
+    if (delay > max) {
+        delay = max;
+    }
+    return delay + (int64_t)rand_below(&c->rand, (uint64_t)delay / 4 + 1);
+}
+
+/* ---- where a half waits ---------------------------------------------------------------------- */
+
+static void half_wait(struct check_back *c, struct half *half, int64_t due_ms, int64_t now_ms)
+{
+    CHECK((half->flags & (HALF_F_IN_WHEEL | HALF_F_IN_READY)) == 0);
+    /* What is due already is due in this tick, not rounded up to the next. */
+    wheel_add(&c->halves, half_table_slot(c->table, half), due_ms <= now_ms ? INT64_MIN : due_ms);
+    half->flags |= HALF_F_IN_WHEEL;
+}
+
+static void half_unwait(struct check_back *c, struct half *half)
+{
+    CHECK((half->flags & HALF_F_IN_WHEEL) != 0);
+    wheel_remove(&c->halves, half_table_slot(c->table, half));
+    half->flags &= (uint8_t)~HALF_F_IN_WHEEL;
+}
+
+static void ready_push_tail(struct check_back *c, struct group *group, struct half *half)
+{
+    uint32_t slot = half_table_slot(c->table, half);
+
+    half->timer.prev = group->ready_tail;
+    half->timer.next = WHEEL_NONE;
+    if (group->ready_tail == WHEEL_NONE) {
+        group->ready_head = slot;
+    } else {
+        half_table_at(c->table, group->ready_tail)->timer.next = slot;
+    }
+    group->ready_tail = slot;
+    group->ready_count++;
+    half->flags |= HALF_F_IN_READY;
+}
+
+static void ready_push_head(struct check_back *c, struct group *group, struct half *half)
+{
+    uint32_t slot = half_table_slot(c->table, half);
+
+    half->timer.prev = WHEEL_NONE;
+    half->timer.next = group->ready_head;
+    if (group->ready_head == WHEEL_NONE) {
+        group->ready_tail = slot;
+    } else {
+        half_table_at(c->table, group->ready_head)->timer.prev = slot;
+    }
+    group->ready_head = slot;
+    group->ready_count++;
+    half->flags |= HALF_F_IN_READY;
+}
+
+static void ready_remove(struct check_back *c, struct group *group, struct half *half)
+{
+    CHECK(group->ready_count > 0);
+    if (half->timer.prev == WHEEL_NONE) {
+        group->ready_head = half->timer.next;
+    } else {
+        half_table_at(c->table, half->timer.prev)->timer.next = half->timer.next;
+    }
+    if (half->timer.next == WHEEL_NONE) {
+        group->ready_tail = half->timer.prev;
+    } else {
+        half_table_at(c->table, half->timer.next)->timer.prev = half->timer.prev;
+    }
+    half->timer.prev = WHEEL_NONE;
+    half->timer.next = WHEEL_NONE;
+    group->ready_count--;
+    half->flags &= (uint8_t)~HALF_F_IN_READY;
+}
+
+/* ---- the turn of a group --------------------------------------------------------------------- */
+
+/* A group that could not be reached gets one question at a time until somebody is there. */
+static bool group_is_open(const struct check_back *c, const struct group *group)
+{
+    uint32_t window = group->pause_step > 0 ? 1 : c->config->group_window;
+
+    return group->asking < window;
+}
+
+static void group_unschedule(struct check_back *c, struct group *group)
+{
+    if (group->is_scheduled) {
+        wheel_remove(&c->groups, group->id);
+        group->is_scheduled = false;
+    }
+}
+
+/* Earliest moment at which pause and rate allow a question. */
+static int64_t group_turn_ms(const struct group *group)
+{
+    int64_t rate_ms = (group->next_free_us + 999) / 1000;
+
+    return rate_ms > group->paused_until_ms ? rate_ms : group->paused_until_ms;
+}
+
+/* Keep `Holds`: scheduled iff something is ready and the window is open. */
+static void group_schedule(struct check_back *c, struct group *group, int64_t now_ms)
+{
+    int64_t turn_ms = group_turn_ms(group);
+
+    if (group->ready_count == 0 || !group_is_open(c, group)) {
+        group_unschedule(c, group);
+        return;
+    }
+    if (!group->is_scheduled) {
+        wheel_add(&c->groups, group->id, turn_ms <= now_ms ? INT64_MIN : turn_ms);
+        group->is_scheduled = true;
+    }
+}
+
+static void group_charge(const struct check_back *c, struct group *group, int64_t now_ms)
+{
+    int64_t earliest = now_ms * 1000 - CHECK_BACK_RATE_BURST_US;
+
+    if (group->next_free_us < earliest) {
+        group->next_free_us = earliest;
+    }
+    group->next_free_us += 1000000 / c->config->group_rate;
+}
+
+static void group_pause(struct check_back *c, struct group *group, int64_t now_ms)
+{
+    if (now_ms < group->paused_until_ms) {
+        return; /* several questions were out: one pause for all */
+    }
+    group->paused_until_ms =
+        now_ms + backed_off(c, c->config->pause_ms, c->config->pause_max_ms, group->pause_step);
+    if (group->pause_step < 31) {
+        group->pause_step++;
+    }
+    c->counters->group_pauses++;
+    group_unschedule(c, group); /* its turn is now another */
+}
+
+void check_back_reachable(struct check_back *c, struct group *group, int64_t now_ms)
+{
+    group->pause_step = 0;
+    group->paused_until_ms = 0;
+    group_unschedule(c, group);
+    group_schedule(c, group, now_ms);
+}
+
+/* ---- questions ------------------------------------------------------------------------------- */
+
+/* The first configured way that is not before `way`; TXN_WAY_COUNT when there is none. */
+static unsigned way_from(const struct check_back *c, unsigned way)
+{
+    while (way < TXN_WAY_COUNT && (c->config->ways >> way & 1) == 0) {
+        way++;
+    }
+    return way;
+}
+
+uint64_t check_back_nonce(const struct check_back *c, const struct half *half)
+{
+    uint8_t bytes[12];
+    uint64_t nonce;
+
+    put_le64(bytes, half->offset);
+    put_le32(bytes + 8, half->ask_seq);
+    nonce = hash64(&c->nonce_key, slice_of(bytes, sizeof bytes));
+    return nonce == TXN_NONCE_NONE ? 1 : nonce;
+}
+
+/* The half is CHECKING and in no list: put the question out. */
+static void ask(struct check_back *c, struct half *half, unsigned way, int64_t now_ms,
+                struct txn_update *u)
+{
+    const struct route *route = half_table_route(c->table, half);
+    struct txn_ask *out;
+
+    CHECK(half->state == HALF_CHECKING);
+    CHECK(way < TXN_WAY_COUNT);
+    CHECK(u->ask_count < TXN_ASKS_MAX);
+    half_set_way(half, way);
+    half->ask_seq++;
+    out = &u->asks[u->ask_count++];
+    *out = (struct txn_ask){
+        .offset = half->offset,
+        .size_bytes = half->size_bytes,
+        .way = (enum txn_way)way,
+        .nonce = check_back_nonce(c, half),
+        .checks = half->checks,
+        .deadline_ms = now_ms + c->config->answer_ms[way],
+        .group = group_name(route->group),
+        .topic = route_topic(route),
+    };
+    half_wait(c, half, out->deadline_ms, now_ms);
+    group_charge(c, route->group, now_ms);
+    if (way == TXN_WAY_LIVE) {
+        c->counters->asks_live++;
+    } else {
+        c->counters->asks_http++;
+    }
+}
+
+static void round_begin(struct check_back *c, struct group *group, struct half *half,
+                        int64_t now_ms, struct txn_update *u)
+{
+    ready_remove(c, group, half);
+    half->flags &= (uint8_t)~HALF_F_ROUND;
+    half_table_move(c->table, half, HALF_CHECKING, "check due");
+    group->asking++;
+    c->asking++;
+    ask(c, half, way_from(c, 0), now_ms, u);
+}
+
+static void question_is_over(struct check_back *c, struct group *group)
+{
+    CHECK(group->asking > 0);
+    CHECK(c->asking > 0);
+    group->asking--;
+    c->asking--;
+}
+
+void check_back_settle(struct check_back *c, struct half *half, enum check_back_outcome outcome,
+                       int64_t now_ms, struct check_back_out *out)
+{
+    struct group *group = half_group(c, half);
+    unsigned next =
+        outcome == CHECK_BACK_IN_PROGRESS ? TXN_WAY_COUNT : way_from(c, half_way(half) + 1);
+
+    CHECK(half->state == HALF_CHECKING);
+    c->now_ms = now_ms;
+    if ((half->flags & HALF_F_IN_WHEEL) != 0) {
+        half_unwait(c, half);
+    }
+    if (outcome == CHECK_BACK_UNKNOWN) {
+        half->flags |= HALF_F_ROUND_UNKNOWN;
+    }
+    if (outcome != CHECK_BACK_UNDELIVERABLE) {
+        half->flags |= HALF_F_ROUND_REACHED;
+        group->pause_step = 0;
+    }
+    if (next != TXN_WAY_COUNT) {
+        ask(c, half, next, now_ms, out->u);
+        group_schedule(c, group, now_ms);
+        return;
+    }
+
+    question_is_over(c, group);
+    half_table_move(c->table, half, HALF_PREPARED, "round over");
+    if ((half->flags & HALF_F_ROUND_REACHED) == 0) {
+        ready_push_head(c, group, half);
+        group_pause(c, group, now_ms);
+    } else {
+        if ((half->flags & HALF_F_ROUND_UNKNOWN) != 0 && outcome != CHECK_BACK_IN_PROGRESS) {
+            CHECK(out->counted_count < CHECK_BACK_BATCH);
+            out->counted[out->counted_count++] = half;
+        }
+        half_wait(c, half,
+                  now_ms + backed_off(c, c->config->interval_ms, c->config->interval_max_ms,
+                                      half_step(half)),
+                  now_ms);
+        half_set_step(half, half_step(half) + 1);
+    }
+    half->flags &= (uint8_t)~HALF_F_ROUND;
+    group_schedule(c, group, now_ms);
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+void check_back_start(struct check_back *c, struct half *half, int64_t delay_ms, int64_t now_ms)
+{
+    CHECK(half->state == HALF_PREPARED);
+    CHECK(delay_ms >= 0);
+    half_wait(c, half, now_ms + delay_ms, now_ms);
+}
+
+void check_back_cancel(struct check_back *c, struct half *half)
+{
+    struct group *group = half_group(c, half);
+
+    if ((half->flags & HALF_F_IN_WHEEL) != 0) {
+        half_unwait(c, half);
+    }
+    if ((half->flags & HALF_F_IN_READY) != 0) {
+        ready_remove(c, group, half);
+    }
+    if (half->state == HALF_CHECKING) {
+        question_is_over(c, group);
+        group->pause_step = 0;
+    }
+    half->flags &= (uint8_t)~HALF_F_ROUND;
+    group_schedule(c, group, c->now_ms);
+}
+
+void check_back_hurry(struct check_back *c, struct half *half, int64_t now_ms)
+{
+    if (half->state == HALF_PREPARED && (half->flags & HALF_F_IN_WHEEL) != 0) {
+        half_unwait(c, half);
+        half_wait(c, half, now_ms, now_ms);
+    }
+}
+
+/* A half that came out of the wheel. */
+static void half_is_due(struct check_back *c, struct half *half, int64_t now_ms,
+                        struct check_back_out *out)
+{
+    struct group *group = half_group(c, half);
+
+    half->flags &= (uint8_t)~HALF_F_IN_WHEEL;
+    if (half->state == HALF_CHECKING) {
+        c->counters->asks_unanswered++;
+        check_back_settle(c, half, CHECK_BACK_UNANSWERED, now_ms, out);
+        return;
+    }
+    CHECK(half->state == HALF_PREPARED);
+    if (half->checks >= c->config->checks_max) {
+        /*
+         * Proposed; it stays PREPARED until the record is appended, and is proposed again if it
+         * is not.
+         */
+        half_wait(c, half, now_ms + CHECK_BACK_EXPIRE_RETRY_MS, now_ms);
+        out->expired[out->expired_count++] = half;
+        return;
+    }
+    ready_push_tail(c, group, half);
+    group_schedule(c, group, now_ms);
+}
+
+static bool out_is_full(const struct check_back_out *out)
+{
+    return out->u->ask_count == TXN_ASKS_MAX || out->expired_count == CHECK_BACK_BATCH ||
+           out->counted_count == CHECK_BACK_BATCH;
+}
+
+/* Questions of one group, as long as pause, rate and window allow. */
+static void group_turn(struct check_back *c, struct group *group, int64_t now_ms,
+                       struct check_back_out *out)
+{
+    while (group->ready_count > 0 && group_is_open(c, group) && group_turn_ms(group) <= now_ms &&
+           !out_is_full(out)) {
+        round_begin(c, group, half_table_at(c->table, group->ready_head), now_ms, out->u);
+    }
+    group_schedule(c, group, now_ms);
+}
+
+void check_back_tick(struct check_back *c, int64_t now_ms, struct check_back_out *out)
+{
+    size_t budget = CHECK_BACK_WORK_MAX;
+    uint32_t id = WHEEL_NONE;
+
+    c->now_ms = now_ms;
+    while (!out_is_full(out)) {
+        id = wheel_pop(&c->halves, now_ms, &budget);
+        if (id == WHEEL_NONE) {
+            break;
+        }
+        half_is_due(c, half_table_at(c->table, id), now_ms, out);
+    }
+    while (!out_is_full(out)) {
+        struct group *group;
+
+        id = wheel_pop(&c->groups, now_ms, &budget);
+        if (id == WHEEL_NONE) {
+            break;
+        }
+        group = routes_group(&c->table->routes, id);
+        group->is_scheduled = false;
+        group_turn(c, group, now_ms, out);
+    }
+    out->u->more = out_is_full(out) || budget == 0;
+}
+
+int64_t check_back_next_ms(const struct check_back *c)
+{
+    int64_t halves = wheel_next_ms(&c->halves);
+    int64_t groups = wheel_next_ms(&c->groups);
+
+    return halves < groups ? halves : groups;
+}
+
+int64_t check_back_remaining_ms(const struct check_back *c, const struct half *half, int64_t now_ms)
+{
+    int64_t due_ms;
+
+    if ((half->flags & HALF_F_IN_READY) != 0 || half->state == HALF_CHECKING) {
+        return 0;
+    }
+    if ((half->flags & HALF_F_IN_WHEEL) == 0) {
+        return -1;
+    }
+    due_ms = wheel_due_ms(&c->halves, &half->timer);
+    return due_ms > now_ms ? due_ms - now_ms : 0;
+}
+
+static void group_check(const struct check_back *c, const struct group *group)
+{
+    uint32_t count = 0;
+    uint32_t prev = WHEEL_NONE;
+
+    for (uint32_t slot = group->ready_head; slot != WHEEL_NONE;) {
+        const struct half *half = half_table_at(c->table, slot);
+        CHECK(half->state == HALF_PREPARED);
+        CHECK((half->flags & HALF_F_IN_READY) != 0);
+        CHECK(half->timer.prev == prev);
+        CHECK(half_group(c, half) == group);
+        count++;
+        CHECK(count <= group->ready_count);
+        prev = slot;
+        slot = half->timer.next;
+    }
+    CHECK(group->ready_tail == prev);
+    CHECK(count == group->ready_count);
+    CHECK(group->is_scheduled == (group->ready_count > 0 && group_is_open(c, group)));
+}
+
+void check_back_check(const struct check_back *c)
+{
+    size_t in_wheel = 0;
+    size_t in_ready = 0;
+    size_t asking = 0;
+    size_t group_asking = 0;
+    size_t group_ready = 0;
+    size_t scheduled = 0;
+
+    wheel_check(&c->halves);
+    wheel_check(&c->groups);
+    for (const struct half *h = half_table_oldest(c->table); h != NULL;
+         h = half_table_next(c->table, h)) {
+        in_wheel += (h->flags & HALF_F_IN_WHEEL) != 0;
+        in_ready += (h->flags & HALF_F_IN_READY) != 0;
+        asking += h->state == HALF_CHECKING;
+    }
+    for (uint32_t i = 0; i < c->table->routes.group_cap; i++) {
+        const struct group *group = c->table->routes.groups[i];
+        if (group != NULL) {
+            group_check(c, group);
+            group_asking += group->asking;
+            group_ready += group->ready_count;
+            scheduled += group->is_scheduled;
+        }
+    }
+    CHECK(in_wheel == c->halves.count);
+    CHECK(scheduled == c->groups.count);
+    CHECK(in_ready == group_ready);
+    CHECK(asking == c->asking);
+    CHECK(asking == group_asking);
+}

@@ -1,0 +1,269 @@
+/*
+ * A ring of slots in chunks: entries come in at first + count and leave at first. The ring grows by
+ * a chunk only when it is full and unbroken (first == 0), so that slots never have to move; when it
+ * may not grow, the oldest entry is overwritten.
+ *
+ * fact: bits 0-1 kind, 2-3 by (producer, check, operator as 0..2), 4-19 group tag, 20-63 time in ms
+ * (44 bits: until 2527).
+ */
+#include "txn/decided.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "escrow/errors.h"
+
+#define DECIDED_AT_MAX     ((INT64_C(1) << 44) - 1)
+#define DECIDED_SAVE_BYTES 24u
+
+_Static_assert(sizeof(struct decided_entry) == 32, "decided entries are counted on to be small");
+
+static struct decided_entry *decided_slot(const struct decided *d, uint32_t slot)
+{
+    return &d->chunks[slot / DECIDED_CHUNK][slot % DECIDED_CHUNK];
+}
+
+static uint64_t decided_id_hash(void *owner, uint32_t slot)
+{
+    return decided_slot(owner, slot)->id;
+}
+
+static uint32_t *decided_id_link(void *owner, uint32_t slot)
+{
+    return &decided_slot(owner, slot)->id_next;
+}
+
+static uint64_t decided_offset_hash(void *owner, uint32_t slot)
+{
+    return hash_u64(decided_slot(owner, slot)->offset);
+}
+
+static uint32_t *decided_offset_link(void *owner, uint32_t slot)
+{
+    return &decided_slot(owner, slot)->offset_next;
+}
+
+static const struct hash_index_ops decided_id_ops = {decided_id_hash, decided_id_link};
+static const struct hash_index_ops decided_offset_ops = {decided_offset_hash, decided_offset_link};
+
+static uint64_t fact_pack(const struct decided_fact *fact, uint16_t group_tag)
+{
+    int64_t at = fact->at_ms < 0 ? 0 : fact->at_ms;
+
+    CHECK(fact->kind == DECISION_COMMIT || fact->kind == DECISION_ROLLBACK);
+    CHECK(fact->by >= DECISION_BY_PRODUCER && fact->by <= DECISION_BY_OPERATOR);
+    return (uint64_t)(at > DECIDED_AT_MAX ? DECIDED_AT_MAX : at) << 20 | (uint64_t)group_tag << 4 |
+           ((uint64_t)fact->by - 1) << 2 | (uint64_t)fact->kind;
+}
+
+static struct decided_fact fact_unpack(const struct decided_entry *entry)
+{
+    return (struct decided_fact){
+        .offset = entry->offset,
+        .kind = (enum decision_kind)(entry->fact & 3),
+        .by = (enum decision_by)((entry->fact >> 2 & 3) + 1),
+        .at_ms = (int64_t)(entry->fact >> 20),
+    };
+}
+
+static bool fact_is_valid(uint64_t fact)
+{
+    return ((fact & 3) == DECISION_COMMIT || (fact & 3) == DECISION_ROLLBACK) &&
+           (fact >> 2 & 3) <= 2;
+}
+
+static int decided_add_chunk(struct decided *d)
+{
+    struct decided_entry *chunk;
+
+    if (d->chunk_count == d->chunk_cap) {
+        size_t cap = d->chunk_cap == 0 ? 4 : d->chunk_cap * 2;
+        struct decided_entry **chunks = mem_realloc(d->chunks, cap * sizeof *chunks);
+        if (chunks == NULL) {
+            return ESCROW_ENOMEM;
+        }
+        d->chunks = chunks;
+        d->chunk_cap = cap;
+    }
+    chunk = mem_alloc(DECIDED_CHUNK * sizeof *chunk);
+    if (chunk == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    d->chunks[d->chunk_count++] = chunk;
+    d->ring = (uint32_t)d->chunk_count * DECIDED_CHUNK;
+    if (d->ring > d->count_max) {
+        d->ring = d->count_max;
+    }
+    return 0;
+}
+
+int decided_init(struct decided *d, size_t count_max)
+{
+    int rc;
+
+    CHECK(count_max >= 1 && count_max <= UINT32_MAX / 2);
+    *d = (struct decided){.count_max = (uint32_t)count_max, .may_grow = true};
+    hash_index_init(&d->by_id, &decided_id_ops, d);
+    hash_index_init(&d->by_offset, &decided_offset_ops, d);
+    rc = decided_add_chunk(d);
+    if (rc == 0) {
+        rc = hash_index_reserve(&d->by_id);
+    }
+    if (rc == 0) {
+        rc = hash_index_reserve(&d->by_offset);
+    }
+    if (rc != 0) {
+        decided_fini(d);
+    }
+    return rc;
+}
+
+void decided_fini(struct decided *d)
+{
+    for (size_t i = 0; i < d->chunk_count; i++) {
+        mem_free(d->chunks[i]);
+    }
+    mem_free(d->chunks);
+    hash_index_fini(&d->by_id);
+    hash_index_fini(&d->by_offset);
+    *d = (struct decided){0};
+}
+
+static void decided_forget_oldest(struct decided *d)
+{
+    CHECK(d->count > 0);
+    hash_index_remove(&d->by_id, d->first);
+    hash_index_remove(&d->by_offset, d->first);
+    d->first = d->first + 1 == d->ring ? 0 : d->first + 1;
+    d->count--;
+    if (d->first == 0) {
+        d->may_grow = true;
+    }
+}
+
+void decided_put(struct decided *d, struct hash128 id, uint16_t group_tag,
+                 const struct decided_fact *fact)
+{
+    struct decided_entry *entry;
+    uint32_t slot;
+
+    if (d->count == d->ring) {
+        bool is_grown = false;
+        if (d->first == 0 && d->may_grow && d->ring < d->count_max) {
+            is_grown = decided_add_chunk(d) == 0;
+            d->may_grow = is_grown;
+        }
+        if (!is_grown) {
+            decided_forget_oldest(d);
+        }
+    }
+    slot = (uint32_t)(((uint64_t)d->first + d->count) % d->ring);
+    entry = decided_slot(d, slot);
+    *entry = (struct decided_entry){
+        .id = id.lo, .offset = fact->offset, .fact = fact_pack(fact, group_tag)};
+    d->count++;
+    hash_index_insert(&d->by_id, slot);
+    hash_index_insert(&d->by_offset, slot);
+}
+
+bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_fact *fact)
+{
+    bool is_found = false;
+
+    for (uint32_t slot = hash_index_head(&d->by_id, id.lo); slot != HASH_INDEX_NONE;) {
+        const struct decided_entry *entry = decided_slot(d, slot);
+        if (entry->id == id.lo && (!is_found || entry->offset > fact->offset)) {
+            *fact = fact_unpack(entry);
+            is_found = true;
+        }
+        slot = entry->id_next;
+    }
+    return is_found;
+}
+
+bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
+                         uint64_t *id_lo, uint16_t *group_tag)
+{
+    for (uint32_t slot = hash_index_head(&d->by_offset, hash_u64(offset));
+         slot != HASH_INDEX_NONE;) {
+        const struct decided_entry *entry = decided_slot(d, slot);
+        if (entry->offset == offset) {
+            *fact = fact_unpack(entry);
+            if (id_lo != NULL) {
+                *id_lo = entry->id;
+            }
+            if (group_tag != NULL) {
+                *group_tag = (uint16_t)(entry->fact >> 4);
+            }
+            return true;
+        }
+        slot = entry->offset_next;
+    }
+    return false;
+}
+
+size_t decided_bytes(const struct decided *d)
+{
+    return d->chunk_cap * sizeof *d->chunks +
+           d->chunk_count * DECIDED_CHUNK * sizeof(struct decided_entry) +
+           hash_index_bytes(&d->by_id) + hash_index_bytes(&d->by_offset);
+}
+
+void decided_save(const struct decided *d, struct buf *out)
+{
+    uint8_t *p = buf_reserve(out, 4 + (size_t)d->count * DECIDED_SAVE_BYTES);
+
+    if (p == NULL) {
+        return;
+    }
+    put_le32(p, d->count);
+    p += 4;
+    for (uint32_t i = 0; i < d->count; i++, p += DECIDED_SAVE_BYTES) {
+        const struct decided_entry *entry =
+            decided_slot(d, (uint32_t)(((uint64_t)d->first + i) % d->ring));
+        put_le64(p, entry->id);
+        put_le64(p + 8, entry->offset);
+        put_le64(p + 16, entry->fact);
+    }
+    buf_commit(out, 4 + (size_t)d->count * DECIDED_SAVE_BYTES);
+}
+
+int decided_load(struct decided *d, struct slice *in)
+{
+    const uint8_t *p = in->ptr;
+    uint32_t count;
+
+    CHECK(d->count == 0);
+    if (in->len < 4) {
+        return ESCROW_ECORRUPT;
+    }
+    count = get_le32(p);
+    p += 4;
+    if ((in->len - 4) / DECIDED_SAVE_BYTES < count) {
+        return ESCROW_ECORRUPT;
+    }
+    for (uint32_t i = 0; i < count; i++, p += DECIDED_SAVE_BYTES) {
+        struct decided_entry entry = {.offset = get_le64(p + 8), .fact = get_le64(p + 16)};
+        struct decided_fact fact;
+
+        if (!fact_is_valid(entry.fact)) {
+            return ESCROW_ECORRUPT;
+        }
+        fact = fact_unpack(&entry);
+        decided_put(d, (struct hash128){.lo = get_le64(p)}, (uint16_t)(entry.fact >> 4), &fact);
+    }
+    *in = slice_of(p, in->len - 4 - (size_t)count * DECIDED_SAVE_BYTES);
+    return 0;
+}
+
+void decided_check(const struct decided *d)
+{
+    CHECK(d->count <= d->ring);
+    CHECK(d->ring <= d->count_max);
+    CHECK(d->ring <= d->chunk_count * DECIDED_CHUNK);
+    CHECK(d->first < d->ring);
+    CHECK(d->by_id.count == d->count);
+    CHECK(d->by_offset.count == d->count);
+    hash_index_check(&d->by_id);
+    hash_index_check(&d->by_offset);
+}
