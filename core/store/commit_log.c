@@ -248,7 +248,9 @@ int commit_log_place(struct commit_log *log, enum store_type type, size_t length
     int rc;
 
     CHECK(length >= ENVELOPE_SIZE);
-    CHECK(!log->has_failed);
+    if (log->has_failed) {
+        return ESCROW_EIO;
+    }
     *slot = (struct log_slot){.type = type};
     if (length > ENVELOPE_LENGTH_MAX || envelope_padded(length) > log->segs->segment_bytes) {
         return ESCROW_ETOOBIG;

@@ -93,6 +93,7 @@ struct log_batch {
     size_t piece_count;
     size_t piece_cap;
     int rc;
+    struct err_ctx err;
 };
 
 struct commit_log_options {

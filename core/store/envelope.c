@@ -93,6 +93,7 @@ enum envelope_verdict envelope_verify(const struct envelope_source *src, struct 
     e->offset = get_le64(rec + AT_OFFSET);
     e->synced = get_le64(rec + AT_SYNCED);
     e->epoch = get_le32(rec + AT_EPOCH);
+    e->crc = get_le32(rec + AT_CRC);
     e->type = rec[AT_TYPE];
     e->flags = rec[AT_FLAGS];
     padded = envelope_padded(e->length);
@@ -113,8 +114,7 @@ enum envelope_verdict envelope_verify(const struct envelope_source *src, struct 
     if (!is_zero(rec + e->length, (size_t)(padded - e->length))) {
         return ENVELOPE_RESERVED;
     }
-    return get_le32(rec + AT_CRC) == record_crc(rec, e->length, src->seed) ? ENVELOPE_VALID
-                                                                           : ENVELOPE_CHECKSUM;
+    return e->crc == record_crc(rec, e->length, src->seed) ? ENVELOPE_VALID : ENVELOPE_CHECKSUM;
 }
 
 const char *envelope_verdict_text(enum envelope_verdict verdict)

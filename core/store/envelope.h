@@ -54,6 +54,7 @@ struct envelope {
     uint64_t offset; /* physical offset: where in the log it stands */
     uint64_t synced; /* everything below was durable before this record was written */
     uint32_t epoch;  /* grows by one with every start */
+    uint32_t crc;    /* as verified; envelope_encode computes its own */
     uint8_t type;    /* enum store_type, or a number this version does not know */
     uint8_t flags;   /* enum envelope_flags */
 };

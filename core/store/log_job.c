@@ -4,20 +4,29 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 
+/* The error stays with the batch too: store_batch_done reports it. */
+static int batch_result(const struct log_batch *batch, struct err_ctx *err)
+{
+    if (batch->rc != 0 && err != NULL) {
+        *err = batch->err;
+    }
+    return batch->rc;
+}
+
 int log_batch_write(struct log_batch *batch, struct err_ctx *err)
 {
     CHECK(batch->rc == 0);
     for (size_t i = 0; i < batch->piece_count && batch->rc == 0; i++) {
         const struct log_piece *piece = &batch->pieces[i];
         batch->rc = disk_pwritev(piece->file, batch->iovs + piece->iov_first, piece->iov_count,
-                                 piece->file_offset, err);
+                                 piece->file_offset, &batch->err);
     }
     if (batch->rc == ESCROW_ENOSPC) {
         /* Allocated space is not there: not a full disk that waiting could cure, but a broken promise. */
-        batch->rc =
-            err_set(err, ESCROW_EIO, "commit log: no space for bytes that were allocated before");
+        batch->rc = err_set(&batch->err, ESCROW_EIO,
+                            "commit log: no space for bytes that were allocated before");
     }
-    return batch->rc;
+    return batch_result(batch, err);
 }
 
 int log_batch_sync(struct log_batch *batch, struct err_ctx *err)
@@ -25,10 +34,10 @@ int log_batch_sync(struct log_batch *batch, struct err_ctx *err)
     CHECK(batch->rc == 0);
     for (size_t i = 0; i < batch->piece_count && batch->rc == 0; i++) {
         if (i == 0 || batch->pieces[i].file != batch->pieces[i - 1].file) {
-            batch->rc = disk_sync(batch->pieces[i].file, err);
+            batch->rc = disk_sync(batch->pieces[i].file, &batch->err);
         }
     }
-    return batch->rc;
+    return batch_result(batch, err);
 }
 
 int log_batch_run(struct log_batch *batch, struct err_ctx *err)

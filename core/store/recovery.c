@@ -48,8 +48,7 @@ void log_scan_seek(struct log_scan *scan, uint64_t from)
 {
     CHECK(from % ENVELOPE_ALIGN == 0);
     scan->pos = from;
-    scan->epoch = 0;
-    scan->synced = 0;
+    scan->is_fresh = true;
     scan->buf_len = 0;
 }
 
@@ -102,6 +101,9 @@ static enum envelope_verdict scan_verify(const struct log_scan *scan, struct env
 /* May this valid record follow the one before? (FORMAT.md, invariants 3 and 4) */
 static const char *scan_order(const struct log_scan *scan, const struct envelope *e)
 {
+    if (scan->is_fresh) {
+        return NULL;
+    }
     if (e->epoch < scan->epoch) {
         return "record of an older epoch";
     }
@@ -154,6 +156,7 @@ int log_scan_next(struct log_scan *scan, struct envelope *e, struct slice *paylo
     }
     *payload =
         slice_of(scan->buf + (scan->pos - scan->buf_at) + ENVELOPE_SIZE, e->length - ENVELOPE_SIZE);
+    scan->is_fresh = false;
     scan->epoch = e->epoch;
     scan->synced = e->synced;
     scan->pos = scan_after(scan, scan->pos, e);

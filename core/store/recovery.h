@@ -27,6 +27,7 @@ struct log_scan {
     uint32_t seed;
     uint32_t epoch;  /* of the last record */
     uint64_t synced; /* of the last record */
+    bool is_fresh;   /* the next record is the first after a seek: its epoch is not judged */
     const char *why; /* after the end: why there is no record at pos; static storage */
     uint8_t *buf;
     uint64_t buf_at; /* log offset of buf[0] */
@@ -38,7 +39,7 @@ ESCROW_MUST_USE int log_scan_init(struct log_scan *scan, struct segments *segs, 
                                   uint64_t from, uint32_t epoch);
 void log_scan_fini(struct log_scan *scan);
 
-/* Go on elsewhere, with the same buffer; the order of epochs is judged anew. */
+/* Go on elsewhere, with the same buffer. What is read next need not follow what was read before. */
 void log_scan_seek(struct log_scan *scan, uint64_t from);
 
 /*

@@ -86,6 +86,8 @@ struct store_record {
 /* Sections that the owner puts into a checkpoint. */
 struct store_sections;
 
+typedef void store_release_fn(void *fn_arg, uint64_t half_offset, int64_t store_ms);
+
 /*
  * Begin the section `name` (1..16 characters, each name once; "log", "queues" and "index" are the store's) and write into the buffer until the next call. NULL when out of
  * memory: return ESCROW_ENOMEM then.
@@ -107,6 +109,12 @@ struct store_owner {
 
     /* One section of the checkpoint; called for each before the first apply(). Unknown name: ESCROW_EVERSION. */
     int (*checkpoint_load)(void *arg, struct slice name, struct slice data, struct err_ctx *err);
+
+    /*
+     * For repair of the key index, when one of its files was lost: call fn for every half that this DECISION payload makes
+     * visible in its own queue. Changes nothing. May be NULL: such halves are then not found by key.
+     */
+    int (*list_releases)(void *arg, struct slice decision, store_release_fn *fn, void *fn_arg);
 };
 
 /* What store_open found and did; for the log line and for tests. */
@@ -120,6 +128,7 @@ struct store_recovery {
     uint64_t cut_bytes;         /* bytes that were there and not zero; 0 = nothing was cut */
     uint64_t cut_records;       /* of these, valid records (an incomplete group) */
     char cut_reason[128];       /* "" when nothing was cut */
+    char index_lost[256];       /* why a file of the key index was dropped and built again, or "" */
     uint64_t queue_entries_cut; /* entries ahead of the checkpoint, written again from the log */
     uint32_t epoch;             /* the new one */
     uint64_t segment_bytes;
@@ -159,6 +168,7 @@ struct store_receipt {
  *   ESCROW_ETOOBIG  does not fit in a segment, or breaks a limit of the record
  *   ESCROW_EINVAL   no topic, queue id out of range, host of a wrong size
  *   ESCROW_ENOMEM
+ *   ESCROW_EIO      a batch failed: this store writes no more
  * STORE_DECISION (and nothing else) may use the space of store_reserve_add.
  */
 

@@ -1,0 +1,186 @@
+/*
+ * Checkpoints. On the loop everything that changes is copied or encoded, at one point of the log: `visible`. The job writes queue
+ * entries, then index files, then the checkpoint that names them, each synced before the next. So whatever a checkpoint
+ * speaks of is on disk, and what is on disk beyond it is cut and written again by the next start.
+ *
+ * A flush without a checkpoint only bounds memory: when checkpoints are far apart because they are big.
+ */
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/store/store_private.h"
+
+#define CHECKPOINT_SPACING                                                                         \
+    4 /* log between two checkpoints, in checkpoint sizes: bounds what they cost */
+#define FLUSH_RETRY_BYTES (UINT64_C(1) << 20)
+
+struct flush_job {
+    struct store *st;
+    struct queues_flush *queues;
+    struct key_index_flush *index;
+    struct buf buf; /* the checkpoint */
+    uint64_t position;
+    bool has_checkpoint;
+    int rc;
+    struct err_ctx err;
+};
+
+struct store_sections {
+    struct checkpoint_writer writer;
+    struct buf *buf;
+};
+
+struct buf *store_section(struct store_sections *sections, const char *name)
+{
+    if (sections->writer.is_open) {
+        checkpoint_section_end(&sections->writer);
+    }
+    checkpoint_section_begin(&sections->writer, name);
+    return buf_failed(sections->buf) ? NULL : sections->buf;
+}
+
+static int encode_log_section(const struct store *st, struct store_sections *sections)
+{
+    struct buf *b = store_section(sections, STORE_LOG_SECTION);
+
+    if (b == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    buf_append_le64(b, st->last_offset);
+    buf_append_le32(b, st->last_crc);
+    return 0;
+}
+
+static int encode_checkpoint(struct store *st, struct flush_job *job, bool is_clean)
+{
+    struct checkpoint_head head = {
+        .position = st->visible,
+        .epoch = st->epoch,
+        .salt = st->format.salt,
+        .is_clean = is_clean,
+        .log_end = is_clean ? st->visible : 0,
+        .log_first = st->segs.first,
+        .index_end = key_index_end(st->index),
+    };
+    struct store_sections sections = {.buf = &job->buf};
+    int rc;
+
+    checkpoint_begin(&sections.writer, &job->buf, &head);
+    rc = encode_log_section(st, &sections);
+    if (rc == 0 && store_section(&sections, QUEUES_SECTION) == NULL) {
+        rc = ESCROW_ENOMEM;
+    }
+    if (rc == 0) {
+        rc = queues_encode(st->queues, job->queues, &job->buf);
+    }
+    if (rc == 0 && store_section(&sections, KEY_INDEX_SECTION) == NULL) {
+        rc = ESCROW_ENOMEM;
+    }
+    if (rc == 0) {
+        rc = key_index_encode(st->index, job->index, st->visible, &job->buf);
+    }
+    if (rc == 0 && st->owner.checkpoint_save != NULL) {
+        rc = st->owner.checkpoint_save(st->owner.arg, &sections);
+    }
+    if (sections.writer.is_open) {
+        checkpoint_section_end(&sections.writer);
+    }
+    return rc != 0 ? rc : checkpoint_end(&sections.writer);
+}
+
+static bool checkpoint_is_due(const struct store *st, bool force)
+{
+    uint64_t spacing = CHECKPOINT_SPACING * st->checkpoint_size;
+
+    if (force) {
+        return st->visible > st->checkpoint_at;
+    }
+    return st->visible >= st->flush_retry_at &&
+           st->visible - st->checkpoint_at >=
+               (spacing > st->cfg.checkpoint_bytes ? spacing : st->cfg.checkpoint_bytes);
+}
+
+static bool flush_is_due(const struct store *st)
+{
+    return st->visible >= st->flush_retry_at &&
+           (queues_flush_is_due(st->queues) || key_index_flush_is_due(st->index));
+}
+
+static void flush_free(struct flush_job *job, int rc)
+{
+    queues_flush_done(&job->queues, rc);
+    key_index_flush_done(&job->index, rc);
+    buf_fini(&job->buf);
+    mem_free(job);
+}
+
+struct flush_job *store_flush_take(struct store *st, bool force)
+{
+    bool has_checkpoint = checkpoint_is_due(st, force);
+    struct flush_job *job;
+    int rc;
+
+    CHECK(!st->is_applying);
+    if (st->flush != NULL || (!has_checkpoint && !flush_is_due(st))) {
+        return NULL;
+    }
+    job = mem_calloc(1, sizeof *job);
+    if (job == NULL) {
+        return NULL;
+    }
+    job->st = st;
+    job->position = st->visible;
+    job->has_checkpoint = has_checkpoint;
+    buf_init(&job->buf, 0);
+    rc = queues_flush_take(st->queues, &job->queues);
+    if (rc == 0) {
+        rc = key_index_flush_take(st->index, &job->index);
+    }
+    if (rc == 0 && has_checkpoint) {
+        rc = encode_checkpoint(st, job, force && st->visible == st->log.appended);
+    }
+    if (rc != 0) {
+        flush_free(job, rc);
+        st->flush_retry_at = st->visible + FLUSH_RETRY_BYTES;
+        return NULL;
+    }
+    st->flush = job;
+    return job;
+}
+
+void flush_job_run(struct flush_job *job)
+{
+    CHECK(job->rc == 0);
+    job->rc = queues_flush_run(job->queues, &job->err);
+    if (job->rc == 0) {
+        job->rc = key_index_flush_run(job->index, &job->err);
+    }
+    if (job->rc == 0 && job->has_checkpoint) {
+        job->rc = checkpoint_write(job->st->disk, &job->buf, &job->err);
+        if (job->rc == 0) {
+            (void)queues_flush_trim(job->queues); /* what stays is removed by the next start */
+        }
+    }
+}
+
+int store_flush_done(struct store *st, struct flush_job **job, struct err_ctx *err)
+{
+    struct flush_job *j = *job;
+    int rc = j->rc;
+
+    CHECK(j == st->flush);
+    *job = NULL;
+    st->flush = NULL;
+    if (rc == 0 && j->has_checkpoint) {
+        st->checkpoint_at = j->position;
+        st->checkpoint_size = j->buf.len;
+    } else if (rc != 0) {
+        st->flush_retry_at = st->visible + FLUSH_RETRY_BYTES;
+        if (err != NULL) {
+            *err = j->err;
+            err_prefix(err, "checkpoint");
+        }
+    }
+    flush_free(j, rc);
+    return rc;
+}

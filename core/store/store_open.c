@@ -1,0 +1,507 @@
+/*
+ * Opening a store. FORMAT.md, "Recovery", has the steps in words; their order here is: look at everything first, change nothing on
+ * disk before the log is known to be sound, load, replay, and only then cut the torn tail and begin the new epoch.
+ *
+ * The tail of the log is read twice, first to judge it and then to apply it, so that a damaged log is left exactly as it was
+ * found. It is at most a checkpoint interval long, and the second time it comes from memory.
+ */
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/store/log_job.h"
+#include "core/store/recovery.h"
+#include "core/store/store_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Section "log": offset of the last record below the position, its checksum. */
+#define LOG_SECTION_BYTES 12
+
+#define START_PAYLOAD_BYTES 16
+
+static int take_lock(struct store *st, struct err_ctx *err)
+{
+    int rc = disk_open(st->disk, STORE_LOCK_PATH, DISK_WRITE | DISK_CREATE, &st->lock, err);
+
+    if (rc == 0) {
+        rc = disk_lock(st->lock, err);
+    }
+    if (rc == ESCROW_ELOCKED) {
+        rc = err_set(err, rc, "%s: another process has this data folder open", STORE_LOCK_PATH);
+    }
+    return rc;
+}
+
+static int any_entry(void *arg, const char *name, bool is_dir)
+{
+    (void)arg;
+    (void)name;
+    (void)is_dir;
+    return 1;
+}
+
+static int create_format(struct store *st, struct err_ctx *err)
+{
+    int rc = disk_list(st->disk, SEGMENT_FOLDER, any_entry, NULL, NULL);
+
+    if (rc == 1) {
+        return err_set(err, ESCROW_ECORRUPT, "%s: file is missing, but there are segments in %s/",
+                       STORE_FORMAT_PATH, SEGMENT_FOLDER);
+    }
+    st->format = (struct store_format){
+        .version = STORE_FORMAT_VERSION,
+        .salt = (uint32_t)(st->cfg.random_seed ^ (st->cfg.random_seed >> 32)),
+        .segment_bytes = st->cfg.segment_bytes,
+    };
+    rc = disk_mkdir(st->disk, SEGMENT_FOLDER, err);
+    if (rc == 0) {
+        rc = disk_sync_dir(st->disk, "", err);
+    }
+    return rc == 0 ? store_format_create(st->disk, &st->format, err) : rc;
+}
+
+static int load_format(struct store *st, struct store_recovery *recovery, struct err_ctx *err)
+{
+    int rc = store_format_read(st->disk, &st->format, err);
+
+    if (rc == ESCROW_ENOTFOUND) {
+        recovery->is_new = true;
+        rc = create_format(st, err);
+    }
+    st->seed = envelope_seed(st->format.salt);
+    recovery->segment_bytes = st->format.segment_bytes;
+    return rc;
+}
+
+/* ------------------------------------------------------------------ checkpoint */
+
+/* The checkpoint remembers the last record below its position: a log that was rolled back or exchanged does not have it. */
+static int check_last_record(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    struct log_scan scan;
+    struct envelope e = {0};
+    struct slice section;
+    struct slice payload;
+    uint64_t offset;
+    uint32_t crc;
+    int rc;
+
+    if (!checkpoint_find(ckpt, STORE_LOG_SECTION, &section) || section.len != LOG_SECTION_BYTES) {
+        return err_set(err, ESCROW_ECORRUPT, "%s: section \"%s\" is missing", CHECKPOINT_PATH,
+                       STORE_LOG_SECTION);
+    }
+    offset = get_le64(section.ptr);
+    crc = get_le32(section.ptr + 8);
+    if (offset < st->segs.first || offset >= ckpt->head.position || offset % ENVELOPE_ALIGN != 0) {
+        return err_set(err, ESCROW_ECORRUPT, "%s: last record at log offset %" PRIu64 "?",
+                       CHECKPOINT_PATH, offset);
+    }
+    rc = log_scan_init(&scan, &st->segs, st->seed, offset, 0);
+    if (rc == 0) {
+        log_scan_seek(&scan, offset);
+        rc = log_scan_next(&scan, &e, &payload, err);
+    }
+    if (rc == 0 || (rc == 1 && e.crc != crc)) {
+        rc = err_set(err, ESCROW_ECORRUPT,
+                     "%s: %s, but the checkpoint was written with the record that was here",
+                     recovery_where(&st->segs, offset, where),
+                     rc == 0 ? scan.why : "another record");
+    } else if (rc == 1) {
+        st->last_offset = offset;
+        st->last_crc = crc;
+        rc = 0;
+    }
+    log_scan_fini(&scan);
+    return rc;
+}
+
+static int check_checkpoint(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
+{
+    const struct checkpoint_head *head = &ckpt->head;
+
+    if (head->salt != st->format.salt) {
+        return err_set(err, ESCROW_ECORRUPT, "%s: belongs to another store", CHECKPOINT_PATH);
+    }
+    if (st->segs.count == 0 || head->log_first != st->segs.first) {
+        return err_set(err, ESCROW_ECORRUPT,
+                       "%s: the log begins at offset %" PRIu64 ", with %" PRIu64
+                       " the checkpoint knows: segments are missing",
+                       SEGMENT_FOLDER, st->segs.first, head->log_first);
+    }
+    if (head->position > st->segs.allocated || head->position % ENVELOPE_ALIGN != 0) {
+        return err_set(err, ESCROW_ECORRUPT,
+                       "%s: the log ends at offset %" PRIu64 ", before the checkpoint's %" PRIu64
+                       ": segments are missing",
+                       SEGMENT_FOLDER, st->segs.allocated, head->position);
+    }
+    return check_last_record(st, ckpt, err);
+}
+
+static int load_checkpoint(struct store *st, struct checkpoint *ckpt, struct err_ctx *err)
+{
+    int rc = checkpoint_read(st->disk, ckpt, err);
+
+    if (rc == ESCROW_ENOTFOUND) {
+        if (st->segs.count > 0 && st->segs.first != 0) {
+            return err_set(err, ESCROW_ECORRUPT,
+                           "%s: file is missing, and the log begins at offset %" PRIu64
+                           ": its state cannot be rebuilt",
+                           CHECKPOINT_PATH, st->segs.first);
+        }
+        return 0;
+    }
+    if (rc == 0) {
+        rc = check_checkpoint(st, ckpt, err);
+    }
+    if (rc == 0) {
+        st->checkpoint_at = ckpt->head.position;
+        st->checkpoint_size = ckpt->size_bytes;
+        st->visible = ckpt->head.position;
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ derived files */
+
+static int load_queues(struct store *st, const struct checkpoint *ckpt,
+                       struct store_recovery *recovery, struct err_ctx *err)
+{
+    struct queues_options options = {
+        .disk = st->disk,
+        .hash_key = {.k0 = st->cfg.random_seed, .k1 = ~st->cfg.random_seed},
+    };
+    struct queues_open_report report = {0};
+    struct slice section;
+    int rc = queues_new(&st->queues, &options);
+
+    if (rc != 0) {
+        return err_set(err, rc, "queues: %s", escrow_strerror(rc));
+    }
+    if (checkpoint_find(ckpt, QUEUES_SECTION, &section)) {
+        rc = queues_decode(st->queues, section, err);
+    }
+    if (rc == 0) {
+        rc = queues_verify(st->queues, &report, err);
+    }
+    if (rc == 0) {
+        rc = queues_cut(st->queues, &report, err);
+    }
+    recovery->queue_entries_cut = report.cut_entries;
+    return rc;
+}
+
+struct fill {
+    struct store *st;
+    uint64_t at;
+};
+
+static void fill_release(void *arg, uint64_t half_offset, int64_t store_ms)
+{
+    struct fill *fill = arg;
+    struct release_mark mark;
+
+    key_index_put(fill->st->index, fill->at, half_offset, store_ms, SLICE_EMPTY,
+                  release_mark_key(&mark, half_offset));
+}
+
+static int fill_record(struct store *st, const struct envelope *e, struct slice payload)
+{
+    struct fill fill = {.st = st, .at = e->offset};
+    struct store_record rec;
+    struct message_keys keys;
+
+    if (e->type == STORE_DECISION && st->owner.list_releases != NULL) {
+        return st->owner.list_releases(st->owner.arg, payload, fill_release, &fill);
+    }
+    if (e->type != STORE_MESSAGE && e->type != STORE_HALF) {
+        return 0;
+    }
+    if (store_record_fill(&rec, e, payload) != 0) {
+        return 0; /* whoever reads the record will be told; an index without it is no worse */
+    }
+    message_keys_scan(rec.properties, &keys);
+    store_index_message(st, &rec, keys.uniq, keys.keys);
+    return 0;
+}
+
+/* A file of the index was lost: read that part of the log again. Records begin somewhere, segments always at one. */
+static int fill_index_gap(struct store *st, struct log_scan *scan, uint64_t begin, uint64_t end,
+                          struct err_ctx *err)
+{
+    struct envelope e;
+    struct slice payload;
+    int rc = 0;
+
+    key_index_fill_start(st->index, begin, end);
+    log_scan_seek(scan, segments_start_of(&st->segs, begin));
+    while (scan->pos < end) {
+        rc = log_scan_next(scan, &e, &payload, err);
+        if (rc <= 0) {
+            break; /* damaged there: its readers will be told */
+        }
+        rc = e.offset >= begin && e.offset < end ? fill_record(st, &e, payload) : 0;
+        if (rc < 0) {
+            break;
+        }
+    }
+    key_index_fill_finish(st->index);
+    return rc < 0 ? rc : 0;
+}
+
+static int load_index(struct store *st, const struct checkpoint *ckpt,
+                      struct store_recovery *recovery, struct err_ctx *err)
+{
+    struct key_index_options options = {.disk = st->disk};
+    struct key_index_report report = {0};
+    struct log_scan scan = {0};
+    struct slice section;
+    uint64_t begin;
+    uint64_t end;
+    uint64_t from = st->segs.first;
+    int rc;
+
+    (void)checkpoint_find(ckpt, KEY_INDEX_SECTION, &section); /* empty when there is none */
+    rc = key_index_open(&st->index, &options, section, &report, err);
+    if (rc != 0) {
+        return rc;
+    }
+    (void)snprintf(recovery->index_lost, sizeof recovery->index_lost, "%s", report.dropped);
+    while (rc == 0 && key_index_gap(st->index, from, &begin, &end) && begin < st->checkpoint_at) {
+        if (scan.buf == NULL) {
+            rc = log_scan_init(&scan, &st->segs, st->seed, from, 0);
+        }
+        if (rc == 0) {
+            rc = fill_index_gap(st, &scan, begin > from ? begin : from, end, err);
+        }
+        from = end;
+    }
+    log_scan_fini(&scan);
+    return rc;
+}
+
+static bool section_is_ours(struct slice name)
+{
+    return slice_eq_str(name, QUEUES_SECTION) || slice_eq_str(name, KEY_INDEX_SECTION) ||
+           slice_eq_str(name, STORE_LOG_SECTION);
+}
+
+static int load_owner(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
+{
+    for (uint32_t i = 0; i < ckpt->section_count; i++) {
+        const struct checkpoint_section *section = &ckpt->sections[i];
+        int rc;
+        if (section_is_ours(section->name) || st->owner.checkpoint_load == NULL) {
+            continue;
+        }
+        rc = st->owner.checkpoint_load(st->owner.arg, section->name, section->bytes, err);
+        if (rc != 0 && err != NULL) {
+            err_prefix(err, "%s: section \"%.*s\"", CHECKPOINT_PATH, SLICE_ARGS(section->name));
+        }
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the log */
+
+static int find_end(struct store *st, const struct checkpoint *ckpt, struct recovery_end *end,
+                    struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    const struct checkpoint_head *head = &ckpt->head;
+    uint64_t want =
+        head->is_clean && head->log_end > head->position ? head->log_end : head->position;
+    int rc = recovery_find_end(&st->segs, st->seed,
+                               head->position > st->segs.first ? head->position : st->segs.first,
+                               head->epoch, end, err);
+
+    if (rc == 0 && end->cut < want) {
+        rc = err_set(err, ESCROW_ECORRUPT,
+                     "%s: %s, but the log had been closed at log offset %" PRIu64,
+                     recovery_where(&st->segs, end->bad, where), end->why, want);
+    }
+    return rc;
+}
+
+static int replay(struct store *st, const struct recovery_end *end, struct store_recovery *recovery,
+                  struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    struct log_scan scan;
+    uint64_t from = st->visible > st->segs.first ? st->visible : st->segs.first;
+    int rc = log_scan_init(&scan, &st->segs, st->seed, from, 0);
+
+    if (rc != 0) {
+        return err_set(err, rc, "recovery: out of memory");
+    }
+    log_scan_seek(&scan, from);
+    st->is_replay = true;
+    while (rc == 0 && scan.pos < end->cut) {
+        struct store_record rec;
+        struct envelope e;
+        struct slice payload;
+
+        rc = log_scan_next(&scan, &e, &payload, err);
+        if (rc == 0) {
+            rc = err_set(err, ESCROW_EIO, "%s: changed while it was read",
+                         recovery_where(&st->segs, scan.pos, where));
+        } else if (rc == 1) {
+            rc = store_record_fill(&rec, &e, payload);
+            rec.end = scan.pos;
+            recovery->records++;
+            recovery->scanned_bytes += e.length;
+            if (rc != 0) {
+                rc = err_set(err, rc, "%s: payload of a %s record makes no sense",
+                             recovery_where(&st->segs, e.offset, where), store_type_name(e.type));
+            } else if (e.type != STORE_FILLER) {
+                rc = store_replay(st, &rec, e.crc, err);
+            }
+        }
+    }
+    st->is_replay = false;
+    log_scan_fini(&scan);
+    return rc;
+}
+
+/* Handles for writing of everything from the end of the log on; one segment more if the log ends with its last byte. */
+static int open_for_append(struct store *st, uint64_t end, struct err_ctx *err)
+{
+    struct disk_file *file;
+    int rc = 0;
+
+    if (end == st->segs.allocated) {
+        rc = segment_create(st->disk, end, st->segs.segment_bytes, &file, err);
+        if (rc == 0) {
+            rc = segments_append(&st->segs, &file);
+            disk_close(&file); /* empty unless out of memory */
+        }
+    }
+    for (uint64_t at = end; rc == 0 && at < st->segs.allocated;
+         at = segments_end_of(&st->segs, at)) {
+        rc = segments_open(&st->segs, at, true, &file, err);
+    }
+    return rc;
+}
+
+static int begin_epoch(struct store *st, struct err_ctx *err)
+{
+    uint8_t payload[START_PAYLOAD_BYTES];
+    struct log_slot slot;
+    struct log_batch *batch;
+    int rc = commit_log_place(&st->log, STORE_START, ENVELOPE_SIZE + sizeof payload, 0, &slot);
+
+    if (rc != 0) {
+        return err_set(err, rc, "commit log: no room for the record that begins an epoch: %s",
+                       escrow_strerror(rc));
+    }
+    put_le64(payload, (uint64_t)st->cfg.now_ms);
+    put_le32(payload + 8, STORE_FORMAT_VERSION);
+    put_le32(payload + 12, 0);
+    memcpy(slot.dst + ENVELOPE_SIZE, payload, sizeof payload);
+    (void)commit_log_put(&st->log, &slot);
+    batch = commit_log_take(&st->log);
+    rc = log_batch_run(batch, err);
+    if (rc != 0) {
+        commit_log_recycle(&st->log, batch);
+        return rc;
+    }
+    return store_batch_done(st, &batch, err);
+}
+
+static int open_log(struct store *st, const struct recovery_end *end, struct err_ctx *err)
+{
+    struct commit_log_options options = {
+        .seed = st->seed,
+        .epoch = end->epoch + 1,
+        .batch_bytes_max = st->cfg.batch_bytes_max,
+        .ahead_bytes = st->cfg.ahead_bytes != 0 ? st->cfg.ahead_bytes : st->segs.segment_bytes / 2,
+    };
+    uint64_t reserved = st->log.reserved; /* the owner has counted in its apply already */
+    int rc = recovery_cut(&st->segs, end, err);
+
+    if (rc == 0) {
+        rc = segments_remove_leftovers(&st->segs, err);
+    }
+    if (rc == 0) {
+        rc = open_for_append(st, end->cut, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    if (end->epoch == UINT32_MAX) {
+        return err_set(err, ESCROW_ECORRUPT, "commit log: epoch %" PRIu32 " is the last",
+                       end->epoch);
+    }
+    st->epoch = options.epoch;
+    commit_log_init(&st->log, &st->segs, &options, end->cut);
+    st->log.reserved = reserved;
+    st->visible = end->cut;
+    return begin_epoch(st, err);
+}
+
+static void report_cut(const struct store *st, const struct recovery_end *end,
+                       struct store_recovery *recovery)
+{
+    char where[RECOVERY_WHERE_MAX];
+
+    recovery->cut_offset = end->cut;
+    recovery->cut_bytes = end->dirty_end - end->cut;
+    recovery->cut_records = end->group_records;
+    if (recovery->cut_bytes > 0) {
+        (void)snprintf(recovery->cut_reason, sizeof recovery->cut_reason, "%s: %s%s",
+                       recovery_where(&st->segs, end->bad, where), end->why,
+                       end->group_records > 0 ? "; its group is incomplete" : "");
+    }
+}
+
+int store_recover(struct store *st, struct store_recovery *recovery, struct err_ctx *err)
+{
+    struct checkpoint ckpt = {.section_count = 0};
+    struct recovery_end end = {.cut = 0};
+    int rc = take_lock(st, err);
+
+    if (rc == 0) {
+        rc = load_format(st, recovery, err);
+    }
+    if (rc == 0) {
+        segments_init(&st->segs, st->disk, st->format.segment_bytes);
+        rc = segments_load(&st->segs, err);
+    }
+    if (rc == 0) {
+        rc = load_checkpoint(st, &ckpt, err);
+    }
+    if (rc == 0) {
+        recovery->checkpoint = st->checkpoint_at;
+        rc = find_end(st, &ckpt, &end, err);
+    }
+    if (rc == 0) {
+        report_cut(st, &end, recovery);
+        rc = load_queues(st, &ckpt, recovery, err);
+    }
+    if (rc == 0) {
+        rc = load_index(st, &ckpt, recovery, err);
+    }
+    if (rc == 0 && key_index_end(st->index) > end.cut) {
+        rc = err_set(err, ESCROW_ECORRUPT,
+                     "commit log: ends at log offset %" PRIu64 ", but records up to %" PRIu64
+                     " are in the key index",
+                     end.cut, key_index_end(st->index));
+    }
+    if (rc == 0) {
+        rc = load_owner(st, &ckpt, err);
+    }
+    if (rc == 0) {
+        rc = replay(st, &end, recovery, err);
+    }
+    checkpoint_fini(&ckpt);
+    if (rc == 0) {
+        rc = open_log(st, &end, err);
+    }
+    recovery->end = end.cut;
+    recovery->epoch = st->epoch;
+    return rc;
+}

@@ -1,0 +1,81 @@
+/* What the files of the facade share: store.c, store_open.c, store_append.c, store_apply.c, store_flush.c, fetch.c, reader.c. */
+#ifndef CORE_STORE_STORE_PRIVATE_H
+#define CORE_STORE_STORE_PRIVATE_H
+
+#include "core/store/checkpoint.h"
+#include "core/store/commit_log.h"
+#include "core/store/key_index.h"
+#include "core/store/queues.h"
+#include "core/store/segment.h"
+#include "core/store/store.h"
+#include "core/store/store_format.h"
+
+#define STORE_LOG_SECTION "log"
+
+struct store {
+    struct disk *disk;
+    struct disk_file *lock;
+    struct store_config cfg;
+    struct store_owner owner;
+    struct store_format format;
+    struct segments segs;
+    struct commit_log log;
+    struct queues *queues;
+    struct key_index *index;
+    uint32_t seed;
+    uint32_t epoch;
+    uint64_t visible;
+    uint64_t last_offset; /* of the last record applied; UINT64_MAX before the first */
+    uint32_t last_crc;    /* its checksum */
+
+    uint64_t checkpoint_at; /* log position of the last checkpoint */
+    uint64_t checkpoint_size;
+    uint64_t flush_retry_at; /* after a full disk: not before the log has come this far */
+    struct flush_job *flush; /* the one under way */
+
+    bool is_open;   /* the log is ready to append */
+    bool is_replay; /* recovery is feeding apply */
+    bool is_applying;
+    uint64_t apply_offset;         /* of the record being applied */
+    struct queue **apply_releases; /* live: queues that its append reserved numbers in */
+    uint32_t apply_release_count;
+};
+
+/* Words of the properties that the store itself looks at. */
+struct message_keys {
+    struct slice tags;
+    struct slice uniq;
+    struct slice keys;
+};
+void message_keys_scan(struct slice properties, struct message_keys *keys);
+
+/*
+ * Fill *rec from a record's envelope and payload, decoding a message. ESCROW_ECORRUPT when the payload of a MESSAGE or HALF is
+ * none, or says it stands elsewhere.
+ */
+ESCROW_MUST_USE int store_record_fill(struct store_record *rec, const struct envelope *e,
+                                      struct slice payload);
+
+/* Enter a message or half into the key index under its UNIQ_KEY and its KEYS. */
+void store_index_message(struct store *st, const struct store_record *rec, struct slice uniq,
+                         struct slice keys);
+
+/* One record of the log in recovery: update queues and index, show it to the owner. */
+ESCROW_MUST_USE int store_replay(struct store *st, const struct store_record *rec, uint32_t crc,
+                                 struct err_ctx *err);
+
+/* Every record of a batch that is durable. */
+ESCROW_MUST_USE int store_apply_batch(struct store *st, struct log_batch *batch,
+                                      struct err_ctx *err);
+
+/* Key under which a released half is marked in the index: empty topic, offset in 8 bytes. */
+struct release_mark {
+    uint8_t bytes[8];
+};
+struct slice release_mark_key(struct release_mark *mark, uint64_t half_offset);
+
+/* Recovery's part of store_open: everything from the lock to the START record. */
+ESCROW_MUST_USE int store_recover(struct store *st, struct store_recovery *recovery,
+                                  struct err_ctx *err);
+
+#endif
