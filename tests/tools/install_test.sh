@@ -5,7 +5,6 @@
 # library exports escrow_ names and nothing else; units and configuration point to where things were installed.
 set -euo pipefail
 build=$1
-root=$(cd "$(dirname "$0")/../.." && pwd)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -68,11 +67,11 @@ find_package(Escrow REQUIRED)
 add_executable(user program.c)
 target_link_libraries(user PRIVATE Escrow::escrow)
 CMAKE
-cmake -S "$scratch" -B "$scratch/build" -DCMAKE_PREFIX_PATH="$prefix" >"$scratch/log" 2>&1 &&
-    cmake --build "$scratch/build" >>"$scratch/log" 2>&1 || {
+if ! { cmake -S "$scratch" -B "$scratch/build" -DCMAKE_PREFIX_PATH="$prefix" &&
+    cmake --build "$scratch/build"; } >"$scratch/log" 2>&1; then
     cat "$scratch/log"
     fail "a CMake project cannot use the package"
-}
+fi
 LD_LIBRARY_PATH=$(dirname "$library") "$scratch/build/user" >/dev/null
 
 echo "units, configuration, schema"
