@@ -35,8 +35,8 @@ void *mem_alloc(size_t size_bytes)
 
 void *mem_calloc(size_t count, size_t size_bytes)
 {
-    if (fault_fires()) {
-        return NULL;
+    if (fault_fires() || (count != 0 && size_bytes > SIZE_MAX / count)) {
+        return NULL; /* the overflow is tested here because sanitizers abort on it */
     }
     return count_in(count == 0 || size_bytes == 0 ? calloc(1, 1) : calloc(count, size_bytes));
 }
