@@ -13,6 +13,8 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/proto/properties.h"
+#include "core/proto/record.h"
+#include "core/proto/tags.h"
 #include "escrow/errors.h"
 
 #include <string.h>
@@ -188,17 +190,24 @@ int txn_half_info_props(struct txn_half_info *info, struct slice properties)
     return 0;
 }
 
-int txn_half_info_record(struct txn_half_info *info, const struct store_record *rec)
+int txn_half_info_decode(struct slice payload, struct txn_half_info *info)
 {
-    CHECK(rec->type == STORE_HALF);
+    struct record_view view;
+    struct slice tags = SLICE_EMPTY;
+    int rc = record_decode(payload, &view);
+
+    if (rc != 0) {
+        return rc;
+    }
+    (void)props_find(view.f.properties, prop_name(PROP_TAGS), &tags); /* none: code 0 */
     *info = (struct txn_half_info){
-        .topic = rec->topic,
-        .queue = rec->queue_id,
-        .size_bytes = (uint32_t)rec->payload.len,
-        .tag_hash = (int32_t)rec->tag_code,
-        .store_ms = rec->store_ms,
+        .topic = view.f.topic,
+        .queue = (uint32_t)view.f.queue_id, /* negative: too large, refused where it is used */
+        .size_bytes = (uint32_t)view.record.len,
+        .tag_hash = (int32_t)tag_code(tags),
+        .store_ms = view.f.store_ms,
     };
-    return txn_half_info_props(info, rec->properties);
+    return txn_half_info_props(info, view.f.properties);
 }
 
 /* ---- half messages --------------------------------------------------------------------------- */

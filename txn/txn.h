@@ -45,7 +45,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct store_record;
 struct txn;
 
 /*
@@ -132,11 +131,11 @@ struct txn_half_info {
 ESCROW_MUST_USE int txn_half_info_props(struct txn_half_info *info, struct slice properties);
 
 /*
- * Fill all of *info from a HALF record as apply() sees it. ESCROW_EINVAL as above. Slices are
- * borrowed from the record.
+ * Fill all of *info from the payload of a HALF record: a message record whose TOPIC and QUEUEID are
+ * the real ones. ESCROW_EPROTO: it is not a message record. ESCROW_EINVAL as above. Slices are
+ * borrowed from the payload.
  */
-ESCROW_MUST_USE int txn_half_info_record(struct txn_half_info *info,
-                                         const struct store_record *rec);
+ESCROW_MUST_USE int txn_half_info_decode(struct slice payload, struct txn_half_info *info);
 
 enum txn_prepare_verdict {
     TXN_NEW,       /* append it */
