@@ -1,0 +1,99 @@
+#include "src/broker/dispatch.h"
+
+#include "src/broker/broker.h"
+
+/* A handler, and whether it needs the store (a process that is a name server only has none). */
+struct route_entry {
+    request_fn *fn;
+    bool needs_store;
+};
+
+static struct route_entry find_handler(int32_t code)
+{
+    switch (code) {
+    case REQUEST_SEND_MESSAGE_V2:
+    case REQUEST_SEND_MESSAGE:
+    case REQUEST_SEND_BATCH_MESSAGE:
+        return (struct route_entry){handle_send, true};
+    case REQUEST_PULL_MESSAGE:
+    case REQUEST_LITE_PULL_MESSAGE:
+        return (struct route_entry){handle_pull, true};
+    case REQUEST_END_TRANSACTION:
+        return (struct route_entry){handle_end_transaction, true};
+    case REQUEST_ESCROW_END_TRANSACTION:
+        return (struct route_entry){handle_end_confirmed, true};
+    case REQUEST_ESCROW_PUBLISH_BATCH:
+        return (struct route_entry){handle_publish_batch, true};
+    case REQUEST_ESCROW_SOURCE_OPEN:
+        return (struct route_entry){handle_source_open, true};
+    case REQUEST_CONSUMER_SEND_MSG_BACK:
+        return (struct route_entry){handle_send_back, true};
+    case REQUEST_QUERY_CONSUMER_OFFSET:
+        return (struct route_entry){handle_query_offset, true};
+    case REQUEST_UPDATE_CONSUMER_OFFSET:
+        return (struct route_entry){handle_update_offset, true};
+    case REQUEST_GET_MAX_OFFSET:
+        return (struct route_entry){handle_max_offset, true};
+    case REQUEST_GET_MIN_OFFSET:
+        return (struct route_entry){handle_min_offset, true};
+    case REQUEST_SEARCH_OFFSET_BY_TIMESTAMP:
+        return (struct route_entry){handle_search_offset, true};
+    case REQUEST_GET_EARLIEST_MSG_STORETIME:
+        return (struct route_entry){handle_earliest_time, true};
+    case REQUEST_HEART_BEAT:
+        return (struct route_entry){handle_heartbeat, true};
+    case REQUEST_UNREGISTER_CLIENT:
+        return (struct route_entry){handle_unregister_client, true};
+    case REQUEST_GET_CONSUMER_LIST_BY_GROUP:
+        return (struct route_entry){handle_consumer_list, true};
+    case REQUEST_CHECK_CLIENT_CONFIG:
+        return (struct route_entry){handle_check_client, true};
+    case REQUEST_QUERY_MESSAGE:
+        return (struct route_entry){handle_query_key, true};
+    case REQUEST_VIEW_MESSAGE_BY_ID:
+        return (struct route_entry){handle_view_message, true};
+    case REQUEST_UPDATE_AND_CREATE_TOPIC:
+        return (struct route_entry){handle_create_topic, true};
+    case REQUEST_GET_ALL_TOPIC_CONFIG:
+        return (struct route_entry){handle_all_topics, true};
+    case REQUEST_GET_TOPIC_CONFIG:
+        return (struct route_entry){handle_topic_config, true};
+    case REQUEST_ESCROW_LIST_TRANSACTIONS:
+        return (struct route_entry){handle_list_transactions, true};
+    case REQUEST_ESCROW_STATUS:
+        return (struct route_entry){handle_status, false};
+    case REQUEST_ESCROW_LIST_GROUPS:
+        return (struct route_entry){handle_list_groups, true};
+    case REQUEST_ESCROW_TXN_HORIZON:
+        return (struct route_entry){handle_txn_horizon, true};
+    case REQUEST_GET_ROUTEINFO_BY_TOPIC:
+    case REQUEST_REGISTER_BROKER:
+    case REQUEST_UNREGISTER_BROKER:
+    case REQUEST_GET_BROKER_CLUSTER_INFO:
+    case REQUEST_GET_ALL_TOPIC_LIST_FROM_NAMESERVER:
+    case REQUEST_GET_TOPICS_BY_CLUSTER:
+    case REQUEST_QUERY_DATA_VERSION:
+    case REQUEST_PUT_KV_CONFIG:
+    case REQUEST_GET_KV_CONFIG:
+    case REQUEST_DELETE_KV_CONFIG:
+    case REQUEST_GET_KVLIST_BY_NAMESPACE:
+    case REQUEST_DELETE_TOPIC_IN_NAMESRV:
+        return (struct route_entry){handle_namesrv, false};
+    default: /* the code is a number from outside, not an enum */
+        return (struct route_entry){NULL, false};
+    }
+}
+
+void dispatch_request(struct request *req)
+{
+    struct route_entry entry = find_handler(req->header->code);
+
+    if (entry.fn == NULL || (entry.needs_store && req->broker->store == NULL)) {
+        request_fail(req, RESPONSE_REQUEST_CODE_NOT_SUPPORTED, ESCROW_ENOTSUP,
+                     " request type %d not supported", req->header->code);
+    } else if (req->broker->is_draining) {
+        request_fail(req, -1, ESCROW_ESHUTDOWN, "the broker is shutting down");
+    } else {
+        entry.fn(req);
+    }
+}

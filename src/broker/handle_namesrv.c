@@ -1,0 +1,301 @@
+/* Requests to the name server (PROTOCOL.md, "Name server"): routes, registration, cluster, lists, key-value configuration. */
+#include "core/base/limits.h"
+#include "core/base/log.h"
+#include "core/proto/names.h"
+#include "src/broker/broker.h"
+#include "src/broker/dispatch.h"
+
+#include <stdio.h>
+
+/* Append a body by one of the registry's read functions and answer it. */
+static void answer_body(struct request *req, int rc, int32_t error_code, const char *text)
+{
+    struct broker *b = req->broker;
+    struct header_writer w;
+
+    if (rc != 0) {
+        request_fail(req, error_code, rc, "%s", text);
+        return;
+    }
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_end(&w);
+        buf_append_slice(w.buf, buf_slice(&b->scratch));
+        request_end(req, &w);
+    }
+}
+
+static void namesrv_route(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct slice topic = SLICE_EMPTY;
+    char text[512];
+    int rc = header_get_str(req->header, "topic", &topic);
+
+    if (rc != 0) {
+        request_fail(req, -1, rc, "route: field topic is missing");
+        return;
+    }
+    buf_clear(&b->scratch);
+    rc = registry_route(&b->namesrv.registry, topic, &b->scratch);
+    (void)snprintf(text, sizeof text, "No topic route info in name server for the topic: %.*s",
+                   (int)(topic.len > 255 ? 255 : topic.len),
+                   topic.len == 0 ? "" : (const char *)topic.ptr); /* fits */
+    answer_body(req, rc, rc == ESCROW_ENOROUTE ? RESPONSE_TOPIC_NOT_EXIST : -1, text);
+}
+
+static int registration_decode(struct request *req, struct registration *reg, bool *is_compressed)
+{
+    struct header *h = req->header;
+    int64_t crc = 0;
+    int rc = header_get_str(h, "brokerName", &reg->broker_name);
+
+    if (rc == 0) {
+        rc = header_get_str(h, "brokerAddr", &reg->addr);
+    }
+    if (rc == 0) {
+        rc = header_get_str(h, "clusterName", &reg->cluster);
+    }
+    if (rc == 0) {
+        rc = header_get_i64(h, "brokerId", &reg->broker_id);
+    }
+    if (rc == 0) {
+        rc = header_opt_i64(h, "heartbeatTimeoutMillis", &reg->timeout_ms);
+    }
+    if (rc == 0) {
+        rc = header_opt_bool(h, "compressed", is_compressed);
+    }
+    if (rc == 0) {
+        rc = header_opt_i64(h, "bodyCrc32", &crc);
+    }
+    if (rc == 0 && crc != 0 && (uint32_t)crc != register_body_crc(req->body)) {
+        return ESCROW_EPROTO;
+    }
+    return rc;
+}
+
+static void namesrv_register(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct registration reg = {.conn = req->session->id};
+    struct register_body body = {.topic_count = 0};
+    struct header_writer w;
+    bool is_compressed = false;
+    int rc = registration_decode(req, &reg, &is_compressed);
+
+    if (rc == 0 && req->body.len > 0) {
+        rc = register_body_decode(req->body, is_compressed, &body);
+    }
+    if (rc == 0) {
+        reg.version = body.version;
+        reg.topics = body.topics;
+        reg.topic_count = body.topic_count;
+        rc = registry_register(&b->namesrv.registry, loop_mono_ms(b->loop), &reg);
+    }
+    register_body_fini(&body);
+    if (rc != 0) {
+        request_fail(req, rc == ESCROW_EPROTO ? RESPONSE_SYSTEM_ERROR : -1, rc,
+                     "register broker failed: %s", escrow_strerror(rc));
+        return;
+    }
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_put_str(&w, "haServerAddr", SLICE_EMPTY);
+        header_put_str(&w, "masterAddr", SLICE_EMPTY);
+        header_end(&w);
+        request_end(req, &w);
+    }
+}
+
+static void namesrv_unregister(struct request *req)
+{
+    struct slice name = SLICE_EMPTY;
+    struct slice addr = SLICE_EMPTY;
+
+    if (header_get_str(req->header, "brokerName", &name) != 0 ||
+        header_get_str(req->header, "brokerAddr", &addr) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "field brokerName or brokerAddr is missing");
+        return;
+    }
+    if (registry_unregister(&req->broker->namesrv.registry, name, addr) != 0) {
+        log_debug("namesrv.unregister", "unknown broker %.*s", SLICE_ARGS(name));
+    }
+    request_ok(req);
+}
+
+static void namesrv_cluster(struct request *req)
+{
+    struct broker *b = req->broker;
+    int rc;
+
+    buf_clear(&b->scratch);
+    rc = registry_cluster_info(&b->namesrv.registry, &b->scratch);
+    answer_body(req, rc, -1, escrow_strerror(rc));
+}
+
+static void namesrv_topics(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct slice cluster = SLICE_EMPTY;
+    int rc;
+
+    if (req->header->code == REQUEST_GET_TOPICS_BY_CLUSTER &&
+        header_get_str(req->header, "cluster", &cluster) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "field cluster is missing");
+        return;
+    }
+    buf_clear(&b->scratch);
+    rc = registry_topic_list(&b->namesrv.registry, cluster, &b->scratch);
+    answer_body(req, rc, -1, escrow_strerror(rc));
+}
+
+static void namesrv_data_version(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct slice name = SLICE_EMPTY;
+    struct data_version version;
+    struct header_writer w;
+    int rc = header_get_str(req->header, "brokerName", &name);
+
+    if (rc == 0) {
+        rc = data_version_decode(req->body, &version);
+    }
+    if (rc != 0) {
+        request_fail(req, -1, rc, "data version: malformed request");
+        return;
+    }
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_put_bool(&w, "changed", !registry_is_current(&b->namesrv.registry, name, &version));
+        header_end(&w);
+        request_end(req, &w);
+    }
+}
+
+/* namespace, and key when asked for. false when the request was answered. */
+static bool kv_decode(struct request *req, struct slice *ns, struct slice *key)
+{
+    if (header_get_str(req->header, "namespace", ns) != 0 ||
+        (key != NULL && header_get_str(req->header, "key", key) != 0)) {
+        request_fail(req, -1, ESCROW_EINVAL, "field namespace or key is missing");
+        return false;
+    }
+    return true;
+}
+
+static void namesrv_kv_put(struct request *req)
+{
+    struct slice ns = SLICE_EMPTY;
+    struct slice key = SLICE_EMPTY;
+    struct slice value = SLICE_EMPTY;
+    int rc;
+
+    if (!kv_decode(req, &ns, &key)) {
+        return;
+    }
+    rc = header_get_str(req->header, "value", &value);
+    if (rc == 0) {
+        rc = registry_kv_put(&req->broker->namesrv.registry, ns, key, value);
+    }
+    if (rc != 0) {
+        request_fail(req, -1, rc, "key-value configuration: %s", escrow_strerror(rc));
+    } else {
+        request_ok(req);
+    }
+}
+
+static void namesrv_kv_get(struct request *req)
+{
+    struct slice ns = SLICE_EMPTY;
+    struct slice key = SLICE_EMPTY;
+    struct slice value = SLICE_EMPTY;
+    struct header_writer w;
+
+    if (!kv_decode(req, &ns, &key)) {
+        return;
+    }
+    if (registry_kv_get(&req->broker->namesrv.registry, ns, key, &value) != 0) {
+        request_fail(req, RESPONSE_QUERY_NOT_FOUND, ESCROW_ENOTFOUND,
+                     "No config item, Namespace: %.*s Key: %.*s",
+                     (int)(ns.len > 127 ? 127 : ns.len), (const char *)ns.ptr,
+                     (int)(key.len > 127 ? 127 : key.len), (const char *)key.ptr);
+        return;
+    }
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_put_str(&w, "value", value);
+        header_end(&w);
+        request_end(req, &w);
+    }
+}
+
+static void namesrv_kv_delete(struct request *req)
+{
+    struct slice ns = SLICE_EMPTY;
+    struct slice key = SLICE_EMPTY;
+
+    if (kv_decode(req, &ns, &key)) {
+        if (registry_kv_delete(&req->broker->namesrv.registry, ns, key) != 0) {
+            log_debug("namesrv.kv", "deleted key was not there");
+        }
+        request_ok(req);
+    }
+}
+
+static void namesrv_kv_list(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct slice ns = SLICE_EMPTY;
+    int rc;
+
+    if (!kv_decode(req, &ns, NULL)) {
+        return;
+    }
+    buf_clear(&b->scratch);
+    rc = registry_kv_list(&b->namesrv.registry, ns, &b->scratch);
+    answer_body(req, rc, rc == ESCROW_ENOTFOUND ? RESPONSE_QUERY_NOT_FOUND : -1,
+                "No config item in the namespace");
+}
+
+static void namesrv_delete_topic(struct request *req)
+{
+    struct slice topic = SLICE_EMPTY;
+
+    if (header_get_str(req->header, "topic", &topic) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "field topic is missing");
+        return;
+    }
+    registry_delete_topic(&req->broker->namesrv.registry, topic);
+    request_ok(req);
+}
+
+void handle_namesrv(struct request *req)
+{
+    static const struct {
+        int32_t code;
+        request_fn *fn;
+    } table[] = {
+        {REQUEST_GET_ROUTEINFO_BY_TOPIC, namesrv_route},
+        {REQUEST_REGISTER_BROKER, namesrv_register},
+        {REQUEST_UNREGISTER_BROKER, namesrv_unregister},
+        {REQUEST_GET_BROKER_CLUSTER_INFO, namesrv_cluster},
+        {REQUEST_GET_ALL_TOPIC_LIST_FROM_NAMESERVER, namesrv_topics},
+        {REQUEST_GET_TOPICS_BY_CLUSTER, namesrv_topics},
+        {REQUEST_QUERY_DATA_VERSION, namesrv_data_version},
+        {REQUEST_PUT_KV_CONFIG, namesrv_kv_put},
+        {REQUEST_GET_KV_CONFIG, namesrv_kv_get},
+        {REQUEST_DELETE_KV_CONFIG, namesrv_kv_delete},
+        {REQUEST_GET_KVLIST_BY_NAMESPACE, namesrv_kv_list},
+        {REQUEST_DELETE_TOPIC_IN_NAMESRV, namesrv_delete_topic},
+    };
+
+    if (!req->broker->config->is_namesrv) {
+        request_fail(req, RESPONSE_REQUEST_CODE_NOT_SUPPORTED, ESCROW_ENOTSUP,
+                     "this process is not a name server");
+        return;
+    }
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (table[i].code == req->header->code) {
+            table[i].fn(req);
+            return;
+        }
+    }
+    request_fail(req, RESPONSE_REQUEST_CODE_NOT_SUPPORTED, ESCROW_ENOTSUP,
+                 " request type %d not supported", req->header->code);
+}

@@ -1,0 +1,30 @@
+#include "src/namesrv/namesrv.h"
+
+#include "core/base/log.h"
+
+#define NAMESRV_SCAN_MS 5000
+
+static void namesrv_expire(void *arg)
+{
+    struct namesrv *n = arg;
+    size_t count = registry_expire(&n->registry, loop_mono_ms(n->loop));
+
+    if (count > 0) {
+        log_warn("namesrv.expired", "%zu broker addresses were silent for too long", count);
+    }
+}
+
+void namesrv_start(struct namesrv *n, struct loop *l, struct hash_key key)
+{
+    *n = (struct namesrv){.loop = l};
+    registry_init(&n->registry, key);
+    loop_timer_start(l, &n->expiry, NAMESRV_SCAN_MS, NAMESRV_SCAN_MS, namesrv_expire, n);
+}
+
+void namesrv_stop(struct namesrv *n)
+{
+    if (n->loop != NULL) {
+        loop_timer_stop(n->loop, &n->expiry);
+        registry_fini(&n->registry);
+    }
+}
