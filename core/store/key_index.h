@@ -26,18 +26,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define KEY_INDEX_SECTION      "index"       /* name of the checkpoint's section */
-#define KEY_INDEX_FILE_ENTRIES (128u * 1024) /* a buffer is sealed at this many: 3 MiB */
-#define KEY_INDEX_MERGE_FILES                                                                      \
-    16u /* files of one level that may stay unmerged, and that one merge takes */
-#define KEY_INDEX_LEVEL_MAX                                                                        \
-    2u /* 33 million entries, 800 MB: a merge of more would hold up a shutdown */
-#define KEY_INDEX_HITS_MAX 1024u /* results of one lookup */
+#define KEY_INDEX_SECTION      "index"        /* name of the checkpoint's section */
+#define KEY_INDEX_FILE_ENTRIES (128u * 1024)  /* a buffer is sealed at this many: 3 MiB */
+#define KEY_INDEX_MERGE_FILES  16u            /* of one level that stay, and that one merge takes */
+#define KEY_INDEX_LEVEL_MAX    2u             /* 33 million entries: a merge needs 800 MB more */
+#define KEY_INDEX_MERGE_STEP   (1400u * 1024) /* entries one flush merges: 32 MiB */
+#define KEY_INDEX_SEALED_MAX   64u   /* 300 MiB wait for a flush; beyond, puts are dropped */
+#define KEY_INDEX_HITS_MAX     1024u /* results of one lookup */
 
 struct key_index;
 
 struct key_index_options {
     struct disk *disk;     /* borrowed, outlives the index */
+    uint64_t log_min;      /* first offset the log has: as key_index_trim */
     uint32_t file_entries; /* 0 = KEY_INDEX_FILE_ENTRIES; small in tests */
     uint32_t merge_files;  /* 0 = KEY_INDEX_MERGE_FILES; at least 2 */
 };
@@ -45,16 +46,17 @@ struct key_index_options {
 /* What key_index_open found, for log lines. */
 struct key_index_report {
     uint64_t file_count;
-    uint64_t entry_count;   /* in files */
-    uint64_t tail_count;    /* taken from the checkpoint */
-    uint64_t dropped_count; /* bad files: removed */
-    uint64_t gap_count;     /* ranges of the log that are not indexed (key_index_gap) */
-    char dropped[256];      /* why, for the first dropped file; "" when none */
+    uint64_t entry_count;       /* in files */
+    uint64_t tail_count;        /* taken from the checkpoint */
+    uint64_t dropped_count;     /* bad files: removed */
+    uint64_t gap_count;         /* ranges of the log that are not indexed (key_index_gap) */
+    char dropped[ERR_TEXT_MAX]; /* why, for the first dropped file; "" when none */
 };
 
 /*
- * Read the folder and the checkpoint's section (empty without a checkpoint, or when it had none). Removes files that
- * a merge replaced. ESCROW_ENOMEM, ESCROW_EIO, ESCROW_EVERSION (a file of a newer format), ESCROW_ECORRUPT (the section).
+ * Read the folder and the checkpoint's section (empty without a checkpoint, or when it had none). Changes nothing on the
+ * disk: what is bad, replaced or left over is unlinked by the first flush. ESCROW_ENOMEM, ESCROW_EIO, ESCROW_EVERSION (a file
+ * of a newer format), ESCROW_ECORRUPT (the section).
  */
 ESCROW_MUST_USE int key_index_open(struct key_index **out, const struct key_index_options *options,
                                    struct slice section, struct key_index_report *report,
@@ -121,13 +123,19 @@ void key_index_find_done(struct key_index_find **find);
 
 struct key_index_flush;
 
-/* A buffer is full, or a merge is due, or files wait to be unlinked; false while a flush is under way. */
+/* A buffer is full, or files wait to be unlinked; false while a flush is under way. */
 bool key_index_flush_is_due(const struct key_index *ix);
 
-/* Takes the sealed buffers, and one merge if one is due. CHECKs that no other flush is under way. */
+/*
+ * Takes the sealed buffers, and the next KEY_INDEX_MERGE_STEP entries of a merge if one is due or under way: a big merge is
+ * spread over many flushes. CHECKs that no other flush is under way. ESCROW_ENOMEM: nothing has changed.
+ */
 ESCROW_MUST_USE int key_index_flush_take(struct key_index *ix, struct key_index_flush **out);
 
-/* Write, sync, rename. As queues_flush_run: ESCROW_ENOSPC may be tried again, anything else stops the process. */
+/*
+ * Write, sync, rename. As queues_flush_run: ESCROW_ENOSPC may be tried again, anything else stops the process. A merge that
+ * finds no space, no memory or a bad page is given up without an error, and tried again much later.
+ */
 ESCROW_MUST_USE int key_index_flush_run(struct key_index_flush *flush, struct err_ctx *err);
 
 /* As queues_flush_done. */
@@ -139,8 +147,8 @@ void key_index_trim(struct key_index *ix, uint64_t log_min);
 /* ---- checkpoint ---- */
 
 /*
- * Append the section's bytes: the entries that will be in no file when `flush` (taken just before, in the same turn; may
- * be NULL) has succeeded. `position`: the log is applied up to here. ESCROW_ENOMEM when the buffer failed.
+ * Append the section's bytes: the entries that will be in no file when `flush` (taken just before, in the same turn)
+ * has succeeded. `position`: the log is applied up to here. ESCROW_ENOMEM when the buffer failed.
  */
 ESCROW_MUST_USE int key_index_encode(const struct key_index *ix,
                                      const struct key_index_flush *flush, uint64_t position,

@@ -62,7 +62,7 @@ struct queue {
     uint32_t first_file;           /* number of the first file that may exist */
     uint16_t id;
     bool is_dirty;   /* in that list */
-    bool is_touched; /* had an entry put since the last flush looked at it */
+    bool is_touched; /* had an entry put since the last checkpoint */
 };
 
 void queue_init(struct queue *q, struct queue_topic *topic, uint16_t id);

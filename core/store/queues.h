@@ -10,8 +10,8 @@
  *     job   queues_flush_run (write, sync); replace the checkpoint; queues_flush_trim (unlink what it no longer names)
  *     loop  queues_flush_done
  *
- * A flush without a checkpoint (to bound memory: queues_flush_is_due) is take, run, done: entries in a file beyond the
- * count in the checkpoint are cut at the next start and come back from the log.
+ * A flush without a checkpoint is take, run, done. It writes only when queues_flush_is_due(), to bound memory: entries in a
+ * file beyond the count in the checkpoint are cut at the next start and come back from the log.
  *
  * Retention is queue_set_min() of queue.h: the files below go with the next checkpoint.
  *
@@ -34,7 +34,7 @@
 #define QUEUES_SECTION "queues" /* name of the checkpoint's section */
 
 #define QUEUES_FILES_OPEN_MAX  256u       /* default of queues_options.files_open_max */
-#define QUEUES_TAIL_MAX        128u       /* entries of one queue that may ride in the checkpoint */
+#define QUEUES_TAIL_MAX        1024u      /* entries of one queue that may ride in the checkpoint */
 #define QUEUES_TAIL_TOTAL_MAX  (1u << 20) /* and of all queues together: 20 MB */
 #define QUEUES_PENDING_MAX     (2u << 20) /* entries in memory that make a flush due: 40 MB */
 #define QUEUES_QUIET_FLUSH_MAX 256u       /* quiet queues one flush may write: bounds its syncs */

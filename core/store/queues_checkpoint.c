@@ -55,12 +55,14 @@ int queues_encode(struct queues *qs, struct queues_flush *flush, struct buf *b)
             rows++;
             rc = queues_flush_note_trim(flush, q);
         }
+        q->is_touched = false;
     }
     if (rc == 0 && buf_failed(b)) {
         rc = ESCROW_ENOMEM;
     }
     if (rc == 0) {
         put_le32(b->ptr + start, rows);
+        queues_flush_encoded(flush);
     }
     return rc;
 }

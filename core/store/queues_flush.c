@@ -4,7 +4,8 @@
  * raises the flushed counts and frees the chunks.
  *
  * Which queues are written: those with more than their share of the entries that may ride in the checkpoint, and some of
- * those that have been quiet since the last flush, so that an idle queue ends with no chunk at all.
+ * those that have been quiet since the last checkpoint, so that an idle queue ends with no chunk at all. A flush that neither
+ * goes with a checkpoint nor is needed for memory writes nothing.
  *
  * Failure modes: any error of the disk leaves bytes beyond the flushed count in files, which nobody reads, a later flush
  * overwrites, and the next start cuts.
@@ -47,6 +48,9 @@ struct queues_flush {
     struct flush_trim *trims;
     size_t trim_count;
     size_t trim_cap;
+    bool is_due;     /* memory has to be freed, checkpoint or not */
+    bool is_encoded; /* it goes with a checkpoint */
+    bool is_skipped; /* neither: run wrote nothing */
     bool is_created; /* run created a file: the top folder has to be synced */
     bool is_trimmed;
 };
@@ -135,7 +139,6 @@ static void take_commit(struct queues *qs, struct queues_flush *flush)
     }
     while (*at != NULL) {
         struct queue *q = *at;
-        q->is_touched = false;
         if (q->is_dirty) {
             at = &q->dirty_next;
         } else {
@@ -161,6 +164,7 @@ int queues_flush_take(struct queues *qs, struct queues_flush **out)
         return ESCROW_ENOMEM;
     }
     flush->set = qs;
+    flush->is_due = queues_flush_is_due(qs);
     share = share > QUEUES_TAIL_MAX ? QUEUES_TAIL_MAX : share;
     for (struct queue *q = qs->dirty; rc == 0 && q != NULL; q = q->dirty_next) {
         bool is_quiet = !q->is_touched && quiet < QUEUES_QUIET_FLUSH_MAX;
@@ -178,6 +182,11 @@ int queues_flush_take(struct queues *qs, struct queues_flush **out)
     take_commit(qs, flush);
     *out = flush;
     return 0;
+}
+
+void queues_flush_encoded(struct queues_flush *flush)
+{
+    flush->is_encoded = true;
 }
 
 int queues_flush_note_trim(struct queues_flush *flush, struct queue *q)
@@ -311,7 +320,8 @@ int queues_flush_run(struct queues_flush *flush, struct err_ctx *err)
     struct disk *d = flush->set->disk;
     int rc = 0;
 
-    for (size_t i = 0; rc == 0 && i < flush->range_count; i++) {
+    flush->is_skipped = !flush->is_due && !flush->is_encoded;
+    for (size_t i = 0; rc == 0 && !flush->is_skipped && i < flush->range_count; i++) {
         const struct flush_range *range = &flush->ranges[i];
         struct flush_cursor at = {.piece = &flush->pieces[range->piece], .first = range->first};
         while (rc == 0 && at.first < range->end) {
@@ -360,7 +370,7 @@ void queues_flush_done(struct queues_flush **flush_at, int rc)
         const struct flush_range *range = &flush->ranges[i];
         struct queue *q = range->queue;
         CHECK(q->flushed == range->flushed);
-        if (rc == 0) {
+        if (rc == 0 && !flush->is_skipped) {
             queue_flushed(q, range->end);
             qs->pending_count -= range->end - range->flushed;
         } else {

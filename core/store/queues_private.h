@@ -35,6 +35,9 @@ struct queues {
 /* Put `q` in the dirty list if it has pending entries and is not in it. */
 void queues_mark_dirty(struct queues *qs, struct queue *q);
 
+/* `flush` goes with a checkpoint. */
+void queues_flush_encoded(struct queues_flush *flush);
+
 /* Files of `q` below its min may go once the checkpoint that is being encoded is durable. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int queues_flush_note_trim(struct queues_flush *flush, struct queue *q);
 

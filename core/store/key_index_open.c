@@ -1,0 +1,313 @@
+/*
+ * Start and end of an index, and its part of the checkpoint.
+ *
+ * Happy path: every file in the folder whose name is a range is opened and its header read; sorted by range they tile the
+ * log; the entries behind them come from the checkpoint.
+ *
+ * Failure modes: a bad file is set aside and reported. A file within the range of another one was merged into it. The
+ * section is untrusted.
+ */
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/store/key_index_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SECTION_HEAD 24u /* begin u64, end u64, count u32, zero u32 */
+
+/* ------------------------------------------------------------------ folder */
+
+struct scan {
+    struct key_index *ix;
+    struct key_index_file *found; /* list through garbage_next */
+    uint32_t count;
+};
+
+static bool is_temporary(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len > 4 && len < KEY_INDEX_NAME_MAX - sizeof KEY_INDEX_FOLDER &&
+           strcmp(name + len - 4, ".tmp") == 0;
+}
+
+static int scan_name(void *arg, const char *name, bool is_dir)
+{
+    struct scan *scan = arg;
+    struct key_index_file *file;
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    bool is_file = !is_dir && key_index_name_decode(name, &begin, &end);
+
+    if (!is_file && (is_dir || !is_temporary(name))) {
+        return 0; /* not ours */
+    }
+    file = mem_calloc(1, sizeof *file);
+    if (file == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    (void)snprintf(file->path, sizeof file->path, KEY_INDEX_FOLDER "/%s", name);
+    if (is_file) {
+        file->meta.begin = begin;
+        file->meta.end = end;
+        file->garbage_next = scan->found;
+        scan->found = file;
+        scan->count++;
+    } else {
+        key_index_file_discard(scan->ix, file);
+    }
+    return 0;
+}
+
+static void set_aside(struct key_index *ix, struct key_index_file *file,
+                      struct key_index_report *report, const char *why)
+{
+    if (why != NULL) {
+        if (report->dropped_count == 0) {
+            (void)snprintf(report->dropped, sizeof report->dropped, "%s", why);
+        }
+        report->dropped_count++;
+    }
+    key_index_file_discard(ix, file);
+}
+
+static int compare_files(const void *a, const void *b)
+{
+    const struct key_index_meta *x = &(*(struct key_index_file *const *)a)->meta;
+    const struct key_index_meta *y = &(*(struct key_index_file *const *)b)->meta;
+
+    if (x->begin != y->begin) {
+        return x->begin < y->begin ? -1 : 1;
+    }
+    return x->end == y->end ? 0 : x->end > y->end ? -1 : 1; /* the merged one first */
+}
+
+/* Open what was found; bad files are set aside. */
+static int open_found(struct scan *scan, struct key_index_report *report, struct err_ctx *err)
+{
+    struct key_index *ix = scan->ix;
+    int rc = key_index_files_reserve(ix, scan->count);
+
+    if (rc != 0) {
+        (void)err_set(err, rc, KEY_INDEX_FOLDER ": out of memory"); /* rc is the result */
+    }
+    while (scan->found != NULL) {
+        struct key_index_file *file = scan->found;
+        struct err_ctx why = {0};
+        int one = rc != 0 ? rc : key_index_file_open(ix->disk, file, &why);
+        scan->found = file->garbage_next;
+        file->garbage_next = NULL;
+        if (one == 0) {
+            ix->files[ix->file_count++] = file;
+        } else if (one == ESCROW_ECORRUPT) {
+            set_aside(ix, file, report, why.text);
+        } else {
+            mem_free(file);
+            rc = rc != 0 ? rc : err_set(err, one, "%s", why.text);
+        }
+    }
+    return rc;
+}
+
+/* Sort; files within the range of the one before were merged into it; files that only overlap cannot be ours. */
+static void arrange(struct key_index *ix, struct key_index_report *report)
+{
+    uint32_t kept = 0;
+    uint64_t end = 0;
+
+    if (ix->file_count > 0) {
+        qsort((void *)ix->files, ix->file_count, sizeof(struct key_index_file *), compare_files);
+    }
+    for (uint32_t i = 0; i < ix->file_count; i++) {
+        struct key_index_file *file = ix->files[i];
+        if (file->meta.begin >= end) {
+            end = file->meta.end;
+            report->entry_count += file->meta.entry_count;
+            ix->files[kept++] = file;
+        } else {
+            set_aside(ix, file, report,
+                      file->meta.end <= end ? NULL : "index: ranges of two files overlap");
+        }
+    }
+    ix->file_count = kept;
+    report->file_count = kept;
+    ix->floor = end;
+    ix->next_begin = end;
+}
+
+static int open_folder(struct key_index *ix, struct key_index_report *report, struct err_ctx *err)
+{
+    struct scan scan = {.ix = ix};
+    int rc = disk_list(ix->disk, KEY_INDEX_FOLDER, scan_name, &scan, err);
+    int opened;
+
+    if (rc == ESCROW_ENOTFOUND) {
+        rc = 0;
+    } else if (rc == ESCROW_ENOMEM) {
+        rc = err_set(err, rc, KEY_INDEX_FOLDER ": out of memory");
+    }
+    opened = open_found(&scan, report, rc == 0 ? err : NULL); /* also frees what was found */
+    if (rc == 0) {
+        rc = opened;
+    }
+    if (rc == 0) {
+        arrange(ix, report);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ section */
+
+int key_index_encode(const struct key_index *ix, const struct key_index_flush *flush,
+                     uint64_t position, struct buf *b)
+{
+    const struct key_index_buffer *tail = ix->active;
+    uint64_t begin = ix->is_lost ? position : ix->next_begin;
+    uint8_t *dst;
+
+    CHECK(flush != NULL);
+    CHECK(ix->flush == flush);
+    CHECK(position >= key_index_end(ix));
+    for (uint32_t i = 0; i < ix->sealed_count; i++) {
+        CHECK(ix->sealed[i]->is_taken);
+    }
+    buf_append_le64(b, tail != NULL ? tail->begin : begin);
+    buf_append_le64(b, position);
+    buf_append_le32(b, tail != NULL ? tail->count : 0);
+    buf_append_le32(b, 0);
+    dst = tail == NULL ? NULL : buf_reserve(b, (size_t)tail->count * KEY_INDEX_ENTRY_SIZE);
+    if (dst != NULL) {
+        for (uint32_t i = 0; i < tail->count; i++) {
+            key_index_entry_encode(&tail->entries[i], dst + (size_t)i * KEY_INDEX_ENTRY_SIZE);
+        }
+        buf_commit(b, (size_t)tail->count * KEY_INDEX_ENTRY_SIZE);
+    }
+    return buf_failed(b) ? ESCROW_ENOMEM : 0;
+}
+
+/* The entries behind the last file, as they were when the checkpoint was written. */
+static int load_tail(struct key_index *ix, const uint8_t *entries, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct key_index_entry entry;
+        if (ix->active == NULL) {
+            ix->active = key_index_buffer_new(ix, ix->next_begin);
+            if (ix->active == NULL) {
+                return ESCROW_ENOMEM;
+            }
+        }
+        key_index_entry_decode(entries + (size_t)i * KEY_INDEX_ENTRY_SIZE, &entry);
+        key_index_buffer_put(ix->active, &entry);
+    }
+    return 0;
+}
+
+static int decode_section(struct key_index *ix, struct slice section,
+                          struct key_index_report *report, struct err_ctx *err)
+{
+    uint64_t begin;
+    uint64_t end;
+    uint32_t count;
+
+    if (section.len == 0) {
+        return 0;
+    }
+    if (section.len < SECTION_HEAD) {
+        return err_set(err, ESCROW_ECORRUPT, "index: %zu bytes in the checkpoint, too short",
+                       section.len);
+    }
+    begin = get_le64(section.ptr);
+    end = get_le64(section.ptr + 8);
+    count = get_le32(section.ptr + 16);
+    if (begin > end || get_le32(section.ptr + 20) != 0 || (begin == end && count > 0) ||
+        section.len - SECTION_HEAD != (uint64_t)count * KEY_INDEX_ENTRY_SIZE) {
+        return err_set(err, ESCROW_ECORRUPT, "index: its part of the checkpoint makes no sense");
+    }
+    if (ix->floor >= end) {
+        return 0; /* files written after the checkpoint have these entries, and more */
+    }
+    if (begin < ix->floor || count > ix->file_entries + KEY_INDEX_RECORD_KEYS) {
+        begin = end; /* files of another run of the program: what is between shows as a gap */
+        count = 0;
+    }
+    ix->floor = end;
+    ix->next_begin = begin;
+    report->tail_count = count;
+    if (load_tail(ix, section.ptr + SECTION_HEAD, count) != 0) {
+        return err_set(err, ESCROW_ENOMEM, "index: out of memory");
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ open, free */
+
+int key_index_open(struct key_index **out, const struct key_index_options *options,
+                   struct slice section, struct key_index_report *report, struct err_ctx *err)
+{
+    struct key_index *ix = mem_calloc(1, sizeof *ix);
+    uint64_t begin;
+    uint64_t end = 0;
+    int rc;
+
+    *out = NULL;
+    *report = (struct key_index_report){0};
+    if (ix == NULL) {
+        return err_set(err, ESCROW_ENOMEM, "index: out of memory");
+    }
+    ix->disk = options->disk;
+    ix->file_entries = options->file_entries == 0 ? KEY_INDEX_FILE_ENTRIES : options->file_entries;
+    ix->merge_files = options->merge_files == 0 ? KEY_INDEX_MERGE_FILES : options->merge_files;
+    CHECK(ix->merge_files >= 2);
+    rc = open_folder(ix, report, err);
+    if (rc == 0) {
+        rc = decode_section(ix, section, report, err);
+    }
+    if (rc != 0) {
+        key_index_free(&ix);
+        return rc;
+    }
+    key_index_trim(ix, options->log_min);
+    while (key_index_gap(ix, end, &begin, &end)) {
+        report->gap_count++;
+    }
+    *out = ix;
+    return 0;
+}
+
+static void free_garbage(struct key_index *ix)
+{
+    while (ix->garbage != NULL) {
+        struct key_index_file *file = ix->garbage;
+        ix->garbage = file->garbage_next;
+        mem_free(file);
+    }
+}
+
+void key_index_free(struct key_index **out)
+{
+    struct key_index *ix = *out;
+
+    if (ix == NULL) {
+        return;
+    }
+    CHECK(ix->flush == NULL);
+    CHECK(ix->find_count == 0);
+    key_index_merge_free(ix);
+    for (uint32_t i = 0; i < ix->file_count; i++) {
+        CHECK(ix->files[i]->pins == 0);
+        disk_close(&ix->files[i]->disk_file);
+        mem_free(ix->files[i]);
+    }
+    for (uint32_t i = 0; i < ix->sealed_count; i++) {
+        key_index_buffer_free(ix->sealed[i]);
+    }
+    key_index_buffer_free(ix->active);
+    key_index_buffer_free(ix->fill);
+    free_garbage(ix);
+    mem_free((void *)ix->files);
+    mem_free((void *)ix->sealed);
+    mem_free(ix);
+    *out = NULL;
+}
