@@ -44,7 +44,8 @@ struct end_txn_request {
     enum txn_decision decision; /* commit or rollback */
     bool is_operator;
     uint32_t half_count;
-    struct scan halves; /* the rows; read them with end_txn_next_half */
+    uint32_t half_index; /* halves read so far */
+    struct scan halves;  /* private: read with end_txn_next_half */
 };
 
 /* Checks all rows too: end_txn_next_half cannot fail afterwards. ESCROW_ELIMIT: too many halves. */
@@ -69,7 +70,8 @@ void end_txn_answer_put(struct buf *out, const struct end_txn_result *result);
 
 struct end_txn_answer {
     uint32_t count;
-    struct scan results;
+    uint32_t index;      /* results read so far */
+    struct scan results; /* private: read with end_txn_next_result */
 };
 
 /* Checks everything, the rows too: end_txn_next_result cannot fail afterwards. */
