@@ -1,0 +1,293 @@
+/* Looking into a running broker: 30004 transactions, 30005 status, 30006 groups, 30007 horizon (PROTOCOL.md, "Inspection"). */
+#include "core/base/limits.h"
+#include "core/base/mem.h"
+#include "core/proto/body_escrow.h"
+#include "src/broker/broker.h"
+#include "src/broker/dispatch.h"
+#include "src/broker/read_job.h"
+
+/* ---- transactions ---- */
+
+#define LIST_ROWS_BATCH 64
+
+struct list_args {
+    struct txn_filter filter;
+    char group[GROUP_LEN_MAX + 1];
+    uint64_t cursor;
+    uint32_t limit;
+};
+
+/* The id stands in the half's record; the rest in the table. */
+static int list_row(struct read_job *job, struct list_writer *w, const struct txn_row *row,
+                    struct buf *scratch, struct err_ctx *err)
+{
+    struct store_record rec;
+    struct txn_half_info info;
+    int64_t mono_ms = loop_mono_ms(job->broker->loop);
+    int64_t wall_ms = loop_wall_ms(job->broker->loop);
+    int rc = store_read_record(job->broker->store, row->offset, job->fetch, scratch, &rec, err);
+
+    if (rc == ESCROW_ENOTFOUND) {
+        return 0; /* appended, not durable yet: nothing to tell about it */
+    }
+    if (rc == 0) {
+        rc = txn_half_info_decode(rec.payload, &info);
+    }
+    if (rc == 0) {
+        struct list_txn_row out = {.transaction_id = info.txn_id,
+                                   .group = info.group,
+                                   .topic = info.topic,
+                                   .state = slice_str(half_state_name(row->state)),
+                                   .offset = (int64_t)row->offset,
+                                   .born_ms = row->store_ms,
+                                   .checks = row->checks,
+                                   .next_check_ms = row->next_check_ms == 0
+                                                        ? INSPECT_NONE
+                                                        : wall_ms + row->next_check_ms - mono_ms};
+        list_txn_put(w, &out);
+    }
+    return rc;
+}
+
+static int list_step(struct read_job *job, struct err_ctx *err)
+{
+    const struct list_args *args = job->ptr;
+    struct txn_row rows[LIST_ROWS_BATCH];
+    struct list_writer w;
+    struct buf scratch;
+    uint64_t cursor = args->cursor;
+    bool is_end = false;
+    int rc = 0;
+
+    buf_clear(&job->body);
+    buf_init(&scratch, 0);
+    list_txn_begin(&w, &job->body);
+    while (rc == 0 && !is_end && w.count < args->limit) {
+        size_t want = args->limit - w.count;
+        size_t n = txn_list(job->broker->txn, &args->filter, &cursor, rows,
+                            want < LIST_ROWS_BATCH ? want : LIST_ROWS_BATCH, &is_end);
+        for (size_t i = 0; rc == 0 && i < n; i++) {
+            rc = list_row(job, &w, &rows[i], &scratch, err);
+        }
+    }
+    list_txn_end(&w, !is_end, cursor);
+    buf_fini(&scratch);
+    return rc == 0 && buf_failed(&job->body) ? ESCROW_ENOMEM : rc;
+}
+
+static void body_done(struct read_job *job)
+{
+    struct header_writer w;
+
+    if (deferred_begin(&job->deferred, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_end(&w);
+        buf_append_slice(w.buf, buf_slice(&job->body));
+        deferred_end(&job->deferred, &w);
+    }
+}
+
+static bool state_set(struct slice name, uint32_t *states)
+{
+    if (name.len == 0) {
+        *states = 0;
+        return true;
+    }
+    for (int s = 0; s < HALF_STATE_COUNT; s++) {
+        if (slice_eq_str(name, half_state_name((enum half_state)s))) {
+            *states = UINT32_C(1) << s;
+            return true;
+        }
+    }
+    return false;
+}
+
+void handle_list_transactions(struct request *req)
+{
+    struct list_txn_request in;
+    struct list_args *args;
+    struct read_job *job;
+    uint32_t states = 0;
+    int rc = list_txn_request_decode(req->body, &in);
+
+    if (rc != 0 || in.group.len > GROUP_LEN_MAX || !state_set(in.state, &states)) {
+        request_fail(req, -1, rc != 0 ? rc : ESCROW_EINVAL,
+                     "transactions: malformed request, or no such state");
+        return;
+    }
+    args = mem_calloc(1, sizeof *args);
+    if (args == NULL) {
+        request_fail(req, -1, ESCROW_ENOMEM, NULL);
+        return;
+    }
+    job = read_job_new(req, list_step, body_done);
+    if (job == NULL) {
+        mem_free(args);
+        return;
+    }
+    args->filter.group = slice_str(slice_to_cstr(in.group, args->group, sizeof args->group));
+    args->filter.states = states;
+    args->filter.stored_before_ms =
+        in.older_than_ms == INSPECT_NONE ? 0 : in.older_than_ms; /* a time: stored before it */
+    args->cursor = in.cursor;
+    args->limit = in.limit;
+    job->ptr = args;
+    read_job_start(job);
+}
+
+/* ---- status ---- */
+
+static void put(struct list_writer *w, const char *name, const char *help, enum metric_kind kind,
+                uint64_t value)
+{
+    struct metric_row row = {.name = slice_str(name),
+                             .help = slice_str(help),
+                             .kind = kind,
+                             .value = value > INT64_MAX ? INT64_MAX : (int64_t)value};
+
+    status_put(w, &row);
+}
+
+static void put_store(struct list_writer *w, const struct broker *b)
+{
+    struct store_stats s = store_stats(b->store);
+    struct store_watermarks m = store_watermarks(b->store);
+
+    put(w, "log_records", "records appended", METRIC_COUNTER, s.records_appended);
+    put(w, "log_bytes", "bytes appended", METRIC_COUNTER, s.bytes_appended);
+    put(w, "log_batches", "batches written and synced", METRIC_COUNTER, s.batches);
+    put(w, "log_batches_inline", "of them on the loop thread", METRIC_COUNTER,
+        b->pump.batches_inline);
+    put(w, "log_sync_us", "smoothed time of a batch, microseconds", METRIC_GAUGE,
+        (uint64_t)(b->pump.sync_ns / 1000));
+    put(w, "log_first", "oldest byte of the log", METRIC_GAUGE, m.first);
+    put(w, "log_end", "end of the log", METRIC_GAUGE, m.appended);
+    put(w, "log_visible", "end of what consumers may see", METRIC_GAUGE, m.visible);
+    put(w, "log_allocated_bytes", "allocated space behind the end", METRIC_GAUGE,
+        s.allocated_bytes);
+    put(w, "log_reserved_bytes", "of it, kept for decisions", METRIC_GAUGE, s.reserved_bytes);
+    put(w, "log_checkpoint", "log position of the last checkpoint", METRIC_GAUGE,
+        s.checkpoint_offset);
+    put(w, "disk_full", "1 when new messages are refused for lack of space", METRIC_GAUGE,
+        s.is_disk_full ? 1 : 0);
+}
+
+static void put_txn(struct list_writer *w, const struct broker *b)
+{
+    const struct txn_counters *c = txn_counters(b->txn);
+    struct txn_gauges g;
+
+#define X(name, help) put(w, "txn_" #name, help, METRIC_COUNTER, c->name);
+    TXN_COUNTERS(X)
+#undef X
+    txn_gauges(b->txn, &g);
+    put(w, "txn_undecided", "undecided halves", METRIC_GAUGE, g.halves);
+    put(w, "txn_expired_now", "of them parked", METRIC_GAUGE, g.by_state[HALF_EXPIRED]);
+    put(w, "txn_asking", "questions out", METRIC_GAUGE, g.asking);
+    put(w, "txn_remembered", "decided halves remembered", METRIC_GAUGE, g.decided);
+    put(w, "txn_halves_bytes", "memory of the half table", METRIC_GAUGE, g.bytes_halves);
+    put(w, "txn_decided_bytes", "memory of decided halves", METRIC_GAUGE, g.bytes_decided);
+}
+
+void handle_status(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct header_writer w;
+    struct list_writer list;
+
+    if (!request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        return;
+    }
+    header_end(&w);
+    status_begin(&list, w.buf);
+#define X(name, help) put(&list, #name, help, METRIC_COUNTER, b->metrics.name);
+    BROKER_COUNTERS(X)
+#undef X
+    put(&list, "connections", "open connections", METRIC_GAUGE, b->tcp.conn_count);
+    put(&list, "buffered_bytes", "input and output waiting", METRIC_GAUGE, b->tcp.buffered_bytes);
+    put(&list, "bytes_in", "bytes received", METRIC_COUNTER, b->tcp.stats.bytes_in);
+    put(&list, "bytes_out", "bytes sent", METRIC_COUNTER, b->tcp.stats.bytes_out);
+    put(&list, "connections_refused", "connections over the limit", METRIC_COUNTER,
+        b->tcp.stats.refused);
+    put(&list, "loop_slow", "loop iterations over 50 ms", METRIC_COUNTER,
+        b->loop->stats.slow_iterations);
+    put(&list, "pulls_held", "long polls waiting", METRIC_GAUGE, b->hold.count);
+    put(&list, "topics", "topics", METRIC_GAUGE, b->topics.by_name.count);
+    if (b->store != NULL) {
+        put_store(&list, b);
+        put_txn(&list, b);
+    }
+    status_end(&list);
+    request_end(req, &w);
+}
+
+/* ---- groups ---- */
+
+struct groups_arg {
+    struct broker *broker;
+    struct list_writer w;
+    struct slice only; /* empty = all */
+};
+
+static void put_group(void *arg, struct slice group, struct slice topic, uint32_t queue,
+                      int64_t offset)
+{
+    struct groups_arg *a = arg;
+    struct store_queue_ref ref = {.topic = topic, .queue_id = queue};
+    const struct client_group *members = clients_find_consumers(a->broker, group);
+    struct group_row row = {.group = group,
+                            .topic = topic,
+                            .queue_id = (int32_t)queue,
+                            .members = members == NULL ? 0 : (uint32_t)members->role_count,
+                            .committed = offset};
+    int64_t min_offset = 0;
+
+    if (a->only.len > 0 && !slice_eq(a->only, group)) {
+        return;
+    }
+    if (!store_queue_range(a->broker->store, &ref, &min_offset, &row.max)) {
+        row.max = 0;
+    }
+    row.lag = row.max > offset ? row.max - offset : 0;
+    list_groups_put(&a->w, &row);
+}
+
+void handle_list_groups(struct request *req)
+{
+    struct groups_arg arg = {.broker = req->broker};
+    struct header_writer w;
+    int rc = list_groups_request_decode(req->body, &arg.only);
+
+    if (rc != 0) {
+        request_fail(req, -1, rc, "groups: malformed request");
+        return;
+    }
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_end(&w);
+        list_groups_begin(&arg.w, w.buf);
+        offsets_visit(&req->broker->offsets, put_group, &arg);
+        list_groups_end(&arg.w);
+        request_end(req, &w);
+    }
+}
+
+/* ---- horizon ---- */
+
+void handle_txn_horizon(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct txn_now now = broker_txn_now(b);
+    struct txn_horizon horizon = {.born_ms = INSPECT_NONE, .now_ms = now.wall_ms};
+    struct txn_gauges gauges;
+    struct header_writer w;
+
+    txn_gauges(b->txn, &gauges);
+    horizon.undecided = gauges.halves;
+    if (gauges.halves > 0) {
+        horizon.born_ms = txn_horizon_ms(b->txn, now);
+    }
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_end(&w);
+        txn_horizon_encode(w.buf, &horizon);
+        request_end(req, &w);
+    }
+}

@@ -1,0 +1,171 @@
+/*
+ * CONSUMER_SEND_MSG_BACK 36: a consumer could not handle a message and wants it again later (PROTOCOL.md, "Retry").
+ *
+ * A copy goes to %RETRY%<group>, or to %DLQ%<group> when its retries are used up. The copy keeps body, properties and born
+ * data; it remembers where it came from. The wait before the retry is the consumer's (property ESCROW_NOT_BEFORE).
+ */
+#include "core/base/check.h"
+#include "core/base/limits.h"
+#include "core/proto/names.h"
+#include "core/proto/properties.h"
+#include "src/broker/broker.h"
+#include "src/broker/dispatch.h"
+#include "src/broker/read_job.h"
+#include "src/broker/topic_create.h"
+
+#define RETRIES_MAX_DEFAULT 16
+
+struct send_back {
+    struct slice group;
+    int64_t offset;
+    int32_t delay_level;
+    int32_t retries_max;
+};
+
+static int send_back_decode(struct header *h, struct send_back *in)
+{
+    *in = (struct send_back){.retries_max = -1};
+    if (header_get_str(h, "group", &in->group) != 0 || name_check_group(in->group) != 0 ||
+        header_get_i64(h, "offset", &in->offset) != 0 || in->offset < 0 ||
+        header_opt_i32(h, "delayLevel", &in->delay_level) != 0 ||
+        header_opt_i32(h, "maxReconsumeTimes", &in->retries_max) != 0) {
+        return ESCROW_EINVAL;
+    }
+    if (in->retries_max < 0) {
+        in->retries_max = RETRIES_MAX_DEFAULT;
+    }
+    return 0;
+}
+
+static int read_step(struct read_job *job, struct err_ctx *err)
+{
+    struct store_record rec;
+    int rc = store_read_record(job->broker->store, job->offset, job->fetch, &job->body, &rec, err);
+
+    if (rc == 0 && rec.type != STORE_MESSAGE && rec.type != STORE_HALF) {
+        rc = ESCROW_ENOTFOUND;
+    }
+    if (rc == 0) {
+        size_t skip = (size_t)(rec.payload.ptr - job->body.ptr);
+        size_t len = rec.payload.len;
+        buf_consume(&job->body, skip);
+        job->body.len = len;
+    }
+    return rc == ESCROW_ENOTFOUND ? err_set(err, rc, "look message by offset failed, %llu",
+                                            (unsigned long long)job->offset)
+                                  : rc;
+}
+
+/* Properties of the copy: where it came from, and nothing that would make it a half or delay it again. */
+static int copy_properties(const struct record_view *view, struct broker *b, uint64_t offset,
+                           struct props_writer *w)
+{
+    const struct slice drop[] = {prop_name(PROP_DELAY), prop_name(PROP_TRAN_MSG),
+                                 prop_name(PROP_RETRY_TOPIC), prop_name(PROP_ORIGIN_MESSAGE_ID)};
+    struct slice value;
+
+    props_put_except(w, view->f.properties, drop, sizeof drop / sizeof drop[0]);
+    if (props_find(view->f.properties, prop_name(PROP_RETRY_TOPIC), &value)) {
+        props_put(w, prop_name(PROP_RETRY_TOPIC), value);
+    } else {
+        props_put(w, prop_name(PROP_RETRY_TOPIC), view->f.topic);
+    }
+    if (props_find(view->f.properties, prop_name(PROP_ORIGIN_MESSAGE_ID), &value)) {
+        props_put(w, prop_name(PROP_ORIGIN_MESSAGE_ID), value);
+    } else {
+        char id[MSGID_TEXT_MAX + 1];
+        size_t len = msgid_encode(&b->store_host, (int64_t)offset, id);
+        props_put(w, prop_name(PROP_ORIGIN_MESSAGE_ID), slice_of(id, len));
+    }
+    return w->error;
+}
+
+static void copy_answered(struct broker *b, struct pending *p, int error)
+{
+    (void)b;
+    if (error == 0) {
+        deferred_ok(&p->deferred);
+    } else {
+        deferred_fail(&p->deferred, -1, error, NULL);
+    }
+}
+
+/* number = retries allowed, number2 = delay level, key = group */
+static int copy_append(struct read_job *job, struct store_receipt *receipt, struct err_ctx *err)
+{
+    struct broker *b = job->broker;
+    static uint8_t properties[PROPERTIES_LEN_MAX]; /* loop thread only */
+    struct props_writer w;
+    struct record_view view;
+    struct record_fields f;
+    struct name_buf name;
+    struct topic *topic;
+    bool is_dead;
+    int rc = record_decode(buf_slice(&job->body), &view);
+
+    if (rc != 0) {
+        return err_set(err, ESCROW_ECORRUPT, "message at %llu cannot be read",
+                       (unsigned long long)job->offset);
+    }
+    f = view.f;
+    is_dead = job->number2 < 0 || f.reconsume_times >= job->number;
+    rc = is_dead ? name_dlq_topic(buf_slice(&job->key), &name)
+                 : name_retry_topic(buf_slice(&job->key), &name);
+    if (rc == 0) {
+        rc = topic_find_or_create(b, slice_str(name.text), SLICE_EMPTY, 1, &topic, err);
+    }
+    if (rc == 0) {
+        props_writer_init(&w, properties, sizeof properties);
+        rc = copy_properties(&view, b, job->offset, &w);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    f.topic = slice_str(topic->name);
+    f.properties = slice_of(w.ptr, w.len);
+    f.queue_id = 0;
+    f.sys_flag &= ~SYSFLAG_TXN_MASK;
+    f.prepared_offset = 0;
+    f.reconsume_times++;
+    f.store_ms = loop_wall_ms(b->loop);
+    f.store_host = b->store_host;
+    return store_append_message(b->store, STORE_MESSAGE, &f, NULL, receipt);
+}
+
+static void read_done(struct read_job *job)
+{
+    struct broker *b = job->broker;
+    struct store_receipt receipt;
+    struct err_ctx err = {.code = 0};
+    int rc = pump_reserve(&b->pump);
+
+    if (rc == 0) {
+        rc = copy_append(job, &receipt, &err);
+    }
+    if (rc != 0) {
+        deferred_fail(&job->deferred, -1, rc, err.text[0] != '\0' ? err.text : NULL);
+        return;
+    }
+    (void)pump_wait(&b->pump, receipt.wait_for, true, copy_answered, job->deferred);
+}
+
+void handle_send_back(struct request *req)
+{
+    struct send_back in;
+    struct read_job *job;
+
+    if (send_back_decode(req->header, &in) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "send back: a field is missing or malformed");
+        return;
+    }
+    job = read_job_new(req, read_step, read_done);
+    if (job == NULL) {
+        return;
+    }
+    buf_append_slice(&job->key, in.group);
+    job->offset = (uint64_t)in.offset;
+    job->number = in.retries_max;
+    job->number2 = in.delay_level;
+    job->not_found_code = RESPONSE_SYSTEM_ERROR;
+    read_job_start(job);
+}

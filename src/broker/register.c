@@ -1,0 +1,295 @@
+#include "src/broker/register.h"
+
+#include "core/base/check.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "core/proto/body_register.h"
+#include "src/broker/broker.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define REGISTER_CONNECT_MS 3000
+
+static struct register_peer *peer_of(struct tcp_conn *conn)
+{
+    return (struct register_peer *)(void *)conn;
+}
+
+/* ---- what we say ---- */
+
+/* Every topic of the broker; the array is the caller's to free. NULL when out of memory. */
+static struct topic_config *topic_list(const struct broker *b, size_t *count)
+{
+    struct topic_config *list = mem_calloc(b->topics.by_name.count + 1, sizeof *list);
+    const struct topic *topic;
+    size_t cursor = 0;
+
+    *count = 0;
+    while (list != NULL && (topic = topics_next(&b->topics, &cursor)) != NULL) {
+        if (!topic->is_creating) {
+            list[(*count)++] =
+                (struct topic_config){.name = slice_str(topic->name),
+                                      .read_queue_count = (int32_t)topic->read_queues,
+                                      .write_queue_count = (int32_t)topic->write_queues,
+                                      .perm = (int32_t)topic->perm,
+                                      .sys_flag = (int32_t)topic->sys_flag,
+                                      .is_ordered = topic->is_ordered};
+        }
+    }
+    return list;
+}
+
+static struct data_version version_of(const struct broker *b)
+{
+    return (struct data_version){.timestamp_ms = b->registrar.version_ms,
+                                 .counter = (int64_t)b->topics.version};
+}
+
+static void put_identity(struct header_writer *w, const struct broker *b)
+{
+    header_put_str(w, "brokerName", slice_str(b->config->broker_name));
+    header_put_str(w, "brokerAddr", slice_str(b->registrar.addr));
+    header_put_str(w, "clusterName", slice_str(b->config->cluster_name));
+    header_put_i64(w, "brokerId", 0);
+}
+
+static int write_register(struct register_peer *peer, struct buf *out)
+{
+    struct broker *b = peer->broker;
+    struct register_body body = {.version = version_of(b)};
+    struct header_out head = {.code = REQUEST_REGISTER_BROKER, .opaque = 1};
+    struct header_writer w;
+    struct buf text;
+    int rc;
+
+    body.topics = topic_list(b, &body.topic_count);
+    if (body.topics == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    buf_init(&text, 0);
+    register_body_encode(&text, &body);
+    mem_free(body.topics);
+    header_begin(&w, out, HEADER_JSON, &head);
+    put_identity(&w, b);
+    header_put_str(&w, "haServerAddr", SLICE_EMPTY);
+    header_put_bool(&w, "compressed", false);
+    header_put_i64(&w, "bodyCrc32", register_body_crc(buf_slice(&text)));
+    header_end(&w);
+    buf_append_slice(out, buf_slice(&text));
+    rc = buf_failed(&text) ? ESCROW_ENOMEM : header_frame_end(&w, 0);
+    buf_fini(&text);
+    return rc;
+}
+
+static int write_unregister(struct register_peer *peer, struct buf *out)
+{
+    struct header_out head = {.code = REQUEST_UNREGISTER_BROKER, .opaque = 2};
+    struct header_writer w;
+
+    header_begin(&w, out, HEADER_JSON, &head);
+    put_identity(&w, peer->broker);
+    header_end(&w);
+    return header_frame_end(&w, 0);
+}
+
+static void peer_send(struct register_peer *peer,
+                      int (*write)(struct register_peer *, struct buf *))
+{
+    int rc = write(peer, tcp_conn_begin(&peer->conn));
+
+    if (rc == 0) {
+        rc = tcp_conn_end(&peer->conn);
+    } else {
+        tcp_conn_abandon(&peer->conn);
+    }
+    if (rc != 0) {
+        tcp_conn_close(&peer->conn, rc);
+    }
+}
+
+/* ---- connections to name servers ---- */
+
+static void peer_connect(void *arg);
+
+static void peer_retry(struct register_peer *peer)
+{
+    if (!peer->broker->registrar.is_stopping) {
+        loop_timer_start(peer->broker->loop, &peer->retry, REGISTER_RETRY_MS, 0, peer_connect,
+                         peer);
+    }
+}
+
+static void peer_on_open(struct tcp_conn *conn)
+{
+    struct register_peer *peer = peer_of(conn);
+
+    peer->is_connecting = false;
+    peer->is_connected = true;
+    if (peer->is_warned) {
+        log_info("register.back", "name server %s:%u answers again", peer->host, peer->port);
+        peer->is_warned = false;
+    }
+    peer_send(peer, write_register);
+}
+
+/* The answer: only a refusal is interesting. */
+static void peer_on_frame(struct tcp_conn *conn, struct slice bytes)
+{
+    struct register_peer *peer = peer_of(conn);
+    struct broker *b = peer->broker;
+    struct frame frame;
+
+    if (frame_decode(bytes, &frame) != 0 ||
+        header_decode(&b->header, frame.type, frame.header) != 0) {
+        tcp_conn_close(conn, ESCROW_EPROTO);
+    } else if (header_is_response(&b->header) && b->header.code != RESPONSE_SUCCESS) {
+        log_warn("register.refused", "name server %s:%u: %.*s", peer->host, peer->port,
+                 (int)(b->header.remark.len > 200 ? 200 : b->header.remark.len),
+                 b->header.remark.len == 0 ? "" : (const char *)b->header.remark.ptr);
+    }
+}
+
+static void peer_on_close(struct tcp_conn *conn, int reason)
+{
+    struct register_peer *peer = peer_of(conn);
+    char text[256];
+
+    peer->is_connected = false;
+    peer->is_connecting = false;
+    if (!peer->broker->registrar.is_stopping && !peer->is_warned) {
+        log_warn("register.lost", "name server: %s (%s); trying again every %d s",
+                 tcp_conn_describe(conn, text, sizeof text), escrow_strerror(reason),
+                 REGISTER_RETRY_MS / 1000);
+        peer->is_warned = true;
+    }
+    peer_retry(peer);
+}
+
+static const struct tcp_ops peer_ops = {
+    .on_open = peer_on_open, .on_frame = peer_on_frame, .on_close = peer_on_close};
+
+static void peer_connect(void *arg)
+{
+    struct register_peer *peer = arg;
+    struct broker *b = peer->broker;
+
+    tcp_conn_init(&peer->conn, &peer_ops, &b->tcp_options, peer);
+    peer->is_connecting = true;
+    if (tcp_connect(&b->tcp, &peer->conn, peer->host, peer->port, REGISTER_CONNECT_MS) != 0) {
+        peer->is_connecting = false;
+        peer_retry(peer);
+    }
+}
+
+/* ---- the registrar ---- */
+
+static void register_everywhere(struct broker *b)
+{
+    struct registrar *r = &b->registrar;
+
+    if (b->config->is_namesrv) {
+        struct registration reg = {.cluster = slice_str(b->config->cluster_name),
+                                   .broker_name = slice_str(b->config->broker_name),
+                                   .addr = slice_str(r->addr),
+                                   .timeout_ms =
+                                       INT64_MAX / 4, /* the same process: it cannot be silent */
+                                   .version = version_of(b)};
+        struct topic_config *topics = topic_list(b, &reg.topic_count);
+        int rc = topics == NULL ? ESCROW_ENOMEM : 0;
+        reg.topics = topics;
+        if (rc == 0) {
+            rc = registry_register(&b->namesrv.registry, loop_mono_ms(b->loop), &reg);
+        }
+        if (rc != 0) {
+            log_warn("register.self", "routes are out of date: %s", escrow_strerror(rc));
+        }
+        mem_free(topics);
+    }
+    for (size_t i = 0; i < r->peer_count; i++) {
+        if (r->peers[i].is_connected) {
+            peer_send(&r->peers[i], write_register);
+        }
+    }
+}
+
+static void register_now(void *arg)
+{
+    register_everywhere(arg);
+}
+
+void register_soon(struct broker *b)
+{
+    if (b->registrar.addr[0] != '\0' && !b->registrar.is_stopping) {
+        loop_defer(b->loop, &b->registrar.soon);
+    }
+}
+
+/* "host:port;host:port" */
+static int peers_parse(struct broker *b, struct err_ctx *err)
+{
+    struct registrar *r = &b->registrar;
+    const char *p = b->config->namesrv_addrs;
+
+    while (*p != '\0') {
+        size_t len = strcspn(p, ";,");
+        const char *colon = memrchr(p, ':', len);
+        struct register_peer *peer = &r->peers[r->peer_count];
+        int32_t port = 0;
+        if (len > 0) {
+            if (r->peer_count == REGISTER_SERVERS_MAX || colon == NULL || colon == p ||
+                (size_t)(colon - p) >= sizeof peer->host ||
+                !slice_to_i32(slice_of(colon + 1, len - (size_t)(colon + 1 - p)), &port) ||
+                port < 1 || port > 65535) {
+                return err_set(err, ESCROW_ECONFIG,
+                               "namesrv.addrs: '%.*s': expected host:port;host:port, at most %d",
+                               (int)len, p, REGISTER_SERVERS_MAX);
+            }
+            *peer = (struct register_peer){.broker = b, .port = (uint16_t)port};
+            (void)slice_to_cstr(slice_of(p, (size_t)(colon - p)), peer->host, sizeof peer->host);
+            r->peer_count++;
+        }
+        p += len + (p[len] != '\0' ? 1 : 0);
+    }
+    return 0;
+}
+
+int register_start(struct broker *b, const char *addr, struct err_ctx *err)
+{
+    struct registrar *r = &b->registrar;
+    int rc = peers_parse(b, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    (void)snprintf(r->addr, sizeof r->addr, "%s", addr); /* TCP_ADDR_TEXT_MAX holds any address */
+    r->version_ms = loop_wall_ms(b->loop);
+    loop_deferred_init(&r->soon, register_now, b);
+    loop_timer_start(b->loop, &r->timer, REGISTER_PERIOD_MS, REGISTER_PERIOD_MS, register_now, b);
+    for (size_t i = 0; i < r->peer_count; i++) {
+        peer_connect(&r->peers[i]);
+    }
+    register_everywhere(b);
+    return 0;
+}
+
+void register_stop(struct broker *b)
+{
+    struct registrar *r = &b->registrar;
+
+    r->is_stopping = true;
+    loop_timer_stop(b->loop, &r->timer);
+    if (r->addr[0] != '\0') {
+        loop_deferred_cancel(&r->soon);
+    }
+    for (size_t i = 0; i < r->peer_count; i++) {
+        struct register_peer *peer = &r->peers[i];
+        loop_timer_stop(b->loop, &peer->retry);
+        if (peer->is_connected) {
+            peer_send(peer, write_unregister);
+            tcp_conn_drain(&peer->conn);
+        } else if (peer->is_connecting) {
+            tcp_conn_close(&peer->conn, ESCROW_ESHUTDOWN);
+        }
+    }
+}
