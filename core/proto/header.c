@@ -212,12 +212,20 @@ static int grow_fields(struct header *h)
     return 0;
 }
 
-static int add_field(struct header *h, const struct header_field *field)
+/* The field with this key if there is one, else a new one at the end of the table. */
+static int slot_for(struct header *h, struct slice key, struct header_field **slot)
 {
-    if (mark_seen(h, field->key)) {
-        struct header_field *old = find_from(h, field->key, 0);
-        if (old != NULL) {
-            *old = *field;
+    uint16_t *letter = NULL;
+
+    if (is_letter(key)) {
+        letter = &h->letters[key.ptr[0] - 'a'];
+        if (*letter != 0) {
+            *slot = &h->fields[*letter - 1];
+            return 0;
+        }
+    } else if (mark_seen(h, key)) {
+        *slot = find_from(h, key, 0);
+        if (*slot != NULL) {
             return 0;
         }
     }
@@ -227,21 +235,38 @@ static int add_field(struct header *h, const struct header_field *field)
             return rc;
         }
     }
-    h->fields[h->field_count++] = *field;
-    if (is_letter(field->key)) {
-        h->letters[field->key.ptr[0] - 'a'] = (uint16_t)h->field_count;
+    *slot = &h->fields[h->field_count++];
+    if (letter != NULL) {
+        *letter = (uint16_t)h->field_count;
     }
     return 0;
 }
 
 int header_add_text(struct header *h, struct slice key, struct slice value)
 {
-    return add_field(h, &(struct header_field){.key = key, .value = value, .kind = HEADER_TEXT});
+    struct header_field *field;
+    int rc = slot_for(h, key, &field);
+
+    if (rc == 0) {
+        field->key = key;
+        field->value = value;
+        field->kind = HEADER_TEXT;
+    }
+    return rc;
 }
 
 int header_add_number(struct header *h, struct slice key, int64_t number, enum header_kind kind)
 {
-    return add_field(h, &(struct header_field){.key = key, .number = number, .kind = kind});
+    struct header_field *field;
+    int rc = slot_for(h, key, &field);
+
+    if (rc == 0) {
+        field->key = key;
+        field->value = SLICE_EMPTY;
+        field->number = number;
+        field->kind = kind;
+    }
+    return rc;
 }
 
 /* ---- look-ups ---- */

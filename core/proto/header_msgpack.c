@@ -111,90 +111,110 @@ int header_msgpack_decode(struct header *h, struct slice in)
 
 /* ---- writing ---- */
 
-/* msgpack-c's sink. Failures stay in the buf, so the packer need not hear of them. */
-static int append_packed(void *data, const char *bytes, size_t len)
+/* Most bytes that msgpack-c puts in front of a str or for a number. */
+#define PACKED_HEAD_MAX 9
+
+/*
+ * The packer's sink: room for a whole field is reserved first, then the bytes go straight in.
+ * Failures stay in the buf.
+ */
+struct sink {
+    struct buf *out;
+    uint8_t *at; /* NULL: no room */
+    msgpack_packer packer;
+};
+
+static int put_packed(void *data, const char *bytes, size_t len)
 {
-    buf_append(data, bytes, len);
+    struct sink *sink = data;
+
+    memcpy(sink->at, bytes, len);
+    sink->at += len;
     return 0;
 }
 
-static void put_str(msgpack_packer *packer, struct slice text)
+/* Room for `values` values with `text_len` bytes of text in all; false when there is none. */
+static bool sink_open(struct sink *sink, struct header_writer *w, size_t values, size_t text_len)
 {
-    (void)msgpack_pack_str(packer, text.len); /* append_packed never fails */
-    if (text.len > 0) {
-        (void)msgpack_pack_str_body(packer, text.ptr, text.len);
+    if (text_len > HEADER_SIZE_MAX) {
+        w->error = ESCROW_ETOOBIG;
+        return false;
     }
+    sink->out = w->buf;
+    sink->at = buf_reserve(w->buf, values * PACKED_HEAD_MAX + text_len);
+    msgpack_packer_init(&sink->packer, sink, put_packed);
+    return sink->at != NULL;
 }
 
-static msgpack_packer packer_of(struct header_writer *w)
+static void sink_close(struct sink *sink)
 {
-    msgpack_packer packer;
+    buf_commit(sink->out, (size_t)(sink->at - (sink->out->ptr + sink->out->len)));
+}
 
-    msgpack_packer_init(&packer, w->buf, append_packed);
-    return packer;
+static void put_str(struct sink *sink, struct slice text)
+{
+    (void)msgpack_pack_str(&sink->packer, text.len); /* put_packed never fails, here and below */
+    if (text.len > 0) {
+        (void)msgpack_pack_str_body(&sink->packer, text.ptr, text.len);
+    }
 }
 
 void header_msgpack_begin(struct header_writer *w)
 {
-    static const uint8_t open_map[3] = {MAP16, 0, 0};
-    msgpack_packer packer = packer_of(w);
+    static const char open_map[3] = {(char)MAP16, 0, 0};
+    struct sink sink;
 
-    if (w->head.remark.len > HEADER_SIZE_MAX) {
-        w->error = ESCROW_ETOOBIG;
+    if (!sink_open(&sink, w, ARRAY_LEN + 1, w->head.remark.len)) {
         return;
     }
-    (void)msgpack_pack_array(&packer, ARRAY_LEN); /* append_packed never fails, here and below */
-    (void)msgpack_pack_int32(&packer, w->head.code);
-    (void)msgpack_pack_int32(&packer, w->head.flag);
-    (void)msgpack_pack_int32(&packer, w->head.opaque);
-    (void)msgpack_pack_int32(&packer, HEADER_VERSION);
-    (void)msgpack_pack_int32(&packer, LANGUAGE_JAVA);
+    (void)msgpack_pack_array(&sink.packer, ARRAY_LEN); /* put_packed never fails */
+    (void)msgpack_pack_int32(&sink.packer, w->head.code);
+    (void)msgpack_pack_int32(&sink.packer, w->head.flag);
+    (void)msgpack_pack_int32(&sink.packer, w->head.opaque);
+    (void)msgpack_pack_int32(&sink.packer, HEADER_VERSION);
+    (void)msgpack_pack_int32(&sink.packer, LANGUAGE_JAVA);
     if (w->head.remark.ptr == NULL) {
-        (void)msgpack_pack_nil(&packer);
+        (void)msgpack_pack_nil(&sink.packer);
     } else {
-        put_str(&packer, w->head.remark);
+        put_str(&sink, w->head.remark);
     }
-    w->fields_at = w->buf->len + 1;
-    buf_append(w->buf, open_map, sizeof open_map);
-}
-
-/* Could the text pass through the frame at all? A str has a length of 32 bits. */
-static bool is_short_enough(struct header_writer *w, struct slice text)
-{
-    if (text.len > HEADER_SIZE_MAX) {
-        w->error = ESCROW_ETOOBIG;
-        return false;
-    }
-    return true;
+    (void)put_packed(&sink, open_map, sizeof open_map);
+    sink_close(&sink);
+    w->fields_at = w->buf->len - 2;
 }
 
 void header_msgpack_put_str(struct header_writer *w, struct slice key, struct slice value)
 {
-    msgpack_packer packer = packer_of(w);
+    struct sink sink;
 
-    if (is_short_enough(w, key) && is_short_enough(w, value)) {
-        put_str(&packer, key);
-        put_str(&packer, value);
+    if (value.len > HEADER_SIZE_MAX) {
+        w->error = ESCROW_ETOOBIG;
+    } else if (sink_open(&sink, w, 2, key.len + value.len)) {
+        put_str(&sink, key);
+        put_str(&sink, value);
+        sink_close(&sink);
     }
 }
 
 void header_msgpack_put_i64(struct header_writer *w, struct slice key, int64_t value)
 {
-    msgpack_packer packer = packer_of(w);
+    struct sink sink;
 
-    if (is_short_enough(w, key)) {
-        put_str(&packer, key);
-        (void)msgpack_pack_int64(&packer, value); /* append_packed never fails */
+    if (sink_open(&sink, w, 2, key.len)) {
+        put_str(&sink, key);
+        (void)msgpack_pack_int64(&sink.packer, value); /* put_packed never fails */
+        sink_close(&sink);
     }
 }
 
 void header_msgpack_put_bool(struct header_writer *w, struct slice key, bool value)
 {
-    msgpack_packer packer = packer_of(w);
+    struct sink sink;
 
-    if (is_short_enough(w, key)) {
-        put_str(&packer, key);
-        (void)(value ? msgpack_pack_true(&packer) : msgpack_pack_false(&packer)); /* as above */
+    if (sink_open(&sink, w, 2, key.len)) {
+        put_str(&sink, key);
+        (void)(value ? msgpack_pack_true(&sink.packer) : msgpack_pack_false(&sink.packer));
+        sink_close(&sink);
     }
 }
 

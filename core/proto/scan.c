@@ -13,6 +13,11 @@
 #include "core/base/check.h"
 #include "escrow/errors.h"
 
+/* Most values are these; the readers take them without a struct scan_head. */
+#define FIXINT_MIN  (-32) /* first bytes e0 to ff and 00 to 7f, as a signed number */
+#define FIXSTR      0xa0
+#define FIXSTR_MASK 0xe0
+
 struct scan_head {
     enum scan_kind kind;
     uint32_t head_len; /* bytes up to the payload (strings) or the first element (containers) */
@@ -313,8 +318,13 @@ int scan_map(struct scan *s, uint32_t *pairs)
 int scan_i64(struct scan *s, int64_t *out)
 {
     struct scan_head head;
-    int rc = expect(s, SCAN_INT, &head);
+    int rc;
 
+    if (s->ptr < s->end && (int8_t)*s->ptr >= FIXINT_MIN) {
+        *out = (int8_t)*s->ptr++;
+        return 0;
+    }
+    rc = expect(s, SCAN_INT, &head);
     if (rc != 0) {
         return rc;
     }
@@ -407,8 +417,18 @@ static void take_payload(struct scan *s, const struct scan_head *head, struct sl
 int scan_str(struct scan *s, struct slice *out)
 {
     struct scan_head head;
-    int rc = expect(s, SCAN_STR, &head);
+    int rc;
 
+    if (s->ptr < s->end && (*s->ptr & FIXSTR_MASK) == FIXSTR) {
+        size_t len = *s->ptr & (uint8_t)~FIXSTR_MASK;
+        if (len >= scan_left(s)) {
+            return ESCROW_EPROTO;
+        }
+        *out = slice_of(s->ptr + 1, len);
+        s->ptr += 1 + len;
+        return 0;
+    }
+    rc = expect(s, SCAN_STR, &head);
     if (rc == 0) {
         take_payload(s, &head, out);
     }
