@@ -30,13 +30,13 @@ struct json_value {
 #define EVERY_BYTE(b) (UINT64_C(0x0101010101010101) * (uint8_t)(b))
 
 /* High bit of the first byte that is zero; bytes behind it may be marked falsely. */
-static uint64_t zero_bytes(uint64_t x)
+static inline uint64_t zero_bytes(uint64_t x)
 {
     return (x - EVERY_BYTE(0x01)) & ~x & EVERY_BYTE(0x80);
 }
 
 /* First '"' or '\\' at or after ptr, or end. */
-static const uint8_t *find_quote_or_backslash(const uint8_t *ptr, const uint8_t *end)
+static inline const uint8_t *find_quote_or_backslash(const uint8_t *ptr, const uint8_t *end)
 {
     while (end - ptr >= 8) {
         uint64_t word = get_le64(ptr);
@@ -73,7 +73,7 @@ static const uint8_t *find_to_escape(const uint8_t *ptr, const uint8_t *end)
 
 /* ---- reading ---- */
 
-static void skip_space(struct json *j)
+static __attribute__((noinline)) void skip_space(struct json *j)
 {
     while (j->ptr < j->end &&
            (*j->ptr == ' ' || *j->ptr == '\n' || *j->ptr == '\r' || *j->ptr == '\t')) {
@@ -82,7 +82,7 @@ static void skip_space(struct json *j)
 }
 
 /* Next byte that is not white space, 0 at the end. Does not consume it. */
-static uint8_t peek(struct json *j)
+static inline uint8_t peek(struct json *j)
 {
     if (j->ptr<j->end && * j->ptr> ' ') {
         return *j->ptr;
@@ -91,7 +91,7 @@ static uint8_t peek(struct json *j)
     return j->ptr < j->end ? *j->ptr : 0;
 }
 
-static bool take(struct json *j, uint8_t c)
+static inline bool take(struct json *j, uint8_t c)
 {
     if (peek(j) != c) {
         return false;
@@ -221,9 +221,8 @@ static const uint8_t *unescape_one(const uint8_t *src, const uint8_t *end, uint8
  * Closing quote of the string whose text begins at ptr, NULL when there is none. An escape is two
  * bytes long as far as finding the end goes.
  */
-static const uint8_t *find_string_end(const uint8_t *ptr, const uint8_t *end, bool *has_escapes)
+static const uint8_t *find_string_end(const uint8_t *ptr, const uint8_t *end)
 {
-    *has_escapes = false;
     for (;;) {
         ptr = find_quote_or_backslash(ptr, end);
         if (ptr == end) {
@@ -232,7 +231,6 @@ static const uint8_t *find_string_end(const uint8_t *ptr, const uint8_t *end, bo
         if (*ptr == '"') {
             return ptr;
         }
-        *has_escapes = true;
         if (end - ptr < 2) {
             return NULL;
         }
@@ -269,23 +267,30 @@ static int unescape(struct json *j, struct slice raw, struct slice *out)
     return 0;
 }
 
-/* A string, the cursor on its opening quote. */
-static int read_string(struct json *j, struct slice *out)
+/* A string with escapes; text is behind its opening quote. */
+static __attribute__((noinline)) int read_escaped(struct json *j, const uint8_t *text,
+                                                  struct slice *out)
 {
-    const uint8_t *text = j->ptr + 1;
-    bool has_escapes;
-    const uint8_t *quote = find_string_end(text, j->end, &has_escapes);
-    struct slice raw;
+    const uint8_t *quote = find_string_end(text, j->end);
 
     if (quote == NULL) {
         return ESCROW_EPROTO;
     }
-    raw = slice_of(text, (size_t)(quote - text));
     j->ptr = quote + 1;
-    if (has_escapes) {
-        return unescape(j, raw, out);
+    return unescape(j, slice_of(text, (size_t)(quote - text)), out);
+}
+
+/* A string, the cursor on its opening quote. */
+static int read_string(struct json *j, struct slice *out)
+{
+    const uint8_t *text = j->ptr + 1;
+    const uint8_t *stop = find_quote_or_backslash(text, j->end);
+
+    if (stop == j->end || *stop != '"') {
+        return read_escaped(j, text, out);
     }
-    *out = raw;
+    *out = slice_of(text, (size_t)(stop - text));
+    j->ptr = stop + 1;
     return 0;
 }
 
@@ -381,8 +386,7 @@ static int skip_value(struct json *j, uint32_t depth)
 {
     switch (peek(j)) {
     case '"': {
-        bool has_escapes;
-        const uint8_t *quote = find_string_end(j->ptr + 1, j->end, &has_escapes);
+        const uint8_t *quote = find_string_end(j->ptr + 1, j->end);
         if (quote == NULL) {
             return ESCROW_EPROTO;
         }
