@@ -12,13 +12,14 @@
 #include "escrow/errors.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 
 static _Thread_local char thread_marker; /* its address is the thread's identity */
 
 bool loop_is_mine(const struct loop *l)
 {
-    return l->owner == &thread_marker;
+    return atomic_load_explicit(&l->owner, memory_order_relaxed) == &thread_marker;
 }
 
 /*
@@ -29,7 +30,7 @@ static void thread_enter(struct loop *l)
 {
     sigset_t set;
 
-    l->owner = &thread_marker;
+    atomic_store_explicit(&l->owner, &thread_marker, memory_order_relaxed);
     CHECK(sigemptyset(&set) == 0);
     CHECK(sigaddset(&set, SIGPIPE) == 0);
     CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);

@@ -95,7 +95,7 @@ struct loop {
     bool has_time;
     bool must_wake; /* loop_wake was called */
     int64_t iteration_start_ms;
-    const void *owner; /* identity of the thread */
+    _Atomic(const void *) owner; /* identity of the thread */
     struct loop_stats stats;
 };
 
@@ -161,7 +161,7 @@ void loop_hook_stop(struct loop *l, struct loop_hook *hook);
  * ESCROW_ELIMIT, ESCROW_EINVAL. */
 ESCROW_MUST_USE int loop_on_signal(struct loop *l, int signum, loop_fn *fn, void *arg);
 
-/* Is the caller the thread that owns the loop? */
+/* Is the caller the thread that owns the loop? Any thread. */
 bool loop_is_mine(const struct loop *l);
 
 /* First line of the entry points of everything that belongs to a loop. */
