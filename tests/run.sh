@@ -10,6 +10,7 @@
 #   ESCROW_SANITIZE    sanitizers; empty for none       (address,undefined)
 #   ESCROW_BUILD_TYPE  Debug, Release, ...              (Debug)
 #   ESCROW_JOBS        tests and compilers at a time    (number of processors)
+# Tests find in ESCROW_TEST_PG the connection string of a private PostgreSQL, whose superuser they are.
 #
 # Works on a fresh Debian 12, as root or as a user with sudo: packages that are missing are installed first. A test whose
 # needs are missing fails. Nothing is left behind, also after an interrupt: no process, and no file outside the build
@@ -58,13 +59,17 @@ run() {
 }
 
 finish() {
-    local status=$? pid
+    local status=$? interrupted=$child pid
     trap '' INT TERM HUP
-    if [ -n "$child" ]; then
+    if [ -n "$interrupted" ]; then
         echo "tests/run.sh: interrupted" >&2
-        kill -TERM -- "-$child" 2>/dev/null || true
-        wait "$child" 2>/dev/null || true
-    elif [ -n "$(left_behind)" ]; then
+        kill -TERM -- "-$interrupted" 2>/dev/null || true
+        wait "$interrupted" 2>/dev/null || true
+    fi
+    if [ -n "$scratch" ] && [ -d "$scratch/pg" ]; then
+        tests/lib/postgres.sh kill "$scratch/pg" || true
+    fi
+    if [ -z "$interrupted" ] && [ -n "$(left_behind)" ]; then
         echo "tests/run.sh: a test left these processes behind:" >&2
         for pid in $(left_behind); do
             ps -o pid=,user=,args= -p "$pid" >&2 || true
@@ -97,5 +102,8 @@ run cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE="${ESCROW_BUILD_
 }
 echo "building"
 run cmake --build "$build" -j "$jobs" "${quiet[@]}"
+echo "starting a private PostgreSQL"
+ESCROW_TEST_PG=$(tests/lib/postgres.sh start "$scratch/pg" fsync=off)
+export ESCROW_TEST_PG
 echo "testing"
 run ctest --test-dir "$build" -j "$jobs" --output-on-failure --no-tests=error "$@"

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# A private PostgreSQL in a folder, on a unix socket, never on the network and never as root.
+#
+# usage: tests/lib/postgres.sh start FOLDER [SETTING=VALUE...]   makes it if it is new; prints a connection string
+#        tests/lib/postgres.sh stop FOLDER                       fast shutdown; the folder stays
+#        tests/lib/postgres.sh kill FOLDER                       as a crash: no checkpoint
+# The superuser is called escrow and needs no password. As root the server runs as the user postgres, which must be able to
+# reach FOLDER. Settings are those of postgresql.conf, for example fsync=off.
+set -euo pipefail
+
+fail() {
+    echo "postgres.sh: $*" >&2
+    exit 1
+}
+
+as_server() {
+    if [ "$(id -u)" -eq 0 ]; then
+        setpriv --reuid postgres --regid postgres --clear-groups -- "$@"
+    else
+        "$@"
+    fi
+}
+
+make_cluster() {
+    mkdir -p "$folder"
+    if [ "$(id -u)" -eq 0 ]; then
+        chown postgres: "$folder"
+    fi
+    as_server "$bin/initdb" -D "$folder/data" -U escrow -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/initdb.log" 2>&1 || {
+        cat "$folder/initdb.log" >&2
+        fail "initdb failed in $folder"
+    }
+    cat >>"$folder/data/postgresql.conf" <<CONF
+listen_addresses = ''
+unix_socket_directories = '$folder'
+max_connections = 200
+CONF
+}
+
+[ $# -ge 2 ] || {
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2
+    exit 2
+}
+action=$1
+folder=$2
+shift 2
+case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
+bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1)
+[ -x "$bin/initdb" ] || fail "no PostgreSQL here: tests/lib/install_packages.sh test"
+[ ${#folder} -le 90 ] || fail "the name of the folder is too long for a unix socket: $folder"
+cd /    # the server's user may not see where we stand
+
+case $action in
+start)
+    [ -d "$folder/data" ] || make_cluster
+    options=
+    for setting in "$@"; do
+        options+=" -c $setting"
+    done
+    as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -l "$folder/log" -o "$options" start >/dev/null || {
+        tail -n 20 "$folder/log" >&2
+        fail "PostgreSQL does not start in $folder"
+    }
+    echo "host=$folder user=escrow dbname=postgres"
+    ;;
+stop) as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -m fast stop >/dev/null ;;
+kill) as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -m immediate stop >/dev/null ;;
+*) fail "unknown action '$action' (start, stop, kill)" ;;
+esac
