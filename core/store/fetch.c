@@ -1,0 +1,286 @@
+/*
+ * Happy path: what is asked for lies in the fetch's block or in the page cache, and is copied. Otherwise the wish is written down
+ * (file, offset, length), the job reads it, and the caller asks again. A block that was read stays until the next wish of
+ * its kind, so that each round gets further.
+ */
+#include "core/store/fetch.h"
+
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/store/recovery.h"
+
+struct store_fetch *store_fetch_new(struct store *st)
+{
+    struct store_fetch *fetch = mem_calloc(1, sizeof *fetch);
+
+    if (fetch != NULL) {
+        fetch->st = st;
+        buf_init(&fetch->scratch, 0);
+    }
+    return fetch;
+}
+
+/* Give back what the wish has borrowed. */
+static void fetch_complete(struct store_fetch *fetch)
+{
+    struct segments *segs = &fetch->st->segs;
+
+    switch (fetch->wish) {
+    case FETCH_NOTHING:
+        break;
+    case FETCH_LOG:
+        if (fetch->file != NULL) {
+            segments_unpin(segs, fetch->at);
+            fetch->file = NULL;
+        }
+        if (fetch->opened != NULL) {
+            segments_adopt(segs, fetch->at, &fetch->opened);
+        }
+        if (!fetch->has_run || fetch->rc != 0) {
+            fetch->len = 0;
+        }
+        break;
+    case FETCH_QUEUE:
+        queues_read_done(&fetch->read);
+        fetch->entry_count = fetch->has_run && fetch->rc == 0 ? fetch->read.got : 0;
+        break;
+    case FETCH_INDEX:
+        if (!fetch->has_run || fetch->rc != 0) {
+            key_index_find_done(&fetch->find);
+        }
+        break;
+    }
+    fetch->wish = FETCH_NOTHING;
+}
+
+void store_fetch_free(struct store_fetch **fetch)
+{
+    struct store_fetch *f = *fetch;
+
+    if (f == NULL) {
+        return;
+    }
+    fetch_complete(f);
+    key_index_find_done(&f->find);
+    mem_free(f->buf);
+    mem_free(f->entries);
+    mem_free(f->hits);
+    buf_fini(&f->scratch);
+    mem_free(f);
+    *fetch = NULL;
+}
+
+int fetch_settle(struct store_fetch *fetch, struct err_ctx *err)
+{
+    int rc;
+
+    if (fetch == NULL || fetch->wish == FETCH_NOTHING) {
+        return 0;
+    }
+    rc = fetch->has_run ? fetch->rc : 0;
+    if (rc != 0 && err != NULL) {
+        *err = fetch->err;
+    }
+    fetch_complete(fetch);
+    fetch->has_run = false;
+    fetch->rc = 0;
+    return rc;
+}
+
+bool fetch_resumes(struct store_fetch *fetch, enum fetch_op op, uint64_t hash)
+{
+    if (fetch->op == op && fetch->op_hash == hash) {
+        return true;
+    }
+    fetch->op = op;
+    fetch->op_hash = hash;
+    fetch->has_hits = false;
+    fetch->hit_count = 0;
+    fetch->hit_next = 0;
+    fetch->found_count = 0;
+    key_index_find_done(&fetch->find);
+    return false;
+}
+
+/* ------------------------------------------------------------------ the job */
+
+static int run_log(struct store_fetch *fetch)
+{
+    const struct segments *segs = &fetch->st->segs; /* disk and segment_bytes never change */
+    struct disk_file *file = fetch->file;
+    char path[SEGMENT_PATH_MAX];
+    size_t got = 0;
+    int rc = 0;
+
+    segment_path(segments_start_of(segs, fetch->at), path);
+    if (file == NULL) {
+        rc = disk_open(segs->disk, path, DISK_READ, &fetch->opened, &fetch->err);
+        file = fetch->opened;
+    }
+    if (rc == 0) {
+        rc = disk_pread(file, fetch->buf, fetch->len, fetch->at % segs->segment_bytes, &got,
+                        &fetch->err);
+    }
+    if (rc == 0 && got < fetch->len) {
+        rc = err_set(&fetch->err, ESCROW_ECORRUPT, "%s: file is shorter than its segment", path);
+    }
+    return rc;
+}
+
+void store_fetch_run(struct store_fetch *fetch)
+{
+    CHECK(!fetch->has_run);
+    switch (fetch->wish) {
+    case FETCH_NOTHING:
+        return;
+    case FETCH_LOG:
+        fetch->rc = run_log(fetch);
+        break;
+    case FETCH_QUEUE:
+        fetch->rc = queues_read_run(&fetch->read, &fetch->err);
+        break;
+    case FETCH_INDEX:
+        fetch->rc = key_index_find_run(fetch->find, &fetch->err);
+        if (fetch->rc == ESCROW_ECORRUPT) {
+            fetch->rc =
+                0; /* what was found elsewhere counts; the file is rebuilt by the next start */
+        }
+        break;
+    }
+    fetch->has_run = true;
+}
+
+/* ------------------------------------------------------------------ log bytes */
+
+static int wish_log(struct store *st, struct store_fetch *fetch, const struct log_range *range)
+{
+    uint64_t end = segments_end_of(&st->segs, range->offset);
+    size_t len = range->len + range->ahead;
+    uint8_t *grown;
+
+    if (fetch == NULL) {
+        return ESCROW_EAGAIN;
+    }
+    CHECK(fetch->wish == FETCH_NOTHING);
+    end = end < st->visible ? end : st->visible;
+    if (len > end - range->offset) {
+        len = (size_t)(end - range->offset);
+    }
+    CHECK(len >= range->len);
+    if (fetch->cap < len) {
+        grown = mem_realloc(fetch->buf, len);
+        if (grown == NULL) {
+            return ESCROW_ENOMEM;
+        }
+        fetch->buf = grown;
+        fetch->cap = len;
+    }
+    fetch->at = range->offset;
+    fetch->len = len;
+    fetch->file = segments_file(&st->segs, range->offset);
+    if (fetch->file != NULL) {
+        segments_pin(&st->segs, range->offset);
+    }
+    fetch->wish = FETCH_LOG;
+    return ESCROW_EAGAIN;
+}
+
+int fetch_log(struct store *st, struct store_fetch *fetch, const struct log_range *range,
+              uint8_t *dst, struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    struct disk_file *file;
+    size_t got = 0;
+    int rc;
+
+    CHECK(range->offset + range->len <= st->visible);
+    CHECK(range->offset + range->len <= segments_end_of(&st->segs, range->offset));
+    if (fetch != NULL && range->offset >= fetch->at &&
+        range->offset + range->len <= fetch->at + fetch->len) {
+        memcpy(dst, fetch->buf + (range->offset - fetch->at), range->len);
+        return 0;
+    }
+    file = segments_file(&st->segs, range->offset);
+    if (file == NULL) {
+        return wish_log(st, fetch, range);
+    }
+    rc = disk_pread_nowait(file, dst, range->len, range->offset % st->segs.segment_bytes, &got);
+    if (rc == ESCROW_EAGAIN) {
+        return wish_log(st, fetch, range);
+    }
+    if (rc != 0 || got < range->len) {
+        rc = rc != 0 ? rc : ESCROW_ECORRUPT;
+        return err_set(err, rc, "%s: %s", recovery_where(&st->segs, range->offset, where),
+                       rc == ESCROW_ECORRUPT ? "file is shorter than its segment"
+                                             : escrow_strerror(rc));
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ queue entries */
+
+static int wish_entries(struct store *st, struct store_fetch *fetch, const struct queue *queue,
+                        uint64_t first)
+{
+    int rc;
+
+    if (fetch == NULL) {
+        return ESCROW_EAGAIN;
+    }
+    CHECK(fetch->wish == FETCH_NOTHING);
+    if (fetch->entries == NULL) {
+        fetch->entries = mem_alloc(FETCH_ENTRIES * sizeof *fetch->entries);
+        if (fetch->entries == NULL) {
+            return ESCROW_ENOMEM;
+        }
+    }
+    fetch->entry_count = 0;
+    rc = queues_read_take(st->queues, queue, first, FETCH_ENTRIES, fetch->entries, &fetch->read);
+    if (rc != 0) {
+        return rc;
+    }
+    fetch->queue = queue;
+    fetch->entry_first = first;
+    fetch->wish = FETCH_QUEUE;
+    return ESCROW_EAGAIN;
+}
+
+int fetch_entries(struct store *st, struct store_fetch *fetch, const struct queue *queue,
+                  uint64_t first, struct queue_entry *local, const struct queue_entry **entries,
+                  uint32_t *count)
+{
+    int rc;
+
+    if (fetch != NULL && fetch->queue == queue && first >= fetch->entry_first &&
+        first < fetch->entry_first + fetch->entry_count) {
+        *entries = fetch->entries + (first - fetch->entry_first);
+        *count = (uint32_t)(fetch->entry_first + fetch->entry_count - first);
+        return 0;
+    }
+    rc = queues_read_nowait(st->queues, queue, first, FETCH_LOCAL_ENTRIES, local, count);
+    *entries = local;
+    return rc == ESCROW_EAGAIN ? wish_entries(st, fetch, queue, first) : rc;
+}
+
+/* ------------------------------------------------------------------ the key index */
+
+int fetch_hits(struct store_fetch *fetch, const struct key_index_query *query,
+               const struct key_index_hit **hits, uint32_t *count)
+{
+    uint64_t hash = key_index_hash(query->topic, query->key);
+    int rc;
+
+    CHECK(fetch->wish == FETCH_NOTHING);
+    if (fetch->find != NULL && fetch->find_hash == hash) {
+        *hits = key_index_find_hits(fetch->find, count);
+        return 0;
+    }
+    key_index_find_done(&fetch->find);
+    rc = key_index_find_take(fetch->st->index, query, &fetch->find);
+    if (rc != 0) {
+        return rc;
+    }
+    fetch->find_hash = hash;
+    fetch->wish = FETCH_INDEX;
+    return ESCROW_EAGAIN;
+}

@@ -1,0 +1,117 @@
+/*
+ * Reading without waiting, and the fetch that waits instead. store.h, "reading", has the contract; this header is for reader.c and
+ * lookup.c only.
+ *
+ * Owns:    a struct store_fetch its block of log bytes, its queue entries, the handle it opened, its index look-up.
+ * Thread:  loop, but store_fetch_run.
+ * Holds:   at most one wish is open; a block never reaches beyond what was visible when it was wished for, so that it never
+ *          goes stale.
+ */
+#ifndef CORE_STORE_FETCH_H
+#define CORE_STORE_FETCH_H
+
+#include "core/store/store_private.h"
+
+#define FETCH_ENTRIES 1024u
+#define FETCH_AHEAD_BYTES                                                                          \
+    (256u * 1024) /* what a wish reads at least: a backlog is read in big pieces */
+
+enum fetch_wish {
+    FETCH_NOTHING = 0,
+    FETCH_LOG,
+    FETCH_QUEUE,
+    FETCH_INDEX,
+};
+
+/* The look-up of several steps that is under way. */
+enum fetch_op {
+    FETCH_OP_NONE = 0,
+    FETCH_OP_SEARCH, /* store_offset_by_time */
+    FETCH_OP_QUERY,  /* store_query_key */
+};
+
+struct store_fetch {
+    struct store *st;
+    enum fetch_wish wish;
+    bool has_run;
+    int rc;
+    struct err_ctx err;
+
+    /* log: a block, and how it is read */
+    uint8_t *buf;
+    size_t cap;
+    size_t len;
+    uint64_t at;
+    struct disk_file *file;   /* pinned, or NULL: */
+    struct disk_file *opened; /* the job opens it for itself */
+
+    /* queue */
+    struct queue_entry *entries; /* FETCH_ENTRIES, allocated with the first wish */
+    uint32_t entry_count;
+    uint64_t entry_first;
+    const struct queue *queue;
+    struct queues_read read;
+
+    /* index */
+    struct key_index_find *find;
+    uint64_t find_hash; /* of what `find` has found, when it has run */
+
+    /* the operation under way: its arguments as a hash, its progress */
+    enum fetch_op op;
+    uint64_t op_hash;
+    struct queue_search search;
+    uint64_t *hits; /* KEY_INDEX_HITS_MAX */
+    bool has_hits;
+    uint32_t hit_count;
+    uint32_t hit_next;
+    uint32_t found_count; /* verified ones, at the front of hits */
+    struct buf scratch;
+};
+
+/* Complete what has run. First thing in every reading function; fetch may be NULL. The error of the run, once. */
+ESCROW_MUST_USE int fetch_settle(struct store_fetch *fetch, struct err_ctx *err);
+
+/* Is this operation, with these arguments, under way? If not, it begins now: its progress is reset. */
+bool fetch_resumes(struct store_fetch *fetch, enum fetch_op op, uint64_t hash);
+
+/*
+ * Bytes [offset, offset + len) of the log, below `visible` and within one segment, copied to dst. ESCROW_EAGAIN: wished for;
+ * `ahead` more are worth reading in the same go. ESCROW_EIO, ESCROW_ENOMEM.
+ */
+struct log_range {
+    uint64_t offset;
+    size_t len;
+    size_t ahead;
+};
+ESCROW_MUST_USE int fetch_log(struct store *st, struct store_fetch *fetch,
+                              const struct log_range *range, uint8_t *dst, struct err_ctx *err);
+
+/*
+ * Entries of a queue from number `first` on: *entries is borrowed until the next call, and points into `local`
+ * (FETCH_LOCAL_ENTRIES of them) or the fetch. At least one with 0.
+ */
+#define FETCH_LOCAL_ENTRIES 64u
+ESCROW_MUST_USE int fetch_entries(struct store *st, struct store_fetch *fetch,
+                                  const struct queue *queue, uint64_t first,
+                                  struct queue_entry *local, const struct queue_entry **entries,
+                                  uint32_t *count);
+
+/* Candidates for a key. ESCROW_EAGAIN the first time, always: index files are read in the pool. fetch must not be NULL. */
+ESCROW_MUST_USE int fetch_hits(struct store_fetch *fetch, const struct key_index_query *query,
+                               const struct key_index_hit **hits, uint32_t *count);
+
+/* ---- reader.c, also for lookup.c and inspect ---- */
+
+/*
+ * Is `bytes` (envelope, payload and padding; `have` of them) the record that entry `number` of `queue` speaks of? Fills *rec,
+ * whose slices point into bytes. ESCROW_ECORRUPT with place and reason.
+ */
+ESCROW_MUST_USE int reader_verify(const struct store *st, const struct queue *queue,
+                                  uint64_t number, const struct queue_entry *entry, uint8_t *bytes,
+                                  struct store_record *rec, struct err_ctx *err);
+
+/* Make the payload of a released half what consumers expect of entry `number`. */
+void reader_patch(const struct queue *queue, uint64_t number, const struct store_record *rec,
+                  uint8_t *payload);
+
+#endif

@@ -1,0 +1,318 @@
+/*
+ * Delivery: queue entries lead to records, neighbouring records are read in one go straight into the answer, verified, and moved
+ * together so that the payloads lie back to back. The envelopes between them are overwritten; nothing else is copied.
+ *
+ * A record that does not verify, or is not the one its entry speaks of, is an error and never a message.
+ */
+#include "core/base/check.h"
+#include "core/base/limits.h"
+#include "core/proto/names.h"
+#include "core/store/fetch.h"
+#include "core/store/recovery.h"
+
+#include <inttypes.h>
+
+#define RUN_BYTES_MAX    (256u * 1024) /* records read in one go, unless a single one is bigger */
+#define RUN_GAP_MAX      4096u /* bytes of other queues' records that are cheaper to read than to skip */
+#define PULL_ENTRIES_MAX 8192u /* entries a filter may reject in one call */
+
+/* ------------------------------------------------------------------ one record */
+
+static const char *verify_message(const struct queue *queue, uint64_t number,
+                                  const struct store_record *rec)
+{
+    bool is_parked = slice_eq_str(queue_topic(queue), TOPIC_EXPIRED);
+
+    if (rec->type != STORE_MESSAGE && rec->type != STORE_HALF) {
+        return "record is no message";
+    }
+    if (rec->type == STORE_MESSAGE && (uint64_t)rec->queue_offset != number) {
+        return "record has another queue offset";
+    }
+    if (rec->type == STORE_HALF && is_parked) {
+        return NULL;
+    }
+    if (!slice_eq(rec->topic, queue_topic(queue)) || rec->queue_id != queue->id) {
+        return "record is of another queue";
+    }
+    return NULL;
+}
+
+int reader_verify(const struct store *st, const struct queue *queue, uint64_t number,
+                  const struct queue_entry *entry, uint8_t *bytes, struct store_record *rec,
+                  struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    size_t length = ENVELOPE_SIZE + (size_t)entry->size_bytes;
+    struct envelope_source src = {
+        .bytes = bytes,
+        .have = (size_t)envelope_padded(length),
+        .offset = entry->offset,
+        .room = segments_end_of(&st->segs, entry->offset) - entry->offset,
+        .seed = st->seed,
+    };
+    struct envelope e = {0};
+    size_t need;
+    enum envelope_verdict verdict = envelope_verify(&src, &e, &need);
+    const char *why = verdict == ENVELOPE_SHORT ? "record is longer than its entry says"
+                                                : envelope_verdict_text(verdict);
+
+    if (verdict == ENVELOPE_VALID) {
+        why = e.length == length ? NULL : "record is shorter than its entry says";
+        if (why == NULL &&
+            store_record_fill(rec, &e, slice_of(bytes + ENVELOPE_SIZE, entry->size_bytes)) != 0) {
+            why = "payload makes no sense";
+        }
+        if (why == NULL) {
+            why = verify_message(queue, number, rec);
+        }
+    }
+    if (why != NULL) {
+        return err_set(err, ESCROW_ECORRUPT, "%s: %s: entry %" PRIu64 " of queue %.*s/%u",
+                       recovery_where(&st->segs, entry->offset, where), why, number,
+                       SLICE_ARGS(queue_topic(queue)), (unsigned)queue->id);
+    }
+    return 0;
+}
+
+void reader_patch(const struct queue *queue, uint64_t number, const struct store_record *rec,
+                  uint8_t *payload)
+{
+    bool is_parked = slice_eq_str(queue_topic(queue), TOPIC_EXPIRED);
+    int32_t flags = record_peek_sys_flag(payload) & ~SYSFLAG_TXN_MASK;
+
+    CHECK(rec->type == STORE_HALF);
+    record_patch_queue_offset(payload, (int64_t)number);
+    record_patch_sys_flag(payload, flags | (is_parked ? SYSFLAG_TXN_NONE : SYSFLAG_TXN_COMMIT));
+    record_patch_prepared_offset(payload, (int64_t)rec->offset);
+}
+
+/* ------------------------------------------------------------------ pull */
+
+struct pull {
+    struct store *st;
+    const struct store_pull_request *req;
+    struct store_fetch *fetch;
+    struct buf *body;
+    struct store_pull_result *res;
+    struct err_ctx *err;
+    const struct queue *queue;
+    size_t body_start;
+    uint32_t looked_at;
+};
+
+/* Entries that are read in one go: numbers of those wanted, their place in the log. */
+struct run {
+    uint64_t start;
+    uint64_t end;
+    uint32_t count;
+    uint32_t index[PULL_MESSAGES_MAX]; /* in the array of entries */
+};
+
+static bool is_sane(const struct pull *p, const struct queue_entry *entry)
+{
+    uint64_t end = entry->offset + envelope_padded(ENVELOPE_SIZE + (uint64_t)entry->size_bytes);
+
+    return entry->offset % ENVELOPE_ALIGN == 0 && entry->offset >= p->st->segs.first &&
+           entry->offset < p->st->visible && entry->size_bytes <= ENVELOPE_LENGTH_MAX &&
+           end <= p->st->visible && end <= segments_end_of(&p->st->segs, entry->offset);
+}
+
+static int insane_entry(const struct pull *p, uint64_t number, const struct queue_entry *entry)
+{
+    return err_set(p->err, ESCROW_ECORRUPT,
+                   "queues: entry %" PRIu64 " of queue %.*s/%u points to log offset %" PRIu64
+                   ", %u bytes: not in the log",
+                   number, SLICE_ARGS(queue_topic(p->queue)), (unsigned)p->queue->id, entry->offset,
+                   entry->size_bytes);
+}
+
+static bool run_takes(const struct run *run, const struct pull *p, const struct queue_entry *entry,
+                      uint64_t end)
+{
+    return entry->offset >= run->end && entry->offset - run->end <= RUN_GAP_MAX &&
+           end - run->start <= RUN_BYTES_MAX && end <= segments_end_of(&p->st->segs, run->start);
+}
+
+/*
+ * Collect a run from entries[*next ...], numbers from `first`. Advances *next over everything that is in the run or not
+ * wanted. An entry that cannot be right ends the run, and is an error if it is the first.
+ */
+static int collect_run(struct pull *p, const struct queue_entry *entries, uint32_t count,
+                       uint32_t *next, struct run *run)
+{
+    size_t room = p->req->bytes_max;
+    size_t used = p->body->len - p->body_start;
+
+    run->start = 0;
+    run->end = 0;
+    run->count = 0;
+    while (*next < count && p->res->count + run->count < p->req->count_max) {
+        const struct queue_entry *entry = &entries[*next];
+        uint64_t end = entry->offset + envelope_padded(ENVELOPE_SIZE + (uint64_t)entry->size_bytes);
+
+        p->looked_at++;
+        if (p->req->filter != NULL && !p->req->filter(p->req->filter_arg, entry->tag_hash)) {
+            (*next)++;
+            continue;
+        }
+        if (!is_sane(p, entry)) {
+            uint64_t number = (uint64_t)p->res->next_offset + *next;
+            return run->count > 0 ? 0 : insane_entry(p, number, entry);
+        }
+        if (run->count == 0) {
+            run->start = entry->offset;
+            run->end = entry->offset;
+        } else if (!run_takes(run, p, entry, end)) {
+            break;
+        }
+        if (used + entry->size_bytes > room && p->res->count + run->count > 0) {
+            break;
+        }
+        used += entry->size_bytes;
+        run->end = end;
+        run->index[run->count++] = *next;
+        (*next)++;
+    }
+    return 0;
+}
+
+/* Read the run behind the body, then close the ranks. *done: how many of it are delivered. */
+static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64_t first,
+                       const struct run *run, uint32_t *done)
+{
+    struct log_range range = {
+        .offset = run->start,
+        .len = (size_t)(run->end - run->start),
+        .ahead = FETCH_AHEAD_BYTES,
+    };
+    size_t at = p->body->len;
+    uint8_t *bytes;
+    int rc;
+
+    *done = 0;
+    if (p->body->limit != 0 && range.len > p->body->limit - p->body->len) {
+        return ESCROW_ELIMIT;
+    }
+    bytes = buf_reserve(p->body, range.len);
+    if (bytes == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    rc = fetch_log(p->st, p->fetch, &range, bytes, p->err);
+    for (uint32_t i = 0; rc == 0 && i < run->count; i++) {
+        const struct queue_entry *entry = &entries[run->index[i]];
+        uint64_t number = first + run->index[i];
+        uint8_t *src = p->body->ptr + at + (entry->offset - run->start);
+        struct store_record rec;
+
+        rc = reader_verify(p->st, p->queue, number, entry, src, &rec, p->err);
+        if (rc == 0) {
+            uint8_t *dst = p->body->ptr + p->body->len;
+            memmove(dst, rec.payload.ptr, rec.payload.len);
+            if (rec.type == STORE_HALF) {
+                reader_patch(p->queue, number, &rec, dst);
+            }
+            p->body->len += rec.payload.len;
+            p->res->last_store_ms = rec.store_ms;
+            (*done)++;
+        }
+    }
+    return rc;
+}
+
+/* One round: some entries, as many runs as they make. 1: go on; 0: enough. */
+static int pull_round(struct pull *p)
+{
+    struct queue_entry local[FETCH_LOCAL_ENTRIES];
+    const struct queue_entry *entries = local;
+    uint64_t first = (uint64_t)p->res->next_offset;
+    uint32_t count = 0;
+    uint32_t next = 0;
+    struct run run;
+    int rc = fetch_entries(p->st, p->fetch, p->queue, first, local, &entries, &count);
+
+    if (rc != 0) {
+        if (rc != ESCROW_EAGAIN) {
+            (void)err_set(p->err, rc, "queues: entry %" PRIu64 " of queue %.*s/%u: %s", first,
+                          SLICE_ARGS(queue_topic(p->queue)), (unsigned)p->queue->id,
+                          escrow_strerror(rc));
+        }
+        return rc;
+    }
+    while (next < count && p->res->count < p->req->count_max) {
+        uint32_t before = next;
+        uint32_t done = 0;
+
+        rc = collect_run(p, entries, count, &next, &run);
+        if (rc == 0 && run.count > 0) {
+            rc = deliver_run(p, entries, first, &run, &done);
+            p->res->count += done;
+        }
+        if (rc != 0) {
+            /* Everything before the entry that failed has been dealt with. */
+            p->res->next_offset = (int64_t)(first + (run.count == 0 ? next : run.index[done]));
+            return rc;
+        }
+        if (next == before) {
+            p->res->next_offset = (int64_t)(first + next);
+            return 0; /* the next one is too big for this answer */
+        }
+    }
+    p->res->next_offset = (int64_t)(first + next);
+    return p->res->count < p->req->count_max && p->looked_at < PULL_ENTRIES_MAX ? 1 : 0;
+}
+
+static bool pull_range(struct pull *p)
+{
+    struct store_pull_result *res = p->res;
+    int64_t offset = p->req->offset;
+
+    *res = (struct store_pull_result){.status = STORE_PULL_NO_QUEUE, .next_offset = offset};
+    p->queue = queues_find(p->st->queues, p->req->topic, p->req->queue_id);
+    if (p->queue == NULL || p->queue->visible == 0) {
+        res->next_offset = 0;
+        return false;
+    }
+    res->min_offset = (int64_t)p->queue->min;
+    res->max_offset = (int64_t)p->queue->visible;
+    if (offset < res->min_offset) {
+        res->status = STORE_PULL_BEFORE_FIRST;
+        res->next_offset = res->min_offset;
+        return false;
+    }
+    if (offset >= res->max_offset) {
+        res->status = offset == res->max_offset ? STORE_PULL_AT_END : STORE_PULL_BEYOND_END;
+        res->next_offset = res->max_offset;
+        return false;
+    }
+    return true;
+}
+
+int store_pull(struct store *st, const struct store_pull_request *req, struct store_fetch *fetch,
+               struct buf *body, struct store_pull_result *res, struct err_ctx *err)
+{
+    struct pull p = {.st = st,
+                     .req = req,
+                     .fetch = fetch,
+                     .body = body,
+                     .res = res,
+                     .err = err,
+                     .body_start = body->len};
+    int rc = fetch_settle(fetch, err);
+
+    CHECK(req->count_max >= 1);
+    CHECK(req->count_max <= PULL_MESSAGES_MAX);
+    if (rc != 0 || !pull_range(&p)) {
+        return rc;
+    }
+    do {
+        rc = res->next_offset < res->max_offset ? pull_round(&p) : 0;
+    } while (rc == 1);
+    if (rc < 0 && res->count == 0 && res->next_offset == req->offset) {
+        body->len = p.body_start;
+        return rc;
+    }
+    /* Cold, full or damaged further on: what was found is an answer, the rest is for the next call. */
+    res->status = res->count > 0 ? STORE_PULL_FOUND : STORE_PULL_NO_MATCH;
+    return 0;
+}
