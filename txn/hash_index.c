@@ -170,9 +170,14 @@ void hash_index_remove(struct hash_index *x, uint32_t slot)
     }
     *link = *x->ops->link(x->owner, slot);
     x->count--;
-    /* Not at once: an entry that comes and goes at the edge must not split and merge every time. */
-    if (x->bucket_count > HASH_INDEX_BUCKETS_MIN && x->count + x->count / 2 < x->bucket_count) {
-        hash_index_merge(x);
+    /*
+     * Not at once, so that an entry that comes and goes at the edge does not split and merge every
+     * time; then two by two, so that the buckets catch up with the entries.
+     */
+    for (int i = 0; i < 2; i++) {
+        if (x->bucket_count > HASH_INDEX_BUCKETS_MIN && x->count + x->count / 2 < x->bucket_count) {
+            hash_index_merge(x);
+        }
     }
 }
 

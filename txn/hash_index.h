@@ -1,10 +1,10 @@
 /*
  * Hash index by linear hashing (Litwin 1980): from a 64-bit hash to a chain of 32-bit slots.
  *
- * One bucket is split per insertion and merged per removal, and buckets lie in small chunks:
- * growing to a million entries never stops the loop for a rehash, never doubles memory, and
- * shrinking gives it back. About one bucket (4 bytes) and one chain link (4 bytes, in the owner's
- * entry) per entry.
+ * One bucket is split per insertion and at most two are merged per removal, and buckets lie in
+ * small chunks: growing to a million entries never stops the loop for a rehash, never doubles
+ * memory, and shrinking gives it back. About one bucket (4 bytes) and one chain link (4 bytes, in
+ * the owner's entry) per entry.
  *
  * Owns:    the buckets. Entries and their links are the owner's.
  * Thread:  whoever owns the struct.
