@@ -1,12 +1,12 @@
 /*
- * Layout (little-endian): head of 64 bytes; sections, each a name of 32 bytes, a length, and bytes padded to 8; CRC-32C over
- * all of it and 4 zero bytes. FORMAT.md, "Checkpoint".
+ * Layout (little-endian): head of 64 bytes; sections, each a name of 32 bytes, a length, and bytes
+ * padded to 8; CRC-32C over all of it and 4 zero bytes. FORMAT.md, "Checkpoint".
  *
- * Writing appends to one buffer and goes back only to fill in lengths, so that a checkpoint of hundreds of megabytes costs one
- * pass; the checksum is computed in the job that writes it.
+ * Writing appends to one buffer and goes back only to fill in lengths, so that a checkpoint of
+ * hundreds of megabytes costs one pass; the checksum is computed in the job that writes it.
  *
- * Failure modes: memory, at the end; on reading, anything: the checksum is judged before any length in the file is used
- * except the total.
+ * Failure modes: memory, at the end; on reading, anything: the checksum is judged before any length
+ * in the file is used except the total.
  */
 #include "core/store/checkpoint.h"
 
@@ -118,7 +118,10 @@ static int corrupt(struct err_ctx *err, const char *what, uint64_t at)
                    (unsigned long long)at);
 }
 
-/* Magic, length, checksum, version, in this order: a damaged file is not mistaken for one of a newer version. */
+/*
+ * Magic, length, checksum, version, in this order: a damaged file is not mistaken for one of a
+ * newer version.
+ */
 static int judge_file(struct slice file, struct err_ctx *err)
 {
     uint32_t version;

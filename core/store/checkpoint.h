@@ -1,14 +1,17 @@
 /*
- * Checkpoint: one file, replaced atomically, from which a start continues instead of reading the whole log. A head of a
- * few numbers and named sections, each the business of its owner. FORMAT.md, "Checkpoint", has the bytes.
+ * Checkpoint: one file, replaced atomically, from which a start continues instead of reading the
+ * whole log. A head of a few numbers and named sections, each the business of its owner. FORMAT.md,
+ * "Checkpoint", has the bytes.
  *
- * Writing:   checkpoint_begin, then for each section: checkpoint_section_begin, append to the buffer, _section_end; then
- *            checkpoint_end (loop), checkpoint_write (job).
+ * Writing:   checkpoint_begin, then for each section: checkpoint_section_begin, append to the
+ *            buffer, _section_end; then checkpoint_end (loop), checkpoint_write (job).
  * Reading:   checkpoint_read or checkpoint_decode, checkpoint_find, checkpoint_fini.
  *
- * Owns:    the writer nothing but its place in the caller's buffer; a struct checkpoint from checkpoint_read its bytes.
+ * Owns:    the writer nothing but its place in the caller's buffer; a struct checkpoint from
+ *          checkpoint_read its bytes.
  * Thread:  the owner's; checkpoint_write and checkpoint_read any one thread.
- * Errors:  whatever the file holds, reading ends in an error and never in a crash or in more memory than its size.
+ * Errors:  whatever the file holds, reading ends in an error and never in a crash or in more memory
+ *          than its size.
  */
 #ifndef CORE_STORE_CHECKPOINT_H
 #define CORE_STORE_CHECKPOINT_H
@@ -50,14 +53,20 @@ struct checkpoint_writer {
 void checkpoint_begin(struct checkpoint_writer *w, struct buf *b,
                       const struct checkpoint_head *head);
 
-/* 1..CHECKPOINT_NAME_MAX characters, each name once. Then append the bytes to the buffer, in any way. */
+/*
+ * 1..CHECKPOINT_NAME_MAX characters, each name once. Then append the bytes to the buffer, in any
+ * way.
+ */
 void checkpoint_section_begin(struct checkpoint_writer *w, const char *name);
 void checkpoint_section_end(struct checkpoint_writer *w);
 
 /* ESCROW_ENOMEM when the buffer failed, ESCROW_ETOOBIG when it exceeds CHECKPOINT_SIZE_MAX. */
 ESCROW_MUST_USE int checkpoint_end(struct checkpoint_writer *w);
 
-/* Put the checksum in: done by checkpoint_write, apart for tests. `b` holds exactly one ended checkpoint. */
+/*
+ * Put the checksum in: done by checkpoint_write, apart for tests. `b` holds exactly one ended
+ * checkpoint.
+ */
 void checkpoint_seal(struct buf *b);
 
 /* Seal and replace the file; after an error the old one is still there. */
@@ -78,7 +87,10 @@ struct checkpoint {
     uint64_t size_bytes;
 };
 
-/* ESCROW_ENOTFOUND: no file. ESCROW_ECORRUPT, ESCROW_EVERSION, ESCROW_ENOMEM, ESCROW_EIO; *out is then empty. */
+/*
+ * ESCROW_ENOTFOUND: no file. ESCROW_ECORRUPT, ESCROW_EVERSION, ESCROW_ENOMEM, ESCROW_EIO; *out is
+ * then empty.
+ */
 ESCROW_MUST_USE int checkpoint_read(struct disk *d, struct checkpoint *out, struct err_ctx *err);
 
 /* The same from bytes in memory, borrowed as long as *out. */

@@ -1,18 +1,19 @@
 /*
  * Buffers, putting, looking up, gaps.
  *
- * Happy path of a put: a hash (of the key only, when the topic is the same as before), 24 bytes at the end of an array, and
- * a chain head. No allocation but one per 128 Ki entries.
+ * Happy path of a put: a hash (of the key only, when the topic is the same as before), 24 bytes at
+ * the end of an array, and a chain head. No allocation but one per 128 Ki entries.
  *
- * Failure modes: no memory for a new buffer: entries are dropped until there is some, and the next buffer begins behind
- * what was lost, so that the hole shows as a gap now and after every restart until it is filled.
+ * Failure modes: no memory for a new buffer: entries are dropped until there is some, and the next
+ * buffer begins behind what was lost, so that the hole shows as a gap now and after every restart
+ * until it is filled.
  */
 #include "core/store/key_index.h"
+#include "core/store/key_index_private.h"
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
 #include "core/base/mem.h"
-#include "core/store/key_index_private.h"
 
 /* On disk for ever: the bytes "escrow key index" (FORMAT.md). */
 static const struct hash_key fixed_key = {.k0 = UINT64_C(0x6b20776f72637365),
@@ -125,7 +126,10 @@ static void buffer_seal(struct key_index *ix, struct key_index_buffer *b, uint64
 
 /* ------------------------------------------------------------------ put */
 
-/* The buffer a put goes to, sealed and replaced when it is full and a new record begins; NULL without memory. */
+/*
+ * The buffer a put goes to, sealed and replaced when it is full and a new record begins; NULL
+ * without memory.
+ */
 static struct key_index_buffer *buffer_for(struct key_index *ix, struct key_index_buffer **current,
                                            uint64_t *next_begin, uint64_t at)
 {

@@ -1,19 +1,23 @@
 /*
- * Key index: from topic + key (+ time range) to the records that carry the key. FORMAT.md, "Key index", has the bytes.
+ * Key index: from topic + key (+ time range) to the records that carry the key. FORMAT.md, "Key
+ * index", has the bytes.
  *
- * Entries gather in memory buffers of KEY_INDEX_FILE_ENTRIES; a full one is sealed, and a flush job writes it as an
- * immutable file `index/<begin, 20 digits>-<end, 20 digits>`, sorted by hash. Files name the range of the log they cover;
- * ranges tile the log, so the folder describes itself. The buffer that is not full yet rides in the checkpoint. More than
- * KEY_INDEX_MERGE_FILES files of one level are merged into one of the next level by a later flush, so that a lookup opens
- * few files.
+ * Entries gather in memory buffers of KEY_INDEX_FILE_ENTRIES; a full one is sealed, and a flush job
+ * writes it as an immutable file `index/<begin, 20 digits>-<end, 20 digits>`, sorted by hash. Files
+ * name the range of the log they cover; ranges tile the log, so the folder describes itself. The
+ * buffer that is not full yet rides in the checkpoint. More than KEY_INDEX_MERGE_FILES files of one
+ * level are merged into one of the next level by a later flush, so that a lookup opens few files.
  *
- * The index is a help, not the truth: a file that is missing or fails its checksum never stops the start. It is dropped,
- * and its range of the log is a gap: key_index_gap() tells, the fill functions below repair it from the log.
+ * The index is a help, not the truth: a file that is missing or fails its checksum never stops the
+ * start. It is dropped, and its range of the log is a gap: key_index_gap() tells, the fill
+ * functions below repair it from the log.
  *
  * Owns:    buffers, file handles (all open, a few dozen), jobs until done.
  * Thread:  loop, except *_run of a job: any one thread.
- * Errors:  key_index_put cannot fail: without memory the entry is dropped, counted, and the range becomes a gap.
- * Holds:   files and buffers are ordered by range and do not overlap; at most one flush exists. key_index_check().
+ * Errors:  key_index_put cannot fail: without memory the entry is dropped, counted, and the range
+ *          becomes a gap.
+ * Holds:   files and buffers are ordered by range and do not overlap; at most one flush exists.
+ *          key_index_check().
  */
 #ifndef CORE_STORE_KEY_INDEX_H
 #define CORE_STORE_KEY_INDEX_H
@@ -54,9 +58,10 @@ struct key_index_report {
 };
 
 /*
- * Read the folder and the checkpoint's section (empty without a checkpoint, or when it had none). Changes nothing on the
- * disk: what is bad, replaced or left over is unlinked by the first flush. ESCROW_ENOMEM, ESCROW_EIO, ESCROW_EVERSION (a file
- * of a newer format), ESCROW_ECORRUPT (the section).
+ * Read the folder and the checkpoint's section (empty without a checkpoint, or when it had none).
+ * Changes nothing on the disk: what is bad, replaced or left over is unlinked by the first flush.
+ * ESCROW_ENOMEM, ESCROW_EIO, ESCROW_EVERSION (a file of a newer format), ESCROW_ECORRUPT (the
+ * section).
  */
 ESCROW_MUST_USE int key_index_open(struct key_index **out, const struct key_index_options *options,
                                    struct slice section, struct key_index_report *report,
@@ -66,15 +71,17 @@ ESCROW_MUST_USE int key_index_open(struct key_index **out, const struct key_inde
 void key_index_free(struct key_index **ix);
 
 /*
- * Everything below this log offset is indexed (but for gaps). After key_index_open it is at least the position of the
- * checkpoint whose section was given, and may be more; a log that ends below it has lost durable records.
+ * Everything below this log offset is indexed (but for gaps). After key_index_open it is at least
+ * the position of the checkpoint whose section was given, and may be more; a log that ends below it
+ * has lost durable records.
  */
 uint64_t key_index_end(const struct key_index *ix);
 
 /*
- * `at`: physical offset of the log record being applied, never lower than before; a record below key_index_end() as it
- * was after open is indexed already, and ignored. `offset`, `store_ms`: the record to find, which is an older one when
- * `at` releases a held message. Any topic, any key. Costs a hash and two cache lines.
+ * `at`: physical offset of the log record being applied, never lower than before; a record below
+ * key_index_end() as it was after open is indexed already, and ignored. `offset`, `store_ms`: the
+ * record to find, which is an older one when `at` releases a held message. Any topic, any key.
+ * Costs a hash and two cache lines.
  */
 void key_index_put(struct key_index *ix, uint64_t at, uint64_t offset, int64_t store_ms,
                    struct slice topic, struct slice key);
@@ -108,12 +115,15 @@ ESCROW_MUST_USE int key_index_find_take(struct key_index *ix, const struct key_i
                                         struct key_index_find **out);
 
 /*
- * Reads files, newest first. ESCROW_EIO, ESCROW_ENOMEM; ESCROW_ECORRUPT when a page fails its checksum: what was found
- * elsewhere is still there, and the file is a gap after done.
+ * Reads files, newest first. ESCROW_EIO, ESCROW_ENOMEM; ESCROW_ECORRUPT when a page fails its
+ * checksum: what was found elsewhere is still there, and the file is a gap after done.
  */
 ESCROW_MUST_USE int key_index_find_run(struct key_index_find *find, struct err_ctx *err);
 
-/* After run: candidates, the latest put first; borrowed until done. The caller compares the record's topic and keys. */
+/*
+ * After run: candidates, the latest put first; borrowed until done. The caller compares the
+ * record's topic and keys.
+ */
 const struct key_index_hit *key_index_find_hits(const struct key_index_find *find, uint32_t *count);
 
 /* Frees the job, sets *find NULL (NULL inside is fine). */
@@ -127,14 +137,16 @@ struct key_index_flush;
 bool key_index_flush_is_due(const struct key_index *ix);
 
 /*
- * Takes the sealed buffers, and the next KEY_INDEX_MERGE_STEP entries of a merge if one is due or under way: a big merge is
- * spread over many flushes. CHECKs that no other flush is under way. ESCROW_ENOMEM: nothing has changed.
+ * Takes the sealed buffers, and the next KEY_INDEX_MERGE_STEP entries of a merge if one is due or
+ * under way: a big merge is spread over many flushes. CHECKs that no other flush is under way.
+ * ESCROW_ENOMEM: nothing has changed.
  */
 ESCROW_MUST_USE int key_index_flush_take(struct key_index *ix, struct key_index_flush **out);
 
 /*
- * Write, sync, rename. As queues_flush_run: ESCROW_ENOSPC may be tried again, anything else stops the process. A merge that
- * finds no space, no memory or a bad page is given up without an error, and tried again much later.
+ * Write, sync, rename. As queues_flush_run: ESCROW_ENOSPC may be tried again, anything else stops
+ * the process. A merge that finds no space, no memory or a bad page is given up without an error,
+ * and tried again much later.
  */
 ESCROW_MUST_USE int key_index_flush_run(struct key_index_flush *flush, struct err_ctx *err);
 
@@ -147,8 +159,9 @@ void key_index_trim(struct key_index *ix, uint64_t log_min);
 /* ---- checkpoint ---- */
 
 /*
- * Append the section's bytes: the entries that will be in no file when `flush` (taken just before, in the same turn)
- * has succeeded. `position`: the log is applied up to here. ESCROW_ENOMEM when the buffer failed.
+ * Append the section's bytes: the entries that will be in no file when `flush` (taken just before,
+ * in the same turn) has succeeded. `position`: the log is applied up to here. ESCROW_ENOMEM when
+ * the buffer failed.
  */
 ESCROW_MUST_USE int key_index_encode(const struct key_index *ix,
                                      const struct key_index_flush *flush, uint64_t position,
@@ -156,12 +169,16 @@ ESCROW_MUST_USE int key_index_encode(const struct key_index *ix,
 
 /* ---- gaps ---- */
 
-/* The lowest gap that reaches above `from`: false when there is none. Ranges are [*begin, *end) of the log. */
+/*
+ * The lowest gap that reaches above `from`: false when there is none. Ranges are [*begin, *end) of
+ * the log.
+ */
 bool key_index_gap(const struct key_index *ix, uint64_t from, uint64_t *begin, uint64_t *end);
 
 /*
- * Fill a gap, or the front part of one, from the log: start, then put every record of [begin, end) with at in that range,
- * then finish. Nothing else may be put meanwhile, so do it before the replay. The result is flushed like any other buffer.
+ * Fill a gap, or the front part of one, from the log: start, then put every record of [begin, end)
+ * with at in that range, then finish. Nothing else may be put meanwhile, so do it before the
+ * replay. The result is flushed like any other buffer.
  */
 void key_index_fill_start(struct key_index *ix, uint64_t begin, uint64_t end);
 void key_index_fill_finish(struct key_index *ix);

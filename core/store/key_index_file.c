@@ -1,9 +1,10 @@
 /*
- * Happy path: a header page, pages of entries sorted by hash, pages of the slot table, each with its identity and its own
- * checksum. A lookup reads one or two slots and then the one or two pages their entries are in.
+ * Happy path: a header page, pages of entries sorted by hash, pages of the slot table, each with
+ * its identity and its own checksum. A lookup reads one or two slots and then the one or two pages
+ * their entries are in.
  *
- * Why a checksum per page and not one for the file: a merged file has hundreds of megabytes, and opening the store must not
- * read them; and a lookup then trusts no byte that it has not verified.
+ * Why a checksum per page and not one for the file: a merged file has hundreds of megabytes, and
+ * opening the store must not read them; and a lookup then trusts no byte that it has not verified.
  *
  * Failure modes: damage shows at the page that has it; the file is then dropped by its owner.
  */

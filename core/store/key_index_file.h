@@ -1,8 +1,10 @@
 /*
- * One file of the key index: pages, header, writing in one pass, looking up. FORMAT.md, "Key index", has the bytes.
+ * One file of the key index: pages, header, writing in one pass, looking up. FORMAT.md, "Key
+ * index", has the bytes.
  *
  * Owns:    a struct key_index_file its handle; a writer its temporary file and buffers.
- * Thread:  a file that is open is immutable: any number of threads may look up in it. A writer belongs to one job.
+ * Thread:  a file that is open is immutable: any number of threads may look up in it. A writer
+ *          belongs to one job.
  * Errors:  whatever is in the file, a lookup ends with hits or ESCROW_ECORRUPT.
  */
 #ifndef CORE_STORE_KEY_INDEX_FILE_H
@@ -63,7 +65,9 @@ uint64_t key_index_file_size(uint32_t entry_count);
 void key_index_entry_encode(const struct key_index_entry *entry, uint8_t *dst);
 void key_index_entry_decode(const uint8_t *src, struct key_index_entry *entry);
 
-/* Put identity and checksum into a page whose first 4080 bytes are filled. `begin` is the file's. */
+/*
+ * Put identity and checksum into a page whose first 4080 bytes are filled. `begin` is the file's.
+ */
 void key_index_page_seal(uint8_t *page, uint64_t begin, uint32_t number);
 bool key_index_page_is_valid(const uint8_t *page, uint64_t begin, uint32_t number);
 
@@ -74,13 +78,16 @@ void key_index_path(char dst[KEY_INDEX_NAME_MAX], uint64_t begin, uint64_t end);
 bool key_index_name_decode(const char *name, uint64_t *begin, uint64_t *end);
 
 /*
- * Open file->path and read its header. ESCROW_ECORRUPT: damaged, of a wrong size, or not what its name says;
- * ESCROW_EVERSION: of a newer format. After an error nothing is open.
+ * Open file->path and read its header. ESCROW_ECORRUPT: damaged, of a wrong size, or not what its
+ * name says; ESCROW_EVERSION: of a newer format. After an error nothing is open.
  */
 ESCROW_MUST_USE int key_index_file_open(struct disk *d, struct key_index_file *file,
                                         struct err_ctx *err);
 
-/* Read entry pages one after the other (merging). dst has count * KEY_INDEX_PAGE_SIZE bytes; first is from 1. */
+/*
+ * Read entry pages one after the other (merging). dst has count * KEY_INDEX_PAGE_SIZE bytes; first
+ * is from 1.
+ */
 ESCROW_MUST_USE int key_index_file_read(const struct key_index_file *file, uint32_t first,
                                         uint32_t count, uint8_t *dst, struct err_ctx *err);
 
@@ -98,7 +105,10 @@ static inline bool key_index_matches(const struct key_index_filter *filter,
            entry->store_ms >= filter->begin_ms && entry->store_ms <= filter->end_ms;
 }
 
-/* Append matching entries, the latest put first, until *count == max. What was found before an error stays. */
+/*
+ * Append matching entries, the latest put first, until *count == max. What was found before an
+ * error stays.
+ */
 ESCROW_MUST_USE int key_index_file_find(const struct key_index_file *file,
                                         const struct key_index_filter *filter,
                                         struct key_index_hit *hits, uint32_t *count, uint32_t max,

@@ -1,6 +1,7 @@
 /*
- * Look-ups. take gathers what is in memory, which only the loop may read, and pins the files that may hold more; run reads
- * those, newest first. The two are joined in the order of their ranges: files and buffers do not overlap.
+ * Look-ups. take gathers what is in memory, which only the loop may read, and pins the files that
+ * may hold more; run reads those, newest first. The two are joined in the order of their ranges:
+ * files and buffers do not overlap.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"

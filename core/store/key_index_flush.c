@@ -1,9 +1,10 @@
 /*
- * Happy path: each sealed buffer is copied, sorted by hash, and written as a file; a merge goes on for a while; the folder is
- * synced once; then the new files are opened for look-ups. done puts them in the place of the buffers.
+ * Happy path: each sealed buffer is copied, sorted by hash, and written as a file; a merge goes on
+ * for a while; the folder is synced once; then the new files are opened for look-ups. done puts
+ * them in the place of the buffers.
  *
- * Failure modes: an error leaves temporary files, or whole files whose buffers are still in memory: a later flush writes the
- * same names again, and after a crash the whole ones are simply there.
+ * Failure modes: an error leaves temporary files, or whole files whose buffers are still in memory:
+ * a later flush writes the same names again, and after a crash the whole ones are simply there.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"
@@ -103,8 +104,9 @@ int key_index_flush_take(struct key_index *ix, struct key_index_flush **out)
 /* ------------------------------------------------------------------ run */
 
 /*
- * Sort by hash, keeping the order of equal ones: radix sort, one byte at a time from the lowest, `count` entries in two
- * arrays of that size. Returns the array the result is in. Its time does not depend on the keys, which strangers choose.
+ * Sort by hash, keeping the order of equal ones: radix sort, one byte at a time from the lowest,
+ * `count` entries in two arrays of that size. Returns the array the result is in. Its time does not
+ * depend on the keys, which strangers choose.
  */
 static struct key_index_entry *sort_by_hash(struct key_index_entry *from,
                                             struct key_index_entry *to, uint32_t count)

@@ -1,12 +1,13 @@
 /*
- * Merging: the oldest KEY_INDEX_MERGE_FILES files of one level, adjacent in the log, become one file of the next level. The
- * inputs are sorted by hash, so it is one pass over all of them; among equal hashes the older file goes first, which keeps
- * the order in which entries were put.
+ * Merging: the oldest KEY_INDEX_MERGE_FILES files of one level, adjacent in the log, become one
+ * file of the next level. The inputs are sorted by hash, so it is one pass over all of them; among
+ * equal hashes the older file goes first, which keeps the order in which entries were put.
  *
- * A merge lives across flushes: each moves KEY_INDEX_MERGE_STEP entries. Its temporary file is forgotten by a crash.
+ * A merge lives across flushes: each moves KEY_INDEX_MERGE_STEP entries. Its temporary file is
+ * forgotten by a crash.
  *
- * Failure modes: no space, no memory, a bad input: given up, with nothing changed but, for a bad input, that file dropped. Any
- * other error of the disk is the flush's.
+ * Failure modes: no space, no memory, a bad input: given up, with nothing changed but, for a bad
+ * input, that file dropped. Any other error of the disk is the flush's.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"
@@ -41,7 +42,10 @@ struct key_index_merge {
 
 /* ------------------------------------------------------------------ start */
 
-/* The oldest run of adjacent files of the lowest level that has too many: index of its first file, or false. */
+/*
+ * The oldest run of adjacent files of the lowest level that has too many: index of its first file,
+ * or false.
+ */
 static bool merge_is_due(const struct key_index *ix, uint32_t *first)
 {
     for (uint32_t level = 0; level < KEY_INDEX_LEVEL_MAX; level++) {
@@ -294,7 +298,10 @@ void key_index_merge_done(struct key_index *ix)
         return;
     }
     if (merge->state == MERGE_RENAMED) {
-        /* Also when a look-up found a bad page in an input meanwhile: the merge had read it while it was good. */
+        /*
+         * Also when a look-up found a bad page in an input meanwhile: the merge had read it while
+         * it was good.
+         */
         release_inputs(ix, merge, true);
         key_index_files_insert(ix, merge->result);
         merge->result = NULL;

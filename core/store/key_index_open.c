@@ -1,11 +1,11 @@
 /*
  * Start and end of an index, and its part of the checkpoint.
  *
- * Happy path: every file in the folder whose name is a range is opened and its header read; sorted by range they tile the
- * log; the entries behind them come from the checkpoint.
+ * Happy path: every file in the folder whose name is a range is opened and its header read; sorted
+ * by range they tile the log; the entries behind them come from the checkpoint.
  *
- * Failure modes: a bad file is set aside and reported. A file within the range of another one was merged into it. The
- * section is untrusted.
+ * Failure modes: a bad file is set aside and reported. A file within the range of another one was
+ * merged into it. The section is untrusted.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"
@@ -111,7 +111,10 @@ static int open_found(struct scan *scan, struct key_index_report *report, struct
     return rc;
 }
 
-/* Sort; files within the range of the one before were merged into it; files that only overlap cannot be ours. */
+/*
+ * Sort; files within the range of the one before were merged into it; files that only overlap
+ * cannot be ours.
+ */
 static void arrange(struct key_index *ix, struct key_index_report *report)
 {
     uint32_t kept = 0;

@@ -1,6 +1,6 @@
 /*
- * What key_index.c (memory, look-up), key_index_open.c (start, checkpoint), key_index_flush.c and key_index_merge.c share.
- * Contracts are in key_index.h and key_index_file.h.
+ * What key_index.c (memory, look-up), key_index_open.c (start, checkpoint), key_index_flush.c and
+ * key_index_merge.c share. Contracts are in key_index.h and key_index_file.h.
  */
 #ifndef CORE_STORE_KEY_INDEX_PRIVATE_H
 #define CORE_STORE_KEY_INDEX_PRIVATE_H
@@ -100,7 +100,10 @@ ESCROW_MUST_USE int key_index_merge_step(struct key_index_merge *merge, bool *is
 /* In the job, when the folder has been synced: open the result, if there is one. */
 ESCROW_MUST_USE int key_index_merge_open(struct key_index_merge *merge, struct err_ctx *err);
 
-/* On the loop: if it ended, put its result in the place of its inputs. Room for one file was reserved. */
+/*
+ * On the loop: if it ended, put its result in the place of its inputs. Room for one file was
+ * reserved.
+ */
 void key_index_merge_done(struct key_index *ix);
 
 /* Give up, whatever its state; for key_index_free. */

@@ -1,7 +1,8 @@
 /*
- * Happy path: queue_reserve makes room in the last chunk (or adds one twice as large), queue_put fills the place in order,
- * queue_flushed drops chunks from the front. A chunk that is full and flushed goes; one that is half full stays while its
- * queue is busy, and the flush job writes only what was visible when it was taken.
+ * Happy path: queue_reserve makes room in the last chunk (or adds one twice as large), queue_put
+ * fills the place in order, queue_flushed drops chunks from the front. A chunk that is full and
+ * flushed goes; one that is half full stays while its queue is busy, and the flush job writes only
+ * what was visible when it was taken.
  *
  * Failure modes: memory, in queue_reserve only.
  */
@@ -124,7 +125,10 @@ void queue_unreserve(struct queue *q, uint64_t number)
     CHECK(q->append_next > q->visible);
     CHECK(number == q->append_next - 1);
     q->append_next--;
-    /* An empty last chunk would have the wrong first number for whatever comes after a flush: none stays behind. */
+    /*
+     * An empty last chunk would have the wrong first number for whatever comes after a flush: none
+     * stays behind.
+     */
     if (q->append_next == q->chunk_tail->first && q->chunk_tail->prev != NULL) {
         struct queue_chunk *tail = q->chunk_tail;
         q->chunk_tail = tail->prev;

@@ -1,16 +1,18 @@
 /*
- * One consume queue, in memory: its counters and the entries that are not in a file yet. No I/O; core/store/queues.h is
- * the set of all queues, with their files, and what the rest of the store calls.
+ * One consume queue, in memory: its counters and the entries that are not in a file yet. No I/O;
+ * core/store/queues.h is the set of all queues, with their files, and what the rest of the store
+ * calls.
  *
- * An entry has a number, from 0 in every queue. Numbers are handed out when a record is appended to the log
- * (queue_reserve) and become visible when it is applied (queue_put), in the same order. queue_reserve also makes the room,
- * so that queue_put, which happens when the record is already durable, cannot fail.
+ * An entry has a number, from 0 in every queue. Numbers are handed out when a record is appended to
+ * the log (queue_reserve) and become visible when it is applied (queue_put), in the same order.
+ * queue_reserve also makes the room, so that queue_put, which happens when the record is already
+ * durable, cannot fail.
  *
  * Owns:    its chunks of entries, already encoded as they are in the file.
- * Thread:  loop. A flush job reads the bytes of entries below `visible` that it was given, and `topic` and `id`, which
- *          never change; the loop writes only at and above `visible`.
- * Holds:   min <= visible <= append_next; flushed <= visible; chunks tile [chunk_head->first, ...) without a hole and
- *          cover [flushed, append_next). queue_check() asserts it.
+ * Thread:  loop. A flush job reads the bytes of entries below `visible` that it was given, and
+ *          `topic` and `id`, which never change; the loop writes only at and above `visible`.
+ * Holds:   min <= visible <= append_next; flushed <= visible; chunks tile [chunk_head->first, ...)
+ *          without a hole and cover [flushed, append_next). queue_check() asserts it.
  */
 #ifndef CORE_STORE_QUEUE_H
 #define CORE_STORE_QUEUE_H
@@ -69,32 +71,41 @@ void queue_init(struct queue *q, struct queue_topic *topic, uint16_t id);
 void queue_fini(struct queue *q);
 
 /*
- * An empty queue that begins at entry `first`, because the log no longer has what was before. CHECKs that it is unused and
- * first <= QUEUE_NUMBER_MAX.
+ * An empty queue that begins at entry `first`, because the log no longer has what was before.
+ * CHECKs that it is unused and first <= QUEUE_NUMBER_MAX.
  */
 void queue_begin_at(struct queue *q, uint64_t first);
 
-/* Hand out the next number. 0, ESCROW_ENOMEM or ESCROW_ELIMIT (QUEUE_NUMBER_MAX); nothing has changed on an error. */
+/*
+ * Hand out the next number. 0, ESCROW_ENOMEM or ESCROW_ELIMIT (QUEUE_NUMBER_MAX); nothing has
+ * changed on an error.
+ */
 ESCROW_MUST_USE int queue_reserve(struct queue *q, uint64_t *number);
 
 /* Take back the number handed out last: CHECKs that it is that one, and not put. */
 void queue_unreserve(struct queue *q, uint64_t number);
 
-/* Entry number `visible` is applied; returns its number. CHECKs that a number was handed out for it. */
+/*
+ * Entry number `visible` is applied; returns its number. CHECKs that a number was handed out for
+ * it.
+ */
 uint64_t queue_put(struct queue *q, const struct queue_entry *entry);
 
 /* Entries not in a file: visible - flushed. */
 uint64_t queue_pending_count(const struct queue *q);
 
 /*
- * Encoded entries [first, ...) that are in memory and contiguous there: sets *bytes (borrowed until the next
- * queue_flushed) and returns how many, at most count_max and never beyond `visible`. 0 when entry `first` is not in
- * memory.
+ * Encoded entries [first, ...) that are in memory and contiguous there: sets *bytes (borrowed until
+ * the next queue_flushed) and returns how many, at most count_max and never beyond `visible`. 0
+ * when entry `first` is not in memory.
  */
 uint32_t queue_memory(const struct queue *q, uint64_t first, uint32_t count_max,
                       const uint8_t **bytes);
 
-/* Entries below `end` (flushed <= end <= visible) are in files now: frees the chunks that are no longer needed. */
+/*
+ * Entries below `end` (flushed <= end <= visible) are in files now: frees the chunks that are no
+ * longer needed.
+ */
 void queue_flushed(struct queue *q, uint64_t end);
 
 /* Entries below `min` are gone; a lower or equal value changes nothing. CHECKs min <= visible. */
@@ -104,9 +115,10 @@ void queue_set_min(struct queue *q, uint64_t min);
 void queue_check(const struct queue *q);
 
 /*
- * Search by store time: the first entry whose store time is >= ms, or `visible` when there is none. Store times rise with
- * the entry's number except where a clock jumped back or a held message was released; there the result is one of the
- * entries around the jump. A step function, so that a caller may fetch what is cold between two steps:
+ * Search by store time: the first entry whose store time is >= ms, or `visible` when there is none.
+ * Store times rise with the entry's number except where a clock jumped back or a held message was
+ * released; there the result is one of the entries around the jump. A step function, so that a
+ * caller may fetch what is cold between two steps:
  *
  *     queue_search_begin(&search, q, ms);
  *     while (queue_search_next(&search, &number)) {

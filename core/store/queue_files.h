@@ -1,9 +1,11 @@
 /*
- * Read handles of consume queue files: at most so many are open, the least recently used one is closed first.
+ * Read handles of consume queue files: at most so many are open, the least recently used one is
+ * closed first.
  *
  * Owns:    the handles. A pinned handle is in use by a job and stays open until it is unpinned.
  * Thread:  loop. A job uses the disk_file of a handle that was pinned for it.
- * Holds:   count <= max; every handle is in exactly one bucket, or dropped and pinned. queue_files_check().
+ * Holds:   count <= max; every handle is in exactly one bucket, or dropped and pinned.
+ *          queue_files_check().
  */
 #ifndef CORE_STORE_QUEUE_FILES_H
 #define CORE_STORE_QUEUE_FILES_H
@@ -40,8 +42,8 @@ struct queue_file *queue_files_find(struct queue_files *files, const struct queu
                                     uint32_t number);
 
 /*
- * Take a handle opened elsewhere; *f becomes NULL. Closes it when there is one already, when all others are pinned, or
- * without memory: a handle is only a shortcut.
+ * Take a handle opened elsewhere; *f becomes NULL. Closes it when there is one already, when all
+ * others are pinned, or without memory: a handle is only a shortcut.
  */
 void queue_files_put(struct queue_files *files, const struct queue *q, uint32_t number,
                      struct disk_file **f);

@@ -1,9 +1,10 @@
 /*
- * Where a consume queue's files are: queues/<topic>/<id>/<first byte, 20 digits>. FORMAT.md, "Consume queues".
+ * Where a consume queue's files are: queues/<topic>/<id>/<first byte, 20 digits>. FORMAT.md,
+ * "Consume queues".
  *
- * A topic's folder is its name with every byte outside [A-Za-z0-9_-] as %XX, so that it is reversible, never "." or "..",
- * and never leaves the folder. Longer than QUEUE_PATH_PART_MAX, it is several nested folders, all but the last of which
- * end in '+' (which no encoded name contains).
+ * A topic's folder is its name with every byte outside [A-Za-z0-9_-] as %XX, so that it is
+ * reversible, never "." or "..", and never leaves the folder. Longer than QUEUE_PATH_PART_MAX, it
+ * is several nested folders, all but the last of which end in '+' (which no encoded name contains).
  *
  * Pure. Thread: any.
  */
@@ -38,8 +39,8 @@ void queue_path_file(struct queue_path *p, struct slice topic, uint32_t id, uint
 bool queue_path_append(struct queue_path *p, const char *name);
 
 /*
- * Topic of an encoded name (parts joined, without '+'); dst has RETRY_TOPIC_LEN_MAX bytes. false when it is not exactly
- * what an encoding makes.
+ * Topic of an encoded name (parts joined, without '+'); dst has RETRY_TOPIC_LEN_MAX bytes. false
+ * when it is not exactly what an encoding makes.
  */
 bool queue_path_topic_decode(struct slice encoded, uint8_t *dst, size_t *len);
 

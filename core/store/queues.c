@@ -1,17 +1,19 @@
 /*
  * The map of queues, putting entries, and reading them.
  *
- * Happy path of a read: the last entries are in memory chunks; older ones are read from a file whose handle is open and
- * whose pages are in the page cache, all without waiting. What is cold becomes a job, which also opens the file.
+ * Happy path of a read: the last entries are in memory chunks; older ones are read from a file
+ * whose handle is open and whose pages are in the page cache, all without waiting. What is cold
+ * becomes a job, which also opens the file.
  *
- * Failure modes: a file shorter than `flushed` says (somebody cut it): ESCROW_ECORRUPT with its name.
+ * Failure modes: a file shorter than `flushed` says (somebody cut it): ESCROW_ECORRUPT with its
+ * name.
  */
 #include "core/store/queues.h"
+#include "core/store/queues_private.h"
 
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/store/queue_path.h"
-#include "core/store/queues_private.h"
 
 #define READ_ENTRIES 256u /* of one pread: 5 KiB of stack */
 
@@ -150,7 +152,8 @@ int queues_get(struct queues *qs, struct slice topic, uint32_t id, struct queue 
     if (q == NULL) {
         q = mem_alloc(sizeof *q);
         if (q == NULL) {
-            return ESCROW_ENOMEM; /* a topic without queues stays: it is harmless, and found again */
+            /* a topic without queues stays: it is harmless, and found again */
+            return ESCROW_ENOMEM;
         }
         queue_init(q, t, (uint16_t)id);
         t->by_id[id] = q;

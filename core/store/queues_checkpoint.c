@@ -1,10 +1,12 @@
 /*
  * The checkpoint's section of the queues, and the comparison of folder and set at start.
  *
- * Section: u32 count of rows; a row is 32 bytes, the topic's name, and the entries that are in no file.
+ * Section: u32 count of rows; a row is 32 bytes, the topic's name, and the entries that are in no
+ * file.
  *
- * Failure modes: the section is untrusted (every length is compared with what is left before it is used); the folder may
- * lack files (corrupt), have too much (cut), or hold things that are not ours (left alone).
+ * Failure modes: the section is untrusted (every length is compared with what is left before it is
+ * used); the folder may lack files (corrupt), have too much (cut), or hold things that are not ours
+ * (left alone).
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"

@@ -1,14 +1,16 @@
 /*
- * Happy path: take notes, for every queue that is written, which bytes of which chunks go where. run writes each run to its
- * file in as few calls as possible and syncs it; folders of new files are synced too, the top ones once at the end. done
- * raises the flushed counts and frees the chunks.
+ * Happy path: take notes, for every queue that is written, which bytes of which chunks go where.
+ * run writes each run to its file in as few calls as possible and syncs it; folders of new files
+ * are synced too, the top ones once at the end. done raises the flushed counts and frees the
+ * chunks.
  *
- * Which queues are written: those with more than their share of the entries that may ride in the checkpoint, and some of
- * those that have been quiet since the last checkpoint, so that an idle queue ends with no chunk at all. A flush that neither
- * goes with a checkpoint nor is needed for memory writes nothing.
+ * Which queues are written: those with more than their share of the entries that may ride in the
+ * checkpoint, and some of those that have been quiet since the last checkpoint, so that an idle
+ * queue ends with no chunk at all. A flush that neither goes with a checkpoint nor is needed for
+ * memory writes nothing.
  *
- * Failure modes: any error of the disk leaves bytes beyond the flushed count in files, which nobody reads, a later flush
- * overwrites, and the next start cuts.
+ * Failure modes: any error of the disk leaves bytes beyond the flushed count in files, which nobody
+ * reads, a later flush overwrites, and the next start cuts.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"
@@ -79,7 +81,10 @@ static int array_room(void **array, size_t *cap, size_t count, size_t item_size)
     return 0;
 }
 
-/* What retention has taken meanwhile is not written: the file has a hole there, or does not begin before it. */
+/*
+ * What retention has taken meanwhile is not written: the file has a hole there, or does not begin
+ * before it.
+ */
 static uint64_t write_begin(const struct queue *q)
 {
     return q->min > q->flushed ? q->min : q->flushed;
@@ -129,7 +134,10 @@ static void flush_free(struct queues_flush *flush)
     mem_free(flush);
 }
 
-/* Nothing can fail any more: the queues of the flush leave the dirty list, the others wait for their turn. */
+/*
+ * Nothing can fail any more: the queues of the flush leave the dirty list, the others wait for
+ * their turn.
+ */
 static void take_commit(struct queues *qs, struct queues_flush *flush)
 {
     struct queue **at = &qs->dirty;
@@ -208,7 +216,10 @@ int queues_flush_note_trim(struct queues_flush *flush, struct queue *q)
 
 /* ------------------------------------------------------------------ run */
 
-/* Make every folder of `path` (which ends in a folder), and let `each` be called for it, outermost first. */
+/*
+ * Make every folder of `path` (which ends in a folder), and let `each` be called for it, outermost
+ * first.
+ */
 static int each_folder(struct disk *d, const struct queue_path *path,
                        int (*each)(struct disk *, const char *, struct err_ctx *),
                        struct err_ctx *err)

@@ -1,5 +1,6 @@
 /*
- * What queues.c (map, entries, reading), queues_flush.c and queues_checkpoint.c share. Contracts are in queues.h.
+ * What queues.c (map, entries, reading), queues_flush.c and queues_checkpoint.c share. Contracts
+ * are in queues.h.
  */
 #ifndef CORE_STORE_QUEUES_PRIVATE_H
 #define CORE_STORE_QUEUES_PRIVATE_H
@@ -38,7 +39,10 @@ void queues_mark_dirty(struct queues *qs, struct queue *q);
 /* `flush` goes with a checkpoint. */
 void queues_flush_encoded(struct queues_flush *flush);
 
-/* Files of `q` below its min may go once the checkpoint that is being encoded is durable. ESCROW_ENOMEM. */
+/*
+ * Files of `q` below its min may go once the checkpoint that is being encoded is durable.
+ * ESCROW_ENOMEM.
+ */
 ESCROW_MUST_USE int queues_flush_note_trim(struct queues_flush *flush, struct queue *q);
 
 #endif
