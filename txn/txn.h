@@ -205,8 +205,10 @@ void txn_update_fini(struct txn_update *u);
 
 /* ---- decisions ------------------------------------------------------------------------------- */
 
+#define TXN_OFFSET_NONE UINT64_MAX /* not given: the half is looked up by group and id */
+
 struct txn_end_item {
-    uint64_t offset;     /* commitLogOffset */
+    uint64_t offset;     /* commitLogOffset, or TXN_OFFSET_NONE */
     struct slice txn_id; /* empty = not given; must match when given */
 };
 

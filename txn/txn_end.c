@@ -71,10 +71,31 @@ static enum txn_end_code identify_decided(const struct txn *t, struct slice grou
     return TXN_END_SAME;
 }
 
+/* The offset of an item that gives only group and id; TXN_OFFSET_NONE when neither undecided nor remembered. */
+static uint64_t resolve_offset(const struct txn *t, struct slice group,
+                               const struct txn_end_item *item)
+{
+    struct decided_fact fact;
+    const struct half *half;
+    struct hash128 id;
+
+    if (item->offset != TXN_OFFSET_NONE || group.len == 0 || group.len > GROUP_LEN_MAX ||
+        item->txn_id.len == 0 || item->txn_id.len > TXN_ID_LEN_MAX) {
+        return item->offset;
+    }
+    id = txn_id_hash(t, group, item->txn_id);
+    half = half_table_find_id(&t->table, id);
+    if (half != NULL) {
+        return half->offset;
+    }
+    return decided_find_id(&t->decided, id, &fact) ? fact.offset : TXN_OFFSET_NONE;
+}
+
 static struct txn_end_result classify(struct txn *t, const struct txn_end *end,
                                       const struct txn_end_item *item, struct half **out)
 {
-    struct half *half = half_table_find_offset(&t->table, item->offset);
+    uint64_t offset = resolve_offset(t, end->group, item);
+    struct half *half = half_table_find_offset(&t->table, offset);
     struct txn_end_result result = {.code = TXN_END_NOTFOUND};
     uint64_t id_lo = 0;
     uint16_t tag = 0;
@@ -91,7 +112,7 @@ static struct txn_end_result classify(struct txn *t, const struct txn_end *end,
         }
         return result;
     }
-    if (decided_find_offset(&t->decided, item->offset, &result.fact, &id_lo, &tag)) {
+    if (decided_find_offset(&t->decided, offset, &result.fact, &id_lo, &tag)) {
         result.code = identify_decided(t, end->group, item->txn_id, id_lo, tag);
         if (result.code != TXN_END_SAME) {
             result.fact = (struct decided_fact){0}; /* not the asker's to know */

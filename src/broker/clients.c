@@ -6,6 +6,7 @@
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
 #include "src/broker/topic_create.h"
+#include "src/broker/transactions.h"
 
 #include <string.h>
 
@@ -432,7 +433,7 @@ const struct client_group *clients_find_producers(const struct broker *b, struct
 const struct client_subscription *clients_find_subscription(const struct client_group *group,
                                                             struct slice topic)
 {
-    const struct list *pos;
+    struct list *pos;
 
     for (pos = group->subscriptions.next; pos != &group->subscriptions; pos = pos->next) {
         const struct client_subscription *sub = LIST_ENTRY(pos, struct client_subscription, node);

@@ -45,7 +45,7 @@ void handle_unregister_client(struct request *req)
 void handle_consumer_list(struct request *req)
 {
     const struct client_group *group;
-    const struct list *pos;
+    struct list *pos;
     struct slice name = SLICE_EMPTY;
     struct slice *ids;
     struct header_writer w;

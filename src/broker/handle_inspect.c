@@ -37,7 +37,7 @@ static int list_row(struct read_job *job, struct list_writer *w, const struct tx
         struct list_txn_row out = {.transaction_id = info.txn_id,
                                    .group = info.group,
                                    .topic = info.topic,
-                                   .state = slice_str(half_state_name(row->state)),
+                                   .state = slice_str(sm_name(&half_sm, (int)row->state)),
                                    .offset = (int64_t)row->offset,
                                    .born_ms = row->store_ms,
                                    .checks = row->checks,
@@ -93,7 +93,7 @@ static bool state_set(struct slice name, uint32_t *states)
         return true;
     }
     for (int s = 0; s < HALF_STATE_COUNT; s++) {
-        if (slice_eq_str(name, half_state_name((enum half_state)s))) {
+        if (slice_eq_str(name, sm_name(&half_sm, s))) {
             *states = UINT32_C(1) << s;
             return true;
         }

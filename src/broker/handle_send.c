@@ -13,6 +13,7 @@
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
 #include "core/proto/send_request.h"
+#include "core/proto/tags.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/topic_create.h"
@@ -272,7 +273,7 @@ static void send_half(struct send *s, struct slice properties)
 }
 
 /* All messages of a batch, or none. Answers the first one's place. */
-static int batch_append(struct send *s, struct store_receipt *first, struct store_receipt *last)
+static int send_all(struct send *s, struct store_receipt *first, struct store_receipt *last)
 {
     struct batch_iter iter = batch_begin(s->req->body);
     struct batch_item item;
@@ -313,7 +314,7 @@ static void send_batch(struct send *s)
         return;
     }
     store_group_begin(s->broker->store);
-    rc = batch_append(s, &first, &last);
+    rc = send_all(s, &first, &last);
     if (rc != 0) {
         store_group_abort(s->broker->store);
         send_refused(s, rc);
