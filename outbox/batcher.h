@@ -28,7 +28,6 @@ struct batch {
     uint64_t last_id;
     struct buf prev; /* encoded positions */
     struct buf next;
-    bool is_done;
 };
 
 void batch_free(struct batch *batch); /* NULL is fine */
@@ -36,28 +35,29 @@ void batch_free(struct batch *batch); /* NULL is fine */
 struct batcher {
     size_t rows_max;
     size_t bytes_max;
-    struct batch *filling;  /* NULL: nothing yet */
-    size_t border_count;    /* messages that belong to complete transactions, as far as known */
-    uint64_t filling_order; /* order_id of the last row */
+    struct batch *filling; /* NULL: nothing yet */
+    size_t border_count;   /* its first messages that belong to transactions that are complete */
+    size_t size_bytes;     /* of filling and all in ready */
+    struct list ready;     /* struct batch: complete */
 };
 
 void batcher_init(struct batcher *b, size_t rows_max, size_t bytes_max);
 void batcher_fini(struct batcher *b);
 
 /*
- * Add a row; copies it. When that completes a batch, *full is it (else NULL) and the row is in the next. ESCROW_ENOMEM,
- * ESCROW_EPROTO (malformed properties): nothing was added, the batcher is to be cleared.
+ * Add a row; copies it. May complete batches. ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties): the batcher is to be
+ * cleared.
  */
-ESCROW_MUST_USE int batcher_put(struct batcher *b, const struct outbox_row *row, struct batch **full);
+ESCROW_MUST_USE int batcher_put(struct batcher *b, const struct outbox_row *row);
 
-/* The rest, complete because the difference ended here; NULL when there is none. */
+/* The difference ended: what is left is complete. */
+void batcher_finish(struct batcher *b);
+
+/* Oldest complete batch, the caller's now; NULL when there is none. */
 struct batch *batcher_take(struct batcher *b);
 
-/* Forget what was read. */
+/* Forget what was read and not taken. */
 void batcher_clear(struct batcher *b);
-
-/* Bytes held. */
-size_t batcher_size_bytes(const struct batcher *b);
 
 /* An empty batch, to move the position only. NULL: out of memory. */
 struct batch *batch_new(void) ESCROW_MUST_USE;

@@ -47,9 +47,10 @@ struct position {
     struct db_identity db;
     bool is_reading;
     struct snapshot old;
-    struct snapshot new;     /* is_reading */
-    uint64_t last_order_id;  /* is_reading */
-    uint64_t last_id;        /* is_reading; 0 with last_order_id 0: nothing of the difference is published yet */
+    struct snapshot new;    /* is_reading */
+    uint64_t last_order_id; /* is_reading */
+    uint64_t
+        last_id; /* is_reading; 0 with last_order_id 0: nothing of the difference is published yet */
 };
 
 void position_init(struct position *p); /* nothing published, identity zero */

@@ -44,7 +44,7 @@
     X(DRAINING)    /* something failed or stops: waiting until the sink gives all batches back */  \
     X(BACKOFF)     /* waiting before the next attempt */                                           \
     X(FENCED)      /* another relay took over: this one must not go on */                          \
-    X(REFUSED)     /* the database is not the one the position is of; a person has to say what it is */
+    X(REFUSED) /* the database is not the one the position is of; a person has to say what it is */
 
 enum relay_state {
 #define X(name) RELAY_##name,
@@ -66,15 +66,16 @@ struct relay_config {
     uint32_t lane;
     size_t batch_rows_max;
     size_t batch_bytes_max;
-    size_t window_bytes;      /* sent and unanswered; at least one batch is always allowed */
-    uint32_t poll_min_ms;     /* after rows: the next look */
-    uint32_t poll_max_ms;     /* nothing for long: the fallback when no wake-up comes */
-    uint32_t maintain_ms;     /* between two reports to the database */
+    size_t window_bytes;  /* sent and unanswered; at least one batch is always allowed */
+    uint32_t poll_min_ms; /* after rows: the next look */
+    uint32_t poll_max_ms; /* nothing for long: the fallback when no wake-up comes */
+    uint32_t maintain_ms; /* between two reports to the database */
     uint32_t backoff_base_ms;
     uint32_t backoff_max_ms;
     uint32_t db_timeout_ms; /* for one answer of the database */
     enum relay_foreign foreign;
-    struct db_identity foreign_db; /* the identity that ADOPT and DISCARD speak of: no other is taken over */
+    struct db_identity
+        foreign_db; /* the identity that ADOPT and DISCARD speak of: no other is taken over */
     uint64_t seed;
 };
 
@@ -100,7 +101,7 @@ struct relay_event {
     enum relay_event_type type;
     int64_t now_ms; /* monotonic */
     int code;
-    const char *text; /* borrowed; may be NULL */
+    const char *text;  /* borrowed; may be NULL */
     bool needs_person; /* DB_FAILED: trying again soon cannot help (password, schema) */
     struct db_identity db;
     struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
@@ -117,7 +118,7 @@ enum relay_db_command {
     RELAY_DB_CLOSE,    /* whatever is outstanding is forgotten; no event follows */
     RELAY_DB_SNAPSHOT, /* -> SNAPSHOT; what is new since relay_position()->old; hold_wake */
     RELAY_DB_FLUSH,    /* -> FLUSHED: make everything up to now durable */
-    RELAY_DB_READ,     /* -> relay_row for each row, then READ_DONE; the difference in relay_cursor() */
+    RELAY_DB_READ, /* -> relay_row for each row, then READ_DONE; the difference in relay_cursor() */
     RELAY_DB_MAINTAIN, /* -> MAINTAINED; relay_acked()->old is passed */
     RELAY_DB_ADOPT     /* -> ADOPTED; keep_rows */
 };
@@ -128,9 +129,10 @@ struct relay_update {
     enum relay_db_command db;
     bool must_open_sink; /* -> OPENED; sink_source and may_adopt */
     bool may_adopt;
-    bool hold_wake; /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
-    bool keep_rows; /* ADOPT */
-    bool has_news;  /* relay_error() says something that has not been reported yet */
+    bool hold_wake;       /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
+    bool keep_rows;       /* ADOPT */
+    uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */
+    bool has_news;        /* relay_error() says something that has not been reported yet */
     int64_t deadline_ms;
 };
 
@@ -167,7 +169,8 @@ bool relay_wants_rows(const struct relay *r);
 struct sink_batch *relay_take_batch(struct relay *r);
 
 /* The sink gave a batch back; batch->code says how it went. The batch is freed. */
-void relay_batch_done(struct relay *r, struct sink_batch *batch, int64_t now_ms, struct relay_update *out);
+void relay_batch_done(struct relay *r, struct sink_batch *batch, int64_t now_ms,
+                      struct relay_update *out);
 
 enum relay_state relay_state(const struct relay *r);
 const char *relay_state_name(const struct relay *r);
@@ -176,7 +179,7 @@ bool relay_is_final(const struct relay *r); /* STOPPED, FENCED, REFUSED */
 /* Read up to here; while READING the difference that is being read, and after which row. */
 const struct position *relay_cursor(const struct relay *r);
 
-/* Stored by the broker up to here. */
+/* Everything that its `old` sees is stored by the broker. As of the last MAINTAIN. */
 const struct position *relay_acked(const struct relay *r);
 
 const struct sink_source *relay_sink_source(const struct relay *r);

@@ -96,7 +96,8 @@ struct sink_horizon {
     void *state;
     /* Answer. */
     int code;
-    int64_t oldest_born_ms; /* code 0: halves born earlier are all decided. No half at all: the broker's present time */
+    int64_t
+        oldest_born_ms; /* code 0: halves born earlier are all decided. No half at all: the broker's present time */
 };
 
 /* The functions return nothing: every outcome goes through cb. */

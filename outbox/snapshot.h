@@ -40,7 +40,8 @@ void snapshot_fini(struct snapshot *s);
 ESCROW_MUST_USE int snapshot_parse(struct snapshot *s, struct slice text);
 
 /* As snapshot_parse, from ids that need not be in normal form but must be ascending and inside [xmin, xmax). */
-ESCROW_MUST_USE int snapshot_set(struct snapshot *s, uint64_t xmin, uint64_t xmax, const uint64_t *xip, size_t count);
+ESCROW_MUST_USE int snapshot_set(struct snapshot *s, uint64_t xmin, uint64_t xmax,
+                                 const uint64_t *xip, size_t count);
 
 ESCROW_MUST_USE int snapshot_copy(struct snapshot *dst, const struct snapshot *src);
 

@@ -1,0 +1,73 @@
+/* Shared by relay.c (which question next) and relay_publish.c (rows to batches to the sink). Thread and Holds: relay.h. */
+#ifndef OUTBOX_RELAY_PRIVATE_H
+#define OUTBOX_RELAY_PRIVATE_H
+
+#include "outbox/relay.h"
+
+struct relay {
+    struct relay_config cfg;
+    struct sink_source source;
+    uint8_t state;    /* enum relay_state */
+    uint8_t drain_to; /* DRAINING: where to when all batches are back */
+    bool needs_person;
+    bool is_opening; /* the sink owes an OPENED */
+    bool is_woken;   /* a wake-up came while something else was going on */
+    bool has_news;
+    struct err_ctx error;
+    struct backoff backoff;
+    struct relay_stats stats;
+
+    /* Reading. */
+    struct position cursor;
+    uint64_t seen_order_id; /* last row fed, for the order check */
+    uint64_t seen_id;
+    struct snapshot
+        steps[RELAY_STEPS_MAX]; /* differences still to read end at these, one after the other */
+    size_t step_count;
+    size_t step_index;
+    uint64_t round_rows;     /* rows since the last SNAPSHOT */
+    uint32_t empty_polls;    /* in a row */
+    uint64_t progress_rows;  /* READING: rows_read at the last deadline */
+    uint64_t progress_acked; /* and batches_acked */
+
+    /* Publishing. */
+    uint64_t epoch;
+    struct batcher batcher;
+    struct list sealed;             /* struct batch with its positions, in order; not yet taken */
+    struct list flight;             /* struct batch, lent to the sink, in order */
+    size_t flight_bytes;            /* of both lists */
+    struct buf sent;                /* position after the last batch made: `prev` of the next */
+    struct buf acked;               /* position stored by the broker */
+    struct position acked_position; /* decoded when asked for */
+
+    /* Time. */
+    int64_t deadline_ms;
+    int64_t maintain_due_ms;
+    uint64_t maintained_acked; /* rows_acked at the last report */
+};
+
+/*
+ * Give the batches that the batcher has complete their positions. is_end: the difference ends here, and the cursor moves to
+ * its end. 0 or ESCROW_ENOMEM, ESCROW_ELIMIT (a snapshot too big for a position).
+ */
+ESCROW_MUST_USE int relay_seal(struct relay *r, bool is_end);
+
+/* Queue a batch without messages that moves the stored position to the cursor. Errors as relay_seal. */
+ESCROW_MUST_USE int relay_seal_empty(struct relay *r);
+
+/* Is the window open? */
+bool relay_has_room(const struct relay *r);
+
+/* Nothing is lent to the sink. */
+bool relay_is_drained(const struct relay *r);
+
+/* Drop what was read and not handed to the sink. */
+void relay_unread(struct relay *r);
+
+/*
+ * A batch came back. 0: acknowledged (or dropped while DRAINING). Else its error: nothing sent later can have been stored
+ * unless this one was.
+ */
+ESCROW_MUST_USE int relay_settle(struct relay *r, struct batch *batch);
+
+#endif
