@@ -246,6 +246,7 @@ static void pump_run(void *arg)
 {
     struct pump *p = arg;
 
+    pump_answer(p); /* answers about what was a fact already: no batch will come for them */
     if (p->batch == NULL) {
         batch_start(p);
     }
