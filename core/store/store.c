@@ -42,13 +42,12 @@ int store_open(struct disk *disk, const struct store_config *cfg, const struct s
     st->cfg = *cfg;
     st->owner = *owner;
     st->last_offset = UINT64_MAX;
+    *out = st; /* before the replay: apply() releases halves through it */
     rc = store_recover(st, recovery, err);
     if (rc != 0) {
-        store_close(&st);
-        return rc;
+        store_close(out);
     }
-    *out = st;
-    return 0;
+    return rc;
 }
 
 void store_close(struct store **st)
