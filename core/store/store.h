@@ -119,16 +119,17 @@ struct store_owner {
 
 /* What store_open found and did; for the log line and for tests. */
 struct store_recovery {
-    bool is_new;                /* no store was here */
-    uint64_t checkpoint;        /* log position of the checkpoint, where the scan began */
-    uint64_t end;               /* where the log ended after recovery */
-    uint64_t scanned_bytes;     /* log bytes behind the checkpoint that were read as records */
-    uint64_t records;           /* replayed */
-    uint64_t cut_offset;        /* first physical offset that was cut */
-    uint64_t cut_bytes;         /* bytes that were there and not zero; 0 = nothing was cut */
-    uint64_t cut_records;       /* of these, valid records (an incomplete group) */
-    char cut_reason[128];       /* "" when nothing was cut */
-    char index_lost[256];       /* why a file of the key index was dropped and built again, or "" */
+    bool is_new;            /* no store was here */
+    uint64_t checkpoint;    /* log position of the checkpoint, where the scan began */
+    uint64_t end;           /* where the log ended after recovery */
+    uint64_t scanned_bytes; /* log bytes behind the checkpoint that were read as records */
+    uint64_t records;       /* replayed */
+    uint64_t cut_offset;    /* first physical offset that was cut */
+    uint64_t cut_bytes;     /* bytes that were there and not zero; 0 = nothing was cut */
+    uint64_t cut_records;   /* of these, valid records (an incomplete group) */
+    char cut_reason[128];   /* "" when nothing was cut */
+    char index_lost
+        [ERR_TEXT_MAX];         /* why a file of the key index was dropped and built again, or "" */
     uint64_t queue_entries_cut; /* entries ahead of the checkpoint, written again from the log */
     uint32_t epoch;             /* the new one */
     uint64_t segment_bytes;
