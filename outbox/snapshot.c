@@ -36,6 +36,10 @@ int snapshot_set(struct snapshot *s, uint64_t xmin, uint64_t xmax, const uint64_
             return ESCROW_EPROTO;
         }
     }
+    while (count > 0 && xip[count - 1] == xmax - 1) { /* running: the same as not begun */
+        count--;
+        xmax--;
+    }
     if (count > 0) {
         copy = mem_alloc(count * sizeof *copy);
         if (copy == NULL) {
@@ -166,7 +170,7 @@ void snapshot_check(const struct snapshot *s)
     CHECK(s->xip_count <= SNAPSHOT_XIP_MAX);
     CHECK(s->xmin == (s->xip_count > 0 ? s->xip[0] : s->xmax));
     for (size_t i = 0; i < s->xip_count; i++) {
-        CHECK(s->xip[i] < s->xmax);
+        CHECK(s->xip[i] + 1 < s->xmax);
         CHECK(i == 0 || s->xip[i] > s->xip[i - 1]);
     }
 }

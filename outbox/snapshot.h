@@ -6,8 +6,8 @@
  *
  * Owns:    the list of ids.
  * Thread:  the owner's. Pure.
- * Holds:   0 < xmin <= xmax; xip strictly ascending, each in [xmin, xmax); xip_count <= SNAPSHOT_XIP_MAX; when the list is
- *          empty xmin == xmax, else xmin == xip[0] (normal form: parsing tightens what the server prints).
+ * Holds:   0 < xmin <= xmax; xip strictly ascending, each in [xmin, xmax); xip_count <= SNAPSHOT_XIP_MAX. Normal form: when
+ *          the list is empty xmin == xmax, else xmin == xip[0]; xmax - 1 is not in the list. So what sees the same is equal.
  */
 #ifndef OUTBOX_SNAPSHOT_H
 #define OUTBOX_SNAPSHOT_H

@@ -16,14 +16,16 @@ static struct snapshot parsed(const char *text)
 
 START_TEST(what_the_server_prints_is_read_and_printed_again)
 {
-    /* Normal form: xmin is tightened to the first running id. */
+    /* Normal form: xmin and xmax are as tight as can be. */
     static const char *const texts[][2] = {
         {"100:100:", "100:100:"},
         {"100:104:100,102", "100:104:100,102"},
         {"90:104:100", "100:104:100"},
         {"90:104:", "104:104:"},
-        {"9223372036854775806:9223372036854775807:9223372036854775806",
-         "9223372036854775806:9223372036854775807:9223372036854775806"},
+        {"100:104:100,102,103", "100:102:100"},
+        {"100:103:100,101,102", "100:100:"},
+        {"9223372036854775805:9223372036854775807:9223372036854775805",
+         "9223372036854775805:9223372036854775807:9223372036854775805"},
     };
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
