@@ -23,7 +23,7 @@
 #include "core/proto/header_rocketmq.h"
 #include "escrow/errors.h"
 
-#define BLOCK_KEEP_MAX (64u * 1024) /* a larger block is given back with the next header */
+#define BLOCK_KEEP_MAX (64u << 10) /* a larger block is given back with the next header */
 
 _Static_assert(HEADER_FIELDS_INLINE < HEADER_FIELDS_MAX, "the overflow table holds more");
 _Static_assert(HEADER_FIELDS_MAX < UINT16_MAX, "an index + 1 fits in letters[]");

@@ -148,6 +148,16 @@ static uint8_t *put_utf8(uint8_t *dst, uint32_t point)
     return dst;
 }
 
+static bool is_high_half(int32_t unit)
+{
+    return unit >= 0xd800 && unit <= 0xdbff;
+}
+
+static bool is_low_half(int32_t unit)
+{
+    return unit >= 0xdc00 && unit <= 0xdfff;
+}
+
 /*
  * The part of \uXXXX behind the u; two of them make one character above U+FFFF. Half of such a pair
  * alone becomes U+FFFD. Writes at most 3 bytes for 6 and 4 for 12. Returns the byte behind, or
@@ -163,17 +173,12 @@ static const uint8_t *unescape_unicode(const uint8_t *src, const uint8_t *end, u
     }
     src += 4;
     point = (uint32_t)unit;
-    if (point >= 0xd800 && point <= 0xdfff) {
-        int32_t low = -1;
-        if (point <= 0xdbff && end - src >= 6 && src[0] == '\\' && src[1] == 'u') {
-            low = read_hex4(src + 2, end);
-        }
-        if (low >= 0xdc00 && low <= 0xdfff) {
-            point = 0x10000 + ((point - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
-            src += 6;
-        } else {
-            point = 0xfffd;
-        }
+    if (is_high_half(unit) && end - src >= 6 && src[0] == '\\' && src[1] == 'u' &&
+        is_low_half(read_hex4(src + 2, end))) {
+        point = 0x10000 + ((point - 0xd800) << 10) + ((uint32_t)read_hex4(src + 2, end) - 0xdc00);
+        src += 6;
+    } else if (is_high_half(unit) || is_low_half(unit)) {
+        point = 0xfffd;
     }
     *dst = put_utf8(*dst, point);
     return src;
@@ -433,10 +438,6 @@ static int read_value(struct json *j, uint32_t depth, struct json_value *out)
 /* {"key": value, ...} into the table; the cursor is on the value of extFields. */
 static int read_fields(struct json *j)
 {
-    struct slice key;
-    struct json_value value;
-    int rc;
-
     if (peek(j) == 'n') {
         return skip_word(j, SLICE_LIT("null"));
     }
@@ -447,6 +448,10 @@ static int read_fields(struct json *j)
         return 0;
     }
     do {
+        struct slice key;
+        struct json_value value;
+        int rc;
+
         if (peek(j) != '"') {
             return ESCROW_EPROTO;
         }
@@ -539,13 +544,14 @@ int header_json_decode(struct header *h, struct slice in)
 {
     struct json j = {.ptr = in.ptr, .end = in.len == 0 ? in.ptr : in.ptr + in.len, .h = h};
     bool has_code = false;
-    struct slice key;
-    int rc;
 
     if (!take(&j, '{') || peek(&j) != '"') {
         return ESCROW_EPROTO;
     }
     do {
+        struct slice key;
+        int rc;
+
         if (peek(&j) != '"') {
             return ESCROW_EPROTO;
         }

@@ -79,9 +79,8 @@ void header_put_slice(struct header_writer *w, struct slice key, struct slice va
 
 void header_put_number(struct header_writer *w, struct slice key, int64_t value)
 {
-    uint8_t text[HEADER_NUMBER_TEXT_MAX];
-
     if (w->type != HEADER_MSGPACK) {
+        uint8_t text[HEADER_NUMBER_TEXT_MAX];
         header_put_slice(w, key, slice_of(text, header_number_text(value, text)));
     } else if (one_more(w)) {
         header_msgpack_put_i64(w, key, value);

@@ -113,7 +113,7 @@ static int name_with_prefix(struct slice prefix, struct slice group, struct name
     if (name_check_group(group) != 0) {
         return ESCROW_EINVAL;
     }
-    CHECK(prefix.len + group.len < sizeof out->text);
+    CHECK(prefix.len + group.len <= RETRY_TOPIC_LEN_MAX);
     memcpy(out->text, prefix.ptr, prefix.len);
     memcpy(out->text + prefix.len, group.ptr, group.len);
     out->text[prefix.len + group.len] = '\0';

@@ -14,7 +14,6 @@
 #include "escrow/errors.h"
 
 /* Most values are these; the readers take them without a struct scan_head. */
-#define FIXINT_MIN  (-32) /* first bytes e0 to ff and 00 to 7f, as a signed number */
 #define FIXSTR      0xa0
 #define FIXSTR_MASK 0xe0
 
@@ -117,12 +116,23 @@ static uint64_t read_uint(const uint8_t *ptr, uint32_t width)
     }
 }
 
+/* The first byte is the number: 00 to 7f, and e0 to ff for -32 to -1. */
+static bool is_fixint(uint8_t c)
+{
+    return c < 0x80 || c >= 0xe0;
+}
+
+static int64_t fixint_of(uint8_t c)
+{
+    return c < 0x80 ? c : (int64_t)c - 0x100;
+}
+
 static void read_int_head(uint8_t c, const uint8_t *ptr, uint32_t width, struct scan_head *out)
 {
     uint64_t raw;
 
     if (width == 0) {
-        out->number = (int8_t)c;
+        out->number = fixint_of(c);
         return;
     }
     raw = read_uint(ptr, width);
@@ -320,8 +330,8 @@ int scan_i64(struct scan *s, int64_t *out)
     struct scan_head head;
     int rc;
 
-    if (s->ptr < s->end && (int8_t)*s->ptr >= FIXINT_MIN) {
-        *out = (int8_t)*s->ptr++;
+    if (s->ptr < s->end && is_fixint(*s->ptr)) {
+        *out = fixint_of(*s->ptr++);
         return 0;
     }
     rc = expect(s, SCAN_INT, &head);

@@ -1,6 +1,6 @@
 /*
- * A stream of bytes as a session sees it: frames one behind the other, each decoded, its header too,
- * until the stream ends or is refused. Fed twice, in pieces and as a whole: the result is the same.
+ * A stream of bytes as a session sees it: frames one behind the other, each decoded, its header
+ * too, until the stream ends or is refused. Fed in pieces and as a whole: the result is the same.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"

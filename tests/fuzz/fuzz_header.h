@@ -1,6 +1,6 @@
 /*
- * What the header targets have in common: decode one header; what is accepted is looked at with every
- * reader, written again in every encoding, read again, and must be the same.
+ * What the header targets have in common: decode one header; what is accepted is looked at with
+ * every reader, written again in every encoding, read again, and must be the same.
  */
 #ifndef TESTS_FUZZ_FUZZ_HEADER_H
 #define TESTS_FUZZ_FUZZ_HEADER_H
