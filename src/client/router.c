@@ -7,6 +7,7 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/proto/body_route.h"
+#include "core/proto/codes.h"
 #include "core/proto/names.h"
 
 #include <stdlib.h>
