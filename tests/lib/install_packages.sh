@@ -20,7 +20,7 @@ packages_of() {
             libcurl4-openssl-dev libmicrohttpd-dev libssl-dev zlib1g-dev libdeflate-dev libinih-dev
         ;;
     test) echo check g++ postgresql-15 postgresql-client-15 python3 procps util-linux curl ;;
-    check) echo clang clang-tidy clang-format libclang-rt-14-dev cppcheck binutils python3 ;;
+    check) echo clang clang-tidy clang-format libclang-rt-14-dev cppcheck shellcheck binutils python3 ;;
     bench) echo redis-server redis-tools beanstalkd postgresql-15 postgresql-client-15 postgresql-contrib jq ;;
     *)
         echo "install_packages.sh: unknown purpose '$1' (build, test, check, bench)" >&2
