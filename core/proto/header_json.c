@@ -322,10 +322,7 @@ static int skip_number(struct json *j)
         j->ptr++;
     }
     if (is_digit_at(j) && *j->ptr == '0') {
-        j->ptr++;
-        if (is_digit_at(j)) {
-            return ESCROW_EPROTO;
-        }
+        j->ptr++; /* a digit behind it is no ',' and no bracket: refused by whoever reads on */
     } else if (skip_digits(j) != 0) {
         return ESCROW_EPROTO;
     }

@@ -267,9 +267,6 @@ int scan_skip(struct scan *s, struct scan_limits limits)
             if (depth == limits.depth_max) {
                 return ESCROW_ELIMIT;
             }
-            if (children_of(&head) > budget) {
-                return ESCROW_ELIMIT;
-            }
             open[++depth] = children_of(&head);
         }
     }

@@ -100,6 +100,25 @@ START_TEST(lengths_that_do_not_add_up_are_refused)
 }
 END_TEST
 
+START_TEST(a_key_length_is_signed)
+{
+    /* 32767 bytes are a key; 32768 are a negative length, although the bytes are there. */
+    size_t len;
+
+    for (len = INT16_MAX; len <= INT16_MAX + 1; len++) {
+        buf_clear(&bytes);
+        put_hex(&bytes, "0069 00 0199 00000007 00000000 00000000");
+        buf_append_be32(&bytes, (uint32_t)(len + 6));
+        buf_append_be16(&bytes, (uint16_t)len);
+        memset(buf_reserve(&bytes, len), 'k', len);
+        buf_commit(&bytes, len);
+        buf_append_be32(&bytes, 0);
+        ck_assert_int_eq(header_decode(&h, HEADER_ROCKETMQ, buf_slice(&bytes)),
+                         len == INT16_MAX ? 0 : ESCROW_EPROTO);
+    }
+}
+END_TEST
+
 START_TEST(of_two_equal_keys_the_last_wins)
 {
     /* As in a Java map; for letters and for words. */
@@ -174,6 +193,7 @@ int main(void)
     tcase_add_test(tests, the_published_vector_is_written);
     tcase_add_test(tests, integers_are_signed);
     tcase_add_test(tests, lengths_that_do_not_add_up_are_refused);
+    tcase_add_test(tests, a_key_length_is_signed);
     tcase_add_test(tests, of_two_equal_keys_the_last_wins);
     tcase_add_test(tests, more_fields_than_the_table_holds_are_refused);
     tcase_add_test(tests, a_code_that_does_not_fit_is_not_written);

@@ -176,6 +176,23 @@ START_TEST(counts_above_the_bytes_left_are_refused)
 }
 END_TEST
 
+START_TEST(a_count_is_refused_before_its_elements_are_looked_at)
+{
+    /* Callers size arrays by it: the map of two pairs that has three bytes left fails at its head. */
+    struct scan s;
+    uint32_t count = 0;
+
+    put_hex(&bytes, "82 01 02 03");
+    scan_init(&s, buf_slice(&bytes));
+    ck_assert_int_eq(scan_map(&s, &count), ESCROW_EPROTO);
+    buf_clear(&bytes);
+    put_hex(&bytes, "94 01 02 03");
+    scan_init(&s, buf_slice(&bytes));
+    ck_assert_int_eq(scan_array(&s, &count), ESCROW_EPROTO);
+    ck_assert_uint_eq(count, 0);
+}
+END_TEST
+
 START_TEST(nesting_ends_at_the_limit)
 {
     /* Eight containers inside each other pass, nine do not; maps count like arrays. */
@@ -372,6 +389,7 @@ int main(void)
     tcase_add_test(tests, what_msgpack_packs_is_walked_to_its_last_byte);
     tcase_add_test(tests, every_truncation_is_refused);
     tcase_add_test(tests, counts_above_the_bytes_left_are_refused);
+    tcase_add_test(tests, a_count_is_refused_before_its_elements_are_looked_at);
     tcase_add_test(tests, nesting_ends_at_the_limit);
     tcase_add_test(tests, deep_nesting_costs_nothing);
     tcase_add_test(tests, elements_are_counted_over_the_whole_object);
