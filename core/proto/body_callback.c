@@ -73,7 +73,7 @@ int callback_answer_decode(struct slice body, struct slice transaction_id, uint6
                                  .depth_max = JSON_DEPTH_MAX};
     struct nonce_text expected = nonce_format(nonce);
     struct body_tree tree = {0};
-    struct json_t *root = NULL;
+    const struct json_node *root = NULL;
     int rc = body_tree_parse(&tree, body, limits, &root);
 
     if (rc == ESCROW_ELIMIT) {

@@ -4,8 +4,6 @@
 #include "core/proto/json_write.h"
 #include "escrow/errors.h"
 
-#include <jansson.h>
-
 /* ---- names ---- */
 
 static const char *const consume_types[] = {
@@ -59,46 +57,46 @@ static size_t find_name(const char *const *names, size_t count, struct slice nam
 
 /* ---- reading ---- */
 
-static int get_tags(struct body_tree *tree, const json_t *object, struct subscription *sub)
+static int get_tags(struct body_tree *tree, const struct json_node *object,
+                    struct subscription *sub)
 {
-    size_t count;
-    const json_t *list = body_tree_list(object, "tagsSet", &count);
+    const struct json_node *list = body_tree_list(object, "tagsSet");
+    const struct json_node *tag = NULL;
 
-    sub->tags = body_tree_array(tree, count, sizeof *sub->tags);
+    sub->tags = body_tree_array(tree, json_node_count(list), sizeof *sub->tags);
     if (sub->tags == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (!body_tree_text(json_array_get(list, i), &sub->tags[i])) {
+    while ((tag = json_node_next(list, tag)) != NULL) {
+        if (!body_tree_text(tag, &sub->tags[sub->tag_count++])) {
             return ESCROW_EPROTO;
         }
     }
-    sub->tag_count = count;
     return 0;
 }
 
-static int get_codes(struct body_tree *tree, const json_t *object, struct subscription *sub)
+static int get_codes(struct body_tree *tree, const struct json_node *object,
+                     struct subscription *sub)
 {
-    size_t count;
-    const json_t *list = body_tree_list(object, "codeSet", &count);
+    const struct json_node *list = body_tree_list(object, "codeSet");
+    const struct json_node *code = NULL;
+    int64_t number;
 
-    sub->codes = body_tree_array(tree, count, sizeof *sub->codes);
+    sub->codes = body_tree_array(tree, json_node_count(list), sizeof *sub->codes);
     if (sub->codes == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        int64_t code;
-        if (!body_tree_number(json_array_get(list, i), &code) || code < INT32_MIN ||
-            code > INT32_MAX) {
+    while ((code = json_node_next(list, code)) != NULL) {
+        if (!body_tree_number(code, &number) || number < INT32_MIN || number > INT32_MAX) {
             return ESCROW_EPROTO;
         }
-        sub->codes[i] = (int32_t)code;
+        sub->codes[sub->code_count++] = (int32_t)number;
     }
-    sub->code_count = count;
     return 0;
 }
 
-static int get_subscription(struct body_tree *tree, const json_t *object, struct subscription *sub)
+static int get_subscription(struct body_tree *tree, const struct json_node *object,
+                            struct subscription *sub)
 {
     int error;
 
@@ -120,11 +118,11 @@ static int get_subscription(struct body_tree *tree, const json_t *object, struct
     return error == 0 ? get_codes(tree, object, sub) : error;
 }
 
-static int get_consumer(struct body_tree *tree, const json_t *object,
+static int get_consumer(struct body_tree *tree, const struct json_node *object,
                         struct heartbeat_consumer *consumer)
 {
-    size_t count;
-    const json_t *list = body_tree_list(object, "subscriptionDataSet", &count);
+    const struct json_node *list = body_tree_list(object, "subscriptionDataSet");
+    const struct json_node *sub = NULL;
 
     consumer->group = body_tree_str(object, "groupName");
     consumer->type = (enum consume_type)find_name(consume_types, COUNT_OF(consume_types),
@@ -137,61 +135,62 @@ static int get_consumer(struct body_tree *tree, const json_t *object,
     if (consumer->group.len == 0) {
         return ESCROW_EPROTO;
     }
-    consumer->subscriptions = body_tree_array(tree, count, sizeof *consumer->subscriptions);
+    consumer->subscriptions =
+        body_tree_array(tree, json_node_count(list), sizeof *consumer->subscriptions);
     if (consumer->subscriptions == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        int error = get_subscription(tree, json_array_get(list, i), &consumer->subscriptions[i]);
+    while ((sub = json_node_next(list, sub)) != NULL) {
+        int error =
+            get_subscription(tree, sub, &consumer->subscriptions[consumer->subscription_count++]);
         if (error != 0) {
             return error;
         }
     }
-    consumer->subscription_count = count;
     return 0;
 }
 
-static int get_producers(struct heartbeat *hb, const json_t *root)
+static int get_producers(struct heartbeat *hb, const struct json_node *root)
 {
-    size_t count;
-    const json_t *list = body_tree_list(root, "producerDataSet", &count);
+    const struct json_node *list = body_tree_list(root, "producerDataSet");
+    const struct json_node *producer = NULL;
 
-    hb->producer_groups = body_tree_array(&hb->tree, count, sizeof *hb->producer_groups);
+    hb->producer_groups =
+        body_tree_array(&hb->tree, json_node_count(list), sizeof *hb->producer_groups);
     if (hb->producer_groups == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        hb->producer_groups[i] = body_tree_str(json_array_get(list, i), "groupName");
-        if (hb->producer_groups[i].len == 0) {
+    while ((producer = json_node_next(list, producer)) != NULL) {
+        struct slice group = body_tree_str(producer, "groupName");
+        if (group.len == 0) {
             return ESCROW_EPROTO;
         }
+        hb->producer_groups[hb->producer_count++] = group;
     }
-    hb->producer_count = count;
     return 0;
 }
 
-static int get_consumers(struct heartbeat *hb, const json_t *root)
+static int get_consumers(struct heartbeat *hb, const struct json_node *root)
 {
-    size_t count;
-    const json_t *list = body_tree_list(root, "consumerDataSet", &count);
+    const struct json_node *list = body_tree_list(root, "consumerDataSet");
+    const struct json_node *consumer = NULL;
 
-    hb->consumers = body_tree_array(&hb->tree, count, sizeof *hb->consumers);
+    hb->consumers = body_tree_array(&hb->tree, json_node_count(list), sizeof *hb->consumers);
     if (hb->consumers == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        int error = get_consumer(&hb->tree, json_array_get(list, i), &hb->consumers[i]);
+    while ((consumer = json_node_next(list, consumer)) != NULL) {
+        int error = get_consumer(&hb->tree, consumer, &hb->consumers[hb->consumer_count++]);
         if (error != 0) {
             return error;
         }
     }
-    hb->consumer_count = count;
     return 0;
 }
 
 int heartbeat_decode(struct slice body, struct heartbeat *hb)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *hb = (struct heartbeat){0};
@@ -215,9 +214,9 @@ void heartbeat_fini(struct heartbeat *hb)
     *hb = (struct heartbeat){0};
 }
 
-static int get_client_config(struct client_config *config, const json_t *root)
+static int get_client_config(struct client_config *config, const struct json_node *root)
 {
-    const json_t *sub = json_object_get(root, "subscriptionData");
+    const struct json_node *sub = json_node_find(root, "subscriptionData");
 
     config->client_id = body_tree_str(root, "clientId");
     config->group = body_tree_str(root, "group");
@@ -229,7 +228,7 @@ static int get_client_config(struct client_config *config, const json_t *root)
 
 int client_config_decode(struct slice body, struct client_config *config)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *config = (struct client_config){0};

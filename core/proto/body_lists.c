@@ -3,8 +3,6 @@
 #include "core/proto/json_write.h"
 #include "escrow/errors.h"
 
-#include <jansson.h>
-
 void name_list_encode(struct buf *out, const char *key, const struct slice *names, size_t count)
 {
     struct json_writer w = json_writer_to(out);
@@ -19,27 +17,26 @@ void name_list_encode(struct buf *out, const char *key, const struct slice *name
     json_write_object_end(&w);
 }
 
-static int get_names(struct name_list *list, const json_t *root, const char *key)
+static int get_names(struct name_list *list, const struct json_node *root, const char *key)
 {
-    size_t count;
-    const json_t *array = body_tree_list(root, key, &count);
+    const struct json_node *array = body_tree_list(root, key);
+    const struct json_node *name = NULL;
 
-    list->names = body_tree_array(&list->tree, count, sizeof *list->names);
+    list->names = body_tree_array(&list->tree, json_node_count(array), sizeof *list->names);
     if (list->names == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (!body_tree_text(json_array_get(array, i), &list->names[i])) {
+    while ((name = json_node_next(array, name)) != NULL) {
+        if (!body_tree_text(name, &list->names[list->count++])) {
             return ESCROW_EPROTO;
         }
     }
-    list->count = count;
     return 0;
 }
 
 int name_list_decode(struct slice body, const char *key, struct name_list *list)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *list = (struct name_list){0};
@@ -74,22 +71,20 @@ void kv_table_encode(struct buf *out, const struct kv_pair *pairs, size_t count)
     json_write_object_end(&w);
 }
 
-static int get_pairs(struct kv_table *table, const json_t *root)
+static int get_pairs(struct kv_table *table, const struct json_node *root)
 {
-    size_t count;
-    json_t *map = body_tree_map(root, "table", &count);
-    const char *key;
-    json_t *value;
+    const struct json_node *map = body_tree_map(root, "table");
+    const struct json_node *cursor = NULL;
+    const struct json_node *key;
+    const struct json_node *value;
 
-    table->pairs = body_tree_array(&table->tree, count, sizeof *table->pairs);
+    table->pairs = body_tree_array(&table->tree, json_node_count(map), sizeof *table->pairs);
     if (table->pairs == NULL) {
         return ESCROW_ENOMEM;
     }
-    json_object_foreach(map, key, value)
-    {
+    while (body_tree_next_pair(map, &cursor, &key, &value)) {
         struct kv_pair *pair = &table->pairs[table->count];
-        pair->key = slice_str(key);
-        if (!body_tree_text(value, &pair->value)) {
+        if (!body_tree_text(key, &pair->key) || !body_tree_text(value, &pair->value)) {
             return ESCROW_EPROTO;
         }
         table->count++;
@@ -99,7 +94,7 @@ static int get_pairs(struct kv_table *table, const json_t *root)
 
 int kv_table_decode(struct slice body, struct kv_table *table)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *table = (struct kv_table){0};

@@ -1,16 +1,11 @@
 /*
- * A queue as a key arrives as the text of an object (json_text.c made a string of it) and is parsed
- * on its own; its slices point into that second text, which the tree owns too.
+ * A queue as a key arrives as an object in the place of a key (json_tree.h); there it is read like
+ * any other object.
  */
 #include "core/proto/body_queues.h"
 
 #include "core/proto/json_write.h"
 #include "escrow/errors.h"
-
-#include <jansson.h>
-
-/* A key is one small object. */
-#define KEY_LIMITS ((struct json_limits){16, 1})
 
 /* ---- queues ---- */
 
@@ -34,7 +29,7 @@ static void put_queues(struct json_writer *w, const char *key, const struct mess
     json_write_array_end(w);
 }
 
-static int get_queue(const json_t *object, struct message_queue *queue)
+static int get_queue(const struct json_node *object, struct message_queue *queue)
 {
     queue->topic = body_tree_str(object, "topic");
     queue->broker_name = body_tree_str(object, "brokerName");
@@ -42,23 +37,21 @@ static int get_queue(const json_t *object, struct message_queue *queue)
     return queue->topic.len == 0 || queue->queue_id < 0 ? ESCROW_EPROTO : 0;
 }
 
-static int get_queues(struct body_tree *tree, const json_t *root, const char *key,
+static int get_queues(struct body_tree *tree, const struct json_node *list,
                       struct message_queue **queues, size_t *count)
 {
-    size_t capacity;
-    const json_t *list = body_tree_list(root, key, &capacity);
+    const struct json_node *queue = NULL;
 
-    *queues = body_tree_array(tree, capacity, sizeof **queues);
+    *queues = body_tree_array(tree, json_node_count(list), sizeof **queues);
     if (*queues == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; i < capacity; i++) {
-        int error = get_queue(json_array_get(list, i), &(*queues)[i]);
+    while ((queue = json_node_next(list, queue)) != NULL) {
+        int error = get_queue(queue, &(*queues)[(*count)++]);
         if (error != 0) {
             return error;
         }
     }
-    *count = capacity;
     return 0;
 }
 
@@ -78,7 +71,7 @@ void queue_lock_encode(struct buf *out, const struct queue_lock *lock)
 
 int queue_lock_decode(struct slice body, struct queue_lock *lock)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *lock = (struct queue_lock){0};
@@ -89,7 +82,8 @@ int queue_lock_decode(struct slice body, struct queue_lock *lock)
         lock->is_only_this_broker = body_tree_bool(root, "onlyThisBroker", false);
         error = lock->group.len == 0 || lock->client_id.len == 0
                     ? ESCROW_EPROTO
-                    : get_queues(&lock->tree, root, "mqSet", &lock->queues, &lock->queue_count);
+                    : get_queues(&lock->tree, body_tree_list(root, "mqSet"), &lock->queues,
+                                 &lock->queue_count);
     }
     if (error != 0) {
         queue_lock_fini(lock);
@@ -114,13 +108,14 @@ void queue_set_encode(struct buf *out, const struct message_queue *queues, size_
 
 int queue_set_decode(struct slice body, struct queue_set *set)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *set = (struct queue_set){0};
     error = body_tree_parse(&set->tree, body, JSON_LIMITS_BODY, &root);
     if (error == 0) {
-        error = get_queues(&set->tree, root, "lockOKMQSet", &set->queues, &set->count);
+        error =
+            get_queues(&set->tree, body_tree_list(root, "lockOKMQSet"), &set->queues, &set->count);
     }
     if (error != 0) {
         queue_set_fini(set);
@@ -186,7 +181,8 @@ void queue_table_encode(struct buf *out, enum queue_table_kind kind,
     json_write_object_end(&w);
 }
 
-static int get_row(enum queue_table_kind kind, const json_t *value, struct queue_stats *row)
+static int get_row(enum queue_table_kind kind, const struct json_node *value,
+                   struct queue_stats *row)
 {
     switch (kind) {
     case QUEUE_TABLE_TOPIC:
@@ -203,49 +199,44 @@ static int get_row(enum queue_table_kind kind, const json_t *value, struct queue
     case QUEUE_TABLE_OFFSETS:
         return body_tree_number(value, &row->consumer_offset) ? 0 : ESCROW_EPROTO;
     }
-    return json_is_object(value) ? 0 : ESCROW_EPROTO;
+    return json_node_is(value, JSON_NODE_OBJECT) ? 0 : ESCROW_EPROTO;
 }
 
-static int get_table(struct queue_table *table, enum queue_table_kind kind, const json_t *root)
+static int get_table(struct queue_table *table, enum queue_table_kind kind,
+                     const struct json_node *root)
 {
-    size_t capacity;
-    json_t *map = body_tree_map(root, "offsetTable", &capacity);
-    const char *key;
-    json_t *value;
+    const struct json_node *map = body_tree_map(root, "offsetTable");
+    const struct json_node *cursor = NULL;
+    const struct json_node *key;
+    const struct json_node *value;
 
-    table->rows = body_tree_array(&table->tree, capacity, sizeof *table->rows);
+    table->rows = body_tree_array(&table->tree, json_node_count(map), sizeof *table->rows);
     if (table->rows == NULL) {
         return ESCROW_ENOMEM;
     }
-    json_object_foreach(map, key, value)
-    {
-        struct queue_stats *row = &table->rows[table->count];
-        json_t *queue;
-        int error = body_tree_parse(&table->tree, slice_str(key), KEY_LIMITS, &queue);
-        if (error == 0) {
-            error = get_queue(queue, &row->queue);
-        }
+    while (body_tree_next_pair(map, &cursor, &key, &value)) {
+        struct queue_stats *row = &table->rows[table->count++];
+        int error = get_queue(key, &row->queue);
         if (error == 0) {
             error = get_row(kind, value, row);
         }
         if (error != 0) {
             return error;
         }
-        table->count++;
     }
     return 0;
 }
 
 int queue_table_decode(struct slice body, enum queue_table_kind kind, struct queue_table *table)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *table = (struct queue_table){0};
     error = body_tree_parse(&table->tree, body, JSON_LIMITS_BODY, &root);
     if (error == 0) {
         const char *name = kind == QUEUE_TABLE_TOPIC ? "topicPutTps" : "consumeTps";
-        table->tps = json_number_value(json_object_get(root, name)); /* 0 when it is none */
+        table->tps = body_tree_f64(root, name, 0);
         error = get_table(table, kind, root);
     }
     if (error != 0) {

@@ -11,7 +11,6 @@
 #include "core/proto/json_write.h"
 #include "escrow/errors.h"
 
-#include <jansson.h>
 #include <libdeflate.h>
 
 #define CRC_MASK       UINT32_C(0x7FFFFFFF)
@@ -51,18 +50,18 @@ void register_body_encode(struct buf *out, const struct register_body *body)
 
 static int decode_plain(struct slice in, struct register_body *body)
 {
-    const json_t *wrapper;
-    json_t *root;
+    const struct json_node *wrapper;
+    const struct json_node *root;
     int error = body_tree_parse(&body->tree, in, TOPIC_TABLE_LIMITS, &root);
 
     if (error != 0) {
         return error;
     }
-    wrapper = json_object_get(root, "topicConfigSerializeWrapper");
-    if (!json_is_object(wrapper)) {
+    wrapper = json_node_find(root, "topicConfigSerializeWrapper");
+    if (!json_node_is(wrapper, JSON_NODE_OBJECT)) {
         return ESCROW_EPROTO;
     }
-    body->version = data_version_read(json_object_get(wrapper, "dataVersion"));
+    body->version = data_version_read(json_node_find(wrapper, "dataVersion"));
     return topic_configs_read(&body->tree, wrapper, &body->topics, &body->topic_count);
 }
 

@@ -7,7 +7,6 @@
 #include "core/proto/json_write.h"
 #include "escrow/errors.h"
 
-#include <jansson.h>
 #include <stdio.h>
 
 /* ---- writing ---- */
@@ -117,37 +116,36 @@ void cluster_info_encode(struct buf *out, const struct cluster_info *info)
 
 /* ---- reading ---- */
 
-static int get_addrs(struct body_tree *tree, const json_t *object, struct route_broker *broker)
+static int get_addrs(struct body_tree *tree, const struct json_node *object,
+                     struct route_broker *broker)
 {
-    size_t count;
-    json_t *map = body_tree_map(object, "brokerAddrs", &count);
-    const char *key;
-    json_t *value;
+    const struct json_node *map = body_tree_map(object, "brokerAddrs");
+    const struct json_node *cursor = NULL;
+    const struct json_node *key;
+    const struct json_node *value;
 
-    broker->addrs = body_tree_array(tree, count, sizeof *broker->addrs);
+    broker->addrs = body_tree_array(tree, json_node_count(map), sizeof *broker->addrs);
     if (broker->addrs == NULL) {
         return ESCROW_ENOMEM;
     }
-    json_object_foreach(map, key, value)
-    {
-        struct route_addr *addr = &broker->addrs[broker->addr_count];
-        if (!slice_to_i64(slice_str(key), &addr->broker_id) ||
-            !body_tree_text(value, &addr->addr)) {
+    while (body_tree_next_pair(map, &cursor, &key, &value)) {
+        struct route_addr *addr = &broker->addrs[broker->addr_count++];
+        if (!body_tree_number(key, &addr->broker_id) || !body_tree_text(value, &addr->addr)) {
             return ESCROW_EPROTO;
         }
-        broker->addr_count++;
     }
     return 0;
 }
 
-static int get_broker(struct body_tree *tree, const json_t *object, struct route_broker *broker)
+static int get_broker(struct body_tree *tree, const struct json_node *object,
+                      struct route_broker *broker)
 {
     broker->broker_name = body_tree_str(object, "brokerName");
     broker->cluster = body_tree_str(object, "cluster");
     return broker->broker_name.len == 0 ? ESCROW_EPROTO : get_addrs(tree, object, broker);
 }
 
-static int get_queue(const json_t *object, struct route_queue *queue)
+static int get_queue(const struct json_node *object, struct route_queue *queue)
 {
     int32_t old_flag = body_tree_i32(object, "topicSynFlag", 0); /* the key of early 4.x servers */
 
@@ -159,30 +157,47 @@ static int get_queue(const json_t *object, struct route_queue *queue)
     return queue->broker_name.len == 0 ? ESCROW_EPROTO : 0;
 }
 
-static int get_route(struct route *route, const json_t *root)
+static int get_queues(struct route *route, const struct json_node *list)
 {
-    const json_t *queues = body_tree_list(root, "queueDatas", &route->queue_count);
-    const json_t *brokers = body_tree_list(root, "brokerDatas", &route->broker_count);
+    const struct json_node *queue = NULL;
     int error = 0;
 
-    route->order_topic_conf = body_tree_str(root, "orderTopicConf");
-    route->queues = body_tree_array(&route->tree, route->queue_count, sizeof *route->queues);
-    route->brokers = body_tree_array(&route->tree, route->broker_count, sizeof *route->brokers);
-    if (route->queues == NULL || route->brokers == NULL) {
+    route->queues = body_tree_array(&route->tree, json_node_count(list), sizeof *route->queues);
+    if (route->queues == NULL) {
         return ESCROW_ENOMEM;
     }
-    for (size_t i = 0; error == 0 && i < route->queue_count; i++) {
-        error = get_queue(json_array_get(queues, i), &route->queues[i]);
-    }
-    for (size_t i = 0; error == 0 && i < route->broker_count; i++) {
-        error = get_broker(&route->tree, json_array_get(brokers, i), &route->brokers[i]);
+    while (error == 0 && (queue = json_node_next(list, queue)) != NULL) {
+        error = get_queue(queue, &route->queues[route->queue_count++]);
     }
     return error;
 }
 
+static int get_brokers(struct route *route, const struct json_node *list)
+{
+    const struct json_node *broker = NULL;
+    int error = 0;
+
+    route->brokers = body_tree_array(&route->tree, json_node_count(list), sizeof *route->brokers);
+    if (route->brokers == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    while (error == 0 && (broker = json_node_next(list, broker)) != NULL) {
+        error = get_broker(&route->tree, broker, &route->brokers[route->broker_count++]);
+    }
+    return error;
+}
+
+static int get_route(struct route *route, const struct json_node *root)
+{
+    int error = get_queues(route, body_tree_list(root, "queueDatas"));
+
+    route->order_topic_conf = body_tree_str(root, "orderTopicConf");
+    return error == 0 ? get_brokers(route, body_tree_list(root, "brokerDatas")) : error;
+}
+
 int route_decode(struct slice body, struct route *route)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *route = (struct route){0};
@@ -204,12 +219,14 @@ void route_fini(struct route *route)
 
 struct slice route_broker_master(const struct route_broker *broker)
 {
+    struct slice addr = SLICE_EMPTY;
+
     for (size_t i = 0; i < broker->addr_count; i++) {
         if (broker->addrs[i].broker_id == 0) {
-            return broker->addrs[i].addr;
+            addr = broker->addrs[i].addr; /* of several the last counts, as in a map */
         }
     }
-    return SLICE_EMPTY;
+    return addr;
 }
 
 const struct route_broker *route_find_broker(const struct route *route, struct slice broker_name)
@@ -222,31 +239,27 @@ const struct route_broker *route_find_broker(const struct route *route, struct s
     return NULL;
 }
 
-static int get_cluster_info(struct cluster_info *info, const json_t *root)
+static int get_cluster_info(struct cluster_info *info, const struct json_node *root)
 {
-    size_t count;
-    json_t *table = body_tree_map(root, "brokerAddrTable", &count);
-    const char *key;
-    json_t *value;
+    const struct json_node *map = body_tree_map(root, "brokerAddrTable");
+    const struct json_node *cursor = NULL;
+    const struct json_node *key;
+    const struct json_node *value;
+    int error = 0;
 
-    info->brokers = body_tree_array(&info->tree, count, sizeof *info->brokers);
+    info->brokers = body_tree_array(&info->tree, json_node_count(map), sizeof *info->brokers);
     if (info->brokers == NULL) {
         return ESCROW_ENOMEM;
     }
-    json_object_foreach(table, key, value)
-    {
-        int error = get_broker(&info->tree, value, &info->brokers[info->broker_count]);
-        if (error != 0) {
-            return error;
-        }
-        info->broker_count++;
+    while (error == 0 && body_tree_next_pair(map, &cursor, &key, &value)) {
+        error = get_broker(&info->tree, value, &info->brokers[info->broker_count++]);
     }
-    return 0;
+    return error;
 }
 
 int cluster_info_decode(struct slice body, struct cluster_info *info)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *info = (struct cluster_info){0};

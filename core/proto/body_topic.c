@@ -3,8 +3,6 @@
 #include "core/proto/json_write.h"
 #include "escrow/errors.h"
 
-#include <jansson.h>
-
 /* ---- topics ---- */
 
 void topic_config_write(struct json_writer *w, const struct topic_config *topic)
@@ -31,7 +29,7 @@ void topic_config_encode(struct buf *out, const struct topic_config *topic)
     topic_config_write(&w, topic);
 }
 
-int topic_config_read(const struct json_t *object, struct topic_config *topic)
+int topic_config_read(const struct json_node *object, struct topic_config *topic)
 {
     topic->name = body_tree_str(object, "topicName");
     topic->read_queue_count = body_tree_i32(object, "readQueueNums", 16);
@@ -48,31 +46,27 @@ int topic_config_read(const struct json_t *object, struct topic_config *topic)
     return 0;
 }
 
-int topic_configs_read(struct body_tree *tree, const struct json_t *owner,
+int topic_configs_read(struct body_tree *tree, const struct json_node *owner,
                        struct topic_config **topics, size_t *count)
 {
-    size_t capacity;
-    json_t *map = body_tree_map(owner, "topicConfigTable", &capacity);
-    const char *key;
-    json_t *value;
+    const struct json_node *map = body_tree_map(owner, "topicConfigTable");
+    const struct json_node *cursor = NULL;
+    const struct json_node *key;
+    const struct json_node *value;
+    int error = 0;
 
     *count = 0;
-    if (capacity > REGISTER_TOPICS_MAX) {
+    if (json_node_count(map) > REGISTER_TOPICS_MAX) {
         return ESCROW_ELIMIT;
     }
-    *topics = body_tree_array(tree, capacity, sizeof **topics);
+    *topics = body_tree_array(tree, json_node_count(map), sizeof **topics);
     if (*topics == NULL) {
         return ESCROW_ENOMEM;
     }
-    json_object_foreach(map, key, value)
-    {
-        int error = topic_config_read(value, &(*topics)[*count]);
-        if (error != 0) {
-            return error;
-        }
-        (*count)++;
+    while (error == 0 && body_tree_next_pair(map, &cursor, &key, &value)) {
+        error = topic_config_read(value, &(*topics)[(*count)++]);
     }
-    return 0;
+    return error;
 }
 
 /* ---- versions ---- */
@@ -93,7 +87,7 @@ void data_version_encode(struct buf *out, const struct data_version *version)
     data_version_write(&w, version);
 }
 
-struct data_version data_version_read(const struct json_t *object)
+struct data_version data_version_read(const struct json_node *object)
 {
     return (struct data_version){.counter = body_tree_i64(object, "counter", 0),
                                  .state_version = body_tree_i64(object, "stateVersion", 0),
@@ -103,7 +97,7 @@ struct data_version data_version_read(const struct json_t *object)
 int data_version_decode(struct slice body, struct data_version *version)
 {
     struct body_tree tree = {0};
-    json_t *root;
+    const struct json_node *root;
     int error = body_tree_parse(&tree, body, JSON_LIMITS_BODY, &root);
 
     if (error == 0) {
@@ -134,13 +128,13 @@ void topic_table_encode(struct buf *out, const struct topic_table *table)
 
 int topic_table_decode(struct slice body, struct topic_table *table)
 {
-    json_t *root;
+    const struct json_node *root;
     int error;
 
     *table = (struct topic_table){0};
     error = body_tree_parse(&table->tree, body, TOPIC_TABLE_LIMITS, &root);
     if (error == 0) {
-        table->version = data_version_read(json_object_get(root, "dataVersion"));
+        table->version = data_version_read(json_node_find(root, "dataVersion"));
         error = topic_configs_read(&table->tree, root, &table->topics, &table->topic_count);
     }
     if (error != 0) {
@@ -215,7 +209,8 @@ void group_table_encode(struct buf *out, const struct group_table *table)
     json_write_object_end(&w);
 }
 
-static int get_group(const json_t *root, struct group_config *group, struct group_config_name *name)
+static int get_group(const struct json_node *root, struct group_config *group,
+                     struct group_config_name *name)
 {
     struct slice text = body_tree_str(root, "groupName");
     struct group_config def;
@@ -248,7 +243,7 @@ int group_config_decode(struct slice body, struct group_config *group,
                         struct group_config_name *name)
 {
     struct body_tree tree = {0};
-    json_t *root;
+    const struct json_node *root;
     int error = body_tree_parse(&tree, body, JSON_LIMITS_BODY, &root);
 
     if (error == 0) {

@@ -58,11 +58,11 @@ ESCROW_MUST_USE int data_version_decode(struct slice body, struct data_version *
  * For decoders of tables: a DataVersion object, and a TopicConfig object. ESCROW_EPROTO: no name,
  * or a number that cannot be (queue counts outside 0..QUEUES_PER_TOPIC_MAX).
  */
-struct data_version data_version_read(const struct json_t *object);
-ESCROW_MUST_USE int topic_config_read(const struct json_t *object, struct topic_config *topic);
+struct data_version data_version_read(const struct json_node *object);
+ESCROW_MUST_USE int topic_config_read(const struct json_node *object, struct topic_config *topic);
 
 /* The map "topicConfigTable" as an array in the tree. */
-ESCROW_MUST_USE int topic_configs_read(struct body_tree *tree, const struct json_t *owner,
+ESCROW_MUST_USE int topic_configs_read(struct body_tree *tree, const struct json_node *owner,
                                        struct topic_config **topics, size_t *count);
 
 struct topic_table {

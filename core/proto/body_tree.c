@@ -1,11 +1,12 @@
 #include "core/proto/body_tree.h"
 
-#include "core/base/buf.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "escrow/errors.h"
 
-#include <jansson.h>
+#include <stdlib.h>
+
+#define REAL_TEXT_MAX 64 /* longer literals are cut: digits behind the 60th change no double */
 
 /* One array, behind a link to the one allocated before it. */
 struct body_chunk {
@@ -20,8 +21,7 @@ void body_tree_fini(struct body_tree *tree)
         tree->chunks = chunk->next;
         mem_free(chunk);
     }
-    json_decref(tree->docs);
-    tree->docs = NULL;
+    json_tree_fini(&tree->json);
 }
 
 void *body_tree_array(struct body_tree *tree, size_t count, size_t size_bytes)
@@ -41,113 +41,105 @@ void *body_tree_array(struct body_tree *tree, size_t count, size_t size_bytes)
     return chunk->data;
 }
 
-/* Parse normalized text; the value joins tree->docs. */
-static int parse(struct body_tree *tree, struct slice text, json_t **root)
-{
-    json_error_t why;
-    json_t *value;
-
-    if (tree->docs == NULL) {
-        tree->docs = json_array();
-        if (tree->docs == NULL) {
-            return ESCROW_ENOMEM;
-        }
-    }
-    value = json_loadb((const char *)text.ptr, text.len, JSON_ALLOW_NUL, &why);
-    if (value == NULL) {
-        return json_error_code(&why) == json_error_out_of_memory ? ESCROW_ENOMEM : ESCROW_EPROTO;
-    }
-    if (!json_is_object(value)) {
-        json_decref(value);
-        return ESCROW_EPROTO;
-    }
-    *root = value;
-    return json_array_append_new(tree->docs, value) == 0 ? 0 : ESCROW_ENOMEM;
-}
-
 int body_tree_parse(struct body_tree *tree, struct slice text, struct json_limits limits,
-                    struct json_t **root)
+                    const struct json_node **root)
 {
-    struct buf standard;
-    int error;
+    int error = json_tree_parse(&tree->json, text, limits);
 
-    buf_init(&standard, 0); /* json_text.h says how long it can get */
-    error = json_text_normalize(text, limits, &standard);
-    if (error == 0) {
-        error = parse(tree, buf_slice(&standard), root);
+    if (error != 0) {
+        return error;
     }
-    buf_fini(&standard);
-    return error;
+    *root = json_tree_root(&tree->json);
+    return json_node_is(*root, JSON_NODE_OBJECT) ? 0 : ESCROW_EPROTO;
 }
 
-bool body_tree_text(const struct json_t *value, struct slice *out)
+bool body_tree_text(const struct json_node *value, struct slice *out)
 {
-    if (!json_is_string(value)) {
+    if (!json_node_is(value, JSON_NODE_STRING)) {
         return false;
     }
-    *out = slice_of(json_string_value(value), json_string_length(value));
+    *out = json_node_text(value);
     return true;
 }
 
-bool body_tree_number(const struct json_t *value, int64_t *out)
+bool body_tree_number(const struct json_node *value, int64_t *out)
 {
-    struct slice text;
-
-    if (json_is_integer(value)) {
-        *out = json_integer_value(value);
-        return true;
-    }
-    return body_tree_text(value, &text) && slice_to_i64(text, out);
+    return (json_node_is(value, JSON_NODE_NUMBER) || json_node_is(value, JSON_NODE_STRING)) &&
+           slice_to_i64(json_node_text(value), out);
 }
 
-struct slice body_tree_str(const struct json_t *object, const char *key)
+struct slice body_tree_str(const struct json_node *object, const char *key)
 {
     struct slice text = SLICE_EMPTY;
 
-    (void)body_tree_text(json_object_get(object, key), &text); /* empty when it is no string */
+    (void)body_tree_text(json_node_find(object, key), &text); /* empty when it is no string */
     return text;
 }
 
-int64_t body_tree_i64(const struct json_t *object, const char *key, int64_t fallback)
+int64_t body_tree_i64(const struct json_node *object, const char *key, int64_t fallback)
 {
     int64_t number;
 
-    return body_tree_number(json_object_get(object, key), &number) ? number : fallback;
+    return body_tree_number(json_node_find(object, key), &number) ? number : fallback;
 }
 
-int32_t body_tree_i32(const struct json_t *object, const char *key, int32_t fallback)
+int32_t body_tree_i32(const struct json_node *object, const char *key, int32_t fallback)
 {
     int64_t number = body_tree_i64(object, key, fallback);
 
     return number < INT32_MIN || number > INT32_MAX ? fallback : (int32_t)number;
 }
 
-bool body_tree_bool(const struct json_t *object, const char *key, bool fallback)
+double body_tree_f64(const struct json_node *object, const char *key, double fallback)
 {
-    const json_t *value = json_object_get(object, key);
-    struct slice text;
+    const struct json_node *value = json_node_find(object, key);
+    char text[REAL_TEXT_MAX];
 
-    if (json_is_boolean(value)) {
-        return json_is_true(value);
+    if (!json_node_is(value, JSON_NODE_NUMBER)) {
+        return fallback;
     }
-    if (body_tree_text(value, &text)) {
-        return slice_eq_str(text, "true") || (fallback && !slice_eq_str(text, "false"));
+    return strtod(slice_to_cstr(json_node_text(value), text, sizeof text), NULL);
+}
+
+bool body_tree_bool(const struct json_node *object, const char *key, bool fallback)
+{
+    const struct json_node *value = json_node_find(object, key);
+
+    if (json_node_is(value, JSON_NODE_TRUE) || json_node_is(value, JSON_NODE_FALSE)) {
+        return value->kind == JSON_NODE_TRUE;
+    }
+    if (json_node_is(value, JSON_NODE_STRING) && slice_eq_str(json_node_text(value), "true")) {
+        return true;
+    }
+    if (json_node_is(value, JSON_NODE_STRING) && slice_eq_str(json_node_text(value), "false")) {
+        return false;
     }
     return fallback;
 }
 
-struct json_t *body_tree_list(const struct json_t *object, const char *key, size_t *count)
+const struct json_node *body_tree_list(const struct json_node *object, const char *key)
 {
-    json_t *value = json_object_get(object, key);
+    const struct json_node *value = json_node_find(object, key);
 
-    *count = json_array_size(value); /* 0 for everything else, NULL included */
-    return json_is_array(value) ? value : NULL;
+    return json_node_is(value, JSON_NODE_ARRAY) ? value : NULL;
 }
 
-struct json_t *body_tree_map(const struct json_t *object, const char *key, size_t *count)
+const struct json_node *body_tree_map(const struct json_node *object, const char *key)
 {
-    json_t *value = json_object_get(object, key);
+    const struct json_node *value = json_node_find(object, key);
 
-    *count = json_object_size(value);
-    return json_is_object(value) ? value : NULL;
+    return json_node_is(value, JSON_NODE_OBJECT) ? value : NULL;
+}
+
+bool body_tree_next_pair(const struct json_node *map, const struct json_node **cursor,
+                         const struct json_node **key, const struct json_node **value)
+{
+    *key = json_node_next(map, *cursor);
+    if (*key == NULL) {
+        return false;
+    }
+    *value = json_node_next(map, *key);
+    CHECK(*value != NULL); /* a key is always followed by its value */
+    *cursor = *value;
+    return true;
 }

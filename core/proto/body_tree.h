@@ -6,7 +6,7 @@
  * Reading a value of another kind than expected gives the fallback: RocketMQ's own readers are as
  * lenient, and what has to be there is tested by the decoder.
  *
- * Owns:    the JSON values and the arrays.
+ * Owns:    the parsed text and the arrays.
  * Thread:  whoever owns the struct.
  * Holds:   an all-zero struct is empty; fini may be called on it, and twice.
  */
@@ -15,50 +15,51 @@
 
 #include "core/base/attr.h"
 #include "core/base/slice.h"
-#include "core/proto/json_text.h"
+#include "core/proto/json_tree.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct json_t; /* jansson's */
 struct body_chunk;
 
 struct body_tree {
-    struct json_t *docs; /* array of the parsed texts */
+    struct json_tree json;
     struct body_chunk *chunks;
 };
 
 void body_tree_fini(struct body_tree *tree);
 
 /*
- * Normalize and parse a text; *root is its value, an object, borrowed from the tree.
- * ESCROW_EPROTO (also: not an object), ESCROW_ELIMIT, ESCROW_ENOMEM.
+ * Parse a text into an empty tree; *root is its value, an object. ESCROW_EPROTO (also: not an
+ * object), ESCROW_ELIMIT, ESCROW_ENOMEM.
  */
 ESCROW_MUST_USE int body_tree_parse(struct body_tree *tree, struct slice text,
-                                    struct json_limits limits, struct json_t **root);
+                                    struct json_limits limits, const struct json_node **root);
 
 /* A zeroed array that lives as long as the tree; NULL when out of memory. count may be 0. */
 void *body_tree_array(struct body_tree *tree, size_t count, size_t size_bytes) ESCROW_MUST_USE;
 
-/* Members of an object. Slices live as long as the tree. */
-struct slice body_tree_str(const struct json_t *object, const char *key);
-int64_t body_tree_i64(const struct json_t *object, const char *key, int64_t fallback);
-int32_t body_tree_i32(const struct json_t *object, const char *key, int32_t fallback);
-bool body_tree_bool(const struct json_t *object, const char *key, bool fallback);
+/* Members of an object (NULL: every member is absent). Slices live as long as the tree. */
+struct slice body_tree_str(const struct json_node *object, const char *key);
+int64_t body_tree_i64(const struct json_node *object, const char *key, int64_t fallback);
+int32_t body_tree_i32(const struct json_node *object, const char *key, int32_t fallback);
+double body_tree_f64(const struct json_node *object, const char *key, double fallback);
+bool body_tree_bool(const struct json_node *object, const char *key, bool fallback);
 
 /*
- * A value itself: text of a string; number, or a string with a decimal number in it. false when it
- * is none.
+ * A value itself: text of a string; integer, or a string with a decimal integer in it. false when
+ * it is none.
  */
-bool body_tree_text(const struct json_t *value, struct slice *out);
-bool body_tree_number(const struct json_t *value, int64_t *out);
+bool body_tree_text(const struct json_node *value, struct slice *out);
+bool body_tree_number(const struct json_node *value, int64_t *out);
 
-/*
- * Member that is an array or an object, with its number of entries in *count; NULL and 0 when it is
- * absent or of another kind.
- */
-struct json_t *body_tree_list(const struct json_t *object, const char *key, size_t *count);
-struct json_t *body_tree_map(const struct json_t *object, const char *key, size_t *count);
+/* Member that is an array, or an object; NULL when it is absent or of another kind. */
+const struct json_node *body_tree_list(const struct json_node *object, const char *key);
+const struct json_node *body_tree_map(const struct json_node *object, const char *key);
+
+/* Walk the pairs of an object: *cursor starts NULL; false at the end, and at once for NULL. */
+bool body_tree_next_pair(const struct json_node *map, const struct json_node **cursor,
+                         const struct json_node **key, const struct json_node **value);
 
 #endif

@@ -68,7 +68,10 @@ END_TEST
 
 START_TEST(every_truncation_is_refused)
 {
-    /* Shows: a cut batch is malformed unless the cut lies between items; nothing is read behind the cut. */
+    /*
+     * Shows: a cut batch is malformed unless the cut lies between items; nothing is read behind the
+     * cut.
+     */
     uint8_t two[2 * sizeof vector];
 
     memcpy(two, vector, sizeof vector);
@@ -128,7 +131,9 @@ END_TEST
 
 START_TEST(an_item_over_the_limits_is_not_written)
 {
-    /* Shows: too much body, too many properties, no memory: an error, and the batch is as it was. */
+    /*
+     * Shows: too much body, too many properties, no memory: an error, and the batch is as it was.
+     */
     struct batch_item big = hi;
     struct buf body;
 

@@ -65,7 +65,10 @@ END_TEST
 
 START_TEST(a_key_has_address_pid_salt_time_and_counter)
 {
-    /* Shows: the layout of the 16 bytes, and that the counter distinguishes keys of one millisecond. */
+    /*
+     * Shows: the layout of the 16 bytes, and that the counter distinguishes keys of one
+     * millisecond.
+     */
     struct uniq_key_gen gen;
     char text[MSGID_TEXT_MAX + 1];
     uint32_t ms;
@@ -85,7 +88,10 @@ END_TEST
 
 START_TEST(a_clock_that_goes_back_repeats_no_key)
 {
-    /* Shows: time stands still until the clock has caught up; 65536 keys in one millisecond borrow the next. */
+    /*
+     * Shows: time stands still until the clock has caught up; 65536 keys in one millisecond borrow
+     * the next.
+     */
     struct uniq_key_gen gen;
     char first[MSGID_TEXT_MAX + 1];
     char text[MSGID_TEXT_MAX + 1];
@@ -104,7 +110,10 @@ END_TEST
 
 START_TEST(months_are_those_of_the_calendar)
 {
-    /* Shows: the first moment of a month is 0, the last one is its length; leap years, century, and zones. */
+    /*
+     * Shows: the first moment of a month is 0, the last one is its length; leap years, century, and
+     * zones.
+     */
     static const struct {
         int64_t now_ms;
         int32_t zone_s;

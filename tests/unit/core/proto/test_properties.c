@@ -1,4 +1,6 @@
-/* The property string: read as RocketMQ reads it, written without its separators in wrong places. */
+/*
+ * The property string: read as RocketMQ reads it, written without its separators in wrong places.
+ */
 #include "core/proto/properties.h"
 
 #include "core/base/mem.h"
@@ -46,7 +48,10 @@ END_TEST
 
 START_TEST(pairs_without_name_or_value_do_not_exist)
 {
-    /* Shows: empty pieces, a name alone, an empty name and an empty value are passed over as in Java. */
+    /*
+     * Shows: empty pieces, a name alone, an empty name and an empty value are passed over as in
+     * Java.
+     */
     struct slice odd = SLICE_LIT("\002\002a\002\001v\002b\001\002c\001d\002\001\002x");
 
     ck_assert_uint_eq(props_count(odd), 1);
@@ -57,7 +62,10 @@ END_TEST
 
 START_TEST(of_two_equal_names_the_last_counts)
 {
-    /* Shows: the same answer as Java's map, so that broker and consumer cannot be told different things. */
+    /*
+     * Shows: the same answer as Java's map, so that broker and consumer cannot be told different
+     * things.
+     */
     struct slice twice = SLICE_LIT("TRAN_MSG\001false\002A\001b\002TRAN_MSG\001true\002");
     struct props_known known;
 
@@ -85,7 +93,10 @@ END_TEST
 
 START_TEST(one_scan_finds_all_known_names)
 {
-    /* Shows: each field of struct props_known is filled from its own name, and absent ones are empty. */
+    /*
+     * Shows: each field of struct props_known is filled from its own name, and absent ones are
+     * empty.
+     */
     uint8_t raw[4096];
     struct props_writer w;
     struct props_known known;
@@ -123,7 +134,10 @@ END_TEST
 
 START_TEST(a_string_is_rebuilt_with_removals_and_additions)
 {
-    /* Shows: what the broker does to a send: WAIT and POP_CK go, its own pairs come behind, order is kept. */
+    /*
+     * Shows: what the broker does to a send: WAIT and POP_CK go, its own pairs come behind, order
+     * is kept.
+     */
     struct slice in = SLICE_LIT("WAIT\001true\002a\0011\002POP_CK\001x\002b\0012");
     struct slice drop[] = {prop_name(PROP_WAIT), prop_name(PROP_POP_CK)};
     uint8_t raw[64];
@@ -156,7 +170,9 @@ END_TEST
 
 START_TEST(separators_in_our_own_values_are_refused)
 {
-    /* Shows: a value that would forge another pair stops the writer, and nothing of it was written. */
+    /*
+     * Shows: a value that would forge another pair stops the writer, and nothing of it was written.
+     */
     static const struct slice bad[] = {{(const uint8_t *)"x\001y", 3},
                                        {(const uint8_t *)"x\002TRAN_MSG\001true", 15},
                                        {(const uint8_t *)"", 0}};
@@ -178,7 +194,10 @@ END_TEST
 
 START_TEST(a_full_writer_keeps_its_bounds)
 {
-    /* Shows: for every capacity the writer stops before its end, says so, and what is there are whole pairs. */
+    /*
+     * Shows: for every capacity the writer stops before its end, says so, and what is there are
+     * whole pairs.
+     */
     for (size_t cap = 0; cap <= SAMPLE.len; cap++) {
         uint8_t *raw = mem_alloc(cap);
         struct props_writer w;
@@ -226,7 +245,10 @@ END_TEST
 
 START_TEST(every_truncation_stays_inside)
 {
-    /* Shows: readers never look beyond a string, whatever byte it ends with (each prefix is its own block). */
+    /*
+     * Shows: readers never look beyond a string, whatever byte it ends with (each prefix is its own
+     * block).
+     */
     struct slice in = SLICE_LIT("KEYS\001k1\002TAGS\001TagA\002\001\002x\001\002WAIT\001true");
 
     for (size_t n = 0; n <= in.len; n++) {

@@ -103,7 +103,10 @@ END_TEST
 
 START_TEST(what_is_encoded_is_decoded)
 {
-    /* Shows: the round trip for each combination of host families; the IPv6 bits come from the hosts. */
+    /*
+     * Shows: the round trip for each combination of host families; the IPv6 bits come from the
+     * hosts.
+     */
     for (int hosts = 0; hosts < 4; hosts++) {
         struct record_fields f = sample();
         struct record_view view;
@@ -178,7 +181,10 @@ END_TEST
 
 START_TEST(the_largest_record_fits_its_bound)
 {
-    /* Shows: body, topic and properties at their limits together, with IPv6 hosts, stay within RECORD_SIZE_MAX. */
+    /*
+     * Shows: body, topic and properties at their limits together, with IPv6 hosts, stay within
+     * RECORD_SIZE_MAX.
+     */
     uint8_t *body = mem_calloc(1, MESSAGE_BODY_MAX);
     uint8_t *text = mem_calloc(1, PROPERTIES_LEN_MAX);
     struct record_fields f = sample();
@@ -224,7 +230,10 @@ END_TEST
 
 START_TEST(every_truncation_is_refused)
 {
-    /* Shows: a prefix of a record is never a record, and reading it never leaves its bytes (each is its own block). */
+    /*
+     * Shows: a prefix of a record is never a record, and reading it never leaves its bytes (each is
+     * its own block).
+     */
     struct record_fields f = sample();
     size_t size;
     uint8_t *rec = encode(&f, &size);
@@ -243,7 +252,10 @@ END_TEST
 
 START_TEST(no_changed_byte_makes_the_decoder_read_outside)
 {
-    /* Shows: with any one byte set to any of a few values the record is refused or decoded within its bytes. */
+    /*
+     * Shows: with any one byte set to any of a few values the record is refused or decoded within
+     * its bytes.
+     */
     static const uint8_t values[] = {0, 1, 0x7F, 0x80, 0xFF};
     struct record_fields f = sample();
     size_t size;
@@ -294,7 +306,10 @@ END_TEST
 
 START_TEST(a_pull_body_is_walked_record_by_record)
 {
-    /* Shows: three records back to back come out in order, then the end; garbage behind them is reported, not skipped. */
+    /*
+     * Shows: three records back to back come out in order, then the end; garbage behind them is
+     * reported, not skipped.
+     */
     uint8_t body[1024];
     size_t len = 0;
     struct record_walk walk;

@@ -53,7 +53,10 @@ END_TEST
 
 START_TEST(tags_are_separated_by_two_bars)
 {
-    /* Shows: blanks around tags do not count, a single bar belongs to the tag, empty parts are nothing. */
+    /*
+     * Shows: blanks around tags do not count, a single bar belongs to the tag, empty parts are
+     * nothing.
+     */
     struct tag_filter filter;
 
     ck_assert_int_eq(tag_filter_parse(SLICE_LIT("TagA||  TagB \t|| || a|b"), &filter), 0);
