@@ -335,13 +335,8 @@ static void on_sweep(void *arg)
     LIST_FOREACH(pos, tmp, &tcp->conns) {
         struct tcp_conn *conn = LIST_ENTRY(pos, struct tcp_conn, node);
 
-        if (conn->is_writing) {
-            size_t left = uv_stream_get_write_queue_size((uv_stream_t *)&conn->uv);
-
-            if (left != conn->queue_seen) {
-                conn->queue_seen = left;
-                conn->write_ms = now_ms; /* the peer takes some */
-            }
+        if (conn->is_writing && tcp_output_sweep(conn)) {
+            conn->write_ms = now_ms;
         }
         if (conn->state == TCP_CONN_OPEN) {
             sweep_open(conn, now_ms);

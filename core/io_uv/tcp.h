@@ -146,7 +146,7 @@ struct tcp_conn {
     size_t out_bytes;   /* waiting, including what the kernel has been asked to take */
     size_t out_mark;    /* length of the open segment at tcp_conn_begin */
     size_t queue_bytes; /* given to uv_write */
-    size_t queue_seen;  /* what of it was left at the last sweep */
+    size_t queue_seen;  /* what uv and the kernel had left at the last sweep */
     size_t frame_seen;  /* length of the tail when frame_ms was set */
     int64_t frame_ms;   /* since when the tail waits for more bytes; 0 = it does not */
     int64_t read_ms;    /* last byte received */

@@ -50,28 +50,34 @@ static void refuse(struct tcp_listener *listener, int fd)
     listener->tcp->stats.refused++;
 }
 
+/* Accept one connection with the spare descriptor, and close it. The result is errno, or 0. */
+static int refuse_with_spare(struct tcp_listener *listener)
+{
+    int errnum;
+    int fd;
+
+    (void)close(listener->spare_fd); /* /dev/null */
+    fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+    errnum = fd < 0 ? errno : 0;
+    if (fd >= 0) {
+        refuse(listener, fd);
+        log_warn("tcp.accept.descriptors", "out of file descriptors: a connection is refused");
+    }
+    spare_open(listener);
+    return errnum;
+}
+
 /* False: no more for now. */
 static bool accept_failed(struct tcp_listener *listener, int errnum)
 {
-    int fd;
-
+    if ((errnum == EMFILE || errnum == ENFILE) && listener->spare_fd >= 0) {
+        errnum = refuse_with_spare(listener); /* EAGAIN: there was no connection at all */
+    }
     if (errnum == EAGAIN) {
         return false;
     }
-    if (errnum == EINTR || errnum == ECONNABORTED || errnum == EPROTO) {
+    if (errnum == 0 || errnum == EINTR || errnum == ECONNABORTED || errnum == EPROTO) {
         return true; /* that connection is gone; the next may be fine */
-    }
-    if ((errnum == EMFILE || errnum == ENFILE) && listener->spare_fd >= 0) {
-        log_warn("tcp.accept.descriptors", "out of file descriptors: connections are refused");
-        (void)close(listener->spare_fd); /* /dev/null */
-        fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0) {
-            refuse(listener, fd);
-        }
-        spare_open(listener);
-        if (fd >= 0) {
-            return true;
-        }
     }
     log_warn("tcp.accept.failed", "accept: %s; trying again in %d ms", strerrorname_np(errnum),
              RETRY_MS);

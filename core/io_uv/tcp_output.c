@@ -15,6 +15,9 @@
 #include "core/io_uv/tcp_private.h"
 #include "escrow/errors.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #define TRY_BUFS   16
 #define QUEUE_BUFS 4 /* uv_write keeps this many without allocating */
 #define SLACK_MAX  4096
@@ -316,6 +319,43 @@ static void on_written(uv_write_t *req, int status)
     }
 }
 
+/* A slow reader holds what it must: give back the room behind the segment's bytes. */
+static void segment_fit(struct tcp_segment *seg)
+{
+    uint8_t *fitted;
+
+    if (seg->is_pinned || seg->buf.len == 0 || seg->buf.cap - seg->buf.len <= SLACK_MAX) {
+        return;
+    }
+    fitted = mem_realloc(seg->buf.ptr, seg->buf.len);
+    if (fitted != NULL) {
+        seg->buf.ptr = fitted;
+        seg->buf.cap = seg->buf.len;
+    }
+}
+
+bool tcp_output_sweep(struct tcp_conn *conn)
+{
+    size_t left = uv_stream_get_write_queue_size((uv_stream_t *)&conn->uv);
+    bool has_moved;
+    int in_kernel = 0;
+    uv_os_fd_t fd;
+
+    if (conn->out_bytes == 0) {
+        return false;
+    }
+    if (conn->out_tail != NULL) {
+        segment_fit(conn->out_tail);
+    }
+    /* The kernel asks for more only when a third of its buffer is empty: look into that, too. */
+    if (uv_fileno((uv_handle_t *)&conn->uv, &fd) == 0 && ioctl(fd, SIOCOUTQ, &in_kernel) == 0) {
+        left += (size_t)in_kernel;
+    }
+    has_moved = left != conn->queue_seen;
+    conn->queue_seen = left;
+    return has_moved;
+}
+
 /* The kernel is full: let uv wait for it. */
 static void output_queue(struct tcp_conn *conn)
 {
@@ -324,20 +364,11 @@ static void output_queue(struct tcp_conn *conn)
     unsigned count;
     int rc;
 
-    if (last->buf.len > 0 && last->buf.cap - last->buf.len > SLACK_MAX) {
-        uint8_t *fitted =
-            mem_realloc(last->buf.ptr, last->buf.len); /* a slow reader holds what it must */
-
-        if (fitted != NULL) {
-            last->buf.ptr = fitted;
-            last->buf.cap = last->buf.len;
-        }
-    }
+    segment_fit(last);
     count = gather(conn, bufs, QUEUE_BUFS, &conn->queue_bytes);
     for (struct tcp_segment *seg = conn->out_head; seg != NULL; seg = seg->next) {
         seg->is_pinned = true;
     }
-    conn->queue_seen = conn->queue_bytes;
     conn->write.data = conn;
     conn->is_writing = true;
     rc = uv_write(&conn->write, (uv_stream_t *)&conn->uv, bufs, count, on_written);

@@ -90,6 +90,9 @@ void tcp_conn_update_reading(struct tcp_conn *conn);
 
 void tcp_output_flush_all(void *tcp); /* the LOOP_FLUSH hook */
 void tcp_output_clear(struct tcp_conn *conn);
+
+/* Once per sweep: has the peer taken anything since the last? Gives back what is not needed. */
+bool tcp_output_sweep(struct tcp_conn *conn);
 void tcp_output_trim_spare(struct tcp *tcp, size_t keep);
 
 /* ---- tcp_connect.c ---- */

@@ -32,7 +32,7 @@ static inline void run_until(struct loop *l, bool (*cond)(void *arg), void *arg)
     int64_t end_ms = clock_mono_ms(clock_system()) + UV_TEST_PATIENCE_MS;
     struct loop_timer tick = {0};
 
-    loop_timer_start(l, &tick, 10, 10, uv_test_tick, NULL);
+    loop_timer_start(l, &tick, 1, 1, uv_test_tick, NULL);
     while (!cond(arg)) {
         loop_run_once(l, true);
         ck_assert_msg(clock_mono_ms(clock_system()) < end_ms, "waited in vain");
