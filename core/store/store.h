@@ -140,6 +140,7 @@ struct store_recovery {
  * cuts a torn tail, and writes the START record of the new epoch (all of it on the calling thread).
  *
  * *out is set before the first apply(), which may call store_release with it, and is NULL again after an error.
+ * *out is set before the first callback, which may use it for store_release and store_reserve_*, and is NULL after an error.
  * The disk is borrowed until store_close. *recovery (may be NULL) is filled as far as it went, also on an error.
  * Errors: ESCROW_ELOCKED another process has the folder; ESCROW_EVERSION format, checkpoint or record type from another
  * version; ESCROW_ECORRUPT a record that had been durable is damaged or missing, with file and offset: nothing has been

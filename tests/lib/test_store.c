@@ -1,0 +1,420 @@
+#include "tests/lib/test_store.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/proto/properties.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * Decision payload of this owner: 0 commit u8 | 1 count u8 | 2 entries: half offset u64, payload size u32, tag i64,
+ * store ms i64, queue u32, topic length u8, topic.
+ */
+#define ENTRY_FIXED 33u
+
+/* ------------------------------------------------------------------ owner */
+
+struct test_half *test_owner_find(struct test_owner *owner, uint64_t offset)
+{
+    for (uint32_t i = 0; i < owner->half_count; i++) {
+        if (owner->halves[i].offset == offset) {
+            return &owner->halves[i];
+        }
+    }
+    return NULL;
+}
+
+static int apply_half(struct test_store *ts, const struct store_record *rec)
+{
+    struct test_owner *owner = &ts->owner;
+    struct test_half *half;
+
+    CHECK(test_owner_find(owner, rec->offset) == NULL);
+    CHECK(owner->half_count < TEST_HALVES_MAX);
+    half = &owner->halves[owner->half_count++];
+    *half = (struct test_half){
+        .offset = rec->offset,
+        .payload_size = (uint32_t)rec->payload.len,
+        .tag_code = rec->tag_code,
+        .store_ms = rec->store_ms,
+        .queue_id = rec->queue_id,
+    };
+    (void)slice_to_cstr(rec->topic, half->topic, sizeof half->topic);
+    return 0;
+}
+
+static int release_entry(struct test_store *ts, const uint8_t *at, size_t topic_len,
+                         struct err_ctx *err)
+{
+    struct store_release release = {
+        .half_offset = get_le64(at),
+        .payload_size = get_le32(at + 8),
+        .tag_code = (int64_t)get_le64(at + 12),
+        .store_ms = (int64_t)get_le64(at + 20),
+        .queue_id = get_le32(at + 28),
+        .topic = slice_of(at + ENTRY_FIXED, topic_len),
+    };
+    int64_t queue_offset;
+
+    return store_release(ts->st, &release, &queue_offset, err);
+}
+
+static int apply_decision(struct test_store *ts, const struct store_record *rec,
+                          struct err_ctx *err)
+{
+    const uint8_t *at = rec->payload.ptr + 2;
+    bool commit = rec->payload.ptr[0] != 0;
+
+    for (uint8_t i = 0; i < rec->payload.ptr[1]; i++) {
+        size_t topic_len = at[ENTRY_FIXED - 1];
+        struct test_half *half = test_owner_find(&ts->owner, get_le64(at));
+        int rc;
+
+        if (half == NULL || half->state != TEST_HALF_UNDECIDED) {
+            return err_set(err, ESCROW_ECORRUPT, "decides a half that is not there");
+        }
+        half->state = commit ? TEST_HALF_COMMITTED : TEST_HALF_ROLLED_BACK;
+        rc = commit ? release_entry(ts, at, topic_len, err) : 0;
+        if (rc != 0) {
+            return rc;
+        }
+        at += ENTRY_FIXED + topic_len;
+    }
+    return 0;
+}
+
+static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx *err)
+{
+    struct test_store *ts = arg;
+    struct test_owner *owner = &ts->owner;
+
+    if (owner->fails) {
+        return err_set(err, ESCROW_ENOMEM, "owner is out of memory");
+    }
+    CHECK(rec->offset > owner->last_offset || owner->applied == 0);
+    owner->last_offset = rec->offset;
+    owner->applied++;
+    switch (rec->type) {
+    case STORE_MESSAGE:
+        owner->messages++;
+        return 0;
+    case STORE_HALF:
+        return apply_half(ts, rec);
+    case STORE_DECISION:
+        return apply_decision(ts, rec, err);
+    case STORE_POSITION:
+        owner->position = get_le64(rec->payload.ptr);
+        return 0;
+    case STORE_CHECK:
+    case STORE_TOPIC:
+    case STORE_OFFSETS:
+    case STORE_GROUP:
+        owner->raw_bytes += rec->payload.len;
+        return 0;
+    case STORE_RELEASE:
+    case STORE_START:
+    case STORE_FILLER:
+        break;
+    }
+    UNREACHABLE("not for owners");
+}
+
+/* What depends on the compiler's layout is fine here: the section never leaves the process. */
+static int owner_save(void *arg, struct store_sections *sections)
+{
+    struct test_store *ts = arg;
+    struct buf *b = store_section(sections, "test-owner");
+
+    if (b == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    buf_append(b, &ts->owner, sizeof ts->owner);
+    return 0;
+}
+
+static int owner_load(void *arg, struct slice name, struct slice data, struct err_ctx *err)
+{
+    struct test_store *ts = arg;
+
+    if (!slice_eq_str(name, "test-owner")) {
+        return err_set(err, ESCROW_EVERSION, "unknown section");
+    }
+    if (data.len != sizeof ts->owner) {
+        return err_set(err, ESCROW_ECORRUPT, "wrong size");
+    }
+    memcpy(&ts->owner, data.ptr, data.len);
+    return 0;
+}
+
+static int owner_list(void *arg, struct slice decision, store_release_fn *fn, void *fn_arg)
+{
+    const uint8_t *at = decision.ptr + 2;
+
+    (void)arg;
+    for (uint8_t i = 0; decision.ptr[0] != 0 && i < decision.ptr[1]; i++) {
+        fn(fn_arg, get_le64(at), (int64_t)get_le64(at + 20));
+        at += ENTRY_FIXED + at[ENTRY_FIXED - 1];
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ running */
+
+void test_store_config(struct store_config *cfg)
+{
+    store_config_init(cfg);
+    cfg->segment_bytes = STORE_SEGMENT_BYTES_MIN;
+    cfg->checkpoint_bytes = UINT64_MAX;
+    cfg->random_seed = UINT64_C(0x5eed5eed12345678);
+    cfg->now_ms = 1000;
+}
+
+int test_store_open(struct test_store *ts, struct disk *disk, const struct store_config *cfg)
+{
+    struct store_config plain;
+    struct store_owner owner = {
+        .arg = ts,
+        .apply = owner_apply,
+        .checkpoint_save = owner_save,
+        .checkpoint_load = owner_load,
+        .list_releases = owner_list,
+    };
+    int rc;
+
+    test_store_config(&plain);
+    memset(ts, 0, sizeof *ts);
+    ts->disk = disk;
+    ts->now_ms = 1000;
+    rc = store_open(disk, cfg != NULL ? cfg : &plain, &owner, &ts->st, &ts->recovery, &ts->err);
+    for (uint32_t i = 0; rc == 0 && i < ts->owner.half_count; i++) {
+        if (ts->owner.halves[i].state == TEST_HALF_UNDECIDED) {
+            store_reserve_add(ts->st, STORE_DECISION_RESERVE);
+        }
+    }
+    return rc;
+}
+
+void test_store_close(struct test_store *ts)
+{
+    store_close(&ts->st);
+}
+
+int test_store_run(struct test_store *ts)
+{
+    int rc = 0;
+
+    for (bool any = true; any && rc == 0;) {
+        struct log_batch *batch = store_batch_take(ts->st);
+        struct segment_job *job;
+
+        any = batch != NULL;
+        if (batch != NULL) {
+            int ignored = log_batch_run(batch, NULL); /* done reports it */
+            (void)ignored;
+            rc = store_batch_done(ts->st, &batch, &ts->err);
+        }
+        job = rc == 0 && !ts->no_prepare ? store_prepare_take(ts->st, ts->now_ms) : NULL;
+        if (job != NULL) {
+            any = true;
+            segment_job_run(job);
+            rc = store_prepare_done(ts->st, &job, ts->now_ms, &ts->err);
+        }
+    }
+    if (rc == 0) {
+        store_check(ts->st);
+    }
+    return rc;
+}
+
+int test_store_checkpoint(struct test_store *ts, bool force)
+{
+    struct flush_job *job = store_flush_take(ts->st, force);
+
+    if (job == NULL) {
+        return 0;
+    }
+    flush_job_run(job);
+    return store_flush_done(ts->st, &job, &ts->err);
+}
+
+int test_store_stop(struct test_store *ts)
+{
+    int rc = test_store_run(ts);
+
+    if (rc == 0) {
+        rc = test_store_checkpoint(ts, true);
+    }
+    test_store_close(ts);
+    return rc;
+}
+
+/* ------------------------------------------------------------------ appending */
+
+int test_append(struct test_store *ts, enum store_type type, const struct test_message *m,
+                struct store_receipt *out)
+{
+    static const uint8_t ip[4] = {127, 0, 0, 1};
+    uint8_t props[1024];
+    struct props_writer w;
+    struct record_fields f = {
+        .queue_id = (int32_t)m->queue_id,
+        .sys_flag = type == STORE_HALF ? SYSFLAG_TXN_PREPARED : 0,
+        .born_ms = ts->now_ms,
+        .store_ms = ts->now_ms,
+        .born_host = record_host_ipv4(ip, 1234),
+        .store_host = record_host_ipv4(ip, 10911),
+        .body = m->body,
+        .topic = slice_str(m->topic),
+    };
+
+    props_writer_init(&w, props, sizeof props);
+    if (m->tag != NULL) {
+        props_put(&w, SLICE_LIT("TAGS"), slice_str(m->tag));
+    }
+    if (m->uniq != NULL) {
+        props_put(&w, SLICE_LIT("UNIQ_KEY"), slice_str(m->uniq));
+    }
+    if (m->keys != NULL) {
+        props_put(&w, SLICE_LIT("KEYS"), slice_str(m->keys));
+    }
+    CHECK(w.error == 0);
+    f.properties = slice_of(w.ptr, w.len);
+    return store_append_message(ts->st, type, &f, ts, out);
+}
+
+int test_send(struct test_store *ts, const char *topic, uint32_t queue_id, const char *body,
+              struct store_receipt *out)
+{
+    struct store_receipt ignored;
+    struct test_message m = {.topic = topic, .queue_id = queue_id, .body = slice_str(body)};
+
+    return test_append(ts, STORE_MESSAGE, &m, out != NULL ? out : &ignored);
+}
+
+int test_half(struct test_store *ts, const struct test_message *m, struct store_receipt *out)
+{
+    int rc = test_append(ts, STORE_HALF, m, out);
+
+    if (rc == 0) {
+        store_reserve_add(ts->st, STORE_DECISION_RESERVE);
+    }
+    return rc;
+}
+
+int test_decide(struct test_store *ts, bool commit, const uint64_t *offsets, uint32_t count,
+                struct store_receipt *out)
+{
+    struct store_queue_ref refs[64];
+    struct buf b;
+    int rc;
+
+    CHECK(count <= 64);
+    buf_init(&b, 0);
+    buf_append_u8(&b, commit ? 1 : 0);
+    buf_append_u8(&b, (uint8_t)count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct test_half *half = test_owner_find(&ts->owner, offsets[i]);
+        CHECK(half != NULL);
+        refs[i] = (struct store_queue_ref){slice_str(half->topic), half->queue_id};
+        buf_append_le64(&b, half->offset);
+        buf_append_le32(&b, half->payload_size);
+        buf_append_le64(&b, (uint64_t)half->tag_code);
+        buf_append_le64(&b, (uint64_t)half->store_ms);
+        buf_append_le32(&b, half->queue_id);
+        buf_append_u8(&b, (uint8_t)strlen(half->topic));
+        buf_append_str(&b, half->topic);
+    }
+    rc = buf_failed(&b)
+             ? ESCROW_ENOMEM
+             : store_append_decision(ts->st, buf_slice(&b), refs, commit ? count : 0, ts, out);
+    if (rc == 0) {
+        store_reserve_sub(ts->st, count * STORE_DECISION_RESERVE);
+    }
+    buf_fini(&b);
+    return rc;
+}
+
+int test_position(struct test_store *ts, uint64_t position, struct store_receipt *out)
+{
+    uint8_t payload[8];
+
+    put_le64(payload, position);
+    return store_append_raw(ts->st, STORE_POSITION, slice_of(payload, sizeof payload), ts, out);
+}
+
+/* ------------------------------------------------------------------ reading */
+
+static int visit_body(struct slice body, test_visit_fn *fn, void *arg)
+{
+    struct record_walk walk = {.rest = body};
+    struct record_view view;
+    int rc;
+
+    while ((rc = record_walk_next(&walk, &view)) == 1) {
+        CHECK(record_body_crc(view.f.body) == view.body_crc);
+        rc = fn(arg, &view);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return rc;
+}
+
+int test_pull(struct test_store *ts, const char *topic, uint32_t queue_id, int64_t offset,
+              test_visit_fn *fn, void *arg)
+{
+    struct store_pull_request req = {
+        .topic = slice_str(topic),
+        .queue_id = queue_id,
+        .offset = offset,
+        .count_max = 32,
+        .bytes_max = 256u * 1024,
+    };
+    struct store_fetch *fetch = store_fetch_new(ts->st);
+    struct store_pull_result res;
+    struct buf body;
+    int rc;
+
+    CHECK(fetch != NULL);
+    buf_init(&body, 0);
+    do {
+        buf_clear(&body);
+        while ((rc = store_pull(ts->st, &req, fetch, &body, &res, &ts->err)) == ESCROW_EAGAIN) {
+            store_fetch_run(fetch);
+        }
+        if (rc == 0) {
+            rc = visit_body(buf_slice(&body), fn, arg);
+        }
+        CHECK(res.status != STORE_PULL_NO_MATCH || rc != 0 || res.next_offset > req.offset);
+        req.offset = res.next_offset;
+    } while (rc == 0 && (res.status == STORE_PULL_FOUND || res.status == STORE_PULL_NO_MATCH));
+    store_fetch_free(&fetch);
+    buf_fini(&body);
+    return rc;
+}
+
+static int join_body(void *arg, const struct record_view *view)
+{
+    struct buf *out = arg;
+
+    if (out->len > 0) {
+        buf_append_u8(out, ',');
+    }
+    buf_append_slice(out, view->f.body);
+    return 0;
+}
+
+const char *test_bodies(struct test_store *ts, const char *topic, uint32_t queue_id)
+{
+    static char text[65536];
+    struct buf out;
+    int rc;
+
+    buf_init(&out, sizeof text - 1);
+    rc = test_pull(ts, topic, queue_id, 0, join_body, &out);
+    (void)slice_to_cstr(buf_slice(&out), text, sizeof text);
+    buf_fini(&out);
+    return rc == 0 ? text : escrow_error_name(rc);
+}
