@@ -225,15 +225,20 @@ const struct txn_ask *world_last_ask(const struct world *w)
     return &w->asks[w->ask_count - 1];
 }
 
-const struct txn_ask *world_next_ask(struct world *w, int64_t step_ms, int64_t limit_ms)
+const struct txn_ask *world_next_ask(struct world *w, int64_t limit_ms)
 {
-    for (int64_t passed = 0; passed <= limit_ms; passed += step_ms) {
-        if (world_tick(w) > 0) {
-            return world_last_ask(w);
+    int64_t end_ms = w->now.mono_ms + limit_ms;
+
+    while (world_tick(w) == 0) {
+        int64_t next_ms = txn_next_ms(w->t);
+        if (next_ms > end_ms) {
+            world_pass(w, end_ms - w->now.mono_ms);
+            return NULL;
         }
-        world_pass(w, step_ms);
+        CHECK(next_ms > w->now.mono_ms); /* everything that was due is done */
+        world_pass(w, next_ms - w->now.mono_ms);
     }
-    return NULL;
+    return world_last_ask(w);
 }
 
 int world_answer(struct world *w, const struct txn_ask *ask, enum txn_answer answer)

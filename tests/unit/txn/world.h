@@ -97,8 +97,11 @@ void world_obey(struct world *w);
 /* Tick until nothing more is due; returns the number of new questions. */
 size_t world_tick(struct world *w);
 
-/* Pass time in steps of `step_ms` until there is a question, at most `limit_ms`; NULL when there was none. */
-const struct txn_ask *world_next_ask(struct world *w, int64_t step_ms, int64_t limit_ms);
+/*
+ * Let time pass, from deadline to deadline, until there is a question; NULL when there was none within
+ * limit_ms.
+ */
+const struct txn_ask *world_next_ask(struct world *w, int64_t limit_ms);
 
 const struct txn_ask *world_last_ask(const struct world *w);
 
