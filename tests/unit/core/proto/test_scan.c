@@ -178,7 +178,7 @@ END_TEST
 
 START_TEST(a_count_is_refused_before_its_elements_are_looked_at)
 {
-    /* Callers size arrays by it: the map of two pairs that has three bytes left fails at its head. */
+    /* Callers size arrays by it: a map of two pairs with three bytes left fails at its head. */
     struct scan s;
     uint32_t count = 0;
 
