@@ -110,7 +110,9 @@ static const size_t large_sizes[] = {128 * 1024 - 1, 128 * 1024,     128 * 1024 
 
 START_TEST(frames_of_any_size_arrive_whole)
 {
-    /* Around the sizes at which reading changes its way, with small ones before, between, behind. */
+    /*
+     * Around the sizes at which reading changes its way, with small ones before, between, behind.
+     */
     struct peer *peer;
     int fd = connect_raw(&peer, 0);
     size_t size = large_sizes[_i];

@@ -107,7 +107,9 @@ END_TEST
 
 START_TEST(a_name_that_does_not_exist_closes)
 {
-    /* ".invalid" is reserved for that (RFC 2606); without any name server the answer is the same. */
+    /*
+     * ".invalid" is reserved for that (RFC 2606); without any name server the answer is the same.
+     */
     ck_assert_int_eq(client_connect("no-such-host.invalid", 1, 15000), 0);
     run_to_close(&client, ESCROW_ECONN);
     ck_assert_int_eq(client.opens, 0);
