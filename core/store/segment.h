@@ -76,7 +76,7 @@ static inline uint64_t segments_end_of(const struct segments *segs, uint64_t off
 /* Open handle of the segment with this physical offset; NULL when it is not open. Counts as a use. The offset must exist. */
 struct disk_file *segments_file(struct segments *segs, uint64_t offset);
 
-/* Open now, on this thread. */
+/* Open now, on this thread. A handle that becomes writable stays open until segments_retire. */
 ESCROW_MUST_USE int segments_open(struct segments *segs, uint64_t offset, bool writable,
                                   struct disk_file **out, struct err_ctx *err);
 

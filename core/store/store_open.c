@@ -412,6 +412,31 @@ static int begin_epoch(struct store *st, struct err_ctx *err)
     return store_batch_done(st, &batch, err);
 }
 
+/*
+ * Make durable what was only seen. A process that was killed leaves writes, names and renames that the kernel shows but has not
+ * synced; whoever is shown a message that recovery found there must not lose it to a power cut that follows.
+ */
+static int sync_what_was_found(struct store *st, uint64_t end, struct err_ctx *err)
+{
+    uint64_t from = end - st->segs.first < 2 * (uint64_t)STORE_BATCH_BYTES_MAX
+                        ? st->segs.first
+                        : end - 2 * (uint64_t)STORE_BATCH_BYTES_MAX;
+    int rc = disk_sync_dir(st->disk, SEGMENT_FOLDER, err);
+
+    if (rc == 0) {
+        rc = disk_sync_dir(st->disk, "", err);
+    }
+    for (uint64_t at = from; rc == 0 && at < end; at = segments_end_of(&st->segs, at)) {
+        struct disk_file *file;
+        rc = segments_open(&st->segs, at, true, &file, err);
+        if (rc == 0) {
+            rc = disk_sync(file, err);
+        }
+    }
+    segments_retire(&st->segs, end);
+    return rc;
+}
+
 static int open_log(struct store *st, const struct recovery_end *end, struct err_ctx *err)
 {
     struct commit_log_options options = {
@@ -423,6 +448,9 @@ static int open_log(struct store *st, const struct recovery_end *end, struct err
     uint64_t reserved = st->log.reserved; /* the owner has counted in its apply already */
     int rc = recovery_cut(&st->segs, end, err);
 
+    if (rc == 0) {
+        rc = sync_what_was_found(st, end->cut, err);
+    }
     if (rc == 0) {
         rc = segments_remove_leftovers(&st->segs, err);
     }

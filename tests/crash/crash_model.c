@@ -1,0 +1,248 @@
+#include "tests/crash/crash_model.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+#include "tests/lib/sim_image.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const model_topics[MODEL_TOPICS] = {"orders", "payments", "%RETRY%group"};
+
+void model_init(struct model *m)
+{
+    *m = (struct model){.next_id = 1};
+}
+
+void model_fini(struct model *m)
+{
+    sim_free(m->events);
+    m->events = NULL;
+}
+
+struct model_event *model_add(struct model *m, enum model_kind kind,
+                              const struct store_receipt *receipt)
+{
+    struct model_event *e;
+
+    if (m->count == m->cap) {
+        m->cap = m->cap == 0 ? 256 : m->cap * 2;
+        m->events = sim_grow(m->events, m->cap * sizeof *m->events);
+    }
+    e = &m->events[m->count++];
+    *e = (struct model_event){
+        .kind = kind, .wait_for = receipt->wait_for, .offset = receipt->offset};
+    CHECK(m->count == 1 || m->events[m->count - 2].wait_for < e->wait_for);
+    return e;
+}
+
+void model_ack(struct model *m, uint64_t visible)
+{
+    while (m->acked < m->count && m->events[m->acked].wait_for <= visible) {
+        m->acked++;
+    }
+}
+
+bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix)
+{
+    if (half >= prefix || m->events[half].kind != MODEL_HALF) {
+        return false;
+    }
+    for (uint32_t i = half + 1; i < prefix; i++) {
+        const struct model_event *e = &m->events[i];
+        if (e->kind != MODEL_COMMIT && e->kind != MODEL_ROLLBACK) {
+            continue;
+        }
+        for (uint32_t j = 0; j < e->count; j++) {
+            if (e->halves[j] == half) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* ------------------------------------------------------------------ comparing */
+
+struct compare {
+    const struct model *m;
+    const char *context;
+    uint32_t prefix;
+    uint64_t end;
+    uint32_t topic;
+    uint32_t queue;
+    uint32_t next;      /* event to look at for the next message of the queue */
+    uint32_t next_half; /* within a COMMIT */
+    int64_t number;     /* of the next message */
+};
+
+#define WRONG(cmp, ...)                                                                            \
+    do {                                                                                           \
+        (void)fprintf(stderr, "WRONG: %s: ", (cmp)->context);                                      \
+        (void)fprintf(stderr, __VA_ARGS__);                                                        \
+        (void)fprintf(stderr,                                                                      \
+                      " (prefix %u of %u events, %u acknowledged, log ends at %" PRIu64 ")\n",     \
+                      (cmp)->prefix, (cmp)->m->count, (cmp)->m->acked, (cmp)->end);                \
+        abort();                                                                                   \
+    } while (0)
+
+/* The event whose message stands next in the queue; NULL at the end of the prefix. */
+static const struct model_event *expected(struct compare *cmp)
+{
+    while (cmp->next < cmp->prefix) {
+        const struct model_event *e = &cmp->m->events[cmp->next];
+        if (e->kind == MODEL_COMMIT && cmp->next_half < e->count) {
+            const struct model_event *half = &cmp->m->events[e->halves[cmp->next_half++]];
+            if (half->topic == cmp->topic && half->queue == cmp->queue) {
+                return half;
+            }
+            continue;
+        }
+        cmp->next++;
+        cmp->next_half = 0;
+        if (e->kind == MODEL_MESSAGE && e->topic == cmp->topic && e->queue == cmp->queue) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+static int compare_message(void *arg, const struct record_view *view)
+{
+    struct compare *cmp = arg;
+    const struct model_event *e = expected(cmp);
+    uint32_t id = view->f.body.len >= 4 ? get_le32(view->f.body.ptr) : 0;
+
+    if (e == NULL) {
+        WRONG(cmp, "queue %s/%u delivers message %u that must not be there",
+              model_topics[cmp->topic], cmp->queue, id);
+    }
+    if (e->id != id) {
+        WRONG(cmp, "queue %s/%u number %" PRId64 " is message %u, expected %u",
+              model_topics[cmp->topic], cmp->queue, cmp->number, id, e->id);
+    }
+    if (view->f.queue_offset != cmp->number || (uint64_t)view->f.physical_offset != e->offset) {
+        WRONG(cmp, "message %u says queue offset %" PRId64 ", physical %" PRId64, id,
+              view->f.queue_offset, view->f.physical_offset);
+    }
+    if ((view->f.sys_flag & SYSFLAG_TXN_MASK) !=
+        (e->kind == MODEL_HALF ? SYSFLAG_TXN_COMMIT : SYSFLAG_TXN_NONE)) {
+        WRONG(cmp, "message %u is delivered with flags %d", id, view->f.sys_flag);
+    }
+    for (size_t i = 4; i < view->f.body.len; i++) {
+        if (view->f.body.ptr[i] != (uint8_t)(id + i)) {
+            WRONG(cmp, "message %u has a wrong body at %zu", id, i);
+        }
+    }
+    cmp->number++;
+    return 0;
+}
+
+static void compare_queues(struct compare *cmp, struct test_store *ts)
+{
+    for (cmp->topic = 0; cmp->topic < MODEL_TOPICS; cmp->topic++) {
+        for (cmp->queue = 0; cmp->queue < MODEL_QUEUES; cmp->queue++) {
+            const struct model_event *missing;
+            int rc;
+            cmp->next = 0;
+            cmp->next_half = 0;
+            cmp->number = 0;
+            rc = test_pull(ts, model_topics[cmp->topic], cmp->queue, 0, compare_message, cmp);
+            if (rc != 0) {
+                WRONG(cmp, "queue %s/%u: %s", model_topics[cmp->topic], cmp->queue, ts->err.text);
+            }
+            missing = expected(cmp);
+            if (missing != NULL) {
+                WRONG(cmp, "queue %s/%u lacks message %u", model_topics[cmp->topic], cmp->queue,
+                      missing->id);
+            }
+        }
+    }
+}
+
+static void compare_halves(struct compare *cmp, struct test_store *ts)
+{
+    uint32_t count = 0;
+    uint32_t position = 0;
+
+    for (uint32_t i = 0; i < cmp->prefix; i++) {
+        const struct model_event *e = &cmp->m->events[i];
+        if (e->kind == MODEL_HALF) {
+            struct test_half *half = test_owner_find(&ts->owner, e->offset);
+            count++;
+            if (half == NULL) {
+                WRONG(cmp, "half %u is not in the half table", e->id);
+            }
+            if ((half->state == TEST_HALF_UNDECIDED) !=
+                model_is_undecided(cmp->m, i, cmp->prefix)) {
+                WRONG(cmp, "half %u is in state %d", e->id, half->state);
+            }
+        } else if (e->kind == MODEL_POSITION) {
+            position = e->id;
+        }
+    }
+    if (count != ts->owner.half_count) {
+        WRONG(cmp, "%u halves in the half table, expected %u", ts->owner.half_count, count);
+    }
+    if (position != ts->owner.position) {
+        WRONG(cmp, "position %" PRIu64 ", expected %u", ts->owner.position, position);
+    }
+}
+
+/* One key, another one each time: found if and only if its message may be shown. */
+static void compare_key(struct compare *cmp, struct test_store *ts)
+{
+    uint32_t pick = cmp->m->count == 0 ? 0 : (uint32_t)(cmp->m->checks * 7919 % cmp->m->count);
+    const struct model_event *e = &cmp->m->events[pick];
+    struct store_key_query query = {.begin_ms = 0, .end_ms = INT64_MAX, .max = 4};
+    uint64_t offsets[4];
+    uint32_t count = 0;
+    uint32_t want;
+    char key[16];
+    struct store_fetch *fetch;
+    int rc;
+
+    if (cmp->m->count == 0 || (e->kind != MODEL_MESSAGE && e->kind != MODEL_HALF)) {
+        return;
+    }
+    want = pick < cmp->prefix ? 1 : 0;
+    if (want == 1 && e->kind == MODEL_HALF) {
+        struct test_half *half = test_owner_find(&ts->owner, e->offset);
+        want = half->state == TEST_HALF_COMMITTED ? 1 : 0;
+    }
+    (void)snprintf(key, sizeof key, "ID%u", e->id);
+    query.topic = slice_str(model_topics[e->topic]);
+    query.key = slice_str(key);
+    fetch = store_fetch_new(ts->st);
+    while ((rc = store_query_key(ts->st, &query, fetch, offsets, &count, &ts->err)) ==
+           ESCROW_EAGAIN) {
+        store_fetch_run(fetch);
+    }
+    store_fetch_free(&fetch);
+    if (rc != 0 || count != want || (count == 1 && offsets[0] != e->offset)) {
+        WRONG(cmp, "key %s: result %d, %u messages, expected %u", key, rc, count, want);
+    }
+}
+
+uint32_t model_compare(struct model *m, struct test_store *ts, const char *context)
+{
+    struct compare cmp = {.m = m, .context = context, .end = ts->recovery.end};
+
+    m->checks++;
+    while (cmp.prefix < m->count && m->events[cmp.prefix].wait_for <= cmp.end) {
+        cmp.prefix++;
+    }
+    if (cmp.prefix < m->acked) {
+        WRONG(&cmp, "acknowledged events are lost: %s", ts->recovery.cut_reason);
+    }
+    if (cmp.prefix > 0 && m->events[cmp.prefix - 1].is_more) {
+        WRONG(&cmp, "a group was split");
+    }
+    compare_queues(&cmp, ts);
+    compare_halves(&cmp, ts);
+    compare_key(&cmp, ts);
+    store_check(ts->st);
+    return cmp.prefix;
+}

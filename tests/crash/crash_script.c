@@ -1,0 +1,242 @@
+#include "tests/crash/crash_script.h"
+
+#include "core/base/bytes.h"
+#include "core/base/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BODY_MAX 180000u
+
+#define MUST(s, call)                                                                              \
+    do {                                                                                           \
+        int must_rc = (call);                                                                      \
+        if (must_rc != 0) {                                                                        \
+            (void)fprintf(stderr, "WRONG: step %llu: %s: %d %s\n", (unsigned long long)(s)->steps, \
+                          #call, must_rc, (s)->ts.err.text);                                       \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static uint32_t below(struct script *s, uint32_t bound)
+{
+    return (uint32_t)rand_below(&s->rand, bound);
+}
+
+static void run_jobs(struct script *s)
+{
+    MUST(s, test_store_run(&s->ts));
+    model_ack(&s->model, store_watermarks(s->ts.st).visible);
+}
+
+/* Small as a rule; now and then a big one, so that segments fill. */
+static size_t body_size(struct script *s)
+{
+    switch (below(s, 12)) {
+    case 0:
+        return 4 + below(s, BODY_MAX - 4);
+    case 1:
+    case 2:
+        return 4 + below(s, 6000);
+    default:
+        return 4 + below(s, 300);
+    }
+}
+
+static int append_message(struct script *s, enum store_type type, struct store_receipt *receipt,
+                          struct test_message *m)
+{
+    static uint8_t body[BODY_MAX];
+    char uniq[16];
+    uint32_t id = s->model.next_id;
+    size_t size = body_size(s);
+
+    put_le32(body, id);
+    for (size_t i = 4; i < size; i++) {
+        body[i] = (uint8_t)(id + i);
+    }
+    (void)snprintf(uniq, sizeof uniq, "ID%u", id);
+    m->body = slice_of(body, size);
+    m->uniq = uniq;
+    m->tag = id % 3 == 0 ? "tag" : NULL;
+    return type == STORE_HALF ? test_half(&s->ts, m, receipt)
+                              : test_append(&s->ts, type, m, receipt);
+}
+
+/* false: back-pressure, nothing was appended. */
+static bool try_message(struct script *s, enum store_type type)
+{
+    uint8_t topic = (uint8_t)below(s, MODEL_TOPICS);
+    uint8_t queue = (uint8_t)below(s, MODEL_QUEUES);
+    struct test_message m = {.topic = model_topics[topic], .queue_id = queue};
+    struct store_receipt receipt;
+    struct model_event *e;
+    int rc = append_message(s, type, &receipt, &m);
+
+    if (rc == ESCROW_ELIMIT) {
+        return false;
+    }
+    MUST(s, rc);
+    e = model_add(&s->model, type == STORE_HALF ? MODEL_HALF : MODEL_MESSAGE, &receipt);
+    e->id = s->model.next_id++;
+    e->topic = topic;
+    e->queue = queue;
+    return true;
+}
+
+static void step_messages(struct script *s, enum store_type type)
+{
+    for (uint32_t n = 1 + below(s, 4); n > 0; n--) {
+        if (type == STORE_HALF && s->ts.owner.half_count > TEST_HALVES_MAX - 50) {
+            return;
+        }
+        if (!try_message(s, type)) {
+            run_jobs(s);
+        }
+    }
+}
+
+/* Commit or roll back up to three halves that are applied and undecided. */
+static bool try_decide(struct script *s)
+{
+    uint64_t offsets[MODEL_DECIDE_MAX];
+    uint32_t halves[MODEL_DECIDE_MAX];
+    uint32_t want = 1 + below(s, MODEL_DECIDE_MAX);
+    uint32_t count = 0;
+    bool commit = below(s, 3) != 0;
+    struct store_receipt receipt;
+    struct model_event *e;
+    int rc;
+
+    for (uint32_t i = 0; i < s->model.acked && count < want; i++) {
+        if (model_is_undecided(&s->model, i, s->model.count) && below(s, 3) == 0) {
+            offsets[count] = s->model.events[i].offset;
+            halves[count++] = i;
+        }
+    }
+    if (count == 0) {
+        return true;
+    }
+    rc = test_decide(&s->ts, commit, offsets, count, &receipt);
+    if (rc == ESCROW_ELIMIT) {
+        return false;
+    }
+    MUST(s, rc);
+    e = model_add(&s->model, commit ? MODEL_COMMIT : MODEL_ROLLBACK, &receipt);
+    e->count = count;
+    memcpy(e->halves, halves, count * sizeof halves[0]);
+    return true;
+}
+
+/* Messages, perhaps a decision, and the position they were read at: all or nothing. */
+static void step_group(struct script *s)
+{
+    uint32_t start = s->model.count;
+    uint32_t id = s->model.next_id;
+    struct store_receipt receipt;
+    bool is_whole = true;
+
+    store_group_begin(s->ts.st);
+    for (uint32_t n = 1 + below(s, 5); n > 0 && is_whole; n--) {
+        is_whole = try_message(s, STORE_MESSAGE);
+    }
+    is_whole = is_whole && test_position(&s->ts, s->position + 1, &receipt) == 0;
+    if (!is_whole || below(s, 6) == 0) {
+        store_group_abort(s->ts.st);
+        s->model.count = start;
+        s->model.next_id = id;
+        if (!is_whole) {
+            run_jobs(s);
+        }
+        return;
+    }
+    s->position++;
+    model_add(&s->model, MODEL_POSITION, &receipt)->id = s->position;
+    store_group_end(s->ts.st);
+    for (uint32_t i = start; i + 1 < s->model.count; i++) {
+        s->model.events[i].is_more = true;
+    }
+}
+
+/* Appends while a batch is out. */
+static void step_overlap(struct script *s)
+{
+    struct log_batch *batch = store_batch_take(s->ts.st);
+
+    if (batch == NULL) {
+        return;
+    }
+    (void)try_message(s, STORE_MESSAGE);
+    MUST(s, log_batch_write(batch, &s->ts.err));
+    (void)try_message(s, STORE_MESSAGE);
+    MUST(s, log_batch_sync(batch, &s->ts.err));
+    MUST(s, store_batch_done(s->ts.st, &batch, &s->ts.err));
+    model_ack(&s->model, store_watermarks(s->ts.st).visible);
+}
+
+static void open_again(struct script *s)
+{
+    MUST(s, test_store_open(&s->ts, s->disk, NULL));
+}
+
+static void step_restart(struct script *s, bool is_clean)
+{
+    if (is_clean) {
+        run_jobs(s);
+        MUST(s, test_store_checkpoint(&s->ts, true));
+    } else {
+        /* Killed: what was appended and never written is gone, like the process that knew it. */
+        uint64_t written = store_watermarks(s->ts.st).written;
+        while (s->model.count > 0 && s->model.events[s->model.count - 1].wait_for > written) {
+            s->model.count--;
+        }
+    }
+    test_store_close(&s->ts);
+    open_again(s);
+    s->position = (uint32_t)s->ts.owner.position;
+    CHECK(model_compare(&s->model, &s->ts, "restart") == s->model.count);
+    model_ack(&s->model, store_watermarks(s->ts.st).visible);
+}
+
+void script_begin(struct script *s, struct disk *disk, uint64_t seed)
+{
+    *s = (struct script){.disk = disk};
+    rand_init(&s->rand, seed);
+    model_init(&s->model);
+    open_again(s);
+}
+
+void script_step(struct script *s)
+{
+    uint32_t dice = below(s, 100);
+
+    s->steps++;
+    s->ts.now_ms += below(s, 50);
+    if (dice < 25) {
+        step_messages(s, STORE_MESSAGE);
+    } else if (dice < 37) {
+        step_messages(s, STORE_HALF);
+    } else if (dice < 52) {
+        if (!try_decide(s)) {
+            run_jobs(s);
+        }
+    } else if (dice < 62) {
+        step_group(s);
+    } else if (dice < 85) {
+        run_jobs(s);
+    } else if (dice < 92) {
+        step_overlap(s);
+    } else if (dice < 96) {
+        MUST(s, test_store_checkpoint(&s->ts, true));
+    } else {
+        step_restart(s, dice < 98);
+    }
+}
+
+void script_end(struct script *s)
+{
+    run_jobs(s);
+    test_store_close(&s->ts);
+    model_fini(&s->model);
+}

@@ -1,0 +1,31 @@
+/*
+ * A random run of a store that touches every kind of work: plain messages, halves, decisions over several topics, groups with a
+ * position, groups given up, batches that overlap appends, segment rolls, checkpoints, clean stops and kills. The model is kept in
+ * step; the disk's hook may look at it at any operation.
+ *
+ * Owns:    the store and the model; the disk is borrowed.
+ * Thread:  one.
+ */
+#ifndef TESTS_CRASH_CRASH_SCRIPT_H
+#define TESTS_CRASH_CRASH_SCRIPT_H
+
+#include "core/base/rand.h"
+#include "tests/crash/crash_model.h"
+
+struct script {
+    struct disk *disk;
+    struct test_store ts;
+    struct model model;
+    struct rand rand;
+    uint32_t position;
+    uint64_t steps;
+};
+
+/* Opens a new store on the disk. */
+void script_begin(struct script *s, struct disk *disk, uint64_t seed);
+
+/* One random step. Aborts on any error: the disk must not fail. */
+void script_step(struct script *s);
+void script_end(struct script *s);
+
+#endif
