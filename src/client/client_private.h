@@ -1,0 +1,235 @@
+/*
+ * What the files of libescrow share. One loop thread owns everything marked "loop"; public calls reach it by posting tasks;
+ * worker threads run handlers and transaction callbacks.
+ */
+#ifndef SRC_CLIENT_CLIENT_PRIVATE_H
+#define SRC_CLIENT_CLIENT_PRIVATE_H
+
+#include "core/base/buf.h"
+#include "core/base/list.h"
+#include "core/base/rand.h"
+#include "core/io_uv/loop.h"
+#include "core/io_uv/mailbox.h"
+#include "core/proto/body_heartbeat.h"
+#include "core/proto/msgid.h"
+#include "escrow/escrow.h"
+#include "src/client/remote.h"
+#include "src/client/router.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CLIENT_WORKERS_MAX    256
+#define CLIENT_TASKS_MAX      1000000 /* memory.max.bytes bounds what they hold long before */
+#define CLIENT_GROUP_MAX      256
+#define CLIENT_BACKOFF_MS     100  /* first wait before a try is repeated; doubles ... */
+#define CLIENT_BACKOFF_MAX_MS 2000 /* ... up to this, up to a quarter more by chance */
+
+/* Something to run on the loop, or on a worker. Embedded in the object it is about. */
+struct task {
+    struct mail mail; /* first */
+    void (*run)(struct task *task);
+};
+
+struct escrow_client {
+    /* Set by escrow_client_new, then only read. */
+    char servers[1024];
+    char id[256];
+    uint64_t connect_timeout_ms;
+    uint64_t route_refresh_ms;
+    uint64_t heartbeat_ms;
+    uint64_t memory_max;
+    uint64_t worker_count;
+    enum remote_encoding encoding;
+    struct clock *clock;
+    /* Any thread. */
+    struct mailbox inbox; /* tasks to the loop */
+    struct mailbox jobs;  /* tasks to the workers */
+    atomic_uint_least64_t memory_used;
+    uv_thread_t thread;
+    uv_thread_t workers[CLIENT_WORKERS_MAX];
+    struct waiter started;
+    int start_error;
+    /* Loop. */
+    struct loop loop;
+    struct remote remote;
+    struct router router;
+    struct rand rand;
+    struct uniq_key_gen ids;
+    struct list producers;
+    struct list consumers;
+    struct loop_timer heartbeat;
+    struct list heartbeats; /* on their way: struct heartbeat_call */
+};
+
+struct escrow_message {
+    char *topic;
+    uint8_t *body;
+    size_t body_len;
+    char *tag;
+    char *keys;
+    char *ordering_key;
+    struct buf properties; /* user's: name 0x01 value 0x02 ... */
+};
+
+struct escrow_receipt {
+    char message_id[MSGID_TEXT_MAX + 1];
+    char offset_id[MSGID_TEXT_MAX + 1];
+    char broker[ROUTER_NAME_MAX];
+    char addr[REMOTE_ADDR_MAX]; /* where a half is, for its decision */
+    int32_t queue;
+    int64_t offset;
+};
+
+struct escrow_producer {
+    struct list node; /* client->producers (loop) */
+    struct escrow_client *client;
+    char group[CLIENT_GROUP_MAX];
+    uint64_t retries;
+    uint64_t timeout_ms;
+    uint64_t body_max;
+    uint64_t queues;
+    escrow_txn_check_fn *check; /* NULL: does not answer check-backs */
+    void *check_arg;
+    bool is_txn;
+    uint32_t next_queue;             /* loop */
+    atomic_uint_least64_t in_flight; /* sends and checks that still refer to it */
+    struct route_lookup lookup;      /* loop: of the brokers to heartbeat to */
+};
+
+/* A message on its way to a handler or a check callback. */
+struct escrow_delivery {
+    struct buf record; /* the RocketMQ record */
+    char *topic;
+    char *message_id;
+    char *properties; /* names and values as NUL-terminated strings, one behind the other */
+    size_t properties_len;
+    const void *body;
+    size_t body_len;
+    char broker[ROUTER_NAME_MAX];
+    int32_t queue;
+    int64_t offset;
+    int64_t born_ms;
+    int64_t store_ms;
+    int64_t physical_offset;
+    int32_t attempt;
+};
+
+/* ---- options (options.c) ---- */
+
+struct option_spec {
+    const char *key;
+    uint64_t *number; /* one of the two is set */
+    char *text;
+    size_t text_size;
+    uint64_t min;
+    uint64_t max;
+};
+
+/* Read {key, value} pairs into what `specs` point to. ESCROW_ECONFIG with the key in the last error. */
+ESCROW_MUST_USE int options_read(const struct escrow_option *options,
+                                 const struct option_spec *specs, size_t count);
+
+/* Set this thread's escrow_last_error text; returns code. */
+int last_error_set(int code, const char *fmt, ...) ESCROW_PRINTF(2, 3);
+
+/* ---- threads (client.c) ---- */
+
+/* Run task->run on the loop. ESCROW_ESHUTDOWN, ESCROW_ELIMIT. Any thread. */
+ESCROW_MUST_USE int client_post(struct escrow_client *c, struct task *task);
+
+/* Run task->run on a worker. Any thread. */
+ESCROW_MUST_USE int client_work(struct escrow_client *c, struct task *task);
+
+/* Run fn(arg) on the loop and wait until it has returned. Not on the loop. ESCROW_ESHUTDOWN. */
+ESCROW_MUST_USE int client_call(struct escrow_client *c, void (*fn)(void *arg), void *arg);
+
+/* Take memory; false when memory.max.bytes would be exceeded. */
+bool client_memory_take(struct escrow_client *c, size_t bytes);
+void client_memory_give(struct escrow_client *c, size_t bytes);
+
+/* Wait before try number `tries` (1, 2, ...) is repeated, in ms, with jitter. Loop. */
+uint64_t client_backoff_ms(struct escrow_client *c, uint32_t tries);
+
+/* ---- heartbeats (heartbeat.c), loop ---- */
+
+/* To every broker of every known route, now. */
+void heartbeat_send_all(struct escrow_client *c);
+void heartbeat_stop(struct escrow_client *c);
+
+/* ---- sending (send.c) ---- */
+
+enum send_kind { SEND_PLAIN, SEND_HALF, SEND_BATCH };
+
+/*
+ * One send: routes, picks a queue, tries, retries. Filled by the caller, run on the loop with send_start; `done` is called
+ * there exactly once.
+ */
+struct send_op {
+    struct task task;
+    struct escrow_producer *producer;
+    const char *topic; /* the caller's, until done */
+    struct slice body; /* likewise */
+    struct slice ordering_key;
+    struct buf properties; /* complete but for nothing: UNIQ_KEY included */
+    enum send_kind kind;
+    bool is_oneway;
+    void (*done)(struct send_op *op);
+    void *arg;
+    /* Results. */
+    int error;
+    struct escrow_receipt receipt;
+    /* Private. */
+    struct route_lookup lookup;
+    struct remote_call call;
+    struct loop_timer timer;
+    struct route_target target;
+    uint32_t tries;
+    bool may_be_stored; /* some try ended without an answer */
+    bool is_pinned;     /* a half: stay with the broker of the first try */
+    int32_t queue_id;
+    int64_t born_ms;
+};
+
+/* Compose properties and id. Loop (ids). ESCROW_ENOMEM, ESCROW_ETOOBIG. */
+ESCROW_MUST_USE int send_prepare(struct send_op *op, const struct escrow_message *m);
+void send_start(struct send_op *op);
+void send_fini(struct send_op *op);
+
+/* Send and wait. `extra`: further properties for a half (may be empty). Not on the loop. */
+ESCROW_MUST_USE int send_wait(struct escrow_producer *p, const struct escrow_message *m,
+                              enum send_kind kind, struct slice extra,
+                              struct escrow_receipt *receipt);
+
+/* Is the message well-formed for this producer? Sets the last error. */
+ESCROW_MUST_USE int message_check(const struct escrow_producer *p, const struct escrow_message *m);
+
+/* ---- decisions (decide.c) ---- */
+
+/*
+ * Decide halves at one broker and wait: confirmed at an escrowd, one-way at anything else. ids and offsets as their receipts
+ * say. Retries until deadline_ms from now. 0; ESCROW_ECONFLICT, ESCROW_EROLLEDBACK, ESCROW_ENOTFOUND of the first half
+ * that was refused; ESCROW_ETIMEOUT and the like: not known. Not on the loop.
+ */
+ESCROW_MUST_USE int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
+                                const struct escrow_receipt *const *halves, size_t count,
+                                uint64_t timeout_ms);
+
+/* ---- check-backs (check.c) and pushes, loop ---- */
+void check_on_push(struct escrow_client *c, const char *addr, struct header *header,
+                   struct slice body);
+
+/* ---- deliveries (delivery.c) ---- */
+
+/* Copy a record into a new delivery. ESCROW_EPROTO, ESCROW_ENOMEM. */
+ESCROW_MUST_USE int delivery_new(struct slice record, const char *broker,
+                                 struct escrow_delivery **out);
+void delivery_free(struct escrow_delivery **delivery);
+
+/* ---- consumers (consumer.c), loop ---- */
+void consumer_on_ids_changed(struct escrow_client *c, struct slice group);
+void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer *rows, size_t max,
+                             size_t *count);
+
+#endif

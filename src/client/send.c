@@ -1,0 +1,349 @@
+/*
+ * Life of a send: route, pick a queue, try; a try that failed in a way that may be repeated goes to another broker if there
+ * is one, after a pause. A half stays with the broker of its first try: there the same UNIQ_KEY is recognised, elsewhere it
+ * would be a second half that nobody decides.
+ *
+ * Once a try ended without an answer the message may be stored, whatever later tries say: the result keeps class UNKNOWN
+ * unless one of them succeeds.
+ */
+#include "src/client/client_private.h"
+
+#include "core/base/check.h"
+#include "core/base/limits.h"
+#include "core/base/mem.h"
+#include "core/proto/codes.h"
+#include "core/proto/names.h"
+#include "core/proto/properties.h"
+#include "core/proto/send_request.h"
+#include "core/proto/tags.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void send_try(struct send_op *op);
+static void send_route(struct send_op *op);
+
+/* ---- preparing ---- */
+
+int send_prepare(struct send_op *op, const struct escrow_message *m)
+{
+    struct escrow_client *c = op->producer->client;
+    struct props_writer w;
+    uint8_t *room;
+    size_t len;
+
+    op->born_ms = loop_wall_ms(&c->loop);
+    len = uniq_key_next(&c->ids, op->born_ms, op->receipt.message_id);
+    room = buf_reserve(&op->properties, PROPERTIES_LEN_MAX);
+    if (room == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    props_writer_init(&w, room, PROPERTIES_LEN_MAX);
+    props_put(&w, prop_name(PROP_UNIQ_KEY), slice_of(op->receipt.message_id, len));
+    if (op->kind == SEND_HALF) {
+        props_put(&w, prop_name(PROP_TRAN_MSG), SLICE_LIT("true"));
+        props_put(&w, prop_name(PROP_PGROUP), slice_str(op->producer->group));
+    }
+    if (m->tag != NULL) {
+        props_put(&w, prop_name(PROP_TAGS), slice_str(m->tag));
+    }
+    if (m->keys != NULL) {
+        props_put(&w, prop_name(PROP_KEYS), slice_str(m->keys));
+    }
+    if (m->ordering_key != NULL) {
+        props_put(&w, prop_name(PROP_SHARDING_KEY), slice_str(m->ordering_key));
+        op->ordering_key = slice_str(m->ordering_key);
+    }
+    props_put_all(&w, buf_slice(&m->properties));
+    buf_commit(&op->properties, w.len);
+    return w.error;
+}
+
+void send_fini(struct send_op *op)
+{
+    router_cancel(&op->lookup);
+    remote_cancel(&op->call);
+    loop_timer_stop(&op->producer->client->loop, &op->timer);
+    buf_fini(&op->properties);
+}
+
+/* ---- the end, and trying again ---- */
+
+static void send_end(struct send_op *op, int error)
+{
+    if (error != 0 && op->may_be_stored && escrow_error_class(error) != ESCROW_CLASS_UNKNOWN) {
+        error = ESCROW_ETIMEOUT;
+    }
+    op->error = error;
+    op->done(op);
+}
+
+static void send_again(void *arg)
+{
+    send_route(arg);
+}
+
+static bool may_repeat(int error)
+{
+    enum escrow_class class_ = escrow_error_class(error);
+
+    return error != ESCROW_ESHUTDOWN &&
+           (class_ == ESCROW_CLASS_RETRY || class_ == ESCROW_CLASS_UNKNOWN);
+}
+
+static void send_failed(struct send_op *op, int error)
+{
+    struct escrow_client *c = op->producer->client;
+
+    if (error == ESCROW_ETIMEOUT || error == ESCROW_ECLOSED) {
+        op->may_be_stored = true;
+    }
+    if (error == ESCROW_ECONN || error == ESCROW_ECLOSED || error == ESCROW_ENOROUTE) {
+        router_forget(&c->router, op->topic);
+    }
+    if (!may_repeat(error) || op->tries > op->producer->retries) {
+        send_end(op, error);
+        return;
+    }
+    loop_timer_start(&c->loop, &op->timer, client_backoff_ms(c, op->tries), 0, send_again, op);
+}
+
+/* ---- one try ---- */
+
+static void send_fields(struct header_writer *w, void *arg)
+{
+    const struct send_op *op = arg;
+    struct send_request req;
+
+    send_request_init(&req);
+    req.producer_group = slice_str(op->producer->group);
+    req.topic = slice_str(op->topic);
+    req.default_topic = SLICE_LIT(TOPIC_TEMPLATE);
+    req.default_queue_count = (int32_t)op->producer->queues;
+    req.queue_id = op->queue_id;
+    req.sys_flag = op->kind == SEND_HALF ? SYSFLAG_TXN_PREPARED : 0;
+    req.born_ms = op->born_ms;
+    req.properties = buf_slice(&op->properties);
+    req.is_batch = op->kind == SEND_BATCH;
+    send_request_encode(w, &req, true);
+}
+
+static void send_answered(struct remote_call *call, int error, struct header *header,
+                          struct slice body)
+{
+    struct send_op *op = LIST_ENTRY(call, struct send_op, call);
+    struct escrow_receipt *r = &op->receipt;
+    struct send_answer answer;
+
+    (void)body;
+    if (header != NULL && header->code >= RESPONSE_FLUSH_DISK_TIMEOUT &&
+        header->code <= RESPONSE_FLUSH_SLAVE_TIMEOUT && op->kind == SEND_PLAIN) {
+        error =
+            0; /* RocketMQ: stored, but less safely than configured; says so with the fields of a success */
+    }
+    if (error == 0) {
+        error = send_answer_decode(header, &answer);
+    }
+    if (error != 0) {
+        send_failed(op, error);
+        return;
+    }
+    (void)slice_to_cstr(answer.msg_id, r->offset_id, sizeof r->offset_id);
+    (void)snprintf(r->broker, sizeof r->broker, "%s", op->target.broker); /* same size */
+    (void)snprintf(r->addr, sizeof r->addr, "%s", op->target.addr);
+    r->queue = answer.queue_id;
+    r->offset = answer.queue_offset;
+    send_end(op, 0);
+}
+
+static void send_try(struct send_op *op)
+{
+    struct escrow_client *c = op->producer->client;
+    struct remote_request req = {
+        .addr = op->target.addr,
+        .code = op->kind == SEND_BATCH ? REQUEST_SEND_BATCH_MESSAGE : REQUEST_SEND_MESSAGE_V2,
+        .fields = send_fields,
+        .fields_arg = op,
+        .body = op->body,
+        .timeout_ms = op->producer->timeout_ms,
+    };
+
+    op->tries++;
+    if (op->is_oneway) {
+        int rc = remote_oneway(&c->remote, &req);
+        if (rc == ESCROW_ECONN && op->tries <= op->producer->retries) {
+            send_failed(op, rc);
+        } else {
+            send_end(op, rc);
+        }
+        return;
+    }
+    remote_call(&c->remote, &op->call, &req, send_answered);
+}
+
+/* Queue number `n` of all writable queues of the route; false when there is none. */
+static bool queue_at(const struct topic_route *route, uint32_t n, struct route_target *target,
+                     int32_t *queue_id)
+{
+    for (size_t i = 0; i < route->target_count; i++) {
+        const struct route_target *t = &route->targets[i];
+        if (t->addr[0] == '\0' || t->write_queues == 0) {
+            continue;
+        }
+        if (n < t->write_queues) {
+            *target = *t;
+            *queue_id = (int32_t)n;
+            return true;
+        }
+        n -= t->write_queues;
+    }
+    return false;
+}
+
+static uint32_t queues_of(const struct topic_route *route, const char *except)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < route->target_count; i++) {
+        const struct route_target *t = &route->targets[i];
+        if (t->addr[0] != '\0' && (except == NULL || strcmp(t->broker, except) != 0)) {
+            sum += t->write_queues;
+        }
+    }
+    return sum;
+}
+
+/* The queue of this try: by ordering key always the same, else in turn, away from the broker that just failed. */
+static bool pick_queue(struct send_op *op, const struct topic_route *route)
+{
+    const char *avoid =
+        op->tries > 0 && queues_of(route, op->target.broker) > 0 ? op->target.broker : NULL;
+    char failed[ROUTER_NAME_MAX];
+    uint32_t queues = queues_of(route, NULL);
+    struct route_target target;
+
+    if (queues == 0) {
+        return false;
+    }
+    if (op->ordering_key.len > 0) {
+        uint32_t hash = (uint32_t)java_hash(op->ordering_key);
+        return queue_at(route, hash % queues, &op->target, &op->queue_id);
+    }
+    (void)snprintf(failed, sizeof failed, "%s", avoid == NULL ? "" : avoid); /* same size */
+    for (uint32_t i = 0; i < queues; i++) {
+        uint32_t n = op->producer->next_queue++ % queues;
+        if (!queue_at(route, n, &target, &op->queue_id)) {
+            return false;
+        }
+        if (avoid == NULL || strcmp(target.broker, failed) != 0) {
+            op->target = target;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void send_routed(struct route_lookup *lookup, int error, const struct topic_route *route)
+{
+    struct send_op *op = LIST_ENTRY(lookup, struct send_op, lookup);
+
+    if (error == 0 && op->is_pinned) {
+        send_try(op);
+        return;
+    }
+    if (error == 0 && !pick_queue(op, route)) {
+        error = ESCROW_ENOROUTE;
+    }
+    if (error != 0) {
+        op->tries++;
+        send_failed(op, error);
+        return;
+    }
+    op->is_pinned = op->kind == SEND_HALF;
+    send_try(op);
+}
+
+static void send_route(struct send_op *op)
+{
+    router_lookup(&op->producer->client->router, &op->lookup, op->topic, true, send_routed);
+}
+
+void send_start(struct send_op *op)
+{
+    send_route(op);
+}
+
+/* ---- synchronous ---- */
+
+struct send_call {
+    struct send_op op;
+    struct waiter waiter;
+    const struct escrow_message *message;
+    struct slice extra;
+};
+
+static void call_done(struct send_op *op)
+{
+    struct send_call *call = LIST_ENTRY(op, struct send_call, op);
+
+    send_fini(op);
+    waiter_signal(&call->waiter);
+}
+
+static void call_start(struct task *task)
+{
+    struct send_call *call = LIST_ENTRY(task, struct send_call, op.task);
+    int rc = send_prepare(&call->op, call->message);
+
+    if (rc == 0 && call->extra.len > 0) {
+        buf_append_slice(&call->op.properties, call->extra);
+        rc = buf_failed(&call->op.properties) ? ESCROW_ENOMEM : 0;
+    }
+    if (rc != 0) {
+        call->op.error = rc;
+        call_done(&call->op);
+        return;
+    }
+    send_start(&call->op);
+}
+
+int send_wait(struct escrow_producer *p, const struct escrow_message *m, enum send_kind kind,
+              struct slice extra, struct escrow_receipt *receipt)
+{
+    struct send_call call = {.message = m, .extra = extra};
+    size_t bytes = m->body_len + PROPERTIES_LEN_MAX / 8;
+    int rc = message_check(p, m);
+
+    if (rc != 0) {
+        return rc;
+    }
+    if (!client_memory_take(p->client, bytes)) {
+        return last_error_set(ESCROW_ELIMIT, "send: memory.max.bytes is used up by other sends");
+    }
+    call.op.producer = p;
+    call.op.kind = kind;
+    call.op.topic = m->topic;
+    call.op.body = slice_of(m->body, m->body_len);
+    call.op.done = call_done;
+    call.op.task.run = call_start;
+    buf_init(&call.op.properties, 0);
+    rc = waiter_init(&call.waiter);
+    if (rc == 0) {
+        rc = client_post(p->client, &call.op.task);
+        if (rc == 0) {
+            rc = waiter_wait(&call.waiter, -1);
+        }
+        waiter_fini(&call.waiter);
+    }
+    client_memory_give(p->client, bytes);
+    if (rc == 0) {
+        rc = call.op.error;
+    }
+    if (rc != 0) {
+        return last_error_set(rc, "send to topic %s: %s (%u tries, last broker %s)", m->topic,
+                              escrow_strerror(rc), call.op.tries,
+                              call.op.target.addr[0] == '\0' ? "none" : call.op.target.addr);
+    }
+    *receipt = call.op.receipt;
+    return 0;
+}
