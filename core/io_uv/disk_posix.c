@@ -254,7 +254,7 @@ static int posix_pwritev(struct disk_file *file, const struct iovec *iov, int co
 
 static int write_zeros(struct posix_file *f, uint64_t offset, uint64_t len, struct err_ctx *err)
 {
-    static const uint8_t zeros[ZERO_CHUNK];
+    static const uint8_t zeros[ZERO_CHUNK] = {0};
 
     while (len > 0) {
         size_t n = len < ZERO_CHUNK ? (size_t)len : ZERO_CHUNK;
@@ -283,7 +283,7 @@ static int fallocate_retry(int fd, int mode, uint64_t offset, uint64_t len)
 static int posix_allocate(struct disk_file *file, uint64_t size_bytes, struct err_ctx *err)
 {
     struct posix_file *f = file_of(file);
-    uint64_t before;
+    uint64_t before = 0;
     int rc = posix_size(file, &before, err);
 
     if (rc != 0) {
@@ -313,7 +313,7 @@ static int posix_allocate(struct disk_file *file, uint64_t size_bytes, struct er
 static int posix_zero(struct disk_file *file, uint64_t offset, uint64_t len, struct err_ctx *err)
 {
     struct posix_file *f = file_of(file);
-    uint64_t size;
+    uint64_t size = 0;
     int rc;
 
     if (len == 0) {
@@ -343,6 +343,19 @@ static int posix_truncate(struct disk_file *file, uint64_t size_bytes, struct er
     return rc == 0 ? 0 : file_error(f, "truncate", size_bytes, err);
 }
 
+/*
+ * Whatever the kernel calls it (ENOSPC of a delayed allocation, too): what was written may be lost,
+ * and none of the codes that allow another try may come out.
+ */
+static int sync_error(int code, struct err_ctx *err)
+{
+    code = code == ESCROW_EROFS ? code : ESCROW_EIO;
+    if (err != NULL) {
+        err->code = code;
+    }
+    return code;
+}
+
 static int posix_sync(struct disk_file *file, struct err_ctx *err)
 {
     struct posix_file *f = file_of(file);
@@ -354,8 +367,7 @@ static int posix_sync(struct disk_file *file, struct err_ctx *err)
     if (rc == 0) {
         return 0;
     }
-    rc = file_error(f, "sync", 0, err);
-    return rc == ESCROW_ENOSPC || rc == ESCROW_EROFS ? rc : ESCROW_EIO;
+    return sync_error(file_error(f, "sync", 0, err), err);
 }
 
 static int posix_lock(struct disk_file *file, struct err_ctx *err)
@@ -450,8 +462,7 @@ static int posix_sync_dir(struct disk *d, const char *path, struct err_ctx *err)
         return rc;
     }
     if (fsync(fd) != 0) {
-        rc = path_error(d, "sync folder", path, err);
-        rc = rc == ESCROW_ENOSPC || rc == ESCROW_EROFS ? rc : ESCROW_EIO;
+        rc = sync_error(path_error(d, "sync folder", path, err), err);
     }
     (void)close(fd); /* nothing was written through it */
     return rc;

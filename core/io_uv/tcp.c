@@ -354,7 +354,7 @@ static void on_sweep(void *arg)
 /* A quarter of the shortest time-out that is in use. */
 static void sweep_include(struct tcp *tcp, const struct tcp_options *options)
 {
-    uint64_t timeouts[] = {options->idle_timeout_ms, options->stall_timeout_ms};
+    const uint64_t timeouts[] = {options->idle_timeout_ms, options->stall_timeout_ms};
     uint64_t sweep_ms = tcp->sweep_ms;
 
     for (int i = 0; i < 2; i++) {

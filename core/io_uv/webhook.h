@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WEBHOOK_ANSWER_MAX (64u * 1024)
+#define WEBHOOK_ANSWER_MAX ((size_t)64 * 1024)
 #define WEBHOOK_ERROR_MAX  256 /* CURL_ERROR_SIZE, asserted in webhook.c */
 
 struct webhook;

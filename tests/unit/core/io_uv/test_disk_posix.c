@@ -6,13 +6,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -615,6 +620,102 @@ START_TEST(a_read_only_disk_is_told_apart)
 }
 END_TEST
 
+/* From now on this system call fails with `errnum` in this process. */
+static void break_syscall(unsigned number, unsigned errnum)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | errnum),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog prog = {.len = sizeof code / sizeof code[0], .filter = code};
+
+    ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    ck_assert_msg(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0, "seccomp: %s",
+                  strerror(errno));
+}
+
+START_TEST(a_file_system_that_cannot_allocate_is_written_to)
+{
+    /* Zeros are written from the end of the file on, exactly up to the size. */
+    struct disk_file *f = create("a");
+    struct stat st;
+    char path[128];
+
+    break_syscall(SYS_fallocate, EOPNOTSUPP);
+    ck_assert_int_eq(write_at(f, "hello", 5, 0), 0);
+    ck_assert_int_eq(disk_allocate(f, 600 * KIB + 1, &err), 0);
+    ck_assert_uint_eq(size_of(f), 600 * KIB + 1);
+    ck_assert(is_zero(f, 5, 600 * 1024 - 4));
+    ck_assert(!is_zero(f, 0, 5));
+    (void)snprintf(path, sizeof path, "%s/a", root);
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_int_ge(st.st_blocks * 512, 600 * 1024);
+    ck_assert_int_eq(disk_allocate(f, 10, &err), 0);
+    ck_assert_uint_eq(size_of(f), 600 * KIB + 1);
+    disk_close(&f);
+}
+END_TEST
+
+START_TEST(a_failed_sync_is_reported_with_its_file)
+{
+    /* Of a file and of a folder: as an I/O error, which stops the process that hears of it. */
+    struct disk_file *f = create("a");
+
+    break_syscall(SYS_fdatasync, EIO);
+    break_syscall(SYS_fsync, EIO);
+    ck_assert_int_eq(disk_sync(f, &err), ESCROW_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, "sync "));
+    ck_assert_ptr_nonnull(strstr(err.text, "/data/a at offset 0: Input/output error"));
+    ck_assert_int_eq(disk_sync_dir(disk, "", &err), ESCROW_EIO);
+    ck_assert_int_eq(disk_replace(disk, "b", "x", 1, &err), ESCROW_EIO);
+    disk_close(&f);
+}
+END_TEST
+
+START_TEST(any_other_failure_of_a_sync_is_an_io_error)
+{
+    /* "No space left" would sound as if one could try again; the pages are gone all the same. */
+    struct disk_file *f = create("a");
+
+    break_syscall(SYS_fdatasync, ENOSPC);
+    ck_assert_int_eq(disk_sync(f, &err), ESCROW_EIO);
+    ck_assert_int_eq(err.code, ESCROW_EIO);
+    disk_close(&f);
+}
+END_TEST
+
+START_TEST(a_kernel_that_cannot_tell_makes_every_read_wait)
+{
+    /* RWF_NOWAIT unknown to the file system: the loop must not try. */
+    struct disk_file *f = create("a");
+    size_t got;
+    char byte;
+
+    ck_assert_int_eq(write_at(f, "x", 1, 0), 0);
+    break_syscall(SYS_preadv2, EOPNOTSUPP);
+    ck_assert_int_eq(disk_pread_nowait(f, &byte, 1, 0, &got), ESCROW_EAGAIN);
+    ck_assert_int_eq(disk_pread(f, &byte, 1, 0, &got, &err), 0);
+    disk_close(&f);
+}
+END_TEST
+
+START_TEST(a_failed_read_names_file_and_offset)
+{
+    /* Where a person would have to look. */
+    struct disk_file *f = create("a");
+    size_t got;
+    char byte;
+
+    break_syscall(SYS_pread64, EIO);
+    ck_assert_int_eq(disk_pread(f, &byte, 1, 777, &got, &err), ESCROW_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, "read "));
+    ck_assert_ptr_nonnull(strstr(err.text, "/data/a at offset 777: Input/output error"));
+    disk_close(&f);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("core/io_uv/disk_posix");
@@ -640,6 +741,11 @@ int main(void)
     tcase_add_test(tc, a_file_that_may_not_grow_is_a_full_disk);
     tcase_add_test(tc, a_full_disk_is_told_apart);
     tcase_add_test(tc, a_read_only_disk_is_told_apart);
+    tcase_add_test(tc, a_file_system_that_cannot_allocate_is_written_to);
+    tcase_add_test(tc, a_failed_sync_is_reported_with_its_file);
+    tcase_add_test(tc, any_other_failure_of_a_sync_is_an_io_error);
+    tcase_add_test(tc, a_kernel_that_cannot_tell_makes_every_read_wait);
+    tcase_add_test(tc, a_failed_read_names_file_and_offset);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
