@@ -1,0 +1,187 @@
+/*
+ * Decisions: ESCROW_END_TRANSACTION to an escrowd, answered when durable and repeated until then (repeating is harmless: the
+ * first one wins and the same again is success); END_TRANSACTION, one-way, to anything else.
+ */
+#include "src/client/client_private.h"
+
+#include "core/base/mem.h"
+#include "core/proto/body_end_txn.h"
+#include "core/proto/codes.h"
+#include "src/client/end_fields.h"
+
+#include <stdio.h>
+
+struct decide {
+    struct task task;
+    struct waiter waiter;
+    struct escrow_producer *producer;
+    const struct escrow_receipt *const *halves;
+    size_t count;
+    enum escrow_txn_state state;
+    int64_t deadline_ms; /* monotonic, of the loop; 0 = not begun */
+    uint64_t timeout_ms;
+    uint32_t tries;
+    struct remote_call call;
+    struct loop_timer timer;
+    struct buf body;
+    int error;
+};
+
+static void decide_try(struct decide *d);
+
+/* Physical offset of a half: its offset id carries it, wherever it is stored. */
+static int64_t half_offset(const struct escrow_receipt *r)
+{
+    struct record_host host;
+    int64_t offset = r->offset;
+
+    return msgid_decode(slice_str(r->offset_id), &host, &offset) == 0 ? offset : r->offset;
+}
+
+static void decide_end(struct decide *d, int error)
+{
+    d->error = error;
+    loop_timer_stop(&d->producer->client->loop, &d->timer);
+    waiter_signal(&d->waiter);
+}
+
+static void decide_again(void *arg)
+{
+    decide_try(arg);
+}
+
+static void decide_failed(struct decide *d, int error)
+{
+    struct escrow_client *c = d->producer->client;
+    enum escrow_class class_ = escrow_error_class(error);
+
+    if (error == ESCROW_ESHUTDOWN && d->call.remote->is_stopping) {
+        decide_end(d, ESCROW_ETIMEOUT);
+    } else if ((class_ == ESCROW_CLASS_RETRY || class_ == ESCROW_CLASS_UNKNOWN) &&
+               loop_mono_ms(&c->loop) < d->deadline_ms) {
+        loop_timer_start(&c->loop, &d->timer, client_backoff_ms(c, d->tries), 0, decide_again, d);
+    } else {
+        decide_end(d, class_ == ESCROW_CLASS_RETRY ? ESCROW_ETIMEOUT : error);
+    }
+}
+
+static void decide_answered(struct remote_call *call, int error, struct header *header,
+                            struct slice body)
+{
+    struct decide *d = LIST_ENTRY(call, struct decide, call);
+    struct end_txn_answer answer;
+    struct end_txn_result result;
+
+    (void)header;
+    if (error == 0) {
+        error = end_txn_answer_decode(body, &answer);
+    }
+    if (error != 0) {
+        decide_failed(d, error);
+        return;
+    }
+    while (error == 0 && end_txn_next_result(&answer, &result)) {
+        error = result.error;
+    }
+    decide_end(d, error);
+}
+
+static void decide_body(struct decide *d)
+{
+    struct end_txn_request req = {.producer_group = slice_str(d->producer->group),
+                                  .decision =
+                                      d->state == ESCROW_TXN_COMMIT ? TXN_COMMIT : TXN_ROLLBACK};
+    struct end_txn_half *halves = mem_calloc(d->count, sizeof *halves);
+
+    if (halves == NULL) {
+        d->body.failed = true;
+        return;
+    }
+    for (size_t i = 0; i < d->count; i++) {
+        halves[i] = (struct end_txn_half){.transaction_id = slice_str(d->halves[i]->message_id),
+                                          .offset = half_offset(d->halves[i])};
+    }
+    buf_clear(&d->body);
+    end_txn_request_encode(&d->body, &req, halves, (uint32_t)d->count);
+    mem_free(halves);
+}
+
+/* Anything but an escrowd: one request per half, and nobody says whether it arrived. */
+static int decide_oneway(struct decide *d)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < d->count; i++) {
+        struct end_fields fields = {.group = slice_str(d->producer->group),
+                                    .txn_id = slice_str(d->halves[i]->message_id),
+                                    .log_offset = half_offset(d->halves[i]),
+                                    .table_offset = d->halves[i]->offset,
+                                    .state = (int32_t)d->state};
+        struct remote_request req = {.addr = d->halves[i]->addr,
+                                     .code = REQUEST_END_TRANSACTION,
+                                     .fields = end_fields_write,
+                                     .fields_arg = &fields};
+        rc = remote_oneway(&d->producer->client->remote, &req);
+    }
+    return rc;
+}
+
+static void decide_try(struct decide *d)
+{
+    struct escrow_client *c = d->producer->client;
+    const char *addr = d->halves[0]->addr;
+    struct remote_request req = {.addr = addr,
+                                 .code = REQUEST_ESCROW_END_TRANSACTION,
+                                 .timeout_ms = d->producer->timeout_ms};
+
+    d->tries++;
+    if (remote_is_open(&c->remote, addr) && !remote_is_escrowd(&c->remote, addr) &&
+        c->encoding == REMOTE_AUTO) {
+        int rc = decide_oneway(d);
+        if (rc == 0) {
+            decide_end(d, 0);
+        } else {
+            decide_failed(d, rc);
+        }
+        return;
+    }
+    decide_body(d);
+    if (buf_failed(&d->body)) {
+        decide_end(d, ESCROW_ENOMEM);
+        return;
+    }
+    req.body = buf_slice(&d->body);
+    remote_call(&c->remote, &d->call, &req, decide_answered);
+}
+
+static void decide_start(struct task *task)
+{
+    struct decide *d = LIST_ENTRY(task, struct decide, task);
+
+    d->deadline_ms = loop_mono_ms(&d->producer->client->loop) + (int64_t)d->timeout_ms;
+    decide_try(d);
+}
+
+int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
+                const struct escrow_receipt *const *halves, size_t count, uint64_t timeout_ms)
+{
+    struct decide d = {.producer = p,
+                       .halves = halves,
+                       .count = count,
+                       .state = state,
+                       .timeout_ms = timeout_ms,
+                       .task.run = decide_start};
+    int rc = waiter_init(&d.waiter);
+
+    if (rc != 0) {
+        return rc;
+    }
+    buf_init(&d.body, 0);
+    rc = client_post(p->client, &d.task);
+    if (rc == 0) {
+        rc = waiter_wait(&d.waiter, -1);
+    }
+    waiter_fini(&d.waiter);
+    buf_fini(&d.body);
+    return rc == 0 ? d.error : rc;
+}
