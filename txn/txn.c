@@ -215,7 +215,7 @@ int txn_half_info_decode(struct slice payload, struct txn_half_info *info)
 void txn_drop_pending(struct txn *t)
 {
     if (t->is_pending) {
-        routes_drop_unused(&t->table.routes, t->pending_route);
+        routes_unref(&t->table.routes, t->pending_route);
         t->is_pending = false;
     }
 }
@@ -254,6 +254,7 @@ int txn_prepare(struct txn *t, const struct txn_half_info *info, struct txn_prep
     if (rc != 0) {
         return rc;
     }
+    routes_ref(&t->table.routes, route); /* another half may give back the last other one */
     t->is_pending = true;
     t->pending_id = id;
     t->pending_route = route;
@@ -276,8 +277,8 @@ void txn_half_appended(struct txn *t, const struct txn_half_info *info, uint64_t
 {
     CHECK(t->is_pending);
     DCHECK(txn_id_hash(t, info->group, info->txn_id).lo == t->pending_id.lo);
-    t->is_pending = false;
     (void)txn_insert(t, info, t->pending_id, t->pending_route, offset); /* in APPENDING */
+    txn_drop_pending(t);
     t->counters.halves_accepted++;
     txn_dcheck(t);
 }

@@ -23,7 +23,7 @@ struct txn {
     struct txn_counters counters;
     uint64_t reserve_bytes;
 
-    /* Between txn_prepare's TXN_NEW and txn_half_appended. */
+    /* Between txn_prepare's TXN_NEW and txn_half_appended; holds a reference to the route. */
     bool is_pending;
     struct hash128 pending_id;
     uint32_t pending_route;

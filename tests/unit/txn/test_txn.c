@@ -615,6 +615,22 @@ START_TEST(a_half_that_was_not_appended_leaves_nothing_behind)
 }
 END_TEST
 
+START_TEST(a_half_that_was_refused_has_no_claim_on_names_that_leave)
+{
+    /* Found by random use: the last half of the same names is decided between the refusal and the next half. */
+    uint64_t offset = durable_half("t1");
+
+    w.refuses_halves = true;
+    (void)half("t2");
+    w.refuses_halves = false;
+    (void)commit(offset);
+    world_sync(&w);
+    (void)world_half(&w, "bank", "t3", "else", NULL);
+    world_sync(&w);
+    ck_assert_uint_eq(w.release_count, 1);
+}
+END_TEST
+
 /* ---- records that contradict ----------------------------------------------------------------- */
 
 static int no_release(void *arg, const struct txn_release *release)
@@ -953,6 +969,7 @@ static void add_halves(Suite *suite)
     tcase_add_test(tc, a_decision_for_a_lost_half_never_decides_the_one_that_took_its_place);
     tcase_add_test(tc, each_undecided_half_keeps_room_for_its_decision);
     tcase_add_test(tc, a_half_that_was_not_appended_leaves_nothing_behind);
+    tcase_add_test(tc, a_half_that_was_refused_has_no_claim_on_names_that_leave);
     tcase_add_test(tc, a_log_that_contradicts_the_table_is_reported_and_changes_nothing);
     tcase_add_test(tc, a_half_record_that_contradicts_the_table_is_reported);
     suite_add_tcase(suite, tc);
