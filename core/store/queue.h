@@ -64,6 +64,7 @@ struct queue {
     uint32_t first_file;           /* number of the first file that may exist */
     uint16_t id;
     bool is_dirty;   /* in that list */
+    bool is_unsure;  /* a flush failed: a file may exist whose name is not durable */
     bool is_touched; /* had an entry put since the last checkpoint */
 };
 

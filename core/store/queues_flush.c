@@ -251,7 +251,7 @@ static int open_file(struct queues_flush *flush, const struct queue *q, uint32_t
     int rc;
 
     queue_path_file(&path, queue_topic(q), q->id, number);
-    *is_new = false;
+    *is_new = q->is_unsure; /* the loop changes it only between flushes */
     rc = disk_open(d, path.text, DISK_WRITE, f, err);
     if (rc == ESCROW_ENOTFOUND) {
         struct queue_path folder;
@@ -384,8 +384,10 @@ void queues_flush_done(struct queues_flush **flush_at, int rc)
         if (rc == 0 && !flush->is_skipped) {
             queue_flushed(q, range->end);
             qs->pending_count -= range->end - range->flushed;
+            q->is_unsure = false;
         } else {
             queues_mark_dirty(qs, q);
+            q->is_unsure = q->is_unsure || rc != 0;
         }
     }
     for (size_t i = 0; flush->is_trimmed && i < flush->trim_count; i++) {
