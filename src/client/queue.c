@@ -1,0 +1,352 @@
+/*
+ * One queue: ask where to begin, pull, hand messages over, store how far. A failure waits a little and tries again; a queue
+ * is never given up as long as it is assigned.
+ */
+#include "src/client/consumer_private.h"
+
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/proto/codes.h"
+
+#include <stdio.h>
+
+#define PULL_SYS_SUSPEND      2
+#define PULL_SYS_SUBSCRIPTION 4
+
+static void queue_pull(struct consumer_queue *q);
+static void queue_ask_offset(struct consumer_queue *q);
+
+int queue_new(struct consumer_topic *t, const char *broker, const char *addr, uint32_t queue_id,
+              struct consumer_queue **out)
+{
+    struct consumer_queue *q = mem_calloc(1, sizeof *q);
+
+    if (q == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    q->consumer = t->consumer;
+    q->topic = t;
+    q->queue_id = queue_id;
+    q->committed = -1;
+    q->state = QUEUE_OFFSET;
+    (void)snprintf(q->broker, sizeof q->broker, "%s", broker); /* same sizes */
+    (void)snprintf(q->addr, sizeof q->addr, "%s", addr);
+    progress_init(&q->progress, 0);
+    list_push(&t->consumer->queues, &q->node);
+    *out = q;
+    return 0;
+}
+
+void queue_free(struct consumer_queue *q)
+{
+    CHECK(q->in_progress == 0);
+    remote_cancel(&q->call);
+    remote_cancel(&q->commit);
+    loop_timer_stop(&q->consumer->client->loop, &q->timer);
+    progress_fini(&q->progress);
+    list_remove(&q->node);
+    mem_free(q);
+}
+
+static void queue_retry(void *arg)
+{
+    struct consumer_queue *q = arg;
+
+    if (q->state == QUEUE_OFFSET) {
+        queue_ask_offset(q);
+    } else if (q->state == QUEUE_WAITING) {
+        queue_pull(q);
+    }
+}
+
+/* The broker did not answer as hoped: wait and do the same again. */
+static void queue_fail(struct consumer_queue *q)
+{
+    struct escrow_client *c = q->consumer->client;
+
+    q->failures++;
+    router_forget(&c->router, q->topic->topic);
+    loop_timer_start(&c->loop, &q->timer, client_backoff_ms(c, q->failures), 0, queue_retry, q);
+}
+
+/* ---- where to begin ---- */
+
+static void queue_fields(struct header_writer *w, void *arg)
+{
+    const struct consumer_queue *q = arg;
+
+    header_put_str(w, "consumerGroup", slice_str(q->consumer->group));
+    header_put_str(w, "topic", slice_str(q->topic->topic));
+    header_put_i64(w, "queueId", q->queue_id);
+    header_put_bool(w, "setZeroIfNotFound", !q->consumer->from_last);
+}
+
+static void queue_start_at(struct consumer_queue *q, int64_t offset)
+{
+    progress_fini(&q->progress);
+    progress_init(&q->progress, offset);
+    q->next_offset = offset;
+    q->failures = 0;
+    q->state = QUEUE_WAITING;
+    queue_pull(q);
+}
+
+static void max_answered(struct remote_call *call, int error, struct header *header,
+                         struct slice body)
+{
+    struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, call);
+    int64_t offset = 0;
+
+    (void)body;
+    if (error == 0) {
+        error = header_get_i64(header, "offset", &offset);
+    }
+    if (error == 0) {
+        queue_start_at(q, offset);
+    } else if (error != ESCROW_ESHUTDOWN) {
+        queue_fail(q);
+    }
+}
+
+static void offset_answered(struct remote_call *call, int error, struct header *header,
+                            struct slice body)
+{
+    struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, call);
+    struct escrow_client *c = q->consumer->client;
+    int64_t offset = 0;
+
+    (void)body;
+    if (error == 0) {
+        error = header_get_i64(header, "offset", &offset);
+    }
+    if (error == 0) {
+        q->committed = offset;
+        queue_start_at(q, offset);
+    } else if (header != NULL && header->code == RESPONSE_QUERY_NOT_FOUND) {
+        /* A group that was never here: its retry topic from the beginning, others as configured. */
+        bool last = q->consumer->from_last && !q->topic->is_retry;
+        struct remote_request req = {.addr = q->addr,
+                                     .code = last ? REQUEST_GET_MAX_OFFSET : REQUEST_GET_MIN_OFFSET,
+                                     .fields = queue_fields,
+                                     .fields_arg = q,
+                                     .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
+        remote_call(&c->remote, &q->call, &req, max_answered);
+    } else if (error != ESCROW_ESHUTDOWN) {
+        queue_fail(q);
+    }
+}
+
+static void queue_ask_offset(struct consumer_queue *q)
+{
+    struct remote_request req = {.addr = q->addr,
+                                 .code = REQUEST_QUERY_CONSUMER_OFFSET,
+                                 .fields = queue_fields,
+                                 .fields_arg = q,
+                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
+
+    remote_call(&q->consumer->client->remote, &q->call, &req, offset_answered);
+}
+
+void queue_begin(struct consumer_queue *q)
+{
+    queue_ask_offset(q);
+}
+
+/* ---- pulling ---- */
+
+static void pull_fields(struct header_writer *w, void *arg)
+{
+    const struct consumer_queue *q = arg;
+
+    header_put_str(w, "consumerGroup", slice_str(q->consumer->group));
+    header_put_str(w, "topic", slice_str(q->topic->topic));
+    header_put_i64(w, "queueId", q->queue_id);
+    header_put_i64(w, "queueOffset", q->next_offset);
+    header_put_i64(w, "maxMsgNums", (int64_t)q->consumer->pull_batch);
+    header_put_i64(w, "sysFlag", PULL_SYS_SUSPEND | PULL_SYS_SUBSCRIPTION);
+    header_put_i64(w, "commitOffset", 0);
+    header_put_i64(w, "suspendTimeoutMillis", CONSUMER_SUSPEND_MS);
+    header_put_str(w, "subscription", slice_str(q->topic->expression));
+    header_put_i64(w, "subVersion", q->topic->version);
+    header_put_str(w, "expressionType", SLICE_LIT("TAG"));
+}
+
+/* Does the text of the tag match too? The broker compares hashes only. */
+static bool tag_matches(const struct consumer_queue *q, const struct escrow_delivery *d)
+{
+    const char *tag = escrow_delivery_tag(d);
+
+    return tag_expression_match(slice_str(q->topic->expression),
+                                tag == NULL ? SLICE_EMPTY : slice_str(tag));
+}
+
+/* Hand over every record of an answer. ESCROW_EPROTO: not records; ESCROW_ENOMEM: pull again from where it stopped. */
+static int queue_take(struct consumer_queue *q, struct slice body)
+{
+    struct record_walk walk = {.rest = body};
+    struct record_view view;
+    int rc;
+
+    while ((rc = record_walk_next(&walk, &view)) == 1) {
+        struct escrow_delivery *d = NULL;
+        int64_t offset = view.f.queue_offset;
+        if (offset < q->next_offset) {
+            continue; /* seen already */
+        }
+        rc = delivery_new(view.record, q->broker, &d);
+        if (rc == 0 && !tag_matches(q, d)) {
+            delivery_free(&d);
+            rc = progress_skip_to(&q->progress, offset + 1);
+        } else if (rc == 0) {
+            rc = progress_begin(&q->progress, offset);
+            if (rc == 0) {
+                rc = consumer_take(q, &d);
+            }
+        }
+        if (rc != 0) {
+            delivery_free(&d);
+            return rc;
+        }
+        q->next_offset = offset + 1;
+    }
+    return rc;
+}
+
+static void pull_found(struct consumer_queue *q, struct header *header, struct slice body)
+{
+    int64_t next = q->next_offset;
+    int rc = header_get_i64(header, "nextBeginOffset", &next);
+
+    if (rc == 0 && header->code == RESPONSE_SUCCESS) {
+        rc = queue_take(q, body);
+    }
+    if (rc == 0 && next > q->next_offset) {
+        q->next_offset = next;
+        rc = progress_skip_to(&q->progress, next);
+    }
+    if (rc != 0) {
+        queue_fail(q);
+        return;
+    }
+    q->failures = 0;
+    queue_pull(q);
+}
+
+static void pull_answered(struct remote_call *call, int error, struct header *header,
+                          struct slice body)
+{
+    struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, call);
+    int64_t next = 0;
+
+    q->state = QUEUE_WAITING;
+    if (header == NULL) {
+        if (error != ESCROW_ESHUTDOWN) {
+            queue_fail(q);
+        }
+        return;
+    }
+    switch (header->code) {
+    case RESPONSE_SUCCESS:
+    case RESPONSE_PULL_NOT_FOUND:
+    case RESPONSE_PULL_RETRY_IMMEDIATELY:
+        pull_found(q, header, body);
+        return;
+    case RESPONSE_PULL_OFFSET_MOVED:
+        if (header_get_i64(header, "nextBeginOffset", &next) == 0 && q->in_progress == 0) {
+            queue_start_at(
+                q, next); /* what was there is gone, or never was: go on where the broker says */
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    queue_fail(q);
+}
+
+static void queue_pull(struct consumer_queue *q)
+{
+    struct escrow_client *c = q->consumer->client;
+    struct remote_request req = {.addr = q->addr,
+                                 .code = REQUEST_PULL_MESSAGE,
+                                 .fields = pull_fields,
+                                 .fields_arg = q,
+                                 .timeout_ms = CONSUMER_SUSPEND_MS + CONSUMER_CALL_TIMEOUT_MS};
+
+    if (q->state != QUEUE_WAITING || q->call.is_active || q->consumer->is_stopping ||
+        !consumer_has_room(q->consumer)) {
+        return; /* queue_resume comes when there is room */
+    }
+    loop_timer_stop(&c->loop, &q->timer);
+    q->state = QUEUE_PULLING;
+    remote_call(&c->remote, &q->call, &req, pull_answered);
+}
+
+void queue_resume(struct consumer_queue *q)
+{
+    if (!loop_timer_is_active(&q->timer)) {
+        queue_pull(q);
+    }
+}
+
+/* ---- how far ---- */
+
+static void commit_fields(struct header_writer *w, void *arg)
+{
+    const struct consumer_queue *q = arg;
+
+    header_put_str(w, "consumerGroup", slice_str(q->consumer->group));
+    header_put_str(w, "topic", slice_str(q->topic->topic));
+    header_put_i64(w, "queueId", q->queue_id);
+    header_put_i64(w, "commitOffset", q->committing);
+}
+
+static void commit_answered(struct remote_call *call, int error, struct header *header,
+                            struct slice body)
+{
+    struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, commit);
+
+    (void)header;
+    (void)body;
+    if (error == 0) {
+        q->committed = q->committing;
+    }
+    if (q->state == QUEUE_DROPPED && q->in_progress == 0) {
+        struct escrow_consumer *k = q->consumer;
+        queue_free(q);
+        consumer_maybe_stopped(k);
+    }
+}
+
+void queue_commit(struct consumer_queue *q)
+{
+    struct remote_request req = {.addr = q->addr,
+                                 .code = REQUEST_UPDATE_CONSUMER_OFFSET,
+                                 .fields = commit_fields,
+                                 .fields_arg = q,
+                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
+
+    if (q->state == QUEUE_OFFSET || q->commit.is_active || q->progress.first == q->committed) {
+        return;
+    }
+    q->committing = q->progress.first;
+    remote_call(&q->consumer->client->remote, &q->commit, &req, commit_answered);
+}
+
+void queue_drop(struct consumer_queue *q)
+{
+    if (q->state == QUEUE_DROPPED) {
+        return;
+    }
+    remote_cancel(&q->call);
+    loop_timer_stop(&q->consumer->client->loop, &q->timer);
+    if (q->state == QUEUE_OFFSET) {
+        queue_free(q);
+        return;
+    }
+    queue_commit(q);
+    q->state = QUEUE_DROPPED;
+    if (q->in_progress == 0 && !q->commit.is_active) {
+        queue_free(q);
+    }
+}
