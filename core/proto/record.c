@@ -262,6 +262,9 @@ int record_decode(struct slice in, struct record_view *view)
         return ESCROW_EPROTO;
     }
     topic_len = part.len == 2 ? get_be16(part.ptr) : part.ptr[0];
+    if (part.len == 1 && topic_len > TOPIC_LEN_V1_MAX) { /* negative for Java */
+        return ESCROW_EPROTO;
+    }
     if (!take(&rest, topic_len, &view->f.topic) || !take(&rest, 2, &part)) {
         return ESCROW_EPROTO;
     }

@@ -298,6 +298,11 @@ START_TEST(parts_must_fill_the_record)
     put_be16(roomy + 112, 0xFFFF); /* properties length -1 */
     ck_assert_int_eq(record_decode(slice_of(roomy, sizeof roomy), &view), ESCROW_EPROTO);
     memcpy(roomy, rec, size);
+    roomy[102] = 128; /* topic length -128 for Java */
+    put_be32(roomy, 250);
+    put_be16(roomy + 103 + 128, 250 - 103 - 128 - 2);
+    ck_assert_int_eq(record_decode(slice_of(roomy, sizeof roomy), &view), ESCROW_EPROTO);
+    memcpy(roomy, rec, size);
     put_be32(roomy + 4, 0xCBD43194); /* the filler's magic */
     ck_assert_int_eq(record_decode(slice_of(roomy, sizeof roomy), &view), ESCROW_EPROTO);
     mem_free(rec);

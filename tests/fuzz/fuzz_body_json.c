@@ -1,0 +1,217 @@
+/*
+ * JSON bodies of clients, brokers and name servers: the first byte picks the decoder. What is
+ * accepted is written again and must be accepted again.
+ */
+#include "core/base/check.h"
+#include "core/proto/body_callback.h"
+#include "core/proto/body_heartbeat.h"
+#include "core/proto/body_lists.h"
+#include "core/proto/body_queues.h"
+#include "core/proto/body_register.h"
+#include "core/proto/body_route.h"
+#include "escrow/errors.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static int try_route(struct slice in, struct buf *out)
+{
+    struct route route;
+    int error = route_decode(in, &route);
+
+    if (error == 0) {
+        route_encode(out, &route);
+        for (size_t i = 0; i < route.broker_count; i++) {
+            (void)route_broker_master(&route.brokers[i]); /* only that it reads nothing wrong */
+        }
+    }
+    route_fini(&route);
+    return error;
+}
+
+static int try_cluster(struct slice in, struct buf *out)
+{
+    struct cluster_info info;
+    int error = cluster_info_decode(in, &info);
+
+    if (error == 0) {
+        cluster_info_encode(out, &info);
+    }
+    cluster_info_fini(&info);
+    return error;
+}
+
+static int try_heartbeat(struct slice in, struct buf *out)
+{
+    struct heartbeat hb;
+    int error = heartbeat_decode(in, &hb);
+
+    if (error == 0) {
+        heartbeat_encode(out, &hb);
+    }
+    heartbeat_fini(&hb);
+    return error;
+}
+
+static int try_client_config(struct slice in, struct buf *out)
+{
+    struct client_config config;
+    int error = client_config_decode(in, &config);
+
+    client_config_fini(&config);
+    buf_append_slice(out, in);
+    return error;
+}
+
+static int try_topic_table(struct slice in, struct buf *out)
+{
+    struct topic_table table;
+    int error = topic_table_decode(in, &table);
+
+    if (error == 0) {
+        topic_table_encode(out, &table);
+    }
+    topic_table_fini(&table);
+    return error;
+}
+
+static int try_group_config(struct slice in, struct buf *out)
+{
+    struct group_config group;
+    struct group_config_name name;
+    int error = group_config_decode(in, &group, &name);
+
+    buf_append_slice(out, in); /* written again, a malformed name may be longer than one may be */
+    return error;
+}
+
+static int try_register(struct slice in, struct buf *out)
+{
+    struct register_body body;
+    int error = register_body_decode(in, false, &body);
+
+    if (error == 0) {
+        register_body_encode(out, &body);
+    }
+    register_body_fini(&body);
+    return error;
+}
+
+static int try_register_compressed(struct slice in, struct buf *out)
+{
+    struct register_body body;
+    int error = register_body_decode(in, true, &body);
+
+    if (error == 0) {
+        error = register_body_encode_compressed(out, &body);
+    }
+    register_body_fini(&body);
+    return error;
+}
+
+static int try_name_list(struct slice in, struct buf *out)
+{
+    struct name_list list;
+    int error = name_list_decode(in, LIST_CONSUMER_IDS, &list);
+
+    if (error == 0) {
+        name_list_encode(out, LIST_CONSUMER_IDS, list.names, list.count);
+    }
+    name_list_fini(&list);
+    return error;
+}
+
+static int try_kv_table(struct slice in, struct buf *out)
+{
+    struct kv_table table;
+    int error = kv_table_decode(in, &table);
+
+    if (error == 0) {
+        kv_table_encode(out, table.pairs, table.count);
+    }
+    kv_table_fini(&table);
+    return error;
+}
+
+static int try_queue_lock(struct slice in, struct buf *out)
+{
+    struct queue_lock lock;
+    int error = queue_lock_decode(in, &lock);
+
+    if (error == 0) {
+        queue_lock_encode(out, &lock);
+    }
+    queue_lock_fini(&lock);
+    return error;
+}
+
+static int try_queue_set(struct slice in, struct buf *out)
+{
+    struct queue_set set;
+    int error = queue_set_decode(in, &set);
+
+    if (error == 0) {
+        queue_set_encode(out, set.queues, set.count);
+    }
+    queue_set_fini(&set);
+    return error;
+}
+
+static int try_table(struct slice in, struct buf *out, enum queue_table_kind kind)
+{
+    struct queue_table table;
+    int error = queue_table_decode(in, kind, &table);
+
+    if (error == 0) {
+        queue_table_encode(out, kind, &table);
+    }
+    queue_table_fini(&table);
+    return error;
+}
+
+static int try_topic_stats(struct slice in, struct buf *out)
+{
+    return try_table(in, out, QUEUE_TABLE_TOPIC);
+}
+
+static int try_consume_stats(struct slice in, struct buf *out)
+{
+    return try_table(in, out, QUEUE_TABLE_CONSUME);
+}
+
+static int try_offsets(struct slice in, struct buf *out)
+{
+    return try_table(in, out, QUEUE_TABLE_OFFSETS);
+}
+
+static int try_callback(struct slice in, struct buf *out)
+{
+    enum callback_state state;
+
+    buf_append_slice(out, in);
+    return callback_answer_decode(in, SLICE_LIT("T"), 1, &state);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static int (*const tries[])(struct slice in, struct buf * out) = {
+        try_route,       try_cluster,  try_heartbeat,     try_client_config,
+        try_topic_table, try_register, try_queue_lock,    try_group_config,
+        try_name_list,   try_kv_table, try_queue_set,     try_register_compressed,
+        try_topic_stats, try_offsets,  try_consume_stats, try_callback};
+    struct buf once, twice;
+    int error;
+
+    if (size == 0 || data[0] >= sizeof tries / sizeof tries[0]) {
+        return 0;
+    }
+    buf_init(&once, 0);
+    buf_init(&twice, 0);
+    error = tries[data[0]](slice_of(data + 1, size - 1), &once);
+    CHECK(error <= 0);
+    if (error == 0 && !buf_failed(&once)) {
+        CHECK(tries[data[0]](buf_slice(&once), &twice) == 0);
+    }
+    buf_fini(&twice);
+    buf_fini(&once);
+    return 0;
+}
