@@ -202,6 +202,14 @@ ESCROW_MUST_USE int send_wait(struct escrow_producer *p, const struct escrow_mes
                               enum send_kind kind, struct slice extra,
                               struct escrow_receipt *receipt);
 
+/* All messages of one topic as one batch; the receipt is the first one's. Not on the loop. */
+ESCROW_MUST_USE int send_batch_wait(struct escrow_producer *p,
+                                    const struct escrow_message *const *messages, size_t count,
+                                    struct escrow_receipt *receipt);
+
+/* A deep copy; NULL when out of memory. */
+struct escrow_message *message_copy(const struct escrow_message *m);
+
 /* Is the message well-formed for this producer? Sets the last error. */
 ESCROW_MUST_USE int message_check(const struct escrow_producer *p, const struct escrow_message *m);
 
@@ -215,6 +223,11 @@ ESCROW_MUST_USE int message_check(const struct escrow_producer *p, const struct 
 ESCROW_MUST_USE int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
                                 const struct escrow_receipt *const *halves, size_t count,
                                 uint64_t timeout_ms);
+
+/* The same, but nobody waits: tried until timeout_ms, then left to check-back. The receipts are copied. All at one broker. */
+ESCROW_MUST_USE int decide_later(struct escrow_producer *p, enum escrow_txn_state state,
+                                 const struct escrow_receipt *const *halves, size_t count,
+                                 uint64_t timeout_ms);
 
 /* ---- check-backs (check.c) and pushes, loop ---- */
 void check_on_push(struct escrow_client *c, const char *addr, struct header *header,

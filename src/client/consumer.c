@@ -7,6 +7,7 @@
 
 #include "core/base/check.h"
 #include "core/base/mem.h"
+#include "core/io/clock.h"
 #include "core/proto/codes.h"
 #include "core/proto/names.h"
 

@@ -13,7 +13,7 @@
 
 struct decide {
     struct task task;
-    struct waiter waiter;
+    struct waiter *waiter; /* NULL: nobody waits, and the struct frees itself */
     struct escrow_producer *producer;
     const struct escrow_receipt *const *halves;
     size_t count;
@@ -24,6 +24,7 @@ struct decide {
     struct remote_call call;
     struct loop_timer timer;
     struct buf body;
+    struct escrow_receipt **owned; /* copies that `halves` points to, when nobody waits */
     int error;
 };
 
@@ -38,11 +39,28 @@ static int64_t half_offset(const struct escrow_receipt *r)
     return msgid_decode(slice_str(r->offset_id), &host, &offset) == 0 ? offset : r->offset;
 }
 
+static void decide_free(struct decide *d)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        mem_free(d->owned[i]);
+    }
+    mem_free(d->owned);
+    buf_fini(&d->body);
+    mem_free(d);
+}
+
 static void decide_end(struct decide *d, int error)
 {
+    struct escrow_producer *p = d->producer;
+
     d->error = error;
-    loop_timer_stop(&d->producer->client->loop, &d->timer);
-    waiter_signal(&d->waiter);
+    loop_timer_stop(&p->client->loop, &d->timer);
+    if (d->waiter != NULL) {
+        waiter_signal(d->waiter);
+    } else {
+        decide_free(d);
+        atomic_fetch_sub(&p->in_flight, 1);
+    }
 }
 
 static void decide_again(void *arg)
@@ -165,13 +183,15 @@ static void decide_start(struct task *task)
 int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
                 const struct escrow_receipt *const *halves, size_t count, uint64_t timeout_ms)
 {
+    struct waiter waiter;
     struct decide d = {.producer = p,
+                       .waiter = &waiter,
                        .halves = halves,
                        .count = count,
                        .state = state,
                        .timeout_ms = timeout_ms,
                        .task.run = decide_start};
-    int rc = waiter_init(&d.waiter);
+    int rc = waiter_init(&waiter);
 
     if (rc != 0) {
         return rc;
@@ -179,9 +199,49 @@ int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
     buf_init(&d.body, 0);
     rc = client_post(p->client, &d.task);
     if (rc == 0) {
-        rc = waiter_wait(&d.waiter, -1);
+        rc = waiter_wait(&waiter, -1);
     }
-    waiter_fini(&d.waiter);
+    waiter_fini(&waiter);
     buf_fini(&d.body);
     return rc == 0 ? d.error : rc;
+}
+
+int decide_later(struct escrow_producer *p, enum escrow_txn_state state,
+                 const struct escrow_receipt *const *halves, size_t count, uint64_t timeout_ms)
+{
+    struct decide *d = mem_calloc(1, sizeof *d);
+    int rc = 0;
+
+    if (d == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    d->producer = p;
+    d->state = state;
+    d->timeout_ms = timeout_ms;
+    d->task.run = decide_start;
+    buf_init(&d->body, 0);
+    d->owned = mem_calloc(count, sizeof *d->owned);
+    if (d->owned == NULL) {
+        mem_free(d);
+        return ESCROW_ENOMEM;
+    }
+    d->count = count;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        d->owned[i] = mem_alloc(sizeof *d->owned[i]);
+        if (d->owned[i] == NULL) {
+            rc = ESCROW_ENOMEM;
+        } else {
+            *d->owned[i] = *halves[i];
+        }
+    }
+    d->halves = (const struct escrow_receipt *const *)d->owned;
+    atomic_fetch_add(&p->in_flight, 1);
+    if (rc == 0) {
+        rc = client_post(p->client, &d->task);
+    }
+    if (rc != 0) {
+        atomic_fetch_sub(&p->in_flight, 1);
+        decide_free(d);
+    }
+    return rc;
 }

@@ -3,7 +3,6 @@
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
-#include "core/proto/batch.h"
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
 
@@ -143,6 +142,20 @@ int escrow_send(struct escrow_producer *producer, const struct escrow_message *m
     return rc == 0 ? receipt_give(&r, receipt) : rc;
 }
 
+int escrow_send_batch(struct escrow_producer *producer,
+                      const struct escrow_message *const *messages, size_t count,
+                      struct escrow_receipt **receipt)
+{
+    struct escrow_receipt r;
+    int rc;
+
+    if (receipt != NULL) {
+        *receipt = NULL;
+    }
+    rc = send_batch_wait(producer, messages, count, &r);
+    return rc == 0 ? receipt_give(&r, receipt) : rc;
+}
+
 /* ---- asynchronous and one-way: the message is copied ---- */
 
 struct async_send {
@@ -181,7 +194,7 @@ static void async_start(struct task *task)
     send_start(&a->op);
 }
 
-static struct escrow_message *message_copy(const struct escrow_message *m)
+struct escrow_message *message_copy(const struct escrow_message *m)
 {
     struct escrow_message *copy = escrow_message_new(m->topic, m->body, m->body_len);
     bool ok = copy != NULL;

@@ -11,6 +11,7 @@
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include "core/proto/batch.h"
 #include "core/proto/codes.h"
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
@@ -273,12 +274,45 @@ void send_start(struct send_op *op)
     send_route(op);
 }
 
+/* ---- batches ---- */
+
+/* Body and id of a batch: every message with an id of its own; the receipt has the first one's. Loop (ids). */
+static int batch_prepare(struct send_op *op, const struct escrow_message *const *messages,
+                         size_t count, struct buf *body)
+{
+    char first[MSGID_TEXT_MAX + 1] = "";
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        struct batch_item item = {.body = slice_of(messages[i]->body, messages[i]->body_len)};
+        buf_clear(&op->properties);
+        rc = send_prepare(op, messages[i]);
+        if (i == 0) {
+            (void)snprintf(first, sizeof first, "%s", op->receipt.message_id); /* same size */
+        }
+        item.properties = buf_slice(&op->properties);
+        if (rc == 0) {
+            rc = batch_append(body, &item);
+        }
+    }
+    buf_clear(&op->properties); /* the request has none in common */
+    (void)snprintf(op->receipt.message_id, sizeof op->receipt.message_id, "%s", first);
+    if (rc == 0 && body->len > op->producer->body_max) {
+        rc = ESCROW_ETOOBIG;
+    }
+    op->body = buf_slice(body);
+    return rc;
+}
+
 /* ---- synchronous ---- */
 
 struct send_call {
     struct send_op op;
     struct waiter waiter;
-    const struct escrow_message *message;
+    const struct escrow_message *message; /* of a batch: NULL */
+    const struct escrow_message *const *batch;
+    size_t batch_count;
+    struct buf batch_body;
     struct slice extra;
 };
 
@@ -293,7 +327,9 @@ static void call_done(struct send_op *op)
 static void call_start(struct task *task)
 {
     struct send_call *call = LIST_ENTRY(task, struct send_call, op.task);
-    int rc = send_prepare(&call->op, call->message);
+    int rc = call->batch != NULL
+                 ? batch_prepare(&call->op, call->batch, call->batch_count, &call->batch_body)
+                 : send_prepare(&call->op, call->message);
 
     if (rc == 0 && call->extra.len > 0) {
         buf_append_slice(&call->op.properties, call->extra);
@@ -307,43 +343,83 @@ static void call_start(struct task *task)
     send_start(&call->op);
 }
 
+/* Post it and wait for its end; `bytes` of memory are taken meanwhile. */
+static int call_wait(struct send_call *call, const char *topic, size_t bytes)
+{
+    struct escrow_client *c = call->op.producer->client;
+    int rc;
+
+    if (!client_memory_take(c, bytes)) {
+        return last_error_set(ESCROW_ELIMIT, "send: memory.max.bytes is used up by other sends");
+    }
+    call->op.topic = topic;
+    call->op.done = call_done;
+    call->op.task.run = call_start;
+    buf_init(&call->op.properties, 0);
+    rc = waiter_init(&call->waiter);
+    if (rc == 0) {
+        rc = client_post(c, &call->op.task);
+        if (rc == 0) {
+            rc = waiter_wait(&call->waiter, -1);
+        }
+        waiter_fini(&call->waiter);
+    }
+    client_memory_give(c, bytes);
+    if (rc == 0) {
+        rc = call->op.error;
+    }
+    if (rc != 0) {
+        return last_error_set(rc, "send to topic %s: %s (%u tries, last broker %s)", topic,
+                              escrow_strerror(rc), call->op.tries,
+                              call->op.target.addr[0] == '\0' ? "none" : call->op.target.addr);
+    }
+    return 0;
+}
+
 int send_wait(struct escrow_producer *p, const struct escrow_message *m, enum send_kind kind,
               struct slice extra, struct escrow_receipt *receipt)
 {
     struct send_call call = {.message = m, .extra = extra};
-    size_t bytes = m->body_len + PROPERTIES_LEN_MAX / 8;
     int rc = message_check(p, m);
 
     if (rc != 0) {
         return rc;
     }
-    if (!client_memory_take(p->client, bytes)) {
-        return last_error_set(ESCROW_ELIMIT, "send: memory.max.bytes is used up by other sends");
-    }
     call.op.producer = p;
     call.op.kind = kind;
-    call.op.topic = m->topic;
     call.op.body = slice_of(m->body, m->body_len);
-    call.op.done = call_done;
-    call.op.task.run = call_start;
-    buf_init(&call.op.properties, 0);
-    rc = waiter_init(&call.waiter);
+    rc = call_wait(&call, m->topic, m->body_len + PROPERTIES_LEN_MAX / 8);
     if (rc == 0) {
-        rc = client_post(p->client, &call.op.task);
-        if (rc == 0) {
-            rc = waiter_wait(&call.waiter, -1);
-        }
-        waiter_fini(&call.waiter);
+        *receipt = call.op.receipt;
     }
-    client_memory_give(p->client, bytes);
-    if (rc == 0) {
-        rc = call.op.error;
+    return rc;
+}
+
+int send_batch_wait(struct escrow_producer *p, const struct escrow_message *const *messages,
+                    size_t count, struct escrow_receipt *receipt)
+{
+    struct send_call call = {.batch = messages, .batch_count = count};
+    size_t bytes = 0;
+    int rc = count == 0 ? last_error_set(ESCROW_EINVAL, "batch: no messages") : 0;
+
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        rc = message_check(p, messages[i]);
+        if (rc == 0 && strcmp(messages[i]->topic, messages[0]->topic) != 0) {
+            rc = last_error_set(ESCROW_EINVAL, "batch: messages of topics %s and %s",
+                                messages[0]->topic, messages[i]->topic);
+        }
+        bytes += messages[i]->body_len + messages[i]->properties.len + 256;
     }
     if (rc != 0) {
-        return last_error_set(rc, "send to topic %s: %s (%u tries, last broker %s)", m->topic,
-                              escrow_strerror(rc), call.op.tries,
-                              call.op.target.addr[0] == '\0' ? "none" : call.op.target.addr);
+        return rc;
     }
-    *receipt = call.op.receipt;
-    return 0;
+    call.op.producer = p;
+    call.op.kind = SEND_BATCH;
+    buf_init(&call.batch_body, FRAME_SIZE_MAX);
+    rc = call_wait(&call, messages[0]->topic, bytes);
+    buf_fini(&call.batch_body);
+    if (rc == 0) {
+        *receipt = call.op.receipt;
+    }
+    return rc;
 }

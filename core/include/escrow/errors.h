@@ -22,6 +22,12 @@
 extern "C" {
 #endif
 
+#if defined(__GNUC__)
+#define ESCROW_API __attribute__((visibility("default")))
+#else
+#define ESCROW_API
+#endif
+
 enum escrow_class {
     ESCROW_CLASS_NONE = 0,
     ESCROW_CLASS_RETRY = 1,
@@ -75,19 +81,19 @@ enum escrow_error {
  * Text of an error number, static storage; "unknown error" for a number not in the table. Any
  * thread.
  */
-const char *escrow_strerror(int error);
+ESCROW_API const char *escrow_strerror(int error);
 
 /*
  * Symbolic name ("ESCROW_ENOSPC"), static storage; "ESCROW_?" for a number not in the table. Any
  * thread.
  */
-const char *escrow_error_name(int error);
+ESCROW_API const char *escrow_error_name(int error);
 
 /*
  * Class of an error number; ESCROW_CLASS_UNKNOWN for a negative number not in the table. Any
  * thread.
  */
-enum escrow_class escrow_error_class(int error);
+ESCROW_API enum escrow_class escrow_error_class(int error);
 
 #ifdef __cplusplus
 }

@@ -36,12 +36,6 @@
 extern "C" {
 #endif
 
-#if defined(__GNUC__)
-#define ESCROW_API __attribute__((visibility("default")))
-#else
-#define ESCROW_API
-#endif
-
 struct escrow_option {
     const char *key;
     const char *value;

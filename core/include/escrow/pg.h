@@ -33,15 +33,17 @@ ESCROW_API int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn 
                                struct escrow_pg_txn **out);
 
 /*
- * Store a half message that will be delivered exactly if this transaction commits. After an error in class UNKNOWN a half may
- * exist: it is rolled back or checked back like the others; the transaction may go on or be rolled back, as the caller wants.
+ * A half message that will be delivered exactly if this transaction commits. It is sent at once and not waited for: commit waits
+ * until all are stored, and reports what went wrong. The message is copied. Errors: the message is refused (ABORT class), or
+ * ESCROW_ENOMEM, ESCROW_ELIMIT; the transaction may go on without it or be rolled back, as the caller wants.
  */
 ESCROW_API int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *message);
 
 /*
- * Commit; frees the transaction (also on error). 0: the database committed and the messages are decided, or will be by
- * check-back if the broker could not be told. ESCROW_EROLLEDBACK: nothing happened, the halves are rolled back. ESCROW_ECLOSED
- * (UNKNOWN): the connection was lost during COMMIT; database and messages will agree, ask the database which.
+ * Commit; frees the transaction (also on error). 0: the database committed; the messages are being decided, by check-back if the
+ * broker cannot be told. ESCROW_EROLLEDBACK: nothing happened, the halves are rolled back. ESCROW_ECLOSED (UNKNOWN): the
+ * connection was lost during COMMIT; database and messages will agree, ask the database which. Any other error is that of a
+ * message that could not be stored: the database was rolled back.
  */
 ESCROW_API int escrow_pg_commit(struct escrow_pg_txn **txn);
 

@@ -1,0 +1,361 @@
+/*
+ * Messages that commit with a PostgreSQL transaction.
+ *
+ * Happy path: begin asks for the transaction's id and the database's identity in the round trip of BEGIN; publish sends a half
+ * and does not wait; commit waits until every half is durable, then marks them and commits in one round trip, and leaves the
+ * decision to the loop: the marker row that committed with the transaction is the truth, the decision only brings it to the
+ * broker sooner than check-back would.
+ *
+ * Failures: before COMMIT is sent everything is rolled back. Once it is sent and the connection is lost nobody knows: the
+ * halves are left alone, and check-back finds out from the marker.
+ */
+#include "escrow/pg.h"
+
+#include "core/base/buf.h"
+#include "core/base/mem.h"
+#include "core/proto/properties.h"
+#include "src/client/client_private.h"
+
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PG_HALVES_MAX 1024
+
+/* One half of the transaction, on its way or stored. */
+struct pg_half {
+    struct send_op op;
+    struct waiter waiter;
+    struct escrow_message *message; /* copy */
+    struct slice extra;             /* the transaction's, outlives the send */
+    bool is_done;                   /* waited for */
+};
+
+struct escrow_pg_txn {
+    struct escrow_producer *producer;
+    PGconn *conn;
+    struct buf extra; /* properties that say which database and transaction */
+    struct pg_half **halves;
+    size_t count;
+    size_t cap;
+};
+
+/* ---- PostgreSQL ---- */
+
+static int db_error(PGconn *conn, const PGresult *res, const char *what)
+{
+    const char *text = res != NULL ? PQresultErrorMessage(res) : PQerrorMessage(conn);
+    const char *state = res != NULL ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+    int len = (int)strcspn(text == NULL ? "" : text, "\n");
+
+    if (state != NULL && (strcmp(state, "3F000") == 0 || strcmp(state, "42883") == 0 ||
+                          strcmp(state, "42P01") == 0)) {
+        return last_error_set(ESCROW_ENOTFOUND,
+                              "%s: %.*s; the schema escrow is missing: run escrow-relay migrate",
+                              what, len, text);
+    }
+    return last_error_set(ESCROW_EDB, "%s: %.*s", what, len, text == NULL ? "" : text);
+}
+
+static void rollback_quietly(PGconn *conn)
+{
+    if (PQstatus(conn) == CONNECTION_OK && PQtransactionStatus(conn) != PQTRANS_IDLE) {
+        PQclear(PQexec(conn, "ROLLBACK")); /* whatever it says, the transaction is over */
+    }
+}
+
+static void extra_put(struct escrow_pg_txn *t, enum prop_id id, const char *value)
+{
+    buf_append_slice(&t->extra, prop_name(id));
+    buf_append_u8(&t->extra, PROPS_NAME_VALUE_SEPARATOR);
+    buf_append_str(&t->extra, value);
+    buf_append_u8(&t->extra, PROPS_PAIR_SEPARATOR);
+}
+
+/* BEGIN, and who we are. */
+static int pg_identify(struct escrow_pg_txn *t)
+{
+    PGresult *res =
+        PQexec(t->conn, "BEGIN; SELECT pg_catalog.pg_current_xact_id()::text, "
+                        "i.system_identifier::text, i.timeline::text, i.database_name::text "
+                        "FROM escrow.database_identity() AS i");
+    int rc = 0;
+
+    if (PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1 || PQnfields(res) != 4) {
+        rc = db_error(t->conn, res, "begin");
+    } else if (props_check_text(slice_str(PQgetvalue(res, 0, 3))) != 0) {
+        rc = last_error_set(ESCROW_EINVAL, "begin: the database's name has a control character");
+    } else {
+        extra_put(t, PROP_ESCROW_XID, PQgetvalue(res, 0, 0));
+        extra_put(t, PROP_ESCROW_DB_SYSTEM, PQgetvalue(res, 0, 1));
+        extra_put(t, PROP_ESCROW_DB_TIMELINE, PQgetvalue(res, 0, 2));
+        extra_put(t, PROP_ESCROW_DB_NAME, PQgetvalue(res, 0, 3));
+        rc = buf_failed(&t->extra) ? last_error_set(ESCROW_ENOMEM, "begin: out of memory") : 0;
+    }
+    PQclear(res);
+    return rc;
+}
+
+static void txn_free(struct escrow_pg_txn *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        escrow_message_free(&t->halves[i]->message);
+        waiter_fini(&t->halves[i]->waiter);
+        mem_free(t->halves[i]);
+    }
+    mem_free(t->halves);
+    buf_fini(&t->extra);
+    mem_free(t);
+}
+
+int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn *conn,
+                    struct escrow_pg_txn **out)
+{
+    struct escrow_pg_txn *t;
+    int rc;
+
+    *out = NULL;
+    if (PQstatus(conn) != CONNECTION_OK) {
+        return last_error_set(ESCROW_EDB, "begin: the connection is not open");
+    }
+    if (PQtransactionStatus(conn) != PQTRANS_IDLE) {
+        return last_error_set(ESCROW_EINVAL,
+                              "begin: the connection is busy or inside a transaction");
+    }
+    t = mem_calloc(1, sizeof *t);
+    if (t == NULL) {
+        return last_error_set(ESCROW_ENOMEM, "begin: out of memory");
+    }
+    t->producer = producer;
+    t->conn = conn;
+    buf_init(&t->extra, 0);
+    rc = pg_identify(t);
+    if (rc != 0) {
+        rollback_quietly(conn);
+        txn_free(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
+
+/* ---- halves ---- */
+
+static void half_done(struct send_op *op)
+{
+    struct pg_half *h = LIST_ENTRY(op, struct pg_half, op);
+
+    send_fini(op);
+    waiter_signal(&h->waiter);
+}
+
+static void half_start(struct task *task)
+{
+    struct pg_half *h = LIST_ENTRY(task, struct pg_half, op.task);
+    int rc = send_prepare(&h->op, h->message);
+
+    if (rc == 0) {
+        buf_append_slice(&h->op.properties, h->extra);
+        rc = buf_failed(&h->op.properties) ? ESCROW_ENOMEM : 0;
+    }
+    if (rc != 0) {
+        h->op.error = rc;
+        half_done(&h->op);
+        return;
+    }
+    send_start(&h->op);
+}
+
+static int halves_grow(struct escrow_pg_txn *t)
+{
+    size_t cap = t->cap == 0 ? 4 : t->cap * 2;
+    struct pg_half **halves;
+
+    if (t->count < t->cap) {
+        return 0;
+    }
+    if (t->count == PG_HALVES_MAX) {
+        return last_error_set(ESCROW_ELIMIT, "publish: more than %d messages in one transaction",
+                              PG_HALVES_MAX);
+    }
+    halves = mem_realloc(t->halves, cap * sizeof(struct pg_half *));
+    if (halves == NULL) {
+        return last_error_set(ESCROW_ENOMEM, "publish: out of memory");
+    }
+    t->halves = halves;
+    t->cap = cap;
+    return 0;
+}
+
+static void half_free(struct pg_half *h)
+{
+    if (h != NULL) {
+        escrow_message_free(&h->message);
+        mem_free(h);
+    }
+}
+
+int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *message)
+{
+    struct escrow_producer *p = txn->producer;
+    struct pg_half *h;
+    int rc = message_check(p, message);
+
+    if (rc == 0) {
+        rc = halves_grow(txn);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    h = mem_calloc(1, sizeof *h);
+    if (h != NULL) {
+        h->message = message_copy(message);
+    }
+    if (h == NULL || h->message == NULL || waiter_init(&h->waiter) != 0) {
+        half_free(h);
+        return last_error_set(ESCROW_ENOMEM, "publish: out of memory");
+    }
+    h->extra = buf_slice(&txn->extra);
+    h->op.producer = p;
+    h->op.kind = SEND_HALF;
+    h->op.topic = h->message->topic;
+    h->op.body = slice_of(h->message->body, h->message->body_len);
+    h->op.done = half_done;
+    h->op.task.run = half_start;
+    buf_init(&h->op.properties, 0);
+    rc = client_post(p->client, &h->op.task);
+    if (rc != 0) {
+        waiter_fini(&h->waiter);
+        half_free(h);
+        return last_error_set(rc, "publish: %s", escrow_strerror(rc));
+    }
+    txn->halves[txn->count++] = h;
+    return 0;
+}
+
+/* Wait for every half; the first error, 0 when all are durable. */
+static int halves_wait(struct escrow_pg_txn *t)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < t->count; i++) {
+        struct pg_half *h = t->halves[i];
+        if (!h->is_done && waiter_wait(&h->waiter, -1) == 0) {
+            h->is_done = true;
+        }
+        if (rc == 0 && h->op.error != 0) {
+            rc = last_error_set(h->op.error, "publish to topic %s: %s", h->message->topic,
+                                escrow_strerror(h->op.error));
+        }
+    }
+    return rc;
+}
+
+/* Tell the brokers; what they do not hear now they find out by check-back. */
+static void halves_decide(struct escrow_pg_txn *t, enum escrow_txn_state state)
+{
+    const struct escrow_receipt *group[PG_HALVES_MAX];
+
+    for (size_t i = 0; i < t->count; i++) {
+        const char *addr = t->halves[i]->op.receipt.addr;
+        size_t n = 0;
+        if (t->halves[i]->op.error != 0) {
+            continue;
+        }
+        for (size_t k = i; k < t->count; k++) {
+            struct send_op *op = &t->halves[k]->op;
+            if (op->error == 0 && strcmp(op->receipt.addr, addr) == 0) {
+                group[n++] = &op->receipt;
+                op->error = k == i ? 0 : ESCROW_EEXIST; /* decided with this group */
+            }
+        }
+        if (decide_later(t->producer, state, group, n, t->producer->timeout_ms) != 0) {
+            /* out of memory: check-back */
+        }
+    }
+}
+
+/* ---- the end ---- */
+
+/* Marker rows and COMMIT in one round trip. The ids are hexadecimal: nothing in them needs quoting. */
+static int pg_commit(struct escrow_pg_txn *t)
+{
+    struct buf sql;
+    PGresult *res;
+    int rc = 0;
+
+    buf_init(&sql, 0);
+    for (size_t i = 0; i < t->count; i++) {
+        buf_append_fmt(&sql, "SELECT escrow.transaction_mark('%s');",
+                       t->halves[i]->op.receipt.message_id);
+    }
+    buf_append_str(&sql, "COMMIT");
+    buf_append_u8(&sql, '\0');
+    if (buf_failed(&sql)) {
+        buf_fini(&sql);
+        rollback_quietly(t->conn);
+        return last_error_set(ESCROW_EROLLEDBACK, "commit: out of memory; rolled back");
+    }
+    res = PQexec(t->conn, (const char *)sql.ptr);
+    buf_fini(&sql);
+    if (PQresultStatus(res) == PGRES_COMMAND_OK && strcmp(PQcmdStatus(res), "COMMIT") == 0) {
+        rc = 0;
+    } else if (PQstatus(t->conn) != CONNECTION_OK) {
+        rc = last_error_set(
+            ESCROW_ECLOSED,
+            "commit: the connection was lost during COMMIT; database and messages will "
+            "agree: ask the database which way");
+    } else if (PQresultStatus(res) == PGRES_COMMAND_OK) {
+        rc = last_error_set(ESCROW_EROLLEDBACK,
+                            "commit: an earlier statement had failed; rolled back");
+    } else {
+        (void)db_error(t->conn, res, "commit"); /* for its text */
+        rollback_quietly(t->conn);
+        rc = ESCROW_EROLLEDBACK;
+    }
+    PQclear(res);
+    return rc;
+}
+
+int escrow_pg_commit(struct escrow_pg_txn **txn)
+{
+    struct escrow_pg_txn *t = *txn;
+    int rc;
+
+    if (t == NULL) {
+        return last_error_set(ESCROW_EINVAL, "commit: no transaction");
+    }
+    *txn = NULL;
+    rc = halves_wait(t);
+    if (rc != 0) {
+        rollback_quietly(t->conn);
+        halves_decide(t, ESCROW_TXN_ROLLBACK);
+        txn_free(t);
+        return rc;
+    }
+    rc = pg_commit(t);
+    if (rc == 0) {
+        halves_decide(t, ESCROW_TXN_COMMIT);
+    } else if (rc == ESCROW_EROLLEDBACK) {
+        halves_decide(t, ESCROW_TXN_ROLLBACK);
+    }
+    txn_free(t);
+    return rc;
+}
+
+int escrow_pg_rollback(struct escrow_pg_txn **txn)
+{
+    struct escrow_pg_txn *t = *txn;
+
+    if (t == NULL) {
+        return last_error_set(ESCROW_EINVAL, "rollback: no transaction");
+    }
+    *txn = NULL;
+    rollback_quietly(t->conn);
+    if (halves_wait(t) != 0) {
+        /* a half that could not be stored needs no decision */
+    }
+    halves_decide(t, ESCROW_TXN_ROLLBACK);
+    txn_free(t);
+    return 0;
+}
