@@ -449,6 +449,7 @@ static void after_round(struct relay *r, int64_t now_ms, struct relay_update *ou
 static int take_steps(struct relay *r, const struct relay_event *ev)
 {
     const struct snapshot *before = r->cursor.is_reading ? &r->cursor.new : &r->cursor.old;
+    const struct snapshot *present = &ev->snapshots[ev->snapshot_count - 1];
 
     r->step_index = 0;
     r->step_count = 0;
@@ -459,8 +460,11 @@ static int take_steps(struct relay *r, const struct relay_event *ev)
         }
     }
     for (size_t i = 0; i < ev->snapshot_count && r->step_count < RELAY_STEPS_MAX; i++) {
+        bool is_present = i + 1 == ev->snapshot_count;
+        if (is_present && ev->is_cut && r->step_count > 0) {
+            break; /* it would be a step of everything that is left */
+        }
         struct snapshot *step = &ev->snapshots[i];
-        const struct snapshot *present = &ev->snapshots[ev->snapshot_count - 1];
         struct snapshot unused = r->steps[r->step_count];
         if (!snapshot_contains(step, before) || !snapshot_contains(present, step) ||
             snapshot_equal(step, before)) {

@@ -106,6 +106,7 @@ struct relay_event {
     struct db_identity db;
     struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;
+    bool is_cut;     /* there are more steps between the last but one and the present than were named */
     bool has_rows;   /* rows between the position and the present exist */
     bool is_durable; /* everything that the present snapshot sees is on disk */
     uint64_t epoch;

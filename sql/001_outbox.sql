@@ -50,7 +50,7 @@ CREATE TABLE escrow.outbox_1 PARTITION OF escrow.outbox FOR VALUES IN (1);
 CREATE TABLE escrow.outbox_2 PARTITION OF escrow.outbox FOR VALUES IN (2);
 CREATE TABLE escrow.outbox_3 PARTITION OF escrow.outbox FOR VALUES IN (3);
 CREATE INDEX outbox_xid ON escrow.outbox (xid);
-CREATE INDEX outbox_milestone ON escrow.outbox (id) WHERE milestone IS NOT NULL;
+CREATE INDEX outbox_milestone ON escrow.outbox (xid) WHERE milestone IS NOT NULL;
 
 CREATE TABLE escrow.outbox_state (
     only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),

@@ -1,0 +1,53 @@
+/*
+ * The statements of the relay, as text. COPY takes no parameters, so positions are written into it: numbers that were parsed
+ * before, never text from outside. The one name that is, the source's, is quoted here.
+ *
+ * Owns:    nothing. Errors: buf_failed of `out`. Thread: any. Pure.
+ */
+#ifndef OUTBOX_PG_QUERY_H
+#define OUTBOX_PG_QUERY_H
+
+#include "core/base/buf.h"
+#include "outbox/position.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define QUERY_MILESTONES_MAX 32 /* steps asked for at a time; below RELAY_STEPS_MAX */
+
+/*
+ * First message of a session: settings, LISTEN, registration. Each message below may give several results; the one that
+ * counts is that with QUERY_..._COLUMNS columns.
+ * Columns: system identifier, timeline, database oid, database name, version of the schema.
+ */
+#define QUERY_SETUP_COLUMNS 5
+void query_setup(struct buf *out, const char *source, uint32_t lane);
+
+enum query_wake {
+    QUERY_WAKE_KEEP,
+    QUERY_WAKE_HOLD,   /* take the lock: nobody need wake us */
+    QUERY_WAKE_RELEASE /* give it back, before looking */
+};
+
+/*
+ * What is new since `old`. Columns: present snapshot, is it durable, are there rows, milestones separated by blanks (or NULL),
+ * how many, was the wake lock taken (NULL: not asked).
+ */
+#define QUERY_SNAPSHOT_COLUMNS 6
+void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake wake);
+
+/* COPY of the difference of position `at`, after its last row. */
+void query_read(struct buf *out, const struct position *at);
+
+void query_flush(struct buf *out);
+
+/* Report and rotate. Columns: partitions emptied, is another one being filled now, partitions left because of a lock. */
+#define QUERY_MAINTAIN_COLUMNS 3
+void query_maintain(struct buf *out, const char *source, uint32_t lane,
+                    const struct snapshot *passed, uint64_t rows, uint64_t switch_bytes);
+
+/* One row, one column: the snapshot that is passed now. */
+#define QUERY_ADOPT_COLUMNS 1
+void query_adopt(struct buf *out, const char *source, uint32_t lane, bool keep_rows);
+
+#endif

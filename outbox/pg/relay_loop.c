@@ -1,0 +1,546 @@
+/*
+ * Happy path: relay_step says which statement; its result becomes the next event. Rows go straight from libpq's buffer into
+ * the relay; whenever a batch is complete it goes to the sink.
+ * Failures: the connection reports lost(), the statement done(err): both become DB_FAILED, and the relay decides.
+ */
+#include "outbox/pg/relay_loop.h"
+
+#include "core/base/check.h"
+#include "core/base/log.h"
+#include "core/base/mem.h"
+#include "escrow/errors.h"
+#include "outbox/pg/conn.h"
+#include "outbox/pg/query.h"
+#include "outbox/pg/schema.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define STEPS_MAX (QUERY_MILESTONES_MAX + 1)
+
+struct relay_loop {
+    struct loop *loop;
+    struct sink *sink;
+    struct relay_loop_config cfg;
+    struct relay *relay;
+    struct pg_conn conn;
+    struct loop_timer timer;
+    struct loop_deferred ending;
+    struct sink_open open;
+    struct buf sql;
+    bool was_failing;
+    bool has_ended;
+    bool is_started;
+    /* The running statement. */
+    enum relay_db_command asked;
+    bool holds_wake; /* this session has the wake lock */
+    bool asks_wake;
+    bool has_row; /* the result that counts came */
+    struct db_identity identity;
+    int schema_version;
+    struct snapshot steps[STEPS_MAX];
+    size_t step_count;
+    bool is_cut;
+    bool has_rows;
+    bool is_durable;
+    struct row_decoder decoder;
+};
+
+static void obey(struct relay_loop *rl, const struct relay_update *up);
+
+static void feed(struct relay_loop *rl, struct relay_event ev)
+{
+    struct relay_update up;
+
+    ev.now_ms = loop_mono_ms(rl->loop);
+    relay_step(rl->relay, &ev, &up);
+    obey(rl, &up);
+}
+
+static void feed_db_failed(struct relay_loop *rl, int code, const char *text, bool needs_person)
+{
+    rl->asked = RELAY_DB_NONE;
+    feed(rl,
+         (struct relay_event){
+             .type = RELAY_EV_DB_FAILED, .code = code, .text = text, .needs_person = needs_person});
+}
+
+/* ---- The database's answers ---- */
+
+static bool field_u64(const PGresult *res, int column, uint64_t *out)
+{
+    int64_t v;
+
+    if (PQgetisnull(res, 0, column) || !slice_to_i64(slice_str(PQgetvalue(res, 0, column)), &v) ||
+        v < 0) {
+        return false;
+    }
+    *out = (uint64_t)v;
+    return true;
+}
+
+static bool field_bool(const PGresult *res, int column)
+{
+    return !PQgetisnull(res, 0, column) && strcmp(PQgetvalue(res, 0, column), "t") == 0;
+}
+
+static bool take_identity(struct relay_loop *rl, const PGresult *res)
+{
+    uint64_t timeline;
+    uint64_t oid;
+    uint64_t version;
+
+    if (!field_u64(res, 0, &rl->identity.system_id) || !field_u64(res, 1, &timeline) ||
+        !field_u64(res, 2, &oid) || !field_u64(res, 4, &version)) {
+        return false;
+    }
+    rl->identity.timeline = (uint32_t)timeline;
+    rl->identity.db_oid = (uint32_t)oid;
+    rl->schema_version = (int)version;
+    return true;
+}
+
+/* Milestones are separated by blanks and come before the present. */
+static bool take_snapshots(struct relay_loop *rl, const PGresult *res)
+{
+    struct slice left = PQgetisnull(res, 0, 3) ? SLICE_EMPTY : slice_str(PQgetvalue(res, 0, 3));
+    uint64_t count;
+
+    rl->step_count = 0;
+    while (left.len > 0 && rl->step_count < QUERY_MILESTONES_MAX) {
+        const uint8_t *blank = memchr(left.ptr, ' ', left.len);
+        size_t len = blank == NULL ? left.len : (size_t)(blank - left.ptr);
+        if (snapshot_parse(&rl->steps[rl->step_count], slice_of(left.ptr, len)) != 0) {
+            return false;
+        }
+        rl->step_count++;
+        left = blank == NULL ? SLICE_EMPTY : slice_of(blank + 1, left.len - len - 1);
+    }
+    if (PQgetisnull(res, 0, 0) || !field_u64(res, 4, &count) ||
+        snapshot_parse(&rl->steps[rl->step_count], slice_str(PQgetvalue(res, 0, 0))) != 0) {
+        return false;
+    }
+    rl->step_count++;
+    rl->is_cut = count >= QUERY_MILESTONES_MAX;
+    rl->is_durable = field_bool(res, 1);
+    rl->has_rows = field_bool(res, 2);
+    if (rl->asks_wake) {
+        rl->holds_wake = field_bool(res, 5);
+    }
+    return true;
+}
+
+static void log_maintained(const PGresult *res)
+{
+    uint64_t emptied = 0;
+
+    if (field_u64(res, 0, &emptied) && (emptied > 0 || field_bool(res, 1))) {
+        log_debug("outbox.rotation", "%" PRIu64 " partitions emptied, %s", emptied,
+                  field_bool(res, 1) ? "the next one is being filled" : "same partition");
+    }
+}
+
+static void on_result(void *arg, const PGresult *res)
+{
+    struct relay_loop *rl = arg;
+    int columns = PQnfields(res);
+
+    if (PQntuples(res) != 1) {
+        return;
+    }
+    switch (rl->asked) {
+    case RELAY_DB_CONNECT:
+        rl->has_row = rl->has_row || (columns == QUERY_SETUP_COLUMNS && take_identity(rl, res));
+        break;
+    case RELAY_DB_SNAPSHOT:
+        rl->has_row = rl->has_row || (columns == QUERY_SNAPSHOT_COLUMNS && take_snapshots(rl, res));
+        break;
+    case RELAY_DB_MAINTAIN:
+        if (columns == QUERY_MAINTAIN_COLUMNS) {
+            log_maintained(res);
+        }
+        break;
+    case RELAY_DB_ADOPT:
+        rl->has_row = columns == QUERY_ADOPT_COLUMNS && !PQgetisnull(res, 0, 0) &&
+                      snapshot_parse(&rl->steps[0], slice_str(PQgetvalue(res, 0, 0))) == 0;
+        break;
+    case RELAY_DB_NONE:
+    case RELAY_DB_CLOSE:
+    case RELAY_DB_FLUSH:
+    case RELAY_DB_READ:
+        break;
+    }
+}
+
+static void setup_done(struct relay_loop *rl)
+{
+    char text[128];
+
+    if (rl->schema_version < SCHEMA_VERSION) {
+        (void)snprintf(text, sizeof text,
+                       "the schema has version %d, this program needs %d: run escrow-relay migrate",
+                       rl->schema_version, SCHEMA_VERSION);
+        pg_conn_close(&rl->conn);
+        feed_db_failed(rl, ESCROW_EVERSION, text, true);
+        return;
+    }
+    log_info("outbox.db.connected",
+             "system %" PRIu64 ", timeline %" PRIu32 ", database oid %" PRIu32,
+             rl->identity.system_id, rl->identity.timeline, rl->identity.db_oid);
+    feed(rl, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = rl->identity});
+}
+
+static void on_done(void *arg, const struct pg_error *err)
+{
+    struct relay_loop *rl = arg;
+    enum relay_db_command asked = rl->asked;
+    bool needs_row =
+        asked == RELAY_DB_CONNECT || asked == RELAY_DB_SNAPSHOT || asked == RELAY_DB_ADOPT;
+
+    rl->asked = RELAY_DB_NONE;
+    if (err != NULL) {
+        pg_conn_close(&rl->conn);
+        feed_db_failed(rl, ESCROW_EDB, err->text, err->needs_person);
+        return;
+    }
+    if (needs_row && !rl->has_row) {
+        pg_conn_close(&rl->conn);
+        feed_db_failed(rl, ESCROW_EPROTO, "an answer of the database was not as expected", false);
+        return;
+    }
+    switch (asked) {
+    case RELAY_DB_CONNECT:
+        setup_done(rl);
+        return;
+    case RELAY_DB_SNAPSHOT:
+        feed(rl, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
+                                      .snapshots = rl->steps,
+                                      .snapshot_count = rl->step_count,
+                                      .is_cut = rl->is_cut,
+                                      .has_rows = rl->has_rows,
+                                      .is_durable = rl->is_durable});
+        return;
+    case RELAY_DB_FLUSH:
+        feed(rl, (struct relay_event){.type = RELAY_EV_FLUSHED});
+        return;
+    case RELAY_DB_READ:
+        if (!rl->decoder.is_done) {
+            pg_conn_close(&rl->conn);
+            feed_db_failed(rl, ESCROW_EPROTO, "the stream of rows ended early", false);
+            return;
+        }
+        feed(rl, (struct relay_event){.type = RELAY_EV_READ_DONE});
+        return;
+    case RELAY_DB_MAINTAIN:
+        feed(rl, (struct relay_event){.type = RELAY_EV_MAINTAINED});
+        return;
+    case RELAY_DB_ADOPT:
+        log_warn("outbox.relay.adopted", "the database was taken over under its new identity");
+        feed(rl, (struct relay_event){
+                     .type = RELAY_EV_ADOPTED, .snapshots = rl->steps, .snapshot_count = 1});
+        return;
+    case RELAY_DB_NONE:
+    case RELAY_DB_CLOSE:
+        break;
+    }
+    UNREACHABLE("a statement ended that was not asked for");
+}
+
+static void take_batches(struct relay_loop *rl);
+
+static int on_copy_data(void *arg, struct slice bytes)
+{
+    struct relay_loop *rl = arg;
+    struct outbox_row row;
+    int rc;
+
+    if (rl->asked != RELAY_DB_READ) {
+        return ESCROW_EPROTO;
+    }
+    rc = row_decode(&rl->decoder, bytes, &row);
+    if (rc <= 0) {
+        return rc;
+    }
+    rc = relay_row(rl->relay, &row);
+    if (rc != 0) {
+        return rc;
+    }
+    take_batches(rl);
+    if (!relay_wants_rows(rl->relay)) {
+        pg_conn_pause(&rl->conn, true);
+    }
+    return 0;
+}
+
+static void send_setup(void *arg)
+{
+    struct relay_loop *rl = arg;
+
+    buf_clear(&rl->sql);
+    query_setup(&rl->sql, rl->cfg.relay.source, rl->cfg.relay.lane);
+    buf_append_u8(&rl->sql, 0);
+    CHECK(!buf_failed(&rl->sql)); /* reserved by relay_loop_new */
+    pg_conn_query(&rl->conn, (const char *)rl->sql.ptr);
+}
+
+static void on_notified(void *arg)
+{
+    feed(arg, (struct relay_event){.type = RELAY_EV_WAKE});
+}
+
+static void on_lost(void *arg, int code, const struct pg_error *err)
+{
+    struct relay_loop *rl = arg;
+
+    rl->holds_wake = false;
+    feed_db_failed(rl, code, err->text, err->needs_person);
+}
+
+static const struct pg_conn_handlers conn_handlers = {
+    .connected = send_setup,
+    .result = on_result,
+    .copy_data = on_copy_data,
+    .done = on_done,
+    .notified = on_notified,
+    .lost = on_lost,
+};
+
+/* ---- The sink's answers ---- */
+
+static void on_opened(struct sink_open *open)
+{
+    struct relay_loop *rl = open->arg;
+
+    feed(rl, (struct relay_event){.type = RELAY_EV_OPENED,
+                                  .code = open->code,
+                                  .text = open->text,
+                                  .epoch = open->epoch,
+                                  .position = open->position});
+}
+
+static void on_batch(struct sink_batch *batch)
+{
+    struct relay_loop *rl = batch->arg;
+    struct relay_update up;
+
+    relay_batch_done(rl->relay, batch, loop_mono_ms(rl->loop), &up);
+    obey(rl, &up);
+    if (rl->asked == RELAY_DB_READ && relay_wants_rows(rl->relay)) {
+        pg_conn_pause(&rl->conn, false);
+    }
+}
+
+static void take_batches(struct relay_loop *rl)
+{
+    struct sink_batch *batch;
+
+    while ((batch = relay_take_batch(rl->relay)) != NULL) {
+        batch->cb = on_batch;
+        batch->arg = rl;
+        rl->sink->publish(rl->sink, batch);
+    }
+}
+
+/* ---- Commands ---- */
+
+static void build_sql(struct relay_loop *rl, const struct relay_update *up)
+{
+    const struct relay_config *cfg = &rl->cfg.relay;
+    enum query_wake wake = up->hold_wake == rl->holds_wake ? QUERY_WAKE_KEEP
+                           : up->hold_wake                 ? QUERY_WAKE_HOLD
+                                                           : QUERY_WAKE_RELEASE;
+
+    buf_clear(&rl->sql);
+    rl->asks_wake = false;
+    switch (up->db) {
+    case RELAY_DB_SNAPSHOT:
+        query_snapshot(&rl->sql, &relay_cursor(rl->relay)->old, wake);
+        rl->asks_wake = wake == QUERY_WAKE_HOLD;
+        rl->holds_wake = rl->holds_wake && wake != QUERY_WAKE_RELEASE;
+        break;
+    case RELAY_DB_FLUSH:
+        query_flush(&rl->sql);
+        break;
+    case RELAY_DB_READ:
+        query_read(&rl->sql, relay_cursor(rl->relay));
+        rl->decoder = (struct row_decoder){.has_header = false};
+        break;
+    case RELAY_DB_MAINTAIN:
+        query_maintain(&rl->sql, cfg->source, cfg->lane, &relay_acked(rl->relay)->old,
+                       up->report_rows, rl->cfg.switch_bytes);
+        break;
+    case RELAY_DB_ADOPT:
+        query_adopt(&rl->sql, cfg->source, cfg->lane, up->keep_rows);
+        break;
+    case RELAY_DB_NONE:
+    case RELAY_DB_CONNECT:
+    case RELAY_DB_CLOSE:
+        UNREACHABLE("no statement");
+    }
+    buf_append_u8(&rl->sql, 0);
+}
+
+static void run_command(struct relay_loop *rl, const struct relay_update *up)
+{
+    CHECK(rl->asked == RELAY_DB_NONE);
+    rl->asked = up->db;
+    rl->has_row = false;
+    if (up->db == RELAY_DB_CONNECT) {
+        pg_conn_open(&rl->conn, rl->cfg.conninfo);
+        return;
+    }
+    build_sql(rl, up);
+    if (buf_failed(&rl->sql)) {
+        pg_conn_close(&rl->conn);
+        feed_db_failed(rl, ESCROW_ENOMEM, NULL, false);
+        return;
+    }
+    pg_conn_query(&rl->conn, (const char *)rl->sql.ptr);
+}
+
+static void open_sink(struct relay_loop *rl, const struct relay_update *up)
+{
+    rl->open = (struct sink_open){
+        .source = *relay_sink_source(rl->relay),
+        .may_adopt = up->may_adopt,
+        .cb = on_opened,
+        .arg = rl,
+    };
+    rl->sink->open(rl->sink, &rl->open);
+}
+
+static void on_timer(void *arg)
+{
+    feed(arg, (struct relay_event){.type = RELAY_EV_TICK});
+}
+
+static void log_news(struct relay_loop *rl, const struct relay_update *up)
+{
+    const struct err_ctx *err = relay_error(rl->relay);
+
+    if (up->has_news) {
+        enum relay_state state = relay_state(rl->relay);
+        int64_t wait_ms = up->deadline_ms - loop_mono_ms(rl->loop);
+        rl->was_failing = true;
+        if (state == RELAY_BACKOFF) {
+            log_warn("outbox.relay.failed", "%s (trying again in %" PRId64 " ms)", err->text,
+                     wait_ms);
+        } else {
+            log_warn("outbox.relay.failed", "%s", err->text);
+        }
+    } else if (rl->was_failing &&
+               (relay_state(rl->relay) == RELAY_IDLE || relay_state(rl->relay) == RELAY_READING)) {
+        rl->was_failing = false;
+        log_info("outbox.relay.recovered", "reading again");
+    }
+}
+
+static void obey(struct relay_loop *rl, const struct relay_update *up)
+{
+    if (up->must_close_db) {
+        pg_conn_close(&rl->conn);
+        rl->asked = RELAY_DB_NONE;
+        rl->holds_wake = false;
+    }
+    log_news(rl, up);
+    if (up->deadline_ms == RELAY_NEVER_MS) {
+        loop_timer_stop(rl->loop, &rl->timer);
+    } else {
+        int64_t delay_ms = up->deadline_ms - loop_mono_ms(rl->loop);
+        loop_timer_start(rl->loop, &rl->timer, delay_ms > 0 ? (uint64_t)delay_ms : 0, 0, on_timer,
+                         rl);
+    }
+    take_batches(rl);
+    if (up->must_open_sink) {
+        open_sink(rl, up);
+    }
+    if (up->db != RELAY_DB_NONE) {
+        run_command(rl, up);
+    }
+    if (relay_is_final(rl->relay) && !rl->has_ended) {
+        rl->has_ended = true;
+        loop_defer(rl->loop, &rl->ending);
+    }
+}
+
+/* ---- Life ---- */
+
+static void on_ending(void *arg)
+{
+    struct relay_loop *rl = arg;
+
+    rl->is_started = false;
+    rl->cfg.ended(rl->cfg.arg, relay_state(rl->relay), relay_error(rl->relay));
+}
+
+void relay_loop_config_init(struct relay_loop_config *cfg)
+{
+    *cfg = (struct relay_loop_config){.switch_bytes = (uint64_t)256 << 20};
+    relay_config_init(&cfg->relay);
+}
+
+struct relay_loop *relay_loop_new(struct loop *l, struct sink *sink,
+                                  const struct relay_loop_config *cfg)
+{
+    struct relay_loop *rl = mem_calloc(1, sizeof *rl);
+
+    if (rl == NULL) {
+        return NULL;
+    }
+    rl->loop = l;
+    rl->sink = sink;
+    rl->cfg = *cfg;
+    rl->relay = relay_new(&cfg->relay);
+    buf_init(&rl->sql, 0);
+    if (rl->relay == NULL || buf_reserve(&rl->sql, 4096) == NULL) {
+        relay_free(rl->relay);
+        mem_free(rl);
+        return NULL;
+    }
+    for (size_t i = 0; i < STEPS_MAX; i++) {
+        snapshot_init(&rl->steps[i]);
+    }
+    pg_conn_init(&rl->conn, l, &conn_handlers, rl);
+    loop_deferred_init(&rl->ending, on_ending, rl);
+    return rl;
+}
+
+void relay_loop_start(struct relay_loop *rl)
+{
+    DCHECK_THREAD(rl->loop);
+    CHECK(!rl->is_started);
+    rl->is_started = true;
+    rl->has_ended = false;
+    feed(rl, (struct relay_event){.type = RELAY_EV_START});
+}
+
+void relay_loop_stop(struct relay_loop *rl)
+{
+    DCHECK_THREAD(rl->loop);
+    if (rl->is_started) {
+        feed(rl, (struct relay_event){.type = RELAY_EV_STOP});
+    }
+}
+
+void relay_loop_free(struct relay_loop *rl)
+{
+    if (rl == NULL) {
+        return;
+    }
+    CHECK(!rl->is_started);
+    pg_conn_close(&rl->conn);
+    loop_timer_stop(rl->loop, &rl->timer);
+    loop_deferred_cancel(&rl->ending);
+    relay_free(rl->relay);
+    for (size_t i = 0; i < STEPS_MAX; i++) {
+        snapshot_fini(&rl->steps[i]);
+    }
+    buf_fini(&rl->sql);
+    mem_free(rl);
+}
+
+const struct relay *relay_loop_relay(const struct relay_loop *rl)
+{
+    return rl->relay;
+}

@@ -1,0 +1,19 @@
+/* The numbered files of sql/, compiled in. Static storage; any thread. */
+#ifndef OUTBOX_PG_SCHEMA_H
+#define OUTBOX_PG_SCHEMA_H
+
+#include <stddef.h>
+
+/* The highest number; this program needs at least it. Asserted against the files when they are compiled in. */
+#define SCHEMA_VERSION 3
+
+struct schema_file {
+    int version;
+    const char *name;
+    const char *sql; /* NUL-terminated */
+    size_t size_bytes;
+};
+
+extern const struct schema_file schema_files[SCHEMA_VERSION];
+
+#endif
