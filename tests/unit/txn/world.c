@@ -4,7 +4,6 @@
 #include "core/base/mem.h"
 #include "escrow/errors.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +17,8 @@ void world_config(struct txn_config *config)
 
 void world_init(struct world *w, const struct txn_config *config, uint64_t seed)
 {
+    int rc;
+
     memset(w, 0, sizeof *w);
     w->config = *config;
     w->seed = seed;
@@ -25,7 +26,8 @@ void world_init(struct world *w, const struct txn_config *config, uint64_t seed)
     w->next_offset = 4096;
     txn_update_init(&w->u);
     buf_init(&w->checkpoint, 0);
-    ck_assert_int_eq(txn_new(config, seed, w->now, &w->t), 0);
+    rc = txn_new(config, seed, w->now, &w->t);
+    CHECK(rc == 0);
 }
 
 void world_fini(struct world *w)
