@@ -1,3 +1,4 @@
+#define CORE_BASE_ERR_C /* see the end of err.h */
 #include "core/base/err.h"
 
 #include <errno.h>

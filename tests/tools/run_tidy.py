@@ -20,7 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 # Checks that take long, or that only make sense for what runs in production, are left out for tests.
 FEWER_FOR_TESTS = ("--checks=-readability-function-size,-readability-function-cognitive-complexity,"
                    "-clang-analyzer-*,-cert-err33-c,-concurrency-mt-unsafe,-bugprone-reserved-identifier,"
-                   "-bugprone-implicit-widening-of-multiplication-result,-bugprone-not-null-terminated-result")
+                   "-bugprone-implicit-widening-of-multiplication-result")
 # The analyzer walks a quarter of the paths it would by default: most of its time went into a handful of functions.
 ANALYZER = ["-Xclang", "-analyzer-config", "-Xclang", "max-nodes=50000"]
 
