@@ -49,7 +49,6 @@ void log_scan_seek(struct log_scan *scan, uint64_t from)
     CHECK(from % ENVELOPE_ALIGN == 0);
     scan->pos = from;
     scan->is_fresh = true;
-    scan->buf_len = 0;
 }
 
 /* Have at least `need` bytes from scan->pos in the buffer, as far as the segment goes. */
@@ -208,6 +207,7 @@ struct search {
     uint64_t dirty_end;     /* behind the last byte seen that is not zero */
     uint64_t witness;       /* a valid record that was written when X was durable; 0 = none */
     uint64_t witness_synced;
+    bool is_any; /* any valid record will do */
 };
 
 /* Is there a valid record at `at` that says X was durable? Any epoch, any type. */
@@ -219,7 +219,8 @@ static int search_probe(struct search *s, uint64_t at, struct err_ctx *err)
     size_t got;
     int rc = segments_read(s->segs, at, head, sizeof head, &got, err);
 
-    if (rc != 0 || got < sizeof head || get_le64(head + 8) != at || get_le64(head + 16) <= s->bad) {
+    if (rc != 0 || got < sizeof head || get_le64(head + 8) != at ||
+        (get_le64(head + 16) <= s->bad && !s->is_any)) {
         return rc;
     }
     log_scan_seek(s->probe, at);
@@ -282,7 +283,7 @@ static int search_run(struct search *s, uint64_t from, uint64_t to, struct err_c
     return rc;
 }
 
-static int judge_tail(struct log_scan *scan, struct recovery_end *out, struct err_ctx *err)
+int recovery_judge(struct log_scan *scan, struct recovery_end *out, struct err_ctx *err)
 {
     char where[RECOVERY_WHERE_MAX];
     struct segments *segs = scan->segs;
@@ -303,6 +304,18 @@ static int judge_tail(struct log_scan *scan, struct recovery_end *out, struct er
     return rc;
 }
 
+int recovery_find_next(struct log_scan *scan, uint64_t bad, uint64_t *next, struct err_ctx *err)
+{
+    struct segments *segs = scan->segs;
+    struct search s = {.segs = segs, .probe = scan, .bad = bad, .is_any = true};
+    int rc = bad + ENVELOPE_ALIGN < segs->allocated
+                 ? search_run(&s, bad + ENVELOPE_ALIGN, segs->allocated, err)
+                 : 0;
+
+    *next = s.witness;
+    return rc != 0 ? rc : s.witness != 0;
+}
+
 int recovery_find_end(struct segments *segs, uint32_t seed, uint64_t from, uint32_t epoch,
                       struct recovery_end *out, struct err_ctx *err)
 {
@@ -315,7 +328,7 @@ int recovery_find_end(struct segments *segs, uint32_t seed, uint64_t from, uint3
     }
     rc = find_last_record(&scan, out, err);
     if (rc == 0) {
-        rc = judge_tail(&scan, out, err);
+        rc = recovery_judge(&scan, out, err);
     }
     CHECK_IMPLIES(rc == 0, out->cut <= out->bad);
     CHECK_IMPLIES(rc == 0, out->dirty_end >= out->cut);

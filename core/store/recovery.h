@@ -39,7 +39,7 @@ ESCROW_MUST_USE int log_scan_init(struct log_scan *scan, struct segments *segs, 
                                   uint64_t from, uint32_t epoch);
 void log_scan_fini(struct log_scan *scan);
 
-/* Go on elsewhere, with the same buffer. What is read next need not follow what was read before. */
+/* Go on elsewhere; what is in the buffer stays. What is read next need not follow what was read before. */
 void log_scan_seek(struct log_scan *scan, uint64_t from);
 
 /*
@@ -66,6 +66,20 @@ struct recovery_end {
 ESCROW_MUST_USE int recovery_find_end(struct segments *segs, uint32_t seed, uint64_t from,
                                       uint32_t epoch, struct recovery_end *out,
                                       struct err_ctx *err);
+
+/*
+ * Judge what stands behind the end of a scan: out->bad, out->cut and out->why are set, out->dirty_end is filled. The scan is used
+ * for its buffer and stands anywhere afterwards. 0 or ESCROW_ECORRUPT, as recovery_find_end.
+ */
+ESCROW_MUST_USE int recovery_judge(struct log_scan *scan, struct recovery_end *out,
+                                   struct err_ctx *err);
+
+/*
+ * The first valid record behind `bad`, of any epoch, as far as the log is allocated: 1 and *next; 0 when there is none. For
+ * looking at a damaged log; recovery never goes on behind damage.
+ */
+ESCROW_MUST_USE int recovery_find_next(struct log_scan *scan, uint64_t bad, uint64_t *next,
+                                       struct err_ctx *err);
 
 /* Make [end->cut, end->dirty_end) read as zeros, durably. */
 ESCROW_MUST_USE int recovery_cut(struct segments *segs, const struct recovery_end *end,

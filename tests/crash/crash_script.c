@@ -35,6 +35,7 @@ static size_t body_size(struct script *s)
 {
     switch (below(s, 12)) {
     case 0:
+    case 3:
         return 4 + below(s, BODY_MAX - 4);
     case 1:
     case 2:
