@@ -50,7 +50,7 @@ RULES = [
     Rule("process", calls("fork|vfork|execv\\w*|execl\\w*|posix_spawn\\w*"), "starts a process: only tests may",
          where=OURS),
     Rule("memory", calls("malloc|calloc|realloc|reallocarray|strdup|strndup|free|alloca|asprintf|vasprintf"),
-         "mem_alloc, mem_calloc, mem_realloc, mem_strdup, mem_free of core/base/mem.h", where=(*OURS, "tests"),
+         "mem_alloc, mem_calloc, mem_realloc, mem_strdup, mem_free of core/base/mem.h", where=OURS,
          but=("core/base/mem.c",)),
     Rule("assert", calls("assert"), "CHECK of core/base/check.h (it stays on), or ck_assert in tests"),
     Rule("clock", calls("time|gettimeofday|clock|clock_gettime|ftime|uv_now|uv_hrtime|uv_update_time"),
