@@ -216,7 +216,7 @@ int publish_reader_next(struct publish_reader *r, struct publish_row *row)
 int publish_check(struct publish_reader *r, size_t *bytes)
 {
     struct publish_reader walk = *r;
-    struct publish_row row;
+    struct publish_row row = {0};
     size_t sum = 0;
     int more;
 
