@@ -63,7 +63,7 @@ struct tcp_ops {
     /* Instead of on_frame: all bytes there are; returns how many it used. The rest comes again,
      * with more behind it. */
     size_t (*on_data)(struct tcp_conn *conn, struct slice data);
-    /* Output rose above out_high_bytes (true), and later fell to out_low_bytes (false). */
+    /* Output above out_high_bytes could not be sent (true); it fell to out_low_bytes (false). */
     void (*on_pressure)(struct tcp_conn *conn, bool is_high);
     /*
      * The end, exactly once. `reason`: what the owner gave to tcp_conn_close; 0 after

@@ -419,7 +419,7 @@ static void watermarks(struct tcp_conn *conn)
                 conn->ops->on_pressure(conn, false);
             }
         }
-    } else if (conn->is_high && !conn->is_high_told && conn->out_bytes > options->out_high_bytes) {
+    } else if (conn->is_high && !conn->is_high_told) {
         conn->is_high_told = true;
         if (conn->ops->on_pressure != NULL) {
             conn->ops->on_pressure(conn, true);

@@ -142,6 +142,12 @@ START_TEST(the_limit_over_all_connections_refuses_large_output)
 }
 END_TEST
 
+static bool has_no_spare(void *arg)
+{
+    (void)arg;
+    return test_tcp.spare_count == 0;
+}
+
 START_TEST(a_failed_allocation_leaves_the_output_as_it_was)
 {
     /* In every way of writing, for every allocation; what was there before and after goes out. */
@@ -161,7 +167,7 @@ START_TEST(a_failed_allocation_leaves_the_output_as_it_was)
     raw_read_to(&reader, 2);
     tcp_check(&test_tcp);
     run_until(&test_loop, is_flushed, peer);
-    run_for(&test_loop, 2100); /* the spare segments are freed */
+    run_until(&test_loop, has_no_spare, NULL);
     mem_fault_at(1);
     ck_assert_int_eq(tcp_conn_write(&peer->conn, SLICE_LIT("x")), ESCROW_ENOMEM);
     ck_assert_int_eq(tcp_conn_write(&peer->conn, SLICE_LIT("c")), 0);
@@ -172,6 +178,11 @@ START_TEST(a_failed_allocation_leaves_the_output_as_it_was)
 END_TEST
 
 /* ---- slow readers ---- */
+
+static bool is_high(void *arg)
+{
+    return ((struct peer *)arg)->highs > 0;
+}
 
 START_TEST(a_slow_reader_is_not_read_from_either)
 {
@@ -195,7 +206,8 @@ START_TEST(a_slow_reader_is_not_read_from_either)
         put_frame(&asks, 10, (uint8_t)i);
     }
     raw_send(reader.fd, asks.ptr, asks.len);
-    run_for(&test_loop, 100);
+    run_until(&test_loop, is_high, peer);
+    run_for(&test_loop, 20);
     ck_assert_int_lt(peer->frames, (int)count);
     ck_assert_int_eq(peer->highs, 1);
     ck_assert_int_eq(peer->lows, 0);
@@ -252,14 +264,14 @@ START_TEST(a_reader_that_takes_nothing_is_closed)
     struct peer *deaf_peer;
     int deaf;
 
-    test_options.stall_timeout_ms = 150;
+    test_options.stall_timeout_ms = 400;
     deaf = connect_raw(&deaf_peer, 4096);
     raw_reader_init(&slow, connect_raw(&slow_peer, 4096));
     ck_assert_int_eq(tcp_conn_write(&slow_peer->conn, slice_of(peer_answer, sizeof peer_answer)),
                      0);
     ck_assert_int_eq(tcp_conn_write(&deaf_peer->conn, slice_of(peer_answer, sizeof peer_answer)),
                      0);
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 80; i++) {
         (void)raw_read_some(&slow, 50000);
         run_for(&test_loop, 10);
     }
@@ -346,8 +358,7 @@ START_TEST(a_peer_that_is_not_read_from_is_still_seen_to_reset)
     test_options.out_low_bytes = 10;
     fd = connect_raw(&peer, 4096);
     ck_assert_int_eq(tcp_conn_write(&peer->conn, slice_of(peer_answer, sizeof peer_answer)), 0);
-    run_for(&test_loop, 5);
-    ck_assert_int_eq(peer->highs, 1);
+    run_until(&test_loop, is_high, peer);
     raw_reset(fd);
     run_to_close(peer, ESCROW_ECLOSED);
 }
