@@ -186,7 +186,7 @@ END_TEST
 
 START_TEST(hostile_bytes_are_harmless)
 {
-    /* Shows: every truncation, every value of every byte, something behind the end. */
+    /* Shows: every truncation, changed bytes, something behind the end. */
     struct buf out;
 
     buf_init(&out, 0);

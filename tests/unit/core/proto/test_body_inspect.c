@@ -261,7 +261,7 @@ END_TEST
 START_TEST(hostile_bytes_are_harmless)
 {
     /*
-     * Shows: every truncation, every value of every byte, something behind the end, of all bodies.
+     * Shows: every truncation, changed bytes, something behind the end, of all bodies.
      */
     struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10, 3};
     struct txn_horizon horizon = {1, 2, 3};

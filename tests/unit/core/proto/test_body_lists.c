@@ -157,8 +157,7 @@ START_TEST(a_lock_for_nobody_is_refused)
         "{\"consumerGroup\":\"g\"}", "{\"clientId\":\"c\"}",
         "{\"clientId\":\"c\",\"consumerGroup\":\"g\",\"mqSet\":[{\"queueId\":1}]}",
         "{\"clientId\":\"c\",\"consumerGroup\":\"g\",\"mqSet\":[{\"topic\":\"t\"}]}",
-        "{\"clientId\":\"c\",\"consumerGroup\":\"g\",\"mqSet\":[{\"topic\":\"t\",\"queueId\":-1}]"
-        "}"};
+        "{\"clientId\":\"c\",\"consumerGroup\":\"g\",\"mqSet\":[{\"topic\":\"t\",queueId:-1}]}"};
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert_msg(decode_lock(slice_str(bad[i])) == ESCROW_EPROTO, "accepted: %s", bad[i]);

@@ -217,14 +217,14 @@ START_TEST(depth_is_bounded)
      * Shows: JSON_DEPTH_MAX containers inside each other pass, one more does not; the caller's
      * bound counts.
      */
+    const size_t depth = JSON_DEPTH_MAX;
     char deep[2 * JSON_DEPTH_MAX + 2];
 
     memset(deep, '[', JSON_DEPTH_MAX + 1);
     memset(deep + JSON_DEPTH_MAX + 1, ']', JSON_DEPTH_MAX + 1);
-    ck_assert_int_eq(parse_once(deep + 1, 2 * JSON_DEPTH_MAX, JSON_LIMITS_BODY), 0);
-    ck_assert_int_eq(
-        parse_once(deep + 1, 2 * JSON_DEPTH_MAX, (struct json_limits){100, JSON_DEPTH_MAX - 1}),
-        ESCROW_ELIMIT);
+    ck_assert_int_eq(parse_once(deep + 1, 2 * depth, JSON_LIMITS_BODY), 0);
+    ck_assert_int_eq(parse_once(deep + 1, 2 * depth, (struct json_limits){100, JSON_DEPTH_MAX - 1}),
+                     ESCROW_ELIMIT);
     ck_assert_int_eq(parse_once(deep, 2 * JSON_DEPTH_MAX + 2, JSON_LIMITS_BODY), ESCROW_ELIMIT);
 }
 END_TEST
