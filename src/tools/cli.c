@@ -1,0 +1,324 @@
+#include "src/tools/cli.h"
+
+#include "core/base/log.h"
+#include "core/io_uv/clock_system.h"
+#include "core/proto/body_route.h"
+#include "core/proto/codes.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cli_options_init(struct cli_options *options)
+{
+    const char *namesrv = getenv("ESCROW_NAMESRV");
+
+    *options = (struct cli_options){.timeout_ms = 5000};
+    options->namesrv = namesrv != NULL && namesrv[0] != '\0' ? namesrv : CLI_NAMESRV;
+}
+
+/* ---- start and stop ---- */
+
+static void on_signal(void *arg)
+{
+    struct cli *cli = arg;
+
+    if (cli->is_interrupted) {
+        _Exit(CLI_INTERRUPTED); /* asked twice: now */
+    }
+    cli->is_interrupted = true;
+    if (cli->on_interrupt != NULL) {
+        cli->on_interrupt(cli->interrupt_arg);
+    }
+    loop_stop(&cli->loop);
+}
+
+static int start_remote(struct cli *cli)
+{
+    struct clock *clock = clock_system();
+    struct hash_key key = {clock_random_seed(clock), clock_random_seed(clock)};
+    struct remote_options options;
+    int rc;
+
+    remote_options_init(&options);
+    options.connect_timeout_ms = cli->options.timeout_ms;
+    options.on_push = cli->on_push;
+    options.arg = cli->push_arg;
+    rc = remote_init(&cli->remote, &cli->loop, key, &options);
+    if (rc != 0) {
+        return err_set(&cli->err, rc, "%s", escrow_strerror(rc));
+    }
+    rc = router_init(&cli->router, &cli->remote, cli->options.namesrv, key, &cli->err);
+    if (rc != 0) {
+        remote_fini(&cli->remote);
+    }
+    return rc;
+}
+
+int cli_start(struct cli *cli, const struct cli_options *options)
+{
+    int rc;
+
+    cli->options = *options;
+    log_set_program("escrow");
+    log_set_level(LOG_ERROR);
+    rc = loop_init(&cli->loop);
+    if (rc != 0) {
+        return err_set(&cli->err, rc, "event loop: %s", escrow_strerror(rc));
+    }
+    rc = loop_on_signal(&cli->loop, SIGINT, on_signal, cli);
+    if (rc == 0) {
+        rc = loop_on_signal(&cli->loop, SIGTERM, on_signal, cli);
+    }
+    if (rc == 0) {
+        rc = start_remote(cli);
+    }
+    if (rc != 0) {
+        loop_fini(&cli->loop);
+        return rc;
+    }
+    cli->is_started = true;
+    return 0;
+}
+
+void cli_stop(struct cli *cli)
+{
+    if (cli->is_started) {
+        cli->is_started = false;
+        remote_fini(&cli->remote);
+        router_fini(&cli->router);
+        loop_fini(&cli->loop);
+    }
+}
+
+/* ---- calls ---- */
+
+struct pending {
+    struct remote_call call;
+    struct cli *cli;
+    cli_answer_fn *fn;
+    void *arg;
+    int result;
+    bool is_done;
+};
+
+static void call_done(struct remote_call *call, int error, struct header *header, struct slice body)
+{
+    struct pending *p = call->arg;
+
+    p->is_done = true;
+    p->result = error;
+    loop_stop(&p->cli->loop);
+    if (error == 0) {
+        p->result = p->fn != NULL ? p->fn(p->arg, header, body) : 0;
+    } else if (header != NULL && header->remark.len > 0) {
+        (void)err_set(&p->cli->err, error, "%.*s", SLICE_ARGS(header->remark));
+    } else {
+        (void)err_set(&p->cli->err, error, "%s", escrow_strerror(error));
+    }
+}
+
+int cli_call(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn, void *arg)
+{
+    struct pending p = {.cli = cli, .fn = fn, .arg = arg};
+    struct remote_request request = {.addr = req->addr,
+                                     .code = req->code,
+                                     .fields = req->fields,
+                                     .fields_arg = req->fields_arg,
+                                     .body = req->body,
+                                     .timeout_ms = cli->options.timeout_ms};
+
+    cli->err = (struct err_ctx){.code = 0};
+    p.call.arg = &p;
+    remote_call(&cli->remote, &p.call, &request, call_done);
+    while (!p.is_done && !cli->is_interrupted) {
+        loop_run(&cli->loop);
+    }
+    if (!p.is_done) {
+        p.result = p.call.is_sent ? ESCROW_ETIMEOUT : ESCROW_ESHUTDOWN;
+        remote_cancel(&p.call);
+        return err_set(&cli->err, p.result, "interrupted");
+    }
+    if (p.result != 0 && cli->err.code == 0) {
+        (void)err_set(&cli->err, p.result, "%s", escrow_strerror(p.result));
+    }
+    return p.result;
+}
+
+struct routing {
+    struct cli *cli;
+    const struct topic_route *route;
+    int result;
+    bool is_done;
+};
+
+static void route_done(struct route_lookup *lookup, int error, const struct topic_route *route)
+{
+    struct routing *r = lookup->arg;
+
+    r->is_done = true;
+    r->result = error;
+    r->route = route;
+    loop_stop(&r->cli->loop);
+}
+
+int cli_route(struct cli *cli, const char *topic, bool may_create, const struct topic_route **route)
+{
+    struct routing r = {.cli = cli};
+    struct route_lookup lookup = {.arg = &r};
+
+    router_lookup(&cli->router, &lookup, topic, may_create, route_done);
+    while (!r.is_done && !cli->is_interrupted) {
+        loop_run(&cli->loop);
+    }
+    if (!r.is_done) {
+        router_cancel(&lookup);
+        return err_set(&cli->err, ESCROW_ESHUTDOWN, "interrupted");
+    }
+    if (r.result == ESCROW_ECONN) {
+        return err_set(&cli->err, r.result, "no name server answers at %s", cli->options.namesrv);
+    }
+    if (r.result != 0) {
+        return err_set(&cli->err, r.result, "%s", escrow_strerror(r.result));
+    }
+    *route = r.route;
+    return 0;
+}
+
+static int add_broker(struct cli_brokers *brokers, struct slice name, struct slice addr)
+{
+    if (brokers->count == CLI_BROKERS_MAX || addr.len == 0 || addr.len >= REMOTE_ADDR_MAX ||
+        name.len >= ROUTER_NAME_MAX) {
+        return 0; /* one that cannot be asked: the others can */
+    }
+    (void)slice_to_cstr(name, brokers->items[brokers->count].name, ROUTER_NAME_MAX);
+    (void)slice_to_cstr(addr, brokers->items[brokers->count].addr, REMOTE_ADDR_MAX);
+    brokers->count++;
+    return 0;
+}
+
+static int on_cluster(void *arg, struct header *header, struct slice body)
+{
+    struct cli_brokers *brokers = arg;
+    struct cluster_info info;
+    int rc = cluster_info_decode(body, &info);
+
+    (void)header;
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < info.broker_count; i++) {
+        (void)add_broker(brokers, info.brokers[i].broker_name,
+                         route_broker_master(&info.brokers[i])); /* always 0 */
+    }
+    cluster_info_fini(&info);
+    return 0;
+}
+
+int cli_brokers(struct cli *cli, struct cli_brokers *brokers)
+{
+    struct cli_request req = {.code = REQUEST_GET_BROKER_CLUSTER_INFO};
+    int rc = ESCROW_ECONN;
+
+    brokers->count = 0;
+    if (cli->options.addr != NULL) {
+        return add_broker(brokers, slice_str(cli->options.addr), slice_str(cli->options.addr));
+    }
+    for (size_t i = 0; rc == ESCROW_ECONN && i < cli->router.server_count; i++) {
+        req.addr = router_server(&cli->router);
+        rc = cli_call(cli, &req, on_cluster, brokers);
+        if (rc == ESCROW_ECONN) {
+            router_server_failed(&cli->router);
+        }
+    }
+    if (rc == ESCROW_ECONN) {
+        return err_set(&cli->err, rc, "no name server answers at %s", cli->options.namesrv);
+    }
+    if (rc == 0 && brokers->count == 0) {
+        return err_set(&cli->err, ESCROW_ENOTFOUND, "the name server knows no broker");
+    }
+    return rc;
+}
+
+struct waiting {
+    struct loop_timer timer;
+    struct cli *cli;
+    bool is_over;
+};
+
+static void wait_over(void *arg)
+{
+    struct waiting *w = arg;
+
+    w->is_over = true;
+    loop_stop(&w->cli->loop);
+}
+
+bool cli_wait(struct cli *cli, uint64_t ms)
+{
+    struct waiting w = {.cli = cli};
+
+    loop_timer_start(&cli->loop, &w.timer, ms, 0, wait_over, &w);
+    while (!w.is_over && !cli->is_interrupted) {
+        loop_run(&cli->loop);
+    }
+    loop_timer_stop(&cli->loop, &w.timer);
+    return !cli->is_interrupted;
+}
+
+/* ---- the end ---- */
+
+int cli_exit_code(int error)
+{
+    if (error == 0) {
+        return CLI_OK;
+    }
+    if (error == ESCROW_ENOTFOUND || error == ESCROW_ENOROUTE) {
+        return CLI_NOT_FOUND;
+    }
+    return escrow_error_class(error) == ESCROW_CLASS_UNKNOWN ? CLI_UNKNOWN : CLI_FAILED;
+}
+
+/* What a person does next; NULL when the message says it all. */
+static const char *next_step(int error)
+{
+    switch (error) {
+    case ESCROW_ECONN:
+        return "is escrowd running there? --namesrv or --addr say where";
+    case ESCROW_ENOROUTE:
+        return "see escrow topics list, or make it with escrow topics create";
+    case ESCROW_ETIMEOUT:
+    case ESCROW_ECLOSED:
+        return "it may or may not have happened: look before you repeat it";
+    case ESCROW_ELOCKED:
+        return "stop the escrowd that has the folder first";
+    case ESCROW_ENOTSUP:
+        return "this needs an escrowd";
+    case ESCROW_ENOSPC:
+        return "make room on the broker's disk; decisions still work";
+    case ESCROW_EBUSY:
+    case ESCROW_ELIMIT:
+        return "nothing happened; try again";
+    default:
+        return NULL;
+    }
+}
+
+int cli_fail(struct cli *cli, int error, const char *fmt, ...)
+{
+    const char *next = next_step(error);
+    char words[300];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(words, sizeof words, fmt, ap); /* cut when longer */
+    va_end(ap);
+    (void)fflush(stdout);
+    (void)fprintf(stderr, "escrow: %s: %s (%s)%s%s\n", words,
+                  cli->err.code == error && cli->err.text[0] != '\0' ? cli->err.text
+                                                                     : escrow_strerror(error),
+                  escrow_error_name(error), next != NULL ? "; " : "", next != NULL ? next : "");
+    return cli->is_interrupted ? CLI_INTERRUPTED : cli_exit_code(error);
+}

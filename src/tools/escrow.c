@@ -1,0 +1,68 @@
+/*
+ * escrow: the command line. Each subcommand is a function <name>_main(argc, argv) that returns the exit code.
+ */
+#include "src/tools/bench.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct command {
+    const char *name;
+    const char *summary;
+    int (*main)(int argc, char **argv); /* argv[0] is the first argument behind the name */
+};
+
+static const struct command commands[] = {
+    {"bench", "generate load and measure: producer, txn, consumer", bench_main},
+};
+
+#define COMMANDS (sizeof commands / sizeof commands[0])
+
+static void help(void)
+{
+    (void)printf("usage: escrow COMMAND [ARGUMENT]... [--OPTION VALUE]...\n\n"
+                 "Looks into, feeds and measures an Escrow broker.\n\n");
+    for (size_t i = 0; i < COMMANDS; i++) {
+        (void)printf("  %-14s %s\n", commands[i].name, commands[i].summary);
+    }
+    (void)printf(
+        "\nescrow COMMAND --help shows the options of a command. Name servers: --namesrv, or\n"
+        "ESCROW_NAMESRV, or " CLI_NAMESRV ".\n\n"
+        "Exit status: 0 done; 1 failed; 2 wrong usage; 3 not found; 4 outcome unknown (sent, and "
+        "no\n"
+        "answer came: it may or may not have happened); 130 interrupted.\n");
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+
+    (void)signal(
+        SIGPIPE,
+        SIG_DFL); /* `escrow ... | head` ends quietly; sockets are written with the signal blocked */
+    if (name == NULL) {
+        help();
+        return CLI_USAGE;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        help();
+        return CLI_OK;
+    }
+    if (strcmp(name, "--version") == 0) {
+        (void)printf("escrow %s\n", ESCROW_VERSION);
+        return CLI_OK;
+    }
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            int code = commands[i].main(argc - 2, argv + 2);
+            if (fflush(stdout) != 0 && code == CLI_OK) {
+                (void)fprintf(stderr, "escrow: standard output: cannot be written\n");
+                code = CLI_FAILED;
+            }
+            return code;
+        }
+    }
+    (void)fprintf(stderr, "escrow: unknown command '%.80s'; see escrow --help\n", name);
+    return CLI_USAGE;
+}
