@@ -10,23 +10,45 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "core/base/crc32c.h"
 #include "core/base/mem.h"
 #include "escrow/errors.h"
 
+#include <string.h>
+
 _Static_assert(sizeof(struct queue) <= 96, "an idle queue is cheap: core/store/README.md");
 
-void queue_entry_encode(const struct queue_entry *entry, uint8_t dst[QUEUE_ENTRY_SIZE])
+#define AT_SIZE  8
+#define AT_CHECK 12
+#define AT_TAG   16
+
+static uint32_t entry_check(const uint8_t bytes[QUEUE_ENTRY_SIZE], uint64_t number)
 {
-    put_be64(dst, entry->offset);
-    put_be32(dst + 8, entry->size_bytes);
-    put_be64(dst + 12, (uint64_t)entry->tag_hash);
+    uint8_t raw[8 + AT_CHECK + 4];
+
+    put_be64(raw, number);
+    memcpy(raw + 8, bytes, AT_CHECK);
+    memcpy(raw + 8 + AT_CHECK, bytes + AT_TAG, 4);
+    return crc32c(0, raw, sizeof raw);
 }
 
-void queue_entry_decode(const uint8_t src[QUEUE_ENTRY_SIZE], struct queue_entry *entry)
+void queue_entry_encode(const struct queue_entry *entry, uint64_t number,
+                        uint8_t dst[QUEUE_ENTRY_SIZE])
+{
+    CHECK((int32_t)entry->tag_hash == entry->tag_hash);
+    put_be64(dst, entry->offset);
+    put_be32(dst + AT_SIZE, entry->size_bytes);
+    put_be32(dst + AT_TAG, (uint32_t)entry->tag_hash);
+    put_be32(dst + AT_CHECK, entry_check(dst, number));
+}
+
+bool queue_entry_decode(const uint8_t src[QUEUE_ENTRY_SIZE], uint64_t number,
+                        struct queue_entry *entry)
 {
     entry->offset = get_be64(src);
-    entry->size_bytes = get_be32(src + 8);
-    entry->tag_hash = (int64_t)get_be64(src + 12);
+    entry->size_bytes = get_be32(src + AT_SIZE);
+    entry->tag_hash = (int32_t)get_be32(src + AT_TAG);
+    return get_be32(src + AT_CHECK) == entry_check(src, number);
 }
 
 void queue_init(struct queue *q, struct queue_topic *topic, uint16_t id)
@@ -149,7 +171,7 @@ uint64_t queue_put(struct queue *q, const struct queue_entry *entry)
     CHECK(chunk != NULL);
     CHECK(number >= chunk->first);
     CHECK(number < chunk_end(chunk));
-    queue_entry_encode(entry, chunk->bytes + (number - chunk->first) * QUEUE_ENTRY_SIZE);
+    queue_entry_encode(entry, number, chunk->bytes + (number - chunk->first) * QUEUE_ENTRY_SIZE);
     q->visible = number + 1;
     if (q->visible == chunk_end(chunk)) {
         q->chunk_put = chunk->next;

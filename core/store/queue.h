@@ -39,8 +39,17 @@ struct queue_entry {
     int64_t tag_hash;    /* Java String.hashCode() of the tag, 0 without one */
 };
 
-void queue_entry_encode(const struct queue_entry *entry, uint8_t dst[QUEUE_ENTRY_SIZE]);
-void queue_entry_decode(const uint8_t src[QUEUE_ENTRY_SIZE], struct queue_entry *entry);
+/*
+ * As in memory and in the file (FORMAT.md, "Consume queues"): with a check over its bytes and its
+ * number, because an entry whose tag hash was damaged would hide a message without a word.
+ * tag_hash is an int32.
+ */
+void queue_entry_encode(const struct queue_entry *entry, uint64_t number,
+                        uint8_t dst[QUEUE_ENTRY_SIZE]);
+
+/* false: these bytes are not entry `number`; *entry is then unspecified. */
+ESCROW_MUST_USE bool queue_entry_decode(const uint8_t src[QUEUE_ENTRY_SIZE], uint64_t number,
+                                        struct queue_entry *entry);
 
 struct queue_chunk {
     struct queue_chunk *prev;

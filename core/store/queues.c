@@ -230,7 +230,7 @@ static uint32_t read_memory(const struct queue *q, uint64_t first, uint32_t coun
     uint32_t count = queue_memory(q, first, count_max, &bytes);
 
     for (uint32_t i = 0; i < count; i++) {
-        queue_entry_decode(bytes + (size_t)i * QUEUE_ENTRY_SIZE, &entries[i]);
+        CHECK(queue_entry_decode(bytes + (size_t)i * QUEUE_ENTRY_SIZE, first + i, &entries[i]));
     }
     return count;
 }
@@ -246,18 +246,19 @@ static uint32_t file_count(const struct queue *q, uint64_t first, uint32_t count
     return end - first < count_max ? (uint32_t)(end - first) : count_max;
 }
 
-static int short_file(const struct queue *q, uint64_t first, struct err_ctx *err)
+static int bad_file(const struct queue *q, uint64_t first, struct err_ctx *err)
 {
     struct queue_path path;
 
     queue_path_file(&path, queue_topic(q), q->id, (uint32_t)(first / QUEUE_FILE_ENTRIES));
-    return err_set(err, ESCROW_ECORRUPT, "%s: ends before entry %llu, which had been written",
-                   path.text, (unsigned long long)first);
+    return err_set(err, ESCROW_ECORRUPT,
+                   "%s: entry %llu, which had been written, is missing or damaged", path.text,
+                   (unsigned long long)first);
 }
 
-/* One run of at most READ_ENTRIES entries of one file; all of them or an error. */
+/* One run of at most READ_ENTRIES entries of one file; *done counts those that are good. */
 static int read_run(struct disk_file *f, bool may_wait, uint64_t first, uint32_t count,
-                    struct queue_entry *entries, struct err_ctx *err)
+                    struct queue_entry *entries, uint32_t *done, struct err_ctx *err)
 {
     uint8_t raw[READ_ENTRIES * QUEUE_ENTRY_SIZE];
     uint64_t at = first % QUEUE_FILE_ENTRIES * QUEUE_ENTRY_SIZE;
@@ -268,15 +269,16 @@ static int read_run(struct disk_file *f, bool may_wait, uint64_t first, uint32_t
     CHECK(count <= READ_ENTRIES);
     rc = may_wait ? disk_pread(f, raw, len, at, &got, err)
                   : disk_pread_nowait(f, raw, len, at, &got);
-    if (rc == 0 && got < len) {
-        rc = ESCROW_ECORRUPT;
+    *done = 0;
+    if (rc != 0) {
+        return rc;
     }
-    if (rc == 0) {
-        for (uint32_t i = 0; i < count; i++) {
-            queue_entry_decode(raw + (size_t)i * QUEUE_ENTRY_SIZE, &entries[i]);
-        }
+    while (*done < count && (size_t)(*done + 1) * QUEUE_ENTRY_SIZE <= got &&
+           queue_entry_decode(raw + (size_t)*done * QUEUE_ENTRY_SIZE, first + *done,
+                              &entries[*done])) {
+        (*done)++;
     }
-    return rc;
+    return *done < count ? ESCROW_ECORRUPT : 0;
 }
 
 /* Entries [first, first + count) of one file, in runs; *got counts those read before an error. */
@@ -288,10 +290,9 @@ static int read_file(struct disk_file *f, bool may_wait, uint64_t first, uint32_
     *got = 0;
     while (rc == 0 && *got < count) {
         uint32_t run = count - *got < READ_ENTRIES ? count - *got : READ_ENTRIES;
-        rc = read_run(f, may_wait, first + *got, run, entries + *got, err);
-        if (rc == 0) {
-            *got += run;
-        }
+        uint32_t done;
+        rc = read_run(f, may_wait, first + *got, run, entries + *got, &done, err);
+        *got += done;
     }
     return rc;
 }
@@ -358,7 +359,10 @@ int queues_read_run(struct queues_read *read, struct err_ctx *err)
     if (rc == 0) {
         rc = read_file(f, true, read->first, read->count, read->entries, &read->got, err);
     }
-    return rc == ESCROW_ECORRUPT ? short_file(q, read->first + read->got, err) : rc;
+    if (rc == ESCROW_ECORRUPT && read->got > 0) {
+        return 0; /* who asks for the next one is told */
+    }
+    return rc == ESCROW_ECORRUPT ? bad_file(q, read->first, err) : rc;
 }
 
 void queues_read_done(struct queues_read *read)

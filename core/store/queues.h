@@ -15,6 +15,8 @@
  * bound memory: entries in a file beyond the count in the checkpoint are cut at the next start and
  * come back from the log.
  *
+ * A long replay puts entries as live traffic does: run a flush inline whenever one is due.
+ *
  * Retention is queue_set_min() of queue.h: the files below go with the next checkpoint.
  *
  * Owns:    every struct queue, their chunks, read handles of files (bounded, least recently used
@@ -95,8 +97,8 @@ uint64_t queues_put(struct queues *qs, struct queue *q, const struct queue_entry
  * Up to count_max entries from number `first`, without waiting for a device. 0 with *got >= 1
  * (fewer than asked for at `visible`, or where the next one is cold); ESCROW_ENOTFOUND when `first`
  * is below min or not below visible; ESCROW_EAGAIN when the first one is cold: use a read job;
- * ESCROW_EIO, ESCROW_ECORRUPT (file shorter than it must be). Entries in files carry no checksum:
- * the reader of the record compares topic and queue id (FORMAT.md, Q6).
+ * ESCROW_EIO, ESCROW_ECORRUPT (the first one is missing in its file, or damaged). The reader of the
+ * record still compares topic and queue id (FORMAT.md, Q6).
  */
 ESCROW_MUST_USE int queues_read_nowait(struct queues *qs, const struct queue *q, uint64_t first,
                                        uint32_t count_max, struct queue_entry *entries,

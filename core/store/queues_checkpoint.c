@@ -129,7 +129,9 @@ static int row_apply(struct queues *qs, const struct row *row)
         if (rc != 0) {
             return rc;
         }
-        queue_entry_decode(row->entries + i * QUEUE_ENTRY_SIZE, &entry);
+        if (!queue_entry_decode(row->entries + i * QUEUE_ENTRY_SIZE, number, &entry)) {
+            return ESCROW_ECORRUPT;
+        }
         (void)queues_put(qs, q, &entry); /* the number is what it must be: queue_put checks */
     }
     queue_set_min(q, row->min);

@@ -246,7 +246,8 @@ int store_release(struct store *st, const struct store_release *release, int64_t
     uint64_t number = 0;
 
     CHECK(st->is_applying);
-    if (release->half_offset < st->segs.first || release->half_offset >= st->apply_offset) {
+    if (release->half_offset < st->segs.first || release->half_offset >= st->apply_offset ||
+        (int32_t)release->tag_code != release->tag_code) {
         return err_set(err, ESCROW_ECORRUPT,
                        "releases a half at log offset %" PRIu64 ", out of range",
                        release->half_offset);

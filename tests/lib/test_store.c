@@ -130,7 +130,9 @@ static int owner_save(void *arg, struct store_sections *sections)
     if (b == NULL) {
         return ESCROW_ENOMEM;
     }
-    buf_append(b, &ts->owner, sizeof ts->owner);
+    buf_append(b, &ts->owner,
+               offsetof(struct test_owner, halves) +
+                   ts->owner.half_count * sizeof(struct test_half));
     return 0;
 }
 
@@ -141,7 +143,7 @@ static int owner_load(void *arg, struct slice name, struct slice data, struct er
     if (!slice_eq_str(name, "test-owner")) {
         return err_set(err, ESCROW_EVERSION, "unknown section");
     }
-    if (data.len != sizeof ts->owner) {
+    if (data.len < offsetof(struct test_owner, halves) || data.len > sizeof ts->owner) {
         return err_set(err, ESCROW_ECORRUPT, "wrong size");
     }
     memcpy(&ts->owner, data.ptr, data.len);

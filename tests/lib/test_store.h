@@ -31,14 +31,14 @@ struct test_half {
 };
 
 struct test_owner {
-    struct test_half halves[TEST_HALVES_MAX];
-    uint32_t half_count;
-    uint64_t position; /* last POSITION applied */
-    uint64_t applied;  /* records seen */
+    uint64_t position;  /* last POSITION applied */
+    uint64_t applied;   /* records seen */
     uint64_t messages;
     uint64_t raw_bytes; /* of payloads that are nobody's business */
     uint64_t last_offset;
     bool fails; /* apply answers ESCROW_ENOMEM */
+    uint32_t half_count;
+    struct test_half halves[TEST_HALVES_MAX];
 };
 
 struct test_store {

@@ -43,7 +43,7 @@ static void check_memory(const struct queue *q, uint64_t first)
             struct queue_entry got;
             struct queue_entry want = entry_of(n + i);
 
-            queue_entry_decode(bytes + (size_t)i * QUEUE_ENTRY_SIZE, &got);
+            ck_assert(queue_entry_decode(bytes + (size_t)i * QUEUE_ENTRY_SIZE, n + i, &got));
             ck_assert_uint_eq(got.offset, want.offset);
             ck_assert_uint_eq(got.size_bytes, want.size_bytes);
             ck_assert_int_eq(got.tag_hash, want.tag_hash);
@@ -52,22 +52,43 @@ static void check_memory(const struct queue *q, uint64_t first)
     }
 }
 
-START_TEST(an_entry_has_the_bytes_of_rocketmq)
+START_TEST(an_entry_has_the_bytes_of_the_table)
 {
-    /* FORMAT.md, "Consume queues": big-endian offset, size, tag hash, sign-extended. */
-    static const uint8_t want[QUEUE_ENTRY_SIZE] = {
-        0, 1, 2, 3, 4, 5, 6, 7, 0, 0, 1, 2, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFE};
+    /* FORMAT.md, "Consume queues": big-endian offset, size, check, tag hash. */
+    static const uint8_t want[QUEUE_ENTRY_SIZE] = {0, 1, 2, 3, 4, 5, 6,    7,    0,    0,
+                                                   1, 2, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFE};
     struct queue_entry entry = {
         .offset = UINT64_C(0x0001020304050607), .size_bytes = 0x102, .tag_hash = -2};
     struct queue_entry back;
     uint8_t bytes[QUEUE_ENTRY_SIZE];
 
-    queue_entry_encode(&entry, bytes);
-    ck_assert_mem_eq(bytes, want, sizeof want);
-    queue_entry_decode(bytes, &back);
+    queue_entry_encode(&entry, 7, bytes);
+    ck_assert_mem_eq(bytes, want, 12);
+    ck_assert_mem_eq(bytes + 16, want + 16, 4);
+    ck_assert(queue_entry_decode(bytes, 7, &back));
     ck_assert_uint_eq(back.offset, entry.offset);
     ck_assert_uint_eq(back.size_bytes, entry.size_bytes);
     ck_assert_int_eq(back.tag_hash, entry.tag_hash);
+}
+END_TEST
+
+START_TEST(a_damaged_entry_is_noticed)
+{
+    /* Every bit of it, and an entry at another one's place. */
+    struct queue_entry entry = {.offset = 4096, .size_bytes = 1000, .tag_hash = 77};
+    struct queue_entry back;
+    uint8_t bytes[QUEUE_ENTRY_SIZE];
+
+    queue_entry_encode(&entry, 7, bytes);
+    for (unsigned bit = 0; bit < QUEUE_ENTRY_SIZE * 8; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        ck_assert(!queue_entry_decode(bytes, 7, &back));
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    ck_assert(queue_entry_decode(bytes, 7, &back));
+    ck_assert(!queue_entry_decode(bytes, 8, &back));
+    memset(bytes, 0, sizeof bytes);
+    ck_assert(!queue_entry_decode(bytes, 0, &back));
 }
 END_TEST
 
@@ -322,7 +343,8 @@ int main(void)
     Suite *suite = suite_create("core/store/queue");
     TCase *t = tcase_create("queue");
 
-    tcase_add_test(t, an_entry_has_the_bytes_of_rocketmq);
+    tcase_add_test(t, an_entry_has_the_bytes_of_the_table);
+    tcase_add_test(t, a_damaged_entry_is_noticed);
     tcase_add_test(t, entries_become_visible_in_the_order_of_their_numbers);
     tcase_add_test(t, flushed_entries_leave_memory_and_the_rest_stays);
     tcase_add_test(t, a_number_that_is_taken_back_is_handed_out_again);
