@@ -63,15 +63,20 @@ BEGIN
 END
 $$;
 
--- What became of a transaction: 'commit', 'rollback' or 'in_progress'. Never waits for the transaction. The answer counts
--- once the statement has ended without error: only then is it durable. `xid` may be NULL (not known).
-CREATE FUNCTION escrow.transaction_check(txn_id text, xid xid8) RETURNS text
+-- What became of a transaction: 'commit', 'rollback', 'in_progress' or 'unknown'. Never waits for the transaction. The answer
+-- counts once the statement has ended without error: only then is it durable. `xid` may be NULL (not known). The other three say
+-- which database the transaction was in; if they are NULL or another one, only a marker is believed, and no tombstone is written:
+-- the transaction may be alive elsewhere.
+CREATE FUNCTION escrow.transaction_check(txn_id text, xid xid8, system_identifier text, timeline integer, database_name text)
+RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms'
 AS $$
 #variable_conflict use_variable
 DECLARE
     marker_kind "char";
     status text;
+    here record;
+    is_here boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'escrow.transaction_check: needs READ COMMITTED';
@@ -79,6 +84,21 @@ BEGIN
     IF txn_id IS NULL OR length(txn_id) NOT BETWEEN 1 AND 128 THEN
         RAISE EXCEPTION 'escrow.transaction_check: a transaction id has 1 to 128 characters'
             USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT * INTO here FROM escrow.database_identity();
+    is_here := coalesce(system_identifier = here.system_identifier AND timeline = here.timeline
+                        AND database_name = here.database_name, false);
+    IF NOT is_here THEN
+        xid := NULL; -- of another history: the same number may be another transaction here
+        IF NOT EXISTS (SELECT 1 FROM escrow.lineage AS l WHERE l.system_identifier = system_identifier
+                                                           AND l.timeline = timeline AND l.database_name = database_name) THEN
+            SELECT m.kind INTO marker_kind FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
+            IF marker_kind = 'C' AND system_identifier IS NULL THEN
+                PERFORM escrow.make_durable();
+                RETURN 'commit';
+            END IF;
+            RETURN 'unknown';
+        END IF;
     END IF;
     -- The row decides. A transaction id alone never does: one that was lost in a crash is given out again.
     SELECT m.kind INTO marker_kind FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
@@ -112,6 +132,11 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN 'in_progress';
 END
 $$;
+
+-- Check-backs may name this database by an identity that it had before it was restored, promoted or renamed.
+CREATE FUNCTION escrow.lineage_add(system_identifier text, timeline integer, database_name text) RETURNS void
+LANGUAGE sql VOLATILE
+AS $$ INSERT INTO escrow.lineage (system_identifier, timeline, database_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING $$;
 
 -- Forget markers of transactions that are decided, oldest first, at most max_rows. `commits_before` must not be later than the
 -- birth of the oldest undecided half message. Tombstones stay longer: they must outlive the slowest local transaction.

@@ -48,7 +48,7 @@ TO escrow_relay;
 GRANT SELECT ON escrow.migration, escrow.lineage TO escrow_check;
 GRANT EXECUTE ON FUNCTION
     escrow.database_identity(),
-    escrow.transaction_check(text, xid8)
+    escrow.transaction_check(text, xid8, text, integer, text)
 TO escrow_check;
 GRANT escrow_check TO escrow_relay;
 

@@ -77,6 +77,7 @@ static void keep(const char *folder, int read_fd)
 void pg_fixture_start(struct pg_fixture *f, const char *const *settings)
 {
     int ends[2];
+    PGconn *pg;
 
     *f = (struct pg_fixture){.pipe_fd = -1};
     (void)snprintf(f->folder, sizeof f->folder, "/tmp/escrow-pg-XXXXXX"); /* short: unix sockets */
@@ -94,6 +95,11 @@ void pg_fixture_start(struct pg_fixture *f, const char *const *settings)
     (void)snprintf(f->conninfo, sizeof f->conninfo, "host=%s user=escrow dbname=postgres",
                    f->folder);
     script("start", f->folder, settings);
+    /* A crash here is one of the server, not of the machine: what it has written is there afterwards. */
+    pg = pg_test_connect(f->conninfo);
+    (void)pg_test_sql(pg, "ALTER SYSTEM SET fsync = off");
+    (void)pg_test_sql(pg, "SELECT pg_reload_conf()");
+    PQfinish(pg);
 }
 
 void pg_fixture_stop(struct pg_fixture *f)

@@ -321,13 +321,17 @@ START_TEST(a_slow_broker_slows_the_read_down)
 }
 END_TEST
 
-PG_MAIN("relay", ADD(committed_rows_arrive_and_rolled_back_ones_do_not)
-                     ADD(an_older_id_that_commits_later_is_not_missed)
-                         ADD(a_long_transaction_stalls_nobody) ADD(late_lower_xid_keeps_key_order)
-                             ADD(a_backlog_is_taken_in_steps_and_transactions_stay_whole)
-                                 ADD(exactly_once_wherever_the_broker_crashes)
-                                     ADD(exactly_once_wherever_the_relay_is_killed)
-                                         ADD(of_two_relays_the_first_is_fenced)
-                                             ADD(a_sleeping_relay_is_woken)
-                                                 ADD(no_notify_while_the_relay_is_awake)
-                                                     ADD(a_slow_broker_slows_the_read_down))
+static void add_tests(Suite *suite)
+{
+    ADD(suite, committed_rows_arrive_and_rolled_back_ones_do_not);
+    ADD(suite, an_older_id_that_commits_later_is_not_missed);
+    ADD(suite, a_long_transaction_stalls_nobody);
+    ADD(suite, late_lower_xid_keeps_key_order);
+    ADD(suite, a_backlog_is_taken_in_steps_and_transactions_stay_whole);
+    ADD(suite, exactly_once_wherever_the_broker_crashes);
+    ADD(suite, exactly_once_wherever_the_relay_is_killed);
+    ADD(suite, of_two_relays_the_first_is_fenced);
+    ADD(suite, a_sleeping_relay_is_woken);
+    ADD(suite, no_notify_while_the_relay_is_awake);
+    ADD(suite, a_slow_broker_slows_the_read_down);
+}
