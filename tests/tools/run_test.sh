@@ -5,6 +5,7 @@
 # on kernels that randomize more bits than they know.
 name=$1
 shift
+ulimit -S -n 16384 2>/dev/null # some tests hold both ends of a thousand connections
 if setarch -R true 2>/dev/null; then
     setarch -R "$@"
 else
