@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Run one test for ctest, and when it fails say how to run it alone.
 # usage: run_test.sh NAME PROGRAM [ARGUMENT...]
 # The address space is laid out the same way each time where the kernel allows it: the sanitizers of Debian 12 need that
