@@ -327,7 +327,7 @@ static void send_batch(struct send *s)
 
 void handle_send(struct request *req)
 {
-    struct send s; /* not zeroed: properties is large and written before it is read */
+    ESCROW_UNINITIALIZED struct send s; /* properties is large and written before it is read */
     struct slice properties;
     const char *field = NULL;
     int rc;
