@@ -141,7 +141,8 @@ static struct key_index_buffer *buffer_for(struct key_index *ix, struct key_inde
         *current = NULL;
         b = NULL;
     }
-    if (b == NULL) {
+    /* A gap bigger than half of what may wait is filled in part: live puts need room as well. */
+    if (b == NULL && (!ix->is_filling || ix->sealed_count < KEY_INDEX_SEALED_MAX / 2)) {
         b = key_index_buffer_new(ix, *next_begin);
         *current = b;
     }

@@ -8,6 +8,9 @@
  * buffer that is not full yet rides in the checkpoint. More than KEY_INDEX_MERGE_FILES files of one
  * level are merged into one of the next level by a later flush, so that a lookup opens few files.
  *
+ * A long replay fills buffers as live traffic does: run a flush inline whenever one is due, or puts
+ * beyond KEY_INDEX_SEALED_MAX buffers are dropped.
+ *
  * The index is a help, not the truth: a file that is missing or fails its checksum never stops the
  * start. It is dropped, and its range of the log is a gap: key_index_gap() tells, the fill
  * functions below repair it from the log.

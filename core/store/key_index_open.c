@@ -127,7 +127,6 @@ static void arrange(struct key_index *ix, struct key_index_report *report)
         struct key_index_file *file = ix->files[i];
         if (file->meta.begin >= end) {
             end = file->meta.end;
-            report->entry_count += file->meta.entry_count;
             ix->files[kept++] = file;
         } else {
             set_aside(ix, file, report,
@@ -135,7 +134,29 @@ static void arrange(struct key_index *ix, struct key_index_report *report)
         }
     }
     ix->file_count = kept;
-    report->file_count = kept;
+}
+
+/*
+ * Everything below `position` is in files or in the section, or is a gap; what is above will be
+ * replayed. Files there are kept as long as they follow each other: a crash may have kept the later
+ * of two and not the earlier one, and then replay indexes from the hole on.
+ */
+static void keep_contiguous(struct key_index *ix, uint64_t position)
+{
+    uint32_t kept = 0;
+    uint64_t needed = position > ix->log_min ? position : ix->log_min;
+    uint64_t end = needed;
+
+    for (uint32_t i = 0; i < ix->file_count; i++) {
+        struct key_index_file *file = ix->files[i];
+        if (file->meta.begin < needed || file->meta.begin == end) {
+            end = file->meta.end > end ? file->meta.end : end;
+            ix->files[kept++] = file;
+        } else {
+            key_index_file_discard(ix, file);
+        }
+    }
+    ix->file_count = kept;
     ix->floor = end;
     ix->next_begin = end;
 }
@@ -152,13 +173,7 @@ static int open_folder(struct key_index *ix, struct key_index_report *report, st
         rc = err_set(err, rc, KEY_INDEX_FOLDER ": out of memory");
     }
     opened = open_found(&scan, report, rc == 0 ? err : NULL); /* also frees what was found */
-    if (rc == 0) {
-        rc = opened;
-    }
-    if (rc == 0) {
-        arrange(ix, report);
-    }
-    return rc;
+    return rc != 0 ? rc : opened;
 }
 
 /* ------------------------------------------------------------------ section */
@@ -190,30 +205,18 @@ int key_index_encode(const struct key_index *ix, const struct key_index_flush *f
     return buf_failed(b) ? ESCROW_ENOMEM : 0;
 }
 
-/* The entries behind the last file, as they were when the checkpoint was written. */
-static int load_tail(struct key_index *ix, const uint8_t *entries, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        struct key_index_entry entry;
-        if (ix->active == NULL) {
-            ix->active = key_index_buffer_new(ix, ix->next_begin);
-            if (ix->active == NULL) {
-                return ESCROW_ENOMEM;
-            }
-        }
-        key_index_entry_decode(entries + (size_t)i * KEY_INDEX_ENTRY_SIZE, &entry);
-        key_index_buffer_put(ix->active, &entry);
-    }
-    return 0;
-}
-
-static int decode_section(struct key_index *ix, struct slice section,
-                          struct key_index_report *report, struct err_ctx *err)
-{
+/* What the section says; without one, that nothing was indexed and all of the log is replayed. */
+struct tail {
     uint64_t begin;
     uint64_t end;
     uint32_t count;
+    const uint8_t *entries;
+};
 
+static int decode_section(const struct key_index *ix, struct slice section, struct tail *tail,
+                          struct err_ctx *err)
+{
+    *tail = (struct tail){.begin = ix->log_min, .end = ix->log_min};
     if (section.len == 0) {
         return 0;
     }
@@ -221,25 +224,43 @@ static int decode_section(struct key_index *ix, struct slice section,
         return err_set(err, ESCROW_ECORRUPT, "index: %zu bytes in the checkpoint, too short",
                        section.len);
     }
-    begin = get_le64(section.ptr);
-    end = get_le64(section.ptr + 8);
-    count = get_le32(section.ptr + 16);
-    if (begin > end || get_le32(section.ptr + 20) != 0 || (begin == end && count > 0) ||
-        section.len - SECTION_HEAD != (uint64_t)count * KEY_INDEX_ENTRY_SIZE) {
+    tail->begin = get_le64(section.ptr);
+    tail->end = get_le64(section.ptr + 8);
+    tail->count = get_le32(section.ptr + 16);
+    tail->entries = section.ptr + SECTION_HEAD;
+    if (tail->begin > tail->end || get_le32(section.ptr + 20) != 0 ||
+        (tail->begin == tail->end && tail->count > 0) ||
+        section.len - SECTION_HEAD != (uint64_t)tail->count * KEY_INDEX_ENTRY_SIZE) {
         return err_set(err, ESCROW_ECORRUPT, "index: its part of the checkpoint makes no sense");
     }
-    if (ix->floor >= end) {
+    return 0;
+}
+
+/*
+ * Take the entries that were in no file when the checkpoint was written, if they still are in none.
+ */
+static int load_tail(struct key_index *ix, const struct tail *tail, struct key_index_report *report)
+{
+    uint64_t end = ix->file_count == 0 ? 0 : ix->files[ix->file_count - 1]->meta.end;
+
+    if (end >= tail->end) {
         return 0; /* files written after the checkpoint have these entries, and more */
     }
-    if (begin < ix->floor || count > ix->file_entries + KEY_INDEX_RECORD_KEYS) {
-        begin = end; /* files of another run of the program: what is between shows as a gap */
-        count = 0;
+    if (tail->begin < end || tail->count > ix->file_entries + KEY_INDEX_RECORD_KEYS) {
+        return 0; /* of another run of the program: what is between shows as a gap */
     }
-    ix->floor = end;
-    ix->next_begin = begin;
-    report->tail_count = count;
-    if (load_tail(ix, section.ptr + SECTION_HEAD, count) != 0) {
-        return err_set(err, ESCROW_ENOMEM, "index: out of memory");
+    ix->next_begin = tail->begin;
+    report->tail_count = tail->count;
+    if (tail->count > 0) {
+        ix->active = key_index_buffer_new(ix, tail->begin);
+        if (ix->active == NULL) {
+            return ESCROW_ENOMEM;
+        }
+    }
+    for (uint32_t i = 0; i < tail->count; i++) {
+        struct key_index_entry entry;
+        key_index_entry_decode(tail->entries + (size_t)i * KEY_INDEX_ENTRY_SIZE, &entry);
+        key_index_buffer_put(ix->active, &entry);
     }
     return 0;
 }
@@ -250,6 +271,7 @@ int key_index_open(struct key_index **out, const struct key_index_options *optio
                    struct slice section, struct key_index_report *report, struct err_ctx *err)
 {
     struct key_index *ix = mem_calloc(1, sizeof *ix);
+    struct tail tail;
     uint64_t begin;
     uint64_t end = 0;
     int rc;
@@ -262,16 +284,29 @@ int key_index_open(struct key_index **out, const struct key_index_options *optio
     ix->disk = options->disk;
     ix->file_entries = options->file_entries == 0 ? KEY_INDEX_FILE_ENTRIES : options->file_entries;
     ix->merge_files = options->merge_files == 0 ? KEY_INDEX_MERGE_FILES : options->merge_files;
+    ix->log_min = options->log_min;
     CHECK(ix->merge_files >= 2);
-    rc = open_folder(ix, report, err);
+    rc = decode_section(ix, section, &tail, err);
     if (rc == 0) {
-        rc = decode_section(ix, section, report, err);
+        rc = open_folder(ix, report, err);
+    }
+    if (rc == 0) {
+        arrange(ix, report);
+        keep_contiguous(ix, tail.end);
+        rc = load_tail(ix, &tail, report);
+        if (rc != 0) {
+            (void)err_set(err, rc, KEY_INDEX_FOLDER ": out of memory"); /* rc is the result */
+        }
     }
     if (rc != 0) {
         key_index_free(&ix);
         return rc;
     }
     key_index_trim(ix, options->log_min);
+    report->file_count = ix->file_count;
+    for (uint32_t i = 0; i < ix->file_count; i++) {
+        report->entry_count += ix->files[i]->meta.entry_count;
+    }
     while (key_index_gap(ix, end, &begin, &end)) {
         report->gap_count++;
     }

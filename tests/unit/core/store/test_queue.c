@@ -309,7 +309,9 @@ static uint64_t search(const int64_t *times, uint64_t count, int64_t ms)
 
 START_TEST(search_by_time_finds_the_first_entry_not_earlier)
 {
-    /* Every time around every entry, with equal times and an empty queue, against a linear search. */
+    /*
+     * Every time around every entry, with equal times and an empty queue, against a linear search.
+     */
     static const int64_t times[] = {5, 5, 7, 9, 9, 9, 12, 20};
     const uint64_t count = sizeof times / sizeof times[0];
 

@@ -203,7 +203,10 @@ static int store_ms(void *arg, const struct queue_entry *entry, int64_t *ms)
 
 START_TEST(an_offset_is_found_by_time)
 {
-    /* Entries in files and in memory; a cold record is fetched by the caller and the search goes on. */
+    /*
+     * Entries in files and in memory; a cold record is fetched by the caller and the search goes
+     * on.
+     */
     struct queue *q = get("t", 0);
     struct times times = {.step_ms = 10, .cold = UINT64_MAX, .queue = q};
     struct queue_search s;
@@ -339,7 +342,9 @@ static void model_restart(struct model *m)
 
 START_TEST(any_run_with_faults_and_restarts_loses_no_entry)
 {
-    /* Random puts, flushes that fail, retention and restarts with replay, against plain counters. */
+    /*
+     * Random puts, flushes that fail, retention and restarts with replay, against plain counters.
+     */
     for (uint64_t seed = 1; seed <= 12; seed++) {
         struct model m = {0};
         struct rand r;

@@ -2,7 +2,9 @@
 
 START_TEST(entries_ahead_of_the_checkpoint_are_cut)
 {
-    /* H10: files ahead of the log, at a file boundary and across it; of a queue without a row too. */
+    /*
+     * H10: files ahead of the log, at a file boundary and across it; of a queue without a row too.
+     */
     struct queue *q = get("t", 0);
     struct buf old;
     struct queues_open_report report;

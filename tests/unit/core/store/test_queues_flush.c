@@ -163,7 +163,9 @@ END_TEST
 
 START_TEST(every_failing_disk_operation_leaves_the_set_whole)
 {
-    /* The n-th operation of a checkpoint fails, for every n: all readable, and the next succeeds. */
+    /*
+     * The n-th operation of a checkpoint fails, for every n: all readable, and the next succeeds.
+     */
     uint64_t n = 0;
     bool fired = true;
 
