@@ -1,5 +1,6 @@
 #include "core/base/mem.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,11 @@ void mem_free(void *ptr)
         atomic_fetch_sub_explicit(&live_count, 1, memory_order_relaxed);
         free(ptr);
     }
+}
+
+void mem_trim(void)
+{
+    (void)malloc_trim(0); /* 1 or 0: whether there was any */
 }
 
 void mem_fault_at(uint64_t n)

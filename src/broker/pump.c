@@ -263,6 +263,12 @@ static void pump_trim(void *arg)
         store_trim(p->broker->store);
         ring_trim(&p->visible);
         ring_trim(&p->written);
+        if (!p->is_trimmed) {
+            mem_trim();
+            p->is_trimmed = true;
+        }
+    } else {
+        p->is_trimmed = false;
     }
     p->records_last = records;
 }

@@ -81,6 +81,7 @@ struct pump {
     uint64_t batches_inline;
     uint64_t batches_handed;
     uint64_t records_last; /* appended when the trim timer last looked */
+    bool is_trimmed; /* idle, and memory was given back */
     bool is_stopping;
 };
 
