@@ -7,10 +7,11 @@
 
 static int inspect_lock(struct inspect *in, struct err_ctx *err)
 {
-    int rc = disk_open(in->disk, STORE_LOCK_PATH, DISK_READ, &in->lock, err);
+    int rc = disk_open(in->disk, STORE_LOCK_PATH, DISK_WRITE, &in->lock, err);
 
-    if (rc == ESCROW_ENOTFOUND) {
-        return 0; /* no server was ever here, or somebody tidied up */
+    /* An exclusive lock needs a writable handle. Where none can be had, no server of ours can run, or none that we could harm. */
+    if (rc == ESCROW_ENOTFOUND || rc == ESCROW_EROFS || rc == ESCROW_EPERM) {
+        return 0;
     }
     if (rc == 0) {
         rc = disk_lock(in->lock, err);

@@ -114,17 +114,13 @@ static void flush_free(struct flush_job *job, int rc)
     mem_free(job);
 }
 
-struct flush_job *store_flush_take(struct store *st, bool force)
+static struct flush_job *flush_take(struct store *st, bool has_checkpoint, bool is_clean)
 {
-    bool has_checkpoint = checkpoint_is_due(st, force);
-    struct flush_job *job;
+    struct flush_job *job = mem_calloc(1, sizeof *job);
     int rc;
 
     CHECK(!st->is_applying);
-    if (st->flush != NULL || (!has_checkpoint && !flush_is_due(st))) {
-        return NULL;
-    }
-    job = mem_calloc(1, sizeof *job);
+    CHECK(st->flush == NULL);
     if (job == NULL) {
         return NULL;
     }
@@ -137,7 +133,7 @@ struct flush_job *store_flush_take(struct store *st, bool force)
         rc = key_index_flush_take(st->index, &job->index);
     }
     if (rc == 0 && has_checkpoint) {
-        rc = encode_checkpoint(st, job, force && st->visible == st->log.appended);
+        rc = encode_checkpoint(st, job, is_clean);
     }
     if (rc != 0) {
         flush_free(job, rc);
@@ -146,6 +142,29 @@ struct flush_job *store_flush_take(struct store *st, bool force)
     }
     st->flush = job;
     return job;
+}
+
+struct flush_job *store_flush_take(struct store *st, bool force)
+{
+    bool has_checkpoint = checkpoint_is_due(st, force);
+
+    if (st->flush != NULL || (!has_checkpoint && !flush_is_due(st))) {
+        return NULL;
+    }
+    return flush_take(st, has_checkpoint, force && st->visible == st->log.appended);
+}
+
+int store_flush_replay(struct store *st, struct err_ctx *err)
+{
+    struct flush_job *job = flush_is_due(st) ? flush_take(st, false, false) : NULL;
+    int rc;
+
+    if (job == NULL) {
+        return 0; /* without memory now: entries wait a little longer */
+    }
+    flush_job_run(job);
+    rc = store_flush_done(st, &job, err);
+    return rc == ESCROW_ENOSPC ? 0 : rc;
 }
 
 void flush_job_run(struct flush_job *job)

@@ -20,6 +20,8 @@
 
 #define START_PAYLOAD_BYTES 16
 
+#define REPLAY_FLUSH_RECORDS 4096 /* records between two looks at how much is in memory */
+
 static int take_lock(struct store *st, struct err_ctx *err)
 {
     int rc = disk_open(st->disk, STORE_LOCK_PATH, DISK_WRITE | DISK_CREATE, &st->lock, err);
@@ -359,6 +361,9 @@ static int replay(struct store *st, const struct recovery_end *end, struct store
                              recovery_where(&st->segs, e.offset, where), store_type_name(e.type));
             } else if (e.type != STORE_FILLER) {
                 rc = store_replay(st, &rec, e.crc, err);
+            }
+            if (rc == 0 && recovery->records % REPLAY_FLUSH_RECORDS == 0) {
+                rc = store_flush_replay(st, err);
             }
         }
     }

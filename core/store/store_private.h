@@ -64,6 +64,9 @@ void store_index_message(struct store *st, const struct store_record *rec, struc
 ESCROW_MUST_USE int store_replay(struct store *st, const struct store_record *rec, uint32_t crc,
                                  struct err_ctx *err);
 
+/* Recovery of a long log: write queue entries and index when memory is full of them. No checkpoint. */
+ESCROW_MUST_USE int store_flush_replay(struct store *st, struct err_ctx *err);
+
 /* Every record of a batch that is durable. */
 ESCROW_MUST_USE int store_apply_batch(struct store *st, struct log_batch *batch,
                                       struct err_ctx *err);

@@ -167,6 +167,40 @@ static void try_kill(struct explorer *x, const struct sim_op *op)
     disk_free(&killed);
 }
 
+/* Killed, restarted, a segment's worth of work acknowledged, then the power goes. */
+static void try_kill_and_work(struct explorer *x, const struct sim_op *op)
+{
+    static char body[150001];
+    struct disk *killed = sim_disk_clone(x->script.disk);
+    struct disk *after;
+    struct test_store ts;
+    uint32_t sent = 0;
+    uint64_t messages;
+
+    explain(x, op, "kill -9, work, then drop unsynced", "");
+    (void)recover(x, killed, &ts);
+    memset(body, 'w', sizeof body - 1);
+    while (sent < 8) {
+        int rc = test_send(&ts, "after", 0, body, NULL);
+        CHECK(rc == 0 || rc == ESCROW_ELIMIT);
+        sent += rc == 0 ? 1 : 0;
+        CHECK(test_store_run(&ts) == 0);
+    }
+    CHECK(test_store_checkpoint(&ts, x->points % 2 == 0) == 0);
+    messages = ts.owner.messages;
+    after = sim_disk_crash(killed, SIM_DROP_UNSYNCED, x->seed);
+    test_store_close(&ts);
+    if (test_store_open(&ts, after, NULL) != 0 || ts.owner.messages != messages) {
+        (void)fprintf(stderr, "WRONG: %s: %" PRIu64 " of %" PRIu64 " messages: %s\n", x->where,
+                      ts.owner.messages, messages, ts.err.text);
+        abort();
+    }
+    x->states++;
+    test_store_close(&ts);
+    disk_free(&after);
+    disk_free(&killed);
+}
+
 static void on_op(void *arg, const struct sim_op *op)
 {
     struct explorer *x = arg;
@@ -179,6 +213,9 @@ static void on_op(void *arg, const struct sim_op *op)
         }
     }
     try_kill(x, op);
+    if (x->points % 3 == 0 || op->kind == SIM_OP_SYNC_DIR) {
+        try_kill_and_work(x, op);
+    }
 }
 
 static void explore(struct explorer *x)
