@@ -1,32 +1,38 @@
 /*
- * Three requests (ESCROW_SOURCE_OPEN, ESCROW_PUBLISH_BATCH, ESCROW_TXN_HORIZON) over one connection. Batches are written in the
- * order of the calls and answered in any; the broker's own check of `prev` keeps a pipeline honest.
+ * Happy path: the request's body is encoded into a scratch buffer, remote_call copies it into the connection; the answer's error
+ * goes back to the relay. Batches of one connection arrive in the order in which they were sent.
  */
 #include "src/relay/broker_sink.h"
 
+#include "core/base/check.h"
+#include "core/base/hash.h"
 #include "core/base/mem.h"
 #include "core/proto/body_escrow.h"
 #include "core/proto/codes.h"
-#include "core/proto/names.h"
+#include "escrow/errors.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#define SINK_TIMEOUT_MS 10000
-#define SINK_TEXT_MAX   256
+#define SCRATCH_KEEP ((size_t)2 << 20) /* more is given back after use */
 
-/* One request on its way; freed when it is answered. */
-struct sink_request {
-    struct broker_sink *sink;
-    struct route_lookup lookup;
+struct broker_sink {
+    struct sink sink; /* first */
+    struct remote *remote;
+    const char *addr;
+    uint64_t timeout_ms;
+    struct buf scratch;
+    struct remote_call open_call;
+    struct remote_call horizon_call;
+    size_t batch_count;        /* under way */
+    struct sink_batch *failed; /* never sent; chained by their `state`, newest first */
+    struct loop_deferred fail;
+};
+
+struct batch_call {
     struct remote_call call;
-    union {
-        struct sink_open *open;
-        struct sink_batch *batch;
-        struct sink_horizon *horizon;
-    } for_;
-    char text[SINK_TEXT_MAX];
+    struct broker_sink *owner;
+    struct sink_batch *batch;
 };
 
 static struct broker_sink *sink_of(struct sink *s)
@@ -34,288 +40,254 @@ static struct broker_sink *sink_of(struct sink *s)
     return (struct broker_sink *)(void *)s;
 }
 
-/* One line about a failed request: what the broker said, or what is wrong with reaching it. */
-static const char *sink_text(struct sink_request *r, int error, const struct header *header)
+/* What the broker said, NUL-terminated; the words for the error when it said nothing. */
+static const char *answer_text(const struct header *header, int error, char *out, size_t size)
 {
-    if (header != NULL && header->remark.len > 0) {
-        (void)slice_to_cstr(header->remark, r->text, sizeof r->text);
-    } else {
-        (void)snprintf(r->text, sizeof r->text, "broker %s: %s",
-                       r->sink->addr[0] == '\0' ? "(not found)" : r->sink->addr,
-                       escrow_strerror(error)); /* cut when long */
+    if (header == NULL || header->remark.len == 0) {
+        return escrow_strerror(error);
     }
-    return r->text;
+    return slice_to_cstr(header->remark, out, size);
 }
 
-/* NULL when out of memory; the caller puts its request into a list of failed ones. */
-static struct sink_request *request_new(struct broker_sink *s)
+static void call(struct broker_sink *s, struct remote_call *c, int32_t code, remote_done_fn *done)
 {
-    struct sink_request *r = mem_calloc(1, sizeof *r);
+    struct remote_request req = {
+        .addr = s->addr, .code = code, .body = buf_slice(&s->scratch), .timeout_ms = s->timeout_ms};
 
-    if (r == NULL) {
-        loop_defer(s->remote->loop, &s->fail);
-    } else {
-        r->sink = s;
+    remote_call(s->remote, c, &req, done);
+    if (s->scratch.cap > SCRATCH_KEEP) {
+        buf_fini(&s->scratch);
     }
-    return r;
 }
 
 /* ---- open ---- */
 
-static void open_end(struct sink_request *r, int error, const struct header *header)
+static void on_opened(struct remote_call *c, int error, struct header *header, struct slice body)
 {
-    struct sink_open *open = r->for_.open;
-
-    open->code = error;
-    open->text = error == 0 ? "" : sink_text(r, error, header);
-    open->cb(open);
-    mem_free(r);
-}
-
-static void open_answered(struct remote_call *call, int error, struct header *header,
-                          struct slice body)
-{
-    struct sink_request *r = LIST_ENTRY(call, struct sink_request, call);
+    struct sink_open *open = c->arg;
     struct source_open_answer answer;
+    char text[256];
 
     if (error == 0) {
         error = source_open_answer_decode(body, &answer);
     }
+    open->code = error;
+    open->text = error == 0 ? NULL : answer_text(header, error, text, sizeof text);
     if (error == 0) {
-        r->for_.open->epoch = answer.epoch;
-        r->for_.open->position = answer.has_position ? answer.position : SLICE_EMPTY;
+        open->epoch = answer.epoch;
+        open->position = answer.has_position ? answer.position : SLICE_EMPTY;
     }
-    open_end(r, error, header);
-}
-
-static void open_send(struct sink_request *r)
-{
-    const struct sink_open *open = r->for_.open;
-    struct source_open_request in = {.source = open->source.name,
-                                     .owner = open->source.owner,
-                                     .lane = open->source.lane,
-                                     .timeline = open->source.timeline,
-                                     .system_id = open->source.system_id,
-                                     .adopt = open->may_adopt};
-    struct remote_request req = {.addr = r->sink->addr,
-                                 .code = REQUEST_ESCROW_SOURCE_OPEN,
-                                 .timeout_ms = r->sink->timeout_ms};
-    struct buf body;
-
-    buf_init(&body, 0);
-    source_open_request_encode(&body, &in);
-    req.body = buf_slice(&body);
-    if (buf_failed(&body)) {
-        open_end(r, ESCROW_ENOMEM, NULL);
-    } else {
-        remote_call(r->sink->remote, &r->call, &req, open_answered);
-    }
-    buf_fini(&body);
-}
-
-static void open_routed(struct route_lookup *lookup, int error, const struct topic_route *route)
-{
-    struct sink_request *r = LIST_ENTRY(lookup, struct sink_request, lookup);
-    struct broker_sink *s = r->sink;
-
-    s->addr[0] = '\0';
-    for (size_t i = 0; error == 0 && i < route->target_count && s->addr[0] == '\0'; i++) {
-        const struct route_target *t = &route->targets[i];
-        if (s->broker[0] == '\0' || strcmp(s->broker, t->broker) == 0) {
-            (void)snprintf(s->addr, sizeof s->addr, "%s", t->addr); /* same size */
-        }
-    }
-    if (error == 0 && s->addr[0] == '\0') {
-        error = ESCROW_ENOROUTE;
-    }
-    if (error != 0) {
-        /* Nobody was asked: whatever kept us from the broker, nothing was stored. */
-        open_end(r, escrow_error_class(error) == ESCROW_CLASS_RETRY ? error : ESCROW_ECONN, NULL);
-        return;
-    }
-    open_send(r);
+    open->cb(open);
 }
 
 static void sink_open(struct sink *sink, struct sink_open *open)
 {
     struct broker_sink *s = sink_of(sink);
-    struct sink_request *r = request_new(s);
+    struct source_open_request req = {
+        .source = open->source.name,
+        .owner = open->source.owner,
+        .lane = open->source.lane,
+        .timeline = open->source.timeline,
+        .system_id = open->source.system_id,
+        .adopt = open->may_adopt,
+    };
 
-    if (r == NULL) {
-        open->state = s->failed_opens;
-        s->failed_opens = open;
-        return;
-    }
-    r->for_.open = open;
-    router_lookup(s->router, &r->lookup, TOPIC_TEMPLATE, false, open_routed);
+    buf_clear(&s->scratch);
+    source_open_request_encode(&s->scratch, &req);
+    s->open_call.arg = open;
+    call(s, &s->open_call, REQUEST_ESCROW_SOURCE_OPEN, on_opened);
 }
 
 /* ---- publish ---- */
 
-static void batch_end(struct sink_request *r, int error, const struct header *header)
+static int64_t month_ms(int64_t born_ms)
 {
-    struct sink_batch *batch = r->for_.batch;
+    time_t seconds = (time_t)(born_ms / 1000);
+    struct tm tm;
 
-    batch->code = error;
-    batch->text = error == 0 ? "" : sink_text(r, error, header);
-    batch->cb(batch);
-    mem_free(r);
-}
-
-static void batch_answered(struct remote_call *call, int error, struct header *header,
-                           struct slice body)
-{
-    struct sink_request *r = LIST_ENTRY(call, struct sink_request, call);
-    struct publish_answer answer;
-
-    if (error == 0) {
-        error = publish_answer_decode(body, &answer);
+    if (born_ms < 0 || gmtime_r(&seconds, &tm) == NULL) {
+        return 0;
     }
-    batch_end(r, error, header);
+    return ((((int64_t)(tm.tm_mday - 1) * 24 + tm.tm_hour) * 60 + tm.tm_min) * 60 + tm.tm_sec) *
+               1000 +
+           born_ms % 1000;
 }
 
-/* The id of a row's message: the database's identifier and the row's id, so that it is the same whenever it is sent. */
-static void batch_encode(struct buf *out, const struct sink_batch *batch)
+static uint32_t source_hash(const struct sink_source *source)
 {
-    struct publish_head head = {.source = batch->source->name,
-                                .lane = batch->source->lane,
-                                .timeline = batch->source->timeline,
-                                .epoch = batch->epoch,
-                                .system_id = batch->source->system_id,
-                                .prev = batch->prev};
-    struct publish_writer pub;
+    uint64_t hash = hash_u64(source->system_id);
 
-    publish_begin(&pub, out, &head);
+    for (size_t i = 0; i < source->name.len; i++) {
+        hash = hash_u64(hash + source->name.ptr[i]);
+    }
+    return (uint32_t)(hash >> 32);
+}
+
+void broker_sink_row_key(const struct sink_source *source, uint64_t row_id, int64_t born_ms,
+                         char out[ROW_KEY_LEN + 1])
+{
+    static const char digits[] = "0123456789ABCDEF";
+    uint64_t ms = (uint64_t)month_ms(born_ms);
+    /* Where a client's key has address, process and class loader, time, counter (core/proto/msgid.h). */
+    uint64_t high = (uint64_t)source_hash(source) << 32 | row_id >> 32;
+    uint64_t low = (row_id >> 16 & 0xffff) << 48 | (ms & 0xffffffff) << 16 | (row_id & 0xffff);
+
+    for (int i = 0; i < 16; i++) {
+        out[i] = digits[high >> (60 - 4 * i) & 0xf];
+        out[16 + i] = digits[low >> (60 - 4 * i) & 0xf];
+    }
+    out[ROW_KEY_LEN] = '\0';
+}
+
+static void encode_batch(struct broker_sink *s, const struct sink_batch *batch)
+{
+    const struct sink_source *source = batch->source;
+    struct publish_head head = {
+        .source = source->name,
+        .lane = source->lane,
+        .timeline = source->timeline,
+        .epoch = batch->epoch,
+        .system_id = source->system_id,
+        .prev = batch->prev,
+    };
+    struct publish_writer pub;
+    char key[ROW_KEY_LEN + 1];
+
+    buf_clear(&s->scratch);
+    publish_begin(&pub, &s->scratch, &head);
     for (size_t i = 0; i < batch->message_count; i++) {
-        const struct sink_message *m = &batch->messages[i];
-        char id[33];
-        (void)snprintf(id, sizeof id, "%016" PRIX64 "%016" PRIX64, batch->source->system_id,
-                       m->row_id); /* exactly 32 digits */
-        publish_put(&pub, &(struct publish_row){.topic = m->topic,
-                                                .tag = m->tag,
-                                                .keys = m->keys,
-                                                .ordering_key = m->ordering_key,
-                                                .uniq_key = slice_of(id, 32),
-                                                .properties = m->properties,
-                                                .body = m->body,
-                                                .born_ms = m->born_ms,
-                                                .queue_id = PUBLISH_QUEUE_ANY});
+        const struct sink_message *msg = &batch->messages[i];
+        struct publish_row row = {
+            .topic = msg->topic,
+            .tag = msg->tag,
+            .keys = msg->keys,
+            .ordering_key = msg->ordering_key,
+            .properties = msg->properties,
+            .body = msg->body,
+            .born_ms = msg->born_ms,
+            .queue_id = PUBLISH_QUEUE_ANY,
+        };
+        broker_sink_row_key(source, msg->row_id, msg->born_ms, key);
+        row.uniq_key = slice_of(key, ROW_KEY_LEN);
+        publish_put(&pub, &row);
     }
     (void)publish_end(&pub, batch->next); /* the number of rows is known */
+}
+
+static void on_published(struct remote_call *c, int error, struct header *header, struct slice body)
+{
+    struct batch_call *bc = LIST_ENTRY(c, struct batch_call, call);
+    struct sink_batch *batch = bc->batch;
+    struct publish_answer answer;
+    char text[256];
+
+    if (error == 0 && publish_answer_decode(body, &answer) != 0) {
+        error = ESCROW_ECLOSED; /* stored or not, this answer does not say it */
+    }
+    bc->owner->batch_count--;
+    batch->code = error;
+    batch->text = error == 0 ? NULL : answer_text(header, error, text, sizeof text);
+    mem_free(bc);
+    batch->cb(batch);
+}
+
+/* Out of memory: nothing was sent. Answered soon, not inside sink_publish. */
+static void fail_later(struct broker_sink *s, struct sink_batch *batch)
+{
+    batch->state = s->failed;
+    s->failed = batch;
+    loop_defer(s->remote->loop, &s->fail);
+}
+
+static void on_fail(void *arg)
+{
+    struct broker_sink *s = arg;
+
+    while (s->failed != NULL) {
+        struct sink_batch *batch = s->failed;
+        s->failed = batch->state;
+        batch->code = ESCROW_ENOMEM;
+        batch->text = escrow_strerror(ESCROW_ENOMEM);
+        batch->cb(batch);
+    }
 }
 
 static void sink_publish(struct sink *sink, struct sink_batch *batch)
 {
     struct broker_sink *s = sink_of(sink);
-    struct sink_request *r = request_new(s);
-    struct remote_request req = {
-        .addr = s->addr, .code = REQUEST_ESCROW_PUBLISH_BATCH, .timeout_ms = s->timeout_ms};
-    struct buf body;
+    struct batch_call *bc = mem_calloc(1, sizeof *bc);
 
-    if (r == NULL) {
-        batch->state = s->failed_batches;
-        s->failed_batches = batch;
+    encode_batch(s, batch);
+    if (bc == NULL || buf_failed(&s->scratch)) {
+        mem_free(bc);
+        fail_later(s, batch);
         return;
     }
-    r->for_.batch = batch;
-    buf_init(&body, 0);
-    batch_encode(&body, batch);
-    if (buf_failed(&body)) {
-        mem_free(r);
-        batch->state = s->failed_batches;
-        s->failed_batches = batch;
-        loop_defer(s->remote->loop, &s->fail);
-    } else {
-        req.body = buf_slice(&body);
-        remote_call(s->remote, &r->call, &req, batch_answered);
-    }
-    buf_fini(&body);
+    bc->owner = s;
+    bc->batch = batch;
+    s->batch_count++;
+    call(s, &bc->call, REQUEST_ESCROW_PUBLISH_BATCH, on_published);
 }
 
 /* ---- horizon ---- */
 
-static void horizon_end(struct sink_request *r, int error)
+static void on_horizon(struct remote_call *c, int error, struct header *header, struct slice body)
 {
-    struct sink_horizon *horizon = r->for_.horizon;
-
-    horizon->code = error;
-    horizon->cb(horizon);
-    mem_free(r);
-}
-
-static void horizon_answered(struct remote_call *call, int error, struct header *header,
-                             struct slice body)
-{
-    struct sink_request *r = LIST_ENTRY(call, struct sink_request, call);
+    struct sink_horizon *horizon = c->arg;
     struct txn_horizon answer;
 
     (void)header;
     if (error == 0) {
         error = txn_horizon_decode(body, &answer);
     }
+    horizon->code = error;
     if (error == 0) {
-        r->for_.horizon->oldest_born_ms =
-            answer.born_ms == INSPECT_NONE ? answer.now_ms : answer.born_ms;
+        horizon->oldest_born_ms = answer.born_ms == INSPECT_NONE ? answer.now_ms : answer.born_ms;
     }
-    horizon_end(r, error);
+    horizon->cb(horizon);
 }
 
 static void sink_horizon(struct sink *sink, struct sink_horizon *horizon)
 {
     struct broker_sink *s = sink_of(sink);
-    struct sink_request *r = request_new(s);
-    struct remote_request req = {
-        .addr = s->addr, .code = REQUEST_ESCROW_TXN_HORIZON, .timeout_ms = s->timeout_ms};
 
-    if (r == NULL) {
-        horizon->state = s->failed_horizons;
-        s->failed_horizons = horizon;
+    buf_clear(&s->scratch);
+    s->horizon_call.arg = horizon;
+    call(s, &s->horizon_call, REQUEST_ESCROW_TXN_HORIZON, on_horizon);
+}
+
+/* ---- life ---- */
+
+struct broker_sink *broker_sink_new(struct remote *remote, const char *addr, uint64_t timeout_ms)
+{
+    struct broker_sink *s = mem_calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        return NULL;
+    }
+    s->sink = (struct sink){.open = sink_open, .publish = sink_publish, .horizon = sink_horizon};
+    s->remote = remote;
+    s->addr = addr;
+    s->timeout_ms = timeout_ms;
+    buf_init(&s->scratch, FRAME_SIZE_MAX);
+    loop_deferred_init(&s->fail, on_fail, s);
+    return s;
+}
+
+void broker_sink_free(struct broker_sink *s)
+{
+    if (s == NULL) {
         return;
     }
-    r->for_.horizon = horizon;
-    remote_call(s->remote, &r->call, &req, horizon_answered);
+    CHECK(s->batch_count == 0);
+    CHECK(s->failed == NULL);
+    CHECK(!s->open_call.is_active);
+    CHECK(!s->horizon_call.is_active);
+    buf_fini(&s->scratch);
+    mem_free(s);
 }
 
-/* ---- out of memory ---- */
-
-static void fail_run(void *arg)
+struct sink *broker_sink_sink(struct broker_sink *s)
 {
-    struct broker_sink *s = arg;
-
-    while (s->failed_opens != NULL) {
-        struct sink_open *open = s->failed_opens;
-        s->failed_opens = open->state;
-        open->code = ESCROW_ENOMEM;
-        open->text = "out of memory";
-        open->cb(open);
-    }
-    while (s->failed_batches != NULL) {
-        struct sink_batch *batch = s->failed_batches;
-        s->failed_batches = batch->state;
-        batch->code = ESCROW_ENOMEM;
-        batch->text = "out of memory";
-        batch->cb(batch);
-    }
-    while (s->failed_horizons != NULL) {
-        struct sink_horizon *horizon = s->failed_horizons;
-        s->failed_horizons = horizon->state;
-        horizon->code = ESCROW_ENOMEM;
-        horizon->cb(horizon);
-    }
-}
-
-void broker_sink_init(struct broker_sink *s, struct remote *remote, struct router *router,
-                      const char *broker)
-{
-    *s = (struct broker_sink){.remote = remote, .router = router, .timeout_ms = SINK_TIMEOUT_MS};
-    s->sink.open = sink_open;
-    s->sink.publish = sink_publish;
-    s->sink.horizon = sink_horizon;
-    (void)snprintf(s->broker, sizeof s->broker, "%s", broker); /* longer names match no broker */
-    loop_deferred_init(&s->fail, fail_run, s);
-}
-
-void broker_sink_fini(struct broker_sink *s)
-{
-    loop_deferred_cancel(&s->fail);
+    return &s->sink;
 }

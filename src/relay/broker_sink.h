@@ -1,39 +1,35 @@
 /*
- * The sink of escrow-relay: an escrowd, reached through its name servers.
+ * The relay's sink over the broker's protocol: ESCROW_SOURCE_OPEN, ESCROW_PUBLISH_BATCH, ESCROW_TXN_HORIZON to one address.
  *
- * Every source lives at one broker: its positions are there. It is the one that is named, or else the first by name that the
- * name servers know when the source is opened.
+ * A message's UNIQ_KEY is made from the source, its database and the row, so that it is the same whenever the row is published.
  *
- * Owns:    requests on their way; the remote and the router are borrowed.
- * Thread:  the loop.
- * Holds:   what outbox/sink.h promises.
+ * Owns:    what it needs per batch under way. The remote is borrowed.
+ * Thread:  the loop of the remote.
+ * Holds:   sink.h, with the time-outs below.
  */
 #ifndef SRC_RELAY_BROKER_SINK_H
 #define SRC_RELAY_BROKER_SINK_H
 
+#include "core/base/attr.h"
 #include "outbox/sink.h"
 #include "src/client/remote.h"
-#include "src/client/router.h"
 
-struct broker_sink {
-    struct sink sink; /* first */
-    struct remote *remote;
-    struct router *router;
-    char broker[ROUTER_NAME_MAX]; /* "" = any */
-    char addr[REMOTE_ADDR_MAX];   /* where the source was opened; "" = not yet */
-    uint64_t timeout_ms;
-    /* Requests for which there was no memory: ended from a deferred call. Linked through their `state`. */
-    struct loop_deferred fail;
-    struct sink_open *failed_opens;
-    struct sink_batch *failed_batches;
-    struct sink_horizon *failed_horizons;
-};
+#include <stdint.h>
 
-/* broker: its name, or "" for the first. */
-void broker_sink_init(struct broker_sink *s, struct remote *remote, struct router *router,
-                      const char *broker);
+struct broker_sink;
 
-/* Nothing is under way any more (the remote was stopped). */
-void broker_sink_fini(struct broker_sink *s);
+/* addr: "host:port", borrowed. NULL: out of memory. */
+struct broker_sink *broker_sink_new(struct remote *remote, const char *addr,
+                                    uint64_t timeout_ms) ESCROW_MUST_USE;
+
+/* After remote_fini, or when nothing is under way. NULL is fine. */
+void broker_sink_free(struct broker_sink *s);
+
+struct sink *broker_sink_sink(struct broker_sink *s);
+
+/* 32 hexadecimal digits and a NUL. */
+#define ROW_KEY_LEN 32
+void broker_sink_row_key(const struct sink_source *source, uint64_t row_id, int64_t born_ms,
+                         char out[ROW_KEY_LEN + 1]);
 
 #endif

@@ -1,5 +1,6 @@
 #include "tests/lib/pg_fixture.h"
 
+#include "outbox/pg/migrate.h"
 #include "outbox/pg/schema.h"
 
 #include <errno.h>
@@ -136,21 +137,14 @@ void pg_fixture_restart(struct pg_fixture *f)
 void pg_fixture_database(struct pg_fixture *f, const char *name, char *out, size_t size)
 {
     PGconn *pg = pg_test_connect(f->conninfo);
+    struct migrate_result result;
+    struct err_ctx err = {0};
 
     (void)pg_test_sql(pg, "DROP DATABASE IF EXISTS %s", name);
     (void)pg_test_sql(pg, "CREATE DATABASE %s", name);
     PQfinish(pg);
     (void)snprintf(out, size, "host=%s user=escrow dbname=%s", f->folder, name);
-    pg = pg_test_connect(out);
-    for (int i = 0; i < SCHEMA_VERSION; i++) {
-        PGresult *res = PQexec(pg, schema_files[i].sql);
-        NEED_SAYING(PQresultStatus(res) == PGRES_COMMAND_OK, "%s", PQerrorMessage(pg));
-        PQclear(res);
-        (void)pg_test_sql(
-            pg, "INSERT INTO escrow.migration (version, name, checksum) VALUES (%d, '%s', '')",
-            schema_files[i].version, schema_files[i].name);
-    }
-    PQfinish(pg);
+    NEED_SAYING(migrate_run(out, SCHEMA_VERSION, &result, &err) == 0, "%s", err.text);
 }
 
 static void on_notice(void *arg, const char *message)

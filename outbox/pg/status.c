@@ -1,0 +1,151 @@
+#include "outbox/pg/status.h"
+
+#include "core/base/slice.h"
+#include "escrow/errors.h"
+#include "outbox/pg/conn.h"
+
+#include <string.h>
+
+struct section {
+    const char *key;
+    const char *title;
+    const char *none; /* instead of an empty table */
+    const char *sql;
+};
+
+static const struct section sections[] = {
+    {"database", "Database", "",
+     "SELECT i.database_name AS name, i.system_identifier AS system, i.timeline, "
+     "i.database_oid::bigint AS oid, "
+     "(SELECT max(version) FROM escrow.migration) AS schema_version, "
+     "current_setting('server_version') AS server "
+     "FROM escrow.database_identity() AS i"},
+    /* The lag is as of the reader's last report: at most a second or so behind the broker's truth. */
+    {"readers", "Readers", "none yet: escrow-relay run has not been started for this database",
+     "SELECT r.source, r.lane, round(extract(epoch FROM clock_timestamp() - "
+     "r.reported_at)::numeric, 1) AS reported_seconds_ago, "
+     "l.rows AS lag_rows, l.bytes AS lag_bytes, round(extract(epoch FROM clock_timestamp() - "
+     "l.oldest)::numeric, 1) AS lag_seconds, "
+     "r.rows_acked AS published_rows, r.passed::text AS passed, "
+     "(r.system_identifier, r.timeline, r.database_oid) IS NOT DISTINCT FROM "
+     "(i.system_identifier, i.timeline, i.database_oid) AS is_of_this_database "
+     "FROM escrow.reader AS r CROSS JOIN escrow.database_identity() AS i CROSS JOIN LATERAL "
+     "(SELECT count(*) AS rows, coalesce(sum(octet_length(o.body)), 0)::bigint AS bytes, "
+     "min(o.created_at) AS oldest "
+     "FROM escrow.outbox AS o WHERE o.xid >= coalesce(pg_snapshot_xmin(r.passed), '0') "
+     "AND NOT pg_visible_in_snapshot(o.xid, coalesce(r.passed, '1:1:'))) AS l ORDER BY r.source, "
+     "r.lane"},
+    {"partitions", "Partitions", "",
+     "SELECT n AS slot, n = s.slot AS is_current, "
+     "pg_total_relation_size(format('escrow.outbox_%s', n)::regclass) AS bytes "
+     "FROM generate_series(0, 3) AS n CROSS JOIN escrow.outbox_state AS s ORDER BY n"},
+    {"open_transactions", "Oldest open writing transactions (each delays only its own messages)",
+     "none",
+     "SELECT * FROM (SELECT a.pid::text AS session, a.datname::text AS database, a.usename::text "
+     "AS user, a.application_name AS application, "
+     "a.state, round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1) AS "
+     "open_seconds, a.backend_xid::text AS xid "
+     "FROM pg_stat_activity AS a WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid() "
+     "UNION ALL SELECT 'prepared ' || p.gid, p.database::text, p.owner::text, '', 'prepared', "
+     "round(extract(epoch FROM clock_timestamp() - p.prepared)::numeric, 1), p.transaction::text "
+     "FROM pg_prepared_xacts AS p) AS t "
+     "ORDER BY open_seconds DESC NULLS LAST LIMIT 10"},
+    {"locks", "Sessions whose locks keep a partition from being emptied", "none",
+     "SELECT c.relname::text AS partition, l.pid, l.mode, coalesce(a.application_name, '') AS "
+     "application, coalesce(a.state, '') AS state, "
+     "round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1) AS open_seconds "
+     "FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation JOIN pg_namespace AS n ON n.oid "
+     "= c.relnamespace "
+     "LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid CROSS JOIN escrow.outbox_state AS s "
+     "WHERE n.nspname = 'escrow' AND c.relname LIKE 'outbox\\__' AND c.relname <> 'outbox_' || "
+     "s.slot AND l.granted "
+     "AND l.pid <> pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = "
+     "current_database()) "
+     "ORDER BY open_seconds DESC NULLS LAST LIMIT 10"},
+    {"markers", "Transaction markers", "",
+     "SELECT count(*) FILTER (WHERE kind = 'C') AS commits, count(*) FILTER (WHERE kind = 'R') AS "
+     "tombstones, "
+     "round(extract(epoch FROM clock_timestamp() - min(created_at))::numeric, 1) AS oldest_seconds "
+     "FROM escrow.transaction_marker"},
+};
+
+#define SECTIONS (sizeof sections / sizeof sections[0])
+
+/* One record a block: "  name   value" lines, aligned. */
+static void put_table(struct buf *out, const struct section *s, const PGresult *res)
+{
+    int columns = PQnfields(res);
+    int width = 0;
+
+    for (int c = 0; c < columns; c++) {
+        int len = (int)strlen(PQfname(res, c));
+        width = len > width ? len : width;
+    }
+    buf_append_fmt(out, "%s\n", s->title);
+    if (PQntuples(res) == 0) {
+        buf_append_fmt(out, "  %s\n", s->none);
+    }
+    for (int row = 0; row < PQntuples(res); row++) {
+        for (int c = 0; c < columns; c++) {
+            buf_append_fmt(out, "%s%-*s  %s\n", c == 0 && row > 0 ? "  -\n  " : "  ", width,
+                           PQfname(res, c),
+                           PQgetisnull(res, row, c) ? "-" : PQgetvalue(res, row, c));
+        }
+    }
+}
+
+static int run_section(PGconn *pg, const struct section *s, bool is_json, struct buf *out,
+                       struct err_ctx *err)
+{
+    struct buf sql;
+    PGresult *res;
+    int rc = 0;
+
+    buf_init(&sql, 0);
+    buf_append_fmt(&sql, is_json ? "SELECT coalesce(json_agg(t), '[]') FROM (%s) AS t" : "%s",
+                   s->sql);
+    buf_append_u8(&sql, 0);
+    if (buf_failed(&sql)) {
+        buf_fini(&sql);
+        return err_set(err, ESCROW_ENOMEM, "out of memory");
+    }
+    res = PQexec(pg, (const char *)sql.ptr);
+    buf_fini(&sql);
+    if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+        struct pg_error why;
+        pg_error_set(&why, pg, res);
+        rc = err_set(err, ESCROW_EDB, "%s: %s", s->key, why.text);
+    } else if (is_json) {
+        buf_append_fmt(out, "%s\"%s\":%s", s == sections ? "" : ",", s->key, PQgetvalue(res, 0, 0));
+    } else {
+        put_table(out, s, res);
+    }
+    PQclear(res);
+    return rc;
+}
+
+int status_run(const char *conninfo, bool is_json, struct buf *out, struct err_ctx *err)
+{
+    PGconn *pg = PQconnectdb(conninfo);
+    struct pg_error why;
+    int rc = 0;
+
+    if (pg == NULL || PQstatus(pg) != CONNECTION_OK) {
+        pg_error_set(&why, pg, NULL);
+        rc = err_set(err, ESCROW_ECONN, "%s", why.text);
+    } else {
+        PQclear(PQexec(pg, "SET enable_seqscan = off; SET statement_timeout = '30s'; SET "
+                           "search_path = pg_catalog"));
+    }
+    if (is_json) {
+        buf_append_str(out, "{");
+    }
+    for (size_t i = 0; rc == 0 && i < SECTIONS; i++) {
+        rc = run_section(pg, &sections[i], is_json, out, err);
+    }
+    if (is_json) {
+        buf_append_str(out, "}\n");
+    }
+    PQfinish(pg);
+    return rc != 0 ? rc : buf_failed(out) ? err_set(err, ESCROW_ENOMEM, "out of memory") : 0;
+}
