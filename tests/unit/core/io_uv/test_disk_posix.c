@@ -541,14 +541,17 @@ static bool write_proc(const char *path, const char *text)
  */
 static void mount_small(const char *where, const char *options)
 {
-    char map[64];
-    unsigned uid = (unsigned)getuid();
+    char uid_map[64];
+    char gid_map[64];
 
+    (void)snprintf(uid_map, sizeof uid_map, "0 %u 1", (unsigned)getuid());
+    (void)snprintf(gid_map, sizeof gid_map, "0 %u 1", (unsigned)getgid());
     if (unshare(CLONE_NEWNS) != 0) {
         ck_assert_msg(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0,
                       "needs root or user namespaces: %s", strerror(errno));
-        (void)snprintf(map, sizeof map, "0 %u 1", uid);
-        ck_assert(write_proc("/proc/self/uid_map", map));
+        ck_assert(write_proc("/proc/self/uid_map", uid_map));
+        ck_assert(write_proc("/proc/self/setgroups", "deny"));
+        ck_assert(write_proc("/proc/self/gid_map", gid_map)); /* or no file could be made */
     }
     ck_assert_int_eq(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
     ck_assert_msg(mount("tmpfs", where, "tmpfs", 0, options) == 0, "mount: %s", strerror(errno));
