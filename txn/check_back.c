@@ -256,7 +256,7 @@ static void round_begin(struct check_back *c, struct group *group, struct half *
                         int64_t now_ms, struct txn_update *u)
 {
     ready_remove(c, group, half);
-    half->flags &= (uint8_t)~HALF_F_ROUND;
+    CHECK((half->flags & HALF_F_ROUND) == 0);
     half_table_move(c->table, half, HALF_CHECKING, "check due");
     group->asking++;
     c->asking++;

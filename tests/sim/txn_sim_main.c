@@ -1,7 +1,7 @@
 /*
  * sim_txn [--seed N] [--seeds COUNT] [--from N]
  *
- * --seed N runs one seed; otherwise COUNT seeds (default 200) from N (default 1), and then every rare event must have happened.
+ * --seed N runs one seed; otherwise COUNT seeds (default 200) from N (default 1), and then, with 100 or more, every rare event must have happened.
  * A failure prints the seed.
  */
 #include "tests/sim/txn_sim.h"
@@ -70,5 +70,5 @@ int main(int argc, char **argv)
     if (missing > 0) {
         (void)printf("but %d rare events never happened: the generator has gone blind\n", missing);
     }
-    return missing == 0 ? 0 : 1;
+    return missing == 0 || count < 100 ? 0 : 1; /* few seeds prove nothing about rarity */
 }
