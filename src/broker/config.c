@@ -454,8 +454,8 @@ void config_print_example(struct buf *out)
                         "producers is connected\n"
                         "# (escrow-relay answers from PostgreSQL). 'default' is for every group "
                         "without a line of its own.\n"
-                        "#callback.orders = http://127.0.0.1:9880/check\n"
-                        "#callback.default = http://127.0.0.1:9880/check\n");
+                        "#callback.orders = http://127.0.0.1:10980/check\n"
+                        "#callback.default = http://127.0.0.1:10980/check\n");
 }
 
 void config_print_help(struct buf *out)

@@ -27,7 +27,8 @@ TABLES = [
 # Numbers of the disk format: (folder, names, document)
 CONSTANTS = [("core/store", r"\w+_(?:MAGIC|VERSION|ALIGN|RESERVE|ENTRY_SIZE|FILE_ENTRIES)|ENVELOPE_SIZE", "core/store/FORMAT.md")]
 # (file with an X-macro table of options, its name, columns of key and default, example configuration)
-OPTIONS = [("src/broker/config.h", "CONFIG_OPTIONS", (1, 3), "src/packaging/escrowd.conf")]
+OPTIONS = [("src/broker/config.h", "CONFIG_OPTIONS", (1, 3), "src/packaging/escrowd.conf"),
+           ("src/relay/options.h", "RELAY_OPTIONS", (1, 3), "src/packaging/escrow-relay.conf")]
 # Folders whose files are described by a rule, not one by one.
 UNLISTED = ("tests/unit", "tests/fuzz")
 

@@ -46,7 +46,7 @@ OWNERS = {
     "microhttpd.h": ["outbox/pg", "tests"],
     "msgpack.h": [PROTO, "tests"],
     "openssl": [UV, "tests"],
-    "pthread.h": [UV, "tests"],
+    "pthread.h": [UV, "examples", "tests"],
     "uv.h": [UV, "outbox/pg", "src", "tests"],
     "zlib.h": [PROTO, "tests"],
 }

@@ -130,9 +130,9 @@ def check_shape(path, text):
             yield 1, f"the include guard is {guard} [guard]"
 
 
-def include_rank(path, quote, header):
+def include_rank(path, quote, header, rank_before):
     """Own header 0, ours 1, third-party 2, system 3."""
-    if header in (path[:-2] + ".h", path[:-2] + "_private.h"):
+    if header == path[:-2] + ".h" or (header == path[:-2] + "_private.h" and rank_before == 0):
         return 0
     if quote == '"' or header.startswith("escrow/"):
         return 1
@@ -148,7 +148,7 @@ def check_includes(root, path, text):
         match = tree.INCLUDE.match(line)
         if not match:
             continue
-        rank = include_rank(path, *match.groups())
+        rank = include_rank(path, *match.groups(), rank_before)
         if not seen and rank != 0 and os.path.exists(os.path.join(root, own)):
             yield number, f'include "{own}" first: it proves that the header stands alone [includes]'
         if rank < rank_before:
