@@ -20,7 +20,7 @@
 #include <string.h>
 
 static const char *const way_names[TXN_WAY_COUNT] = {
-#define X(name, text) [TXN_WAY_##name] = text,
+#define X(name, text) [TXN_WAY_##name] = (text),
     TXN_WAYS(X)
 #undef X
 };

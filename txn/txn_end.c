@@ -71,7 +71,10 @@ static enum txn_end_code identify_decided(const struct txn *t, struct slice grou
     return TXN_END_SAME;
 }
 
-/* The offset of an item that gives only group and id; TXN_OFFSET_NONE when neither undecided nor remembered. */
+/*
+ * The offset of an item that gives only group and id; TXN_OFFSET_NONE when neither undecided nor
+ * remembered.
+ */
 static uint64_t resolve_offset(const struct txn *t, struct slice group,
                                const struct txn_end_item *item)
 {

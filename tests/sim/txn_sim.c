@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ---- events ------------------------------------------------------------------------------------ */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static bool is_before(const struct sim_event *a, const struct sim_event *b)
 {
@@ -85,7 +85,7 @@ void sim_send(struct sim *s, struct sim_event ev)
     sim_at(s, delay, ev);
 }
 
-/* ---- the broker's life ------------------------------------------------------------------------- */
+/* ---- the broker's life ----------------------------------------------------------------------- */
 
 /* The questions and deadlines of the store decide when it is ticked. */
 static void plan_tick(struct sim *s)
@@ -201,7 +201,10 @@ static void broker_event(struct sim *s, const struct sim_event *ev)
     }
 }
 
-/* Whatever happened: new questions go out, new records become durable soon, the next deadline is kept. */
+/*
+ * Whatever happened: new questions go out, new records become durable soon, the next deadline is
+ * kept.
+ */
 static void after_event(struct sim *s, size_t records_before)
 {
     if (!s->is_broker_up) {
@@ -266,7 +269,7 @@ static void run_until(struct sim *s, int64_t until_ms)
     s->now_ms = until_ms;
 }
 
-/* ---- one run ----------------------------------------------------------------------------------- */
+/* ---- one run --------------------------------------------------------------------------------- */
 
 static void sim_init(struct sim *s, uint64_t seed, struct sim_cover *cover)
 {
@@ -360,7 +363,10 @@ void sim_run(uint64_t seed, struct sim_cover *cover)
     sim_init(&s, seed, cover);
     run_until(&s, SIM_RUN_MS);
     calm_down(&s);
-    /* The longest back-off and its jitter, a deadline, an immunity, a pause, twice over, and the rate. */
+    /*
+     * The longest back-off and its jitter, a deadline, an immunity, a pause, twice over, and the
+     * rate.
+     */
     bound_ms = 2 * (s.w.config.interval_max_ms * 5 / 4 + 20 * SIM_SECOND + 10 * SIM_MINUTE +
                     s.w.config.pause_max_ms * 5 / 4) +
                SIM_TX_COUNT * SIM_TX_HALVES * SIM_SECOND * 10;

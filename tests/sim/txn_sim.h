@@ -1,10 +1,12 @@
 /*
- * Simulation of transactions: producers with a local database each, a network that loses, repeats and delays, checkers that
- * are down for hours, hang or talk nonsense, and a broker (tests/unit/txn/world.h) that crashes with any part of its log
- * buffer. Everything happens at virtual times and follows from the seed.
+ * Simulation of transactions: producers with a local database each, a network that loses, repeats
+ * and delays, checkers that are down for hours, hang or talk nonsense, and a broker
+ * (tests/unit/txn/world.h) that crashes with any part of its log buffer. Everything happens at
+ * virtual times and follows from the seed.
  *
- * Files: txn_sim.c events, network, life of the broker; txn_sim_producer.c producers and their databases;
- * txn_sim_broker.c requests at the broker and check-backs; txn_sim_oracle.c what must be true.
+ * Files: txn_sim.c events, network, life of the broker; txn_sim_producer.c producers and their
+ * databases; txn_sim_broker.c requests at the broker and check-backs; txn_sim_oracle.c what must be
+ * true.
  *
  * Owns:    everything.
  * Thread:  one.
@@ -156,7 +158,8 @@ struct sim {
     size_t asks_seen;
     size_t releases_seen;
     unsigned *
-        unknowns; /* typed "unknown" answers that were taken, by half: index (offset - 4096) / 1024 */
+        /* typed "unknown" answers that were taken, by half: index (offset - 4096) / 1024 */
+        unknowns;
     size_t unknowns_cap;
     struct sim_cover *cover;
 };
@@ -186,7 +189,9 @@ void sim_broker_answers_due(struct sim *s); /* acknowledge what is applied */
 
 /* ---- txn_sim_oracle.c ---- */
 
-/* The transaction and half number that a log record belongs to; false for a record that is no half. */
+/*
+ * The transaction and half number that a log record belongs to; false for a record that is no half.
+ */
 bool sim_half_at(const struct sim *s, uint64_t offset, unsigned *tx, unsigned *half);
 void sim_check_releases(struct sim *s);                         /* after each apply */
 void sim_check_ask(struct sim *s, const struct txn_ask *ask);   /* when it is put out */

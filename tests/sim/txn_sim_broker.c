@@ -115,7 +115,9 @@ static void end_arrive(struct sim *s, const struct sim_event *ev)
         s->cover->repeated_decision += results[i].code == TXN_END_SAME;
         s->cover->decision_for_lost_half +=
             results[i].code == TXN_END_WRONG_ID || results[i].code == TXN_END_NOTFOUND;
-        /* Nobody contradicts the database: its decisions are the only ones that anybody may make. */
+        /*
+         * Nobody contradicts the database: its decisions are the only ones that anybody may make.
+         */
         CHECK_IMPLIES(end.kind == DECISION_COMMIT, results[i].code != TXN_END_CONFLICT);
         /* A half that was acknowledged when it was durable is never unknown. */
         CHECK_IMPLIES(!s->is_async,

@@ -1,8 +1,8 @@
 /*
  * sim_txn [--seed N] [--seeds COUNT] [--from N]
  *
- * --seed N runs one seed; otherwise COUNT seeds (default 200) from N (default 1), and then, with 100 or more, every rare event must have happened.
- * A failure prints the seed.
+ * --seed N runs one seed. Otherwise COUNT seeds (default 200) from N (default 1); with 100 or more,
+ * every rare event must have happened. A failure prints the seed.
  */
 #include "tests/sim/txn_sim.h"
 

@@ -1,11 +1,10 @@
 /*
  * What must be true, always (design sentences in the comments):
  *
- *   2  no half that is undecided or rolled back is ever delivered
- *   3  a committed half is delivered once
- *   4  every half is decided, or reported, in bounded time after somebody can answer
- *   and: nothing acknowledged is lost; only answered questions count; decided halves are not asked about; what a restart
- *   makes of the log is what was there before.
+ *   2  no half that is undecided or rolled back is ever delivered 3  a committed half is delivered
+ *   once 4  every half is decided, or reported, in bounded time after somebody can answer and:
+ *   nothing acknowledged is lost; only answered questions count; decided halves are not asked
+ *   about; what a restart makes of the log is what was there before.
  */
 #include "tests/sim/txn_sim.h"
 
@@ -58,7 +57,9 @@ void sim_check_releases(struct sim *s)
     }
 }
 
-/* The DECISION record of this kind that names the half, as an index; log_count when there is none. */
+/*
+ * The DECISION record of this kind that names the half, as an index; log_count when there is none.
+ */
 static size_t find_decision(const struct sim *s, uint64_t offset, bool is_expire)
 {
     size_t index = (size_t)((offset - 4096) / 1024);

@@ -1,6 +1,7 @@
 /*
- * Producers and their databases. A producer sends its halves, runs the local transaction when all are acknowledged, and ends
- * them by what became of it. It may die at any moment; its database then aborts what it had open, after a while.
+ * Producers and their databases. A producer sends its halves, runs the local transaction when all
+ * are acknowledged, and ends them by what became of it. It may die at any moment; its database then
+ * aborts what it had open, after a while.
  */
 #include "tests/sim/txn_sim.h"
 
@@ -119,7 +120,9 @@ static void end_send(struct sim *s, const struct sim_event *ev)
     }
 }
 
-/* What a producer that is asked over its connection can say: only what its own process still knows. */
+/*
+ * What a producer that is asked over its connection can say: only what its own process still knows.
+ */
 static enum txn_answer live_answer(const struct sim *s, const struct sim_tx *tx)
 {
     if (!is_alive(s, tx)) {
@@ -137,7 +140,10 @@ static enum txn_answer live_answer(const struct sim *s, const struct sim_tx *tx)
     return TXN_ANSWER_UNKNOWN;
 }
 
-/* The endpoint that looks into the database: a row, a running transaction, or a tombstone of its own. */
+/*
+ * The endpoint that looks into the database: a row, a running transaction, or a tombstone of its
+ * own.
+ */
 static enum txn_answer database_answer(struct sim *s, struct sim_tx *tx)
 {
     if (sim_chance(s, 5)) {

@@ -101,7 +101,10 @@ END_TEST
 
 START_TEST(without_memory_the_oldest_makes_room)
 {
-    /* No allocation succeeds after the first chunk: puts go on, the newest 1024 are known; then it grows again. */
+    /*
+     * No allocation succeeds after the first chunk: puts go on, the newest 1024 are known; then it
+     * grows again.
+     */
     struct decided d;
 
     ck_assert_int_eq(decided_init(&d, 100000), 0);
@@ -146,7 +149,10 @@ END_TEST
 
 START_TEST(saved_and_loaded_it_knows_the_same)
 {
-    /* A ring that has wrapped, into a memory of the same size, of a smaller one, and of a larger one. */
+    /*
+     * A ring that has wrapped, into a memory of the same size, of a smaller one, and of a larger
+     * one.
+     */
     static const size_t bounds[] = {1500, 100, 5000};
     struct decided d;
     struct buf b;

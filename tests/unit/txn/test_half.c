@@ -69,7 +69,9 @@ static void read_moves(uint64_t moves[HALF_STATE_COUNT])
 
 START_TEST(the_document_has_exactly_the_moves_of_the_table)
 {
-    /* STATES.md, "Moves", against the table in half.h: neither knows one that the other does not. */
+    /*
+     * STATES.md, "Moves", against the table in half.h: neither knows one that the other does not.
+     */
     uint64_t moves[HALF_STATE_COUNT] = {0};
 
     read_moves(moves);
@@ -100,7 +102,9 @@ END_TEST
 
 START_TEST(every_other_move_aborts)
 {
-    /* One case per pair of states: the process stops rather than remember something that cannot be. */
+    /*
+     * One case per pair of states: the process stops rather than remember something that cannot be.
+     */
     struct half half = {.offset = 7, .state = (uint8_t)(_i / HALF_STATE_COUNT)};
     enum half_state to = (enum half_state)(_i % HALF_STATE_COUNT);
 

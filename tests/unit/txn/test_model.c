@@ -1,6 +1,7 @@
 /*
- * Random use of struct txn against a reference that knows nothing but the log: who is decided, how often something may be
- * seen, and what each request must be answered follow from its records alone, by searching them from the beginning.
+ * Random use of struct txn against a reference that knows nothing but the log: who is decided, how
+ * often something may be seen, and what each request must be answered follow from its records
+ * alone, by searching them from the beginning.
  *
  * CK_RUN_CASE=model ... prints the seed of a failed run as the loop's number.
  */
@@ -21,9 +22,12 @@
 static struct world w;
 static struct rand rnd;
 
-/* ---- the reference ----------------------------------------------------------------------------- */
+/* ---- the reference --------------------------------------------------------------------------- */
 
-/* Does record i name the half in a DECISION of this kind (or, with DECISION_NONE, of commit or rollback)? */
+/*
+ * Does record i name the half in a DECISION of this kind (or, with DECISION_NONE, of commit or
+ * rollback)?
+ */
 static bool decides(size_t i, uint64_t offset, enum decision_kind kind)
 {
     struct decision_head head;
@@ -165,7 +169,7 @@ static void check_all(void)
     txn_check(w.t);
 }
 
-/* ---- random requests --------------------------------------------------------------------------- */
+/* ---- random requests ------------------------------------------------------------------------- */
 
 static void random_names(char *group, char *id)
 {
@@ -292,7 +296,10 @@ static void do_answer(void)
         rc = world_fail(&w, &ask,
                         rand_below(&rnd, 2) == 0 ? TXN_ASK_UNDELIVERABLE : TXN_ASK_UNANSWERED);
     } else {
-        /* Mostly "unknown": decisions come from do_end too, and halves have to live long enough to expire. */
+        /*
+         * Mostly "unknown": decisions come from do_end too, and halves have to live long enough to
+         * expire.
+         */
         static const enum txn_answer answers[] = {
             TXN_ANSWER_COMMIT,  TXN_ANSWER_ROLLBACK, TXN_ANSWER_IN_PROGRESS, TXN_ANSWER_UNKNOWN,
             TXN_ANSWER_UNKNOWN, TXN_ANSWER_UNKNOWN,  TXN_ANSWER_UNKNOWN,     TXN_ANSWER_INVALID};
@@ -318,7 +325,10 @@ static void do_crash(void)
 
 START_TEST(random_use_agrees_with_the_log)
 {
-    /* Requests, time, answers, durable ends and crashes in random order; the loop's number is the seed. */
+    /*
+     * Requests, time, answers, durable ends and crashes in random order; the loop's number is the
+     * seed.
+     */
     struct txn_config config;
 
     world_config(&config);
@@ -365,7 +375,10 @@ END_TEST
 
 START_TEST(the_random_runs_reach_everything)
 {
-    /* All seeds together have seen each kind of event; a generator that went blind would test nothing. */
+    /*
+     * All seeds together have seen each kind of event; a generator that went blind would test
+     * nothing.
+     */
     struct txn_config config;
     uint64_t expired = 0;
     uint64_t after_expiry = 0;

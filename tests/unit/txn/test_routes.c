@@ -125,7 +125,9 @@ END_TEST
 
 START_TEST(every_failed_allocation_leaves_the_names_as_they_were)
 {
-    /* Fail the 1st, 2nd, ... allocation of an intern until none fires; each time nothing changed. */
+    /*
+     * Fail the 1st, 2nd, ... allocation of an intern until none fires; each time nothing changed.
+     */
     int64_t live = mem_live_count();
     uint64_t n = 0;
     bool fired = true;

@@ -28,7 +28,10 @@ static void teardown(void)
     world_fini(&w);
 }
 
-/* One half in each state that there is, several groups and topics; returns how many are undecided and durable. */
+/*
+ * One half in each state that there is, several groups and topics; returns how many are undecided
+ * and durable.
+ */
 static size_t populate(void)
 {
     uint64_t a = world_half(&w, "g1", "expired", "t1", NULL);
@@ -120,7 +123,10 @@ END_TEST
 
 START_TEST(a_wait_goes_on_where_the_checkpoint_left_it)
 {
-    /* 20 s of 60 had passed, 10 more while the broker was down: 30 are left. A clock that jumped back adds nothing. */
+    /*
+     * 20 s of 60 had passed, 10 more while the broker was down: 30 are left. A clock that jumped
+     * back adds nothing.
+     */
     static const int64_t down[] = {10000, -3600000, 3600000};
     static const int64_t left[] = {30000, 40000, 0};
     struct txn_half_info info = {.group = SLICE_LIT("g"),
@@ -198,7 +204,10 @@ END_TEST
 
 START_TEST(changed_bytes_are_refused_or_make_a_consistent_store)
 {
-    /* The checkpoint has a checksum of its own; even without it nothing may crash or break an invariant. */
+    /*
+     * The checkpoint has a checksum of its own; even without it nothing may crash or break an
+     * invariant.
+     */
     struct rand rand;
     struct buf section;
     unsigned refused = 0;

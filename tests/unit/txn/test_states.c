@@ -1,6 +1,6 @@
 /*
- * Every state with every event. What requests get is read from the table "Requests and answers by state" of STATES.md, so
- * that document and code cannot drift apart.
+ * Every state with every event. What requests get is read from the table "Requests and answers by
+ * state" of STATES.md, so that document and code cannot drift apart.
  */
 #include "tests/unit/txn/world.h"
 
@@ -241,7 +241,10 @@ END_TEST
 
 START_TEST(time_moves_only_halves_that_wait_for_it)
 {
-    /* A day passes in each state: PREPARED halves are asked about, CHECKING ones go on, nothing else stirs. */
+    /*
+     * A day passes in each state: PREPARED halves are asked about, CHECKING ones go on, nothing
+     * else stirs.
+     */
     uint64_t offset = reach(_i);
     size_t asked = w.ask_count;
     size_t records = w.log_count;
@@ -260,7 +263,10 @@ END_TEST
 
 START_TEST(a_crash_leaves_what_the_log_says)
 {
-    /* In each state, with nothing of the buffer kept and with all of it; from the log and from a checkpoint. */
+    /*
+     * In each state, with nothing of the buffer kept and with all of it; from the log and from a
+     * checkpoint.
+     */
     static const int nothing_kept[STATES] = {[HALF_APPENDING] = -1,
                                              [HALF_PREPARED] = HALF_PREPARED,
                                              [HALF_CHECKING] = HALF_PREPARED,

@@ -169,7 +169,10 @@ END_TEST
 
 START_TEST(the_horizon_is_the_oldest_undecided_half)
 {
-    /* It moves when that one is decided; parked ones hold it (a person may still need the marker: P10). */
+    /*
+     * It moves when that one is decided; parked ones hold it (a person may still need the marker:
+     * P10).
+     */
     uint64_t a;
     uint64_t b;
     int64_t begin = w.now.wall_ms;

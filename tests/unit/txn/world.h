@@ -1,6 +1,7 @@
 /*
- * A broker in a few hundred lines around struct txn, for tests: a log in memory with a durable end, apply() in log order, a
- * checkpoint, and a crash that forgets all but these. It obeys txn.h to the letter and records what is released and asked.
+ * A broker in a few hundred lines around struct txn, for tests: a log in memory with a durable end,
+ * apply() in log order, a checkpoint, and a crash that forgets all but these. It obeys txn.h to the
+ * letter and records what is released and asked.
  *
  * Owns:    the log, the struct txn, everything it hands out.
  * Thread:  one.
@@ -65,7 +66,10 @@ struct world {
     bool refuses_checks;
 };
 
-/* Immunity 6 s, rounds every 30 s up to 10 min, 3 checks, both ways: the defaults, but quicker to expire. */
+/*
+ * Immunity 6 s, rounds every 30 s up to 10 min, 3 checks, both ways: the defaults, but quicker to
+ * expire.
+ */
 void world_config(struct txn_config *config);
 
 void world_init(struct world *w, const struct txn_config *config, uint64_t seed);
@@ -74,7 +78,10 @@ void world_fini(struct world *w);
 /* Let time pass, both clocks. */
 void world_pass(struct world *w, int64_t ms);
 
-/* A half arrives: prepare, append, appended. Returns its offset, or the first one's. *result may be NULL. */
+/*
+ * A half arrives: prepare, append, appended. Returns its offset, or the first one's. *result may be
+ * NULL.
+ */
 uint64_t world_half(struct world *w, const char *group, const char *id, const char *topic,
                     struct txn_prepare_result *result);
 
@@ -98,8 +105,8 @@ void world_obey(struct world *w);
 size_t world_tick(struct world *w);
 
 /*
- * Let time pass, from deadline to deadline, until there is a question; NULL when there was none within
- * limit_ms.
+ * Let time pass, from deadline to deadline, until there is a question; NULL when there was none
+ * within limit_ms.
  */
 const struct txn_ask *world_next_ask(struct world *w, int64_t limit_ms);
 
@@ -114,7 +121,10 @@ void world_checkpoint(struct world *w);
 /* Die, keeping the durable records and `kept` of those after them; start again after `down_ms`. */
 void world_crash(struct world *w, size_t kept, int64_t down_ms);
 
-/* State of a half; HALF_COMMITTED or HALF_ROLLED_BACK when it is remembered as such; -1 when unknown. */
+/*
+ * State of a half; HALF_COMMITTED or HALF_ROLLED_BACK when it is remembered as such; -1 when
+ * unknown.
+ */
 int world_state(const struct world *w, uint64_t offset);
 
 /* How often consumers (COMMIT), or the parking topic (EXPIRE), see a half. */

@@ -66,7 +66,10 @@ static size_t pop_all(struct table *t, int64_t now_ms)
 
 START_TEST(an_id_is_handed_out_at_its_time_and_never_earlier)
 {
-    /* From less than a tick to months: nothing one millisecond before, the id within one tick after. */
+    /*
+     * From less than a tick to months: nothing one millisecond before, the id within one tick
+     * after.
+     */
     static const int64_t delays[] = {1,      99,      100,       101,         6399,
                                      6400,   6401,    409600,    26214400,    1677721600,
                                      409601, 6553600, 107374182, 10737418240, 107374182400};
@@ -160,7 +163,9 @@ END_TEST
 
 START_TEST(a_call_never_touches_more_than_its_budget)
 {
-    /* 10,000 ids are due at once: each call takes as many as allowed, in the end all, none twice. */
+    /*
+     * 10,000 ids are due at once: each call takes as many as allowed, in the end all, none twice.
+     */
     struct table t;
     size_t popped = 0;
     size_t calls = 0;
