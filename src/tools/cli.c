@@ -102,7 +102,15 @@ struct pending {
     void *arg;
     int result;
     bool is_done;
+    bool is_pull; /* fn also sees the codes of is_pull_code */
 };
+
+/* Codes that are no errors of a pull: nothing new, nothing that matches, go on elsewhere. */
+static bool is_pull_code(int32_t code)
+{
+    return code == RESPONSE_PULL_NOT_FOUND || code == RESPONSE_PULL_RETRY_IMMEDIATELY ||
+           code == RESPONSE_PULL_OFFSET_MOVED;
+}
 
 static void call_done(struct remote_call *call, int error, struct header *header, struct slice body)
 {
@@ -111,7 +119,7 @@ static void call_done(struct remote_call *call, int error, struct header *header
     p->is_done = true;
     p->result = error;
     loop_stop(&p->cli->loop);
-    if (error == 0) {
+    if (error == 0 || (p->is_pull && header != NULL && is_pull_code(header->code))) {
         p->result = p->fn != NULL ? p->fn(p->arg, header, body) : 0;
     } else if (header != NULL && header->remark.len > 0) {
         (void)err_set(&p->cli->err, error, "%.*s", SLICE_ARGS(header->remark));
@@ -120,9 +128,8 @@ static void call_done(struct remote_call *call, int error, struct header *header
     }
 }
 
-int cli_call(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn, void *arg)
+static int call(struct cli *cli, const struct cli_request *req, struct pending *pending)
 {
-    struct pending p = {.cli = cli, .fn = fn, .arg = arg};
     struct remote_request request = {.addr = req->addr,
                                      .code = req->code,
                                      .fields = req->fields,
@@ -131,20 +138,35 @@ int cli_call(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn, 
                                      .timeout_ms = cli->options.timeout_ms};
 
     cli->err = (struct err_ctx){.code = 0};
-    p.call.arg = &p;
-    remote_call(&cli->remote, &p.call, &request, call_done);
-    while (!p.is_done && !cli->is_interrupted) {
+    pending->cli = cli;
+    pending->call.arg = pending;
+    remote_call(&cli->remote, &pending->call, &request, call_done);
+    while (!pending->is_done && !cli->is_interrupted) {
         loop_run(&cli->loop);
     }
-    if (!p.is_done) {
-        p.result = p.call.is_sent ? ESCROW_ETIMEOUT : ESCROW_ESHUTDOWN;
-        remote_cancel(&p.call);
-        return err_set(&cli->err, p.result, "interrupted");
+    if (!pending->is_done) {
+        pending->result = pending->call.is_sent ? ESCROW_ETIMEOUT : ESCROW_ESHUTDOWN;
+        remote_cancel(&pending->call);
+        return err_set(&cli->err, pending->result, "interrupted");
     }
-    if (p.result != 0 && cli->err.code == 0) {
-        (void)err_set(&cli->err, p.result, "%s", escrow_strerror(p.result));
+    if (pending->result != 0 && cli->err.code == 0) {
+        (void)err_set(&cli->err, pending->result, "%s", escrow_strerror(pending->result));
     }
-    return p.result;
+    return pending->result;
+}
+
+int cli_call(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn, void *arg)
+{
+    struct pending pending = {.fn = fn, .arg = arg};
+
+    return call(cli, req, &pending);
+}
+
+int cli_call_pull(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn, void *arg)
+{
+    struct pending pending = {.fn = fn, .arg = arg, .is_pull = true};
+
+    return call(cli, req, &pending);
 }
 
 struct routing {

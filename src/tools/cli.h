@@ -95,6 +95,10 @@ typedef int cli_answer_fn(void *arg, struct header *header, struct slice body);
 ESCROW_MUST_USE int cli_call(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn,
                              void *arg);
 
+/* The same for a pull: fn also sees the answers that only say there is nothing, or to go on elsewhere. */
+ESCROW_MUST_USE int cli_call_pull(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn,
+                                  void *arg);
+
 /* Route of a topic. *route is borrowed until the next call. */
 ESCROW_MUST_USE int cli_route(struct cli *cli, const char *topic, bool may_create,
                               const struct topic_route **route);

@@ -2,6 +2,8 @@
  * escrow: the command line. Each subcommand is a function <name>_main(argc, argv) that returns the exit code.
  */
 #include "src/tools/bench.h"
+#include "src/tools/commands.h"
+#include "src/tools/out.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +16,16 @@ struct command {
 };
 
 static const struct command commands[] = {
+    {"produce", "send messages", produce_main},
+    {"consume", "print the messages of a topic", consume_main},
+    {"topics", "list, show, create topics", topics_main},
+    {"groups", "consumer groups and their lag", groups_main},
+    {"transactions", "undecided transactions: age, state, checks", transactions_main},
+    {"decide", "commit or roll back a transaction by hand", decide_main},
+    {"message", "look a message up by id, or by topic and key", message_main},
+    {"status", "counters and gauges of the brokers", status_main},
+    {"dump", "print the log of a stopped broker", dump_main},
+    {"verify", "check the data folder of a stopped broker", verify_main},
     {"bench", "generate load and measure: producer, txn, consumer", bench_main},
 };
 
@@ -56,7 +68,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(name, commands[i].name) == 0) {
             int code = commands[i].main(argc - 2, argv + 2);
-            if (fflush(stdout) != 0 && code == CLI_OK) {
+            if (!out_sync() && code == CLI_OK) {
                 (void)fprintf(stderr, "escrow: standard output: cannot be written\n");
                 code = CLI_FAILED;
             }

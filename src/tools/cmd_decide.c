@@ -1,0 +1,297 @@
+/*
+ * escrow decide: commit or roll back halves by hand. An id is looked up among the undecided halves of every broker (its group says who
+ * may decide it; an operator may decide all), an offset is taken as it is.
+ */
+#include "core/base/limits.h"
+#include "core/proto/body_end_txn.h"
+#include "core/proto/body_inspect.h"
+#include "core/proto/codes.h"
+#include "src/tools/cli.h"
+#include "src/tools/commands.h"
+#include "src/tools/out.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DECIDE_MAX 256
+
+struct decide_item {
+    const char *text; /* as given */
+    int64_t offset;   /* END_TXN_OFFSET_NONE = not known */
+    size_t broker;
+    bool is_id;
+    bool is_found;
+    int error;
+    enum txn_decision decided;
+};
+
+struct decide {
+    struct cli cli;
+    const char *group;
+    bool is_yes;
+    enum txn_decision decision;
+    struct decide_item items[DECIDE_MAX];
+    size_t count;
+    struct cli_brokers brokers;
+    size_t broker; /* the one being asked */
+    uint64_t cursor;
+    bool has_more;
+};
+
+/* ---- where they are ---- */
+
+static int on_rows(void *arg, struct header *header, struct slice body)
+{
+    struct decide *d = arg;
+    struct list_reader reader;
+    struct list_txn_row row;
+    int rc = list_txn_decode(body, &reader);
+
+    (void)header;
+    while (rc == 0 && list_txn_next(&reader, &row)) {
+        for (size_t i = 0; i < d->count; i++) {
+            struct decide_item *item = &d->items[i];
+            if (item->is_id && !item->is_found && slice_eq_str(row.transaction_id, item->text)) {
+                item->is_found = true;
+                item->offset = row.offset;
+                item->broker = d->broker;
+            }
+        }
+    }
+    d->has_more = rc == 0 && reader.has_more;
+    d->cursor = rc == 0 ? reader.cursor : 0;
+    return rc;
+}
+
+static bool is_missing_one(const struct decide *d)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        if (d->items[i].is_id && !d->items[i].is_found) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int search(struct decide *d)
+{
+    struct list_txn_request in = {
+        .group = slice_str(d->group), .older_than_ms = INSPECT_NONE, .limit = LIST_ROWS_MAX};
+    struct buf body;
+    int rc = 0;
+
+    buf_init(&body, 0);
+    for (d->broker = 0; rc == 0 && d->broker < d->brokers.count; d->broker++) {
+        struct cli_request req = {.addr = d->brokers.items[d->broker].addr,
+                                  .code = REQUEST_ESCROW_LIST_TRANSACTIONS};
+        d->cursor = 0;
+        d->has_more = true;
+        while (rc == 0 && d->has_more && is_missing_one(d)) {
+            in.cursor = d->cursor;
+            buf_clear(&body);
+            list_txn_request_encode(&body, &in);
+            req.body = buf_slice(&body);
+            rc = cli_call(&d->cli, &req, on_rows, d);
+        }
+    }
+    buf_fini(&body);
+    return rc;
+}
+
+/* ---- deciding ---- */
+
+static int on_decided(void *arg, struct header *header, struct slice body)
+{
+    struct decide *d = arg;
+    struct end_txn_answer answer;
+    struct end_txn_result result;
+    int rc = end_txn_answer_decode(body, &answer);
+
+    (void)header;
+    for (size_t i = 0; rc == 0 && i < d->count; i++) {
+        if (d->items[i].broker == d->broker && d->items[i].offset != END_TXN_OFFSET_NONE) {
+            rc = end_txn_next_result(&answer, &result) ? 0 : ESCROW_EPROTO;
+            d->items[i].error = rc == 0 ? result.error : rc;
+            d->items[i].decided = rc == 0 ? result.decided : TXN_NONE;
+        }
+    }
+    return rc;
+}
+
+static int decide_at(struct decide *d)
+{
+    struct end_txn_request in = {.producer_group = slice_str(d->group == NULL ? "" : d->group),
+                                 .decision = d->decision,
+                                 .is_operator = true};
+    struct cli_request req = {.addr = d->brokers.items[d->broker].addr,
+                              .code = REQUEST_ESCROW_END_TRANSACTION};
+    struct end_txn_half halves[DECIDE_MAX];
+    struct buf body;
+    uint32_t count = 0;
+    int rc;
+
+    for (size_t i = 0; i < d->count; i++) {
+        const struct decide_item *item = &d->items[i];
+        if (item->broker == d->broker && item->offset != END_TXN_OFFSET_NONE) {
+            halves[count++] = (struct end_txn_half){
+                .transaction_id = item->is_id ? slice_str(item->text) : SLICE_EMPTY,
+                .offset = item->offset};
+        }
+    }
+    if (count == 0) {
+        return 0;
+    }
+    buf_init(&body, 0);
+    end_txn_request_encode(&body, &in, halves, count);
+    req.body = buf_slice(&body);
+    rc = cli_call(&d->cli, &req, on_decided, d);
+    buf_fini(&body);
+    return rc;
+}
+
+/* ---- the command ---- */
+
+static const char *word(enum txn_decision decision)
+{
+    return decision == TXN_COMMIT ? "committed" : decision == TXN_ROLLBACK ? "rolled back" : "";
+}
+
+/* One line per half; the worst exit code. */
+static int report(const struct decide *d)
+{
+    struct buf out;
+    struct json_writer w;
+    int code = CLI_OK;
+
+    buf_init(&out, 0);
+    w = json_writer_to(&out);
+    for (size_t i = 0; i < d->count; i++) {
+        const struct decide_item *item = &d->items[i];
+        code = item->error != 0 && code == CLI_OK ? cli_exit_code(item->error) : code;
+        if (d->cli.options.is_json) {
+            w = json_writer_to(&out);
+            json_write_object_begin(&w);
+            json_put_string(&w, "transaction", slice_str(item->text));
+            json_put_string(&w, "decided", slice_str(word(item->decided)));
+            json_put_string(&w, "error",
+                            slice_str(item->error == 0 ? "" : escrow_error_name(item->error)));
+            json_write_object_end(&w);
+            buf_append_u8(&out, '\n');
+        } else if (item->error == 0) {
+            buf_append_fmt(&out, "%s: %s\n", item->text, word(item->decided));
+        } else {
+            (void)fprintf(stderr, "escrow: decide %s: %s%s%s\n", item->text,
+                          escrow_strerror(item->error), item->decided != TXN_NONE ? ": " : "",
+                          word(item->decided));
+        }
+    }
+    code = out_flush(&out) ? code : CLI_FAILED;
+    buf_fini(&out);
+    return code;
+}
+
+static bool is_confirmed(const struct decide *d)
+{
+    char answer[8] = "";
+
+    if (d->is_yes) {
+        return true;
+    }
+    (void)fprintf(stderr, "%s %zu transaction%s by hand? What was decided stays decided. [y/N] ",
+                  d->decision == TXN_COMMIT ? "Commit" : "Roll back", d->count,
+                  d->count == 1 ? "" : "s");
+    return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+static int decide_all(struct decide *d)
+{
+    int rc = cli_brokers(&d->cli, &d->brokers);
+    bool has_offset = false;
+
+    for (size_t i = 0; i < d->count; i++) {
+        has_offset |= !d->items[i].is_id;
+    }
+    if (rc == 0 && has_offset && d->brokers.count > 1) {
+        return err_set(&d->cli.err, ESCROW_EINVAL,
+                       "there are %zu brokers: an offset needs --addr, or use the transaction id",
+                       d->brokers.count);
+    }
+    if (rc == 0) {
+        rc = search(d);
+    }
+    for (size_t i = 0; i < d->count; i++) {
+        if (d->items[i].is_id && !d->items[i].is_found) {
+            d->items[i].error = ESCROW_ENOTFOUND;
+        }
+    }
+    for (d->broker = 0; rc == 0 && d->broker < d->brokers.count; d->broker++) {
+        rc = decide_at(d);
+    }
+    return rc;
+}
+
+static enum args_result take_items(const struct arg_list *list, struct decide *d, int argc,
+                                   char **argv)
+{
+    if (argc < 2 || (strcmp(argv[0], "commit") != 0 && strcmp(argv[0], "rollback") != 0)) {
+        return args_bad(list, "expected commit or rollback, and at least one transaction");
+    }
+    if (argc - 1 > DECIDE_MAX) {
+        return args_bad(list, "at most %d at once", DECIDE_MAX);
+    }
+    d->decision = argv[0][0] == 'c' ? TXN_COMMIT : TXN_ROLLBACK;
+    for (int i = 1; i < argc; i++) {
+        struct decide_item *item = &d->items[d->count++];
+        item->text = argv[i];
+        item->offset = END_TXN_OFFSET_NONE;
+        /* Ids have 32 digits or more; no log is that long. */
+        item->is_id = strlen(argv[i]) > 19 || !slice_to_i64(slice_str(argv[i]), &item->offset);
+    }
+    if (!d->is_yes && isatty(STDIN_FILENO) != 1) {
+        return args_bad(list, "standard input is no terminal to ask at: --yes");
+    }
+    return ARGS_GO;
+}
+
+int decide_main(int argc, char **argv)
+{
+    static struct decide d;
+    struct cli_options common;
+    const struct arg args[] = {
+        {"yes", NULL, "do not ask", &d.is_yes, ARG_FLAG},
+        {"group", "NAME", "only halves of this producer group", &d.group, ARG_TEXT},
+        CLI_ARGS(common),
+        {"json", NULL, "one JSON object per line", &common.is_json, ARG_FLAG},
+    };
+    const struct arg_list list = {"decide commit|rollback TRANSACTION|OFFSET... [OPTION]...",
+                                  "Decides transactions by hand, for good, also expired ones. The "
+                                  "first decision wins: the same\n"
+                                  "again is fine, the opposite is refused and says what holds. "
+                                  "escrow transactions lists them.\n\n",
+                                  args, ARG_LIST_COUNT(args)};
+    enum args_result parsed;
+    int code;
+    int rc;
+
+    cli_options_init(&common);
+    parsed = args_parse(&list, &argc, argv);
+    if (parsed == ARGS_GO) {
+        parsed = take_items(&list, &d, argc, argv);
+    }
+    if (parsed != ARGS_GO) {
+        return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;
+    }
+    if (!is_confirmed(&d)) {
+        (void)fprintf(stderr, "escrow: nothing decided\n");
+        return CLI_FAILED;
+    }
+    rc = cli_start(&d.cli, &common);
+    if (rc == 0) {
+        rc = decide_all(&d);
+    }
+    code = rc != 0 ? cli_fail(&d.cli, rc, "decide") : report(&d);
+    cli_stop(&d.cli);
+    return code;
+}

@@ -1,0 +1,184 @@
+/*
+ * escrow transactions: the undecided halves, page by page, broker by broker.
+ */
+#include "core/base/limits.h"
+#include "core/io_uv/clock_system.h"
+#include "core/proto/body_inspect.h"
+#include "core/proto/codes.h"
+#include "src/tools/cli.h"
+#include "src/tools/commands.h"
+#include "src/tools/out.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct transactions {
+    struct cli cli;
+    const char *state;
+    const char *group;
+    uint64_t older_ms;
+    uint64_t limit;
+    int64_t now_ms;
+    const char *broker;
+    uint64_t rows;
+    uint64_t cursor;
+    bool has_more;
+    struct out_table table;
+    struct buf json;
+    struct json_writer w;
+};
+
+static void put_json(struct transactions *t, const struct list_txn_row *row)
+{
+    json_write_object_begin(&t->w);
+    json_put_string(&t->w, "transactionId", row->transaction_id);
+    json_put_i64(&t->w, "offset", row->offset);
+    json_put_string(&t->w, "broker", slice_str(t->broker));
+    json_put_string(&t->w, "group", row->group);
+    json_put_string(&t->w, "topic", row->topic);
+    json_put_string(&t->w, "state", row->state);
+    json_put_i64(&t->w, "bornMs", row->born_ms);
+    json_put_i64(&t->w, "ageMs", t->now_ms - row->born_ms);
+    json_put_i64(&t->w, "checks", row->checks);
+    if (row->next_check_ms != INSPECT_NONE) {
+        json_put_i64(&t->w, "nextCheckMs", row->next_check_ms);
+    }
+    json_write_object_end(&t->w);
+}
+
+static void put_row(struct transactions *t, const struct list_txn_row *row)
+{
+    char age[32];
+
+    t->rows++;
+    if (t->cli.options.is_json) {
+        put_json(t, row);
+        return;
+    }
+    out_cell_text(&t->table, row->transaction_id);
+    out_cell(&t->table, "%" PRId64, row->offset);
+    out_cell_text(&t->table, row->group);
+    out_cell_text(&t->table, row->topic);
+    out_cell_text(&t->table, row->state);
+    out_cell(&t->table, "%s", out_age(t->now_ms - row->born_ms, age, sizeof age));
+    out_cell(&t->table, "%u", row->checks);
+    if (row->next_check_ms == INSPECT_NONE) {
+        out_cell(&t->table, "-");
+    } else if (row->next_check_ms <= t->now_ms) {
+        out_cell(&t->table, "now");
+    } else {
+        out_cell(&t->table, "in %s", out_age(row->next_check_ms - t->now_ms, age, sizeof age));
+    }
+}
+
+static int on_rows(void *arg, struct header *header, struct slice body)
+{
+    struct transactions *t = arg;
+    struct list_reader reader;
+    struct list_txn_row row;
+    int rc = list_txn_decode(body, &reader);
+
+    (void)header;
+    while (rc == 0 && list_txn_next(&reader, &row)) {
+        put_row(t, &row);
+    }
+    t->has_more = rc == 0 && reader.has_more;
+    t->cursor = rc == 0 ? reader.cursor : 0;
+    return rc;
+}
+
+static int ask_broker(struct transactions *t, const char *addr)
+{
+    struct list_txn_request in = {
+        .state = slice_str(t->state),
+        .group = slice_str(t->group),
+        .older_than_ms = t->older_ms == 0 ? INSPECT_NONE : t->now_ms - (int64_t)t->older_ms};
+    struct buf body;
+    int rc = 0;
+
+    buf_init(&body, 0);
+    t->cursor = 0;
+    t->has_more = true;
+    while (rc == 0 && t->has_more && t->rows < t->limit) {
+        struct cli_request req = {.addr = addr, .code = REQUEST_ESCROW_LIST_TRANSACTIONS};
+        uint64_t left = t->limit - t->rows;
+
+        in.cursor = t->cursor;
+        in.limit = left < LIST_ROWS_MAX ? (uint32_t)left : LIST_ROWS_MAX;
+        buf_clear(&body);
+        list_txn_request_encode(&body, &in);
+        req.body = buf_slice(&body);
+        rc = cli_call(&t->cli, &req, on_rows, t);
+    }
+    buf_fini(&body);
+    return rc;
+}
+
+static int transactions_run(struct transactions *t)
+{
+    static const char *const heads[] = {"TRANSACTION", "OFFSET", "GROUP",  "TOPIC",
+                                        "STATE",       "AGE",    "CHECKS", "NEXT CHECK"};
+    struct cli_brokers brokers;
+    int rc = cli_brokers(&t->cli, &brokers);
+
+    t->now_ms = clock_wall_ms(clock_system());
+    out_table_init(&t->table, heads, 8, 0x62);
+    buf_init(&t->json, 0);
+    t->w = json_writer_to(&t->json);
+    json_write_array_begin(&t->w);
+    for (size_t i = 0; rc == 0 && i < brokers.count; i++) {
+        t->broker = brokers.items[i].name;
+        rc = ask_broker(t, brokers.items[i].addr);
+    }
+    json_write_array_end(&t->w);
+    buf_append_u8(&t->json, '\n');
+    if (rc == 0 && t->cli.options.is_json) {
+        rc = out_flush(&t->json) ? 0 : ESCROW_EIO;
+    } else if (rc == 0) {
+        out_table_print(&t->table);
+    }
+    buf_fini(&t->table.cells);
+    buf_fini(&t->json);
+    return rc;
+}
+
+int transactions_main(int argc, char **argv)
+{
+    static struct transactions t = {.limit = 1000};
+    struct cli_options common;
+    const struct arg args[] = {
+        {"state", "NAME", "PREPARED, CHECKING, EXPIRED, ... (txn/STATES.md)", &t.state, ARG_TEXT},
+        {"group", "NAME", "of this producer group", &t.group, ARG_TEXT},
+        {"older-than", "TIME", "held for longer than this", &t.older_ms, ARG_DURATION},
+        {"limit", "N", "at most so many (1000)", &t.limit, ARG_COUNT},
+        CLI_ARGS(common),
+        CLI_ARG_JSON(common),
+    };
+    const struct arg_list list = {
+        "transactions [list] [OPTION]...",
+        "Transactions whose outcome the broker does not know yet, oldest first, with age, state, "
+        "number\n"
+        "of check-backs and when the next one is due. escrow decide decides one.\n\n",
+        args, ARG_LIST_COUNT(args)};
+    enum args_result parsed;
+    int code = CLI_OK;
+    int rc;
+
+    cli_options_init(&common);
+    parsed = args_parse(&list, &argc, argv);
+    if (parsed == ARGS_GO && (argc > 1 || (argc == 1 && strcmp(argv[0], "list") != 0))) {
+        parsed = args_bad(&list, "unexpected argument '%.80s'", argv[argc - 1]);
+    }
+    if (parsed != ARGS_GO) {
+        return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;
+    }
+    rc = cli_start(&t.cli, &common);
+    if (rc == 0) {
+        rc = transactions_run(&t);
+    }
+    if (rc != 0) {
+        code = cli_fail(&t.cli, rc, "transactions");
+    }
+    cli_stop(&t.cli);
+    return code;
+}
