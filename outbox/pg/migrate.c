@@ -78,7 +78,7 @@ static int compare(const PGresult *res, int row, int *version, struct err_ctx *e
 
 static int installed_version(PGconn *pg, int *version, struct err_ctx *err)
 {
-    PGresult *res;
+    PGresult *res = NULL;
     bool is_there;
     int rc = run(pg, "SELECT to_regclass('escrow.migration') IS NOT NULL", "look for the schema",
                  &res, err);

@@ -29,6 +29,7 @@
 
 #define SQL_MAX  8192
 #define ARGS_MAX 16
+#define FILE_MAX 65536
 
 /* Run postgres.sh; its output is not wanted, its complaints are. */
 static void script(const char *action, const char *folder, const char *const *settings)
@@ -137,14 +138,103 @@ void pg_fixture_restart(struct pg_fixture *f)
 void pg_fixture_database(struct pg_fixture *f, const char *name, char *out, size_t size)
 {
     PGconn *pg = pg_test_connect(f->conninfo);
-    struct migrate_result result;
-    struct err_ctx err = {0};
 
     (void)pg_test_sql(pg, "DROP DATABASE IF EXISTS %s", name);
     (void)pg_test_sql(pg, "CREATE DATABASE %s", name);
     PQfinish(pg);
     (void)snprintf(out, size, "host=%s user=escrow dbname=%s", f->folder, name);
-    NEED_SAYING(migrate_run(out, SCHEMA_VERSION, &result, &err) == 0, "%s", err.text);
+    pg_fixture_migrate(out);
+}
+
+void pg_fixture_migrate(const char *conninfo)
+{
+    struct migrate_result result;
+    struct err_ctx err = {.code = 0};
+
+    NEED_SAYING(migrate_run(conninfo, SCHEMA_VERSION, &result, &err) == 0, "%s", err.text);
+}
+
+static size_t read_file(const char *path, char *out, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    size_t len;
+
+    NEED_SAYING(file != NULL, "%s: %s", path, strerror(errno));
+    len = fread(out, 1, size - 1, file);
+    NEED(ferror(file) == 0);
+    NEED(len < size - 1);
+    out[len] = '\0';
+    (void)fclose(file); /* only read */
+    return len;
+}
+
+void pg_fixture_roles(const char *conninfo)
+{
+    static char sql[FILE_MAX];
+    PGconn *pg = pg_test_connect(conninfo);
+    PGresult *res;
+
+    (void)read_file(ESCROW_SOURCE_DIR "/sql/roles.sql", sql, sizeof sql);
+    res = PQexec(pg, sql);
+    NEED_SAYING(PQresultStatus(res) == PGRES_COMMAND_OK, "%s", PQerrorMessage(pg));
+    PQclear(res);
+    PQfinish(pg);
+}
+
+void pg_fixture_hba(struct pg_fixture *f, const char *line)
+{
+    static char text[FILE_MAX];
+    char path[128];
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "%s/data/pg_hba.conf", f->folder);
+    (void)read_file(path, text, sizeof text);
+    file = fopen(path, "we");
+    NEED(file != NULL);
+    NEED(fprintf(file, "%s\n%s", line, text) > 0);
+    NEED(fclose(file) == 0);
+}
+
+static void copy_folder(const char *from, const char *to)
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    NEED(pid >= 0);
+    if (pid == 0) {
+        (void)execlp("cp", "cp", "-a", from, to, (char *)NULL);
+        _exit(127);
+    }
+    NEED(waitpid(pid, &status, 0) == pid);
+    NEED(WIFEXITED(status));
+    NEED(WEXITSTATUS(status) == 0);
+}
+
+void pg_fixture_backup(struct pg_fixture *f)
+{
+    char data[128];
+    char copy[128];
+
+    (void)snprintf(data, sizeof data, "%s/data", f->folder);
+    (void)snprintf(copy, sizeof copy, "%s/backup", f->folder);
+    pg_fixture_shutdown(f);
+    copy_folder(data, copy);
+    pg_fixture_boot(f);
+}
+
+void pg_fixture_restore(struct pg_fixture *f)
+{
+    char data[128];
+    char copy[128];
+    char old[128];
+
+    (void)snprintf(data, sizeof data, "%s/data", f->folder);
+    (void)snprintf(copy, sizeof copy, "%s/backup", f->folder);
+    (void)snprintf(old, sizeof old, "%s/old%ld", f->folder, (long)getpid());
+    pg_fixture_shutdown(f);
+    NEED(rename(data, old) == 0);
+    NEED(rename(copy, data) == 0);
+    pg_fixture_boot(f);
 }
 
 static void on_notice(void *arg, const char *message)

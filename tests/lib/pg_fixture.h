@@ -38,6 +38,17 @@ void pg_fixture_boot(struct pg_fixture *f);
 /* A new database with the schema escrow; its conninfo in `out`. */
 void pg_fixture_database(struct pg_fixture *f, const char *name, char *out, size_t size);
 
+/* Install the schema, and the roles of sql/roles.sql. */
+void pg_fixture_migrate(const char *conninfo);
+void pg_fixture_roles(const char *conninfo);
+
+/* Put a line in front of pg_hba.conf; the caller reloads. */
+void pg_fixture_hba(struct pg_fixture *f, const char *line);
+
+/* Keep a copy of the stopped server's data, and put it back later: a restored backup. Both stop and start the server. */
+void pg_fixture_backup(struct pg_fixture *f);
+void pg_fixture_restore(struct pg_fixture *f);
+
 /* ---- Plain libpq, for what a test does as a service ---- */
 
 PGconn *pg_test_connect(const char *conninfo);

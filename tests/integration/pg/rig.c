@@ -142,11 +142,16 @@ void rig_until_idle(struct rig *r)
     rig_until(r, is_idle, r, "an idle relay");
 }
 
-void rig_until_count(struct rig *r, size_t count)
+void rig_until_some(struct rig *r, size_t count)
 {
     struct count_arg arg = {r, count};
 
     rig_until(r, has_count, &arg, "messages");
+}
+
+void rig_until_count(struct rig *r, size_t count)
+{
+    rig_until_some(r, count);
     rig_until_idle(r);
     ck_assert_uint_eq(r->broker.log_count, count);
 }

@@ -40,6 +40,9 @@ void rig_until(struct rig *r, bool (*is_true)(void *arg), void *arg, const char 
 /* Until the broker has `count` messages, and then nothing more is on the way. */
 void rig_until_count(struct rig *r, size_t count);
 
+/* Until the broker has at least `count` messages. */
+void rig_until_some(struct rig *r, size_t count);
+
 /* Until the relay is idle with everything acknowledged. */
 void rig_until_idle(struct rig *r);
 

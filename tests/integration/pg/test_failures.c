@@ -1,0 +1,261 @@
+/* What the relay survives, and what it says. */
+#include "escrow/errors.h"
+#include "tests/integration/pg/pg_main.h"
+#include "tests/integration/pg/rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void reconnect(struct rig *r)
+{
+    PQfinish(r->pg);
+    r->pg = pg_test_connect(r->conninfo);
+}
+
+START_TEST(a_restart_of_the_database_is_survived)
+{
+    /* Fast shutdown under the relay; rows from before and after arrive once. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_restart", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
+    pg_fixture_shutdown(&fixture);
+    rig_until_error(&r, "database");
+    rig_run_ms(&r, 100);
+    pg_fixture_boot(&fixture);
+    reconnect(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '3')");
+    rig_until_count(&r, 3);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3");
+    rig_check_books(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_lost_connection_is_survived)
+{
+    /* The session is terminated again and again while messages come. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_terminate", 100);
+    rig_start(&r);
+    for (size_t i = 1; i <= 5; i++) {
+        (void)pg_test_sql(r.pg, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+                                "datname = current_database() "
+                                "AND application_name = 'escrow-relay'");
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'x')");
+        rig_until_count(&r, i);
+    }
+    rig_check_books(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(what_a_crash_takes_back_was_not_published)
+{
+    /* Commits with synchronous_commit = off: the relay makes them durable before it publishes them, and ids that are given out
+     * again after a crash do not make rows invisible to it. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_crash", 1000);
+    (void)pg_test_sql(r.pg, "ALTER SYSTEM SET wal_writer_delay = '10s'");
+    (void)pg_test_sql(r.pg, "SELECT pg_reload_conf()");
+    (void)pg_test_sql(r.pg, "CHECKPOINT");
+    for (int round = 0; round < 5; round++) {
+        size_t before = r.broker.log_count;
+        (void)pg_test_sql(r.pg, "SET synchronous_commit = off");
+        rig_start(&r);
+        rig_until_idle(&r);
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'published')");
+        rig_until_count(&r, before + 1);
+        rig_stop(&r);
+        /* Not read, not durable; and an id that is used up by a rollback. */
+        (void)pg_test_sql(r.pg, "BEGIN; SELECT escrow.publish('t', 'rolled back'); ROLLBACK");
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'lost')");
+        pg_fixture_crash(&fixture);
+        reconnect(&r);
+        rig_check_books(&r);
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'after')");
+        rig_start(&r);
+        rig_until_count(&r, before + 2);
+        rig_stop(&r);
+    }
+    rig_check_books(&r);
+    (void)pg_test_sql(r.pg, "ALTER SYSTEM RESET wal_writer_delay");
+    (void)pg_test_sql(r.pg, "SELECT pg_reload_conf()");
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_crash_while_reading_is_survived)
+{
+    /* Immediate shutdown in the middle of a backlog, batches in flight. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_reading", 5000);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'x') FROM generate_series(1, 300)");
+    (void)pg_test_sql(
+        r.pg,
+        "DO $$ BEGIN FOR i IN 1..300 LOOP PERFORM escrow.publish('t', 'y'); END LOOP; END $$");
+    r.cfg.relay.batch_rows_max = 7;
+    r.cfg.relay.window_bytes = 50;
+    rig_start(&r);
+    rig_until_some(&r, 50);
+    pg_fixture_crash(&fixture);
+    reconnect(&r);
+    rig_until_count(&r, 600);
+    rig_check_books(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_missing_schema_is_said_and_then_found)
+{
+    /* One clear line, no tight loop; installing it is enough. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_schema", 100);
+    (void)pg_test_sql(r.pg, "DROP SCHEMA escrow CASCADE");
+    r.cfg.relay.backoff_max_ms = 500;
+    rig_start(&r);
+    rig_until_error(&r, "run escrow-relay migrate");
+    rig_run_ms(&r, 300);
+    ck_assert_uint_le(relay_stats(relay_loop_relay(r.relay))->failures, 4);
+    pg_fixture_migrate(r.conninfo);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'x')");
+    rig_until_count(&r, 1);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(an_old_schema_is_said)
+{
+    /* The version is compared when the relay connects. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_version", 100);
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 3");
+    rig_start(&r);
+    rig_until_error(&r, "has version 2");
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_wrong_password_is_said_and_not_hammered)
+{
+    /* pg_hba.conf asks for one; after it is mended the relay goes on. */
+    struct rig r;
+    char conninfo[256];
+
+    rig_init(&r, &fixture, "fail_password", 100);
+    (void)pg_test_sql(r.pg, "CREATE ROLE guest LOGIN SUPERUSER PASSWORD 'right'");
+    pg_fixture_hba(&fixture, "local all guest scram-sha-256");
+    (void)pg_test_sql(r.pg, "SELECT pg_reload_conf()");
+    (void)snprintf(conninfo, sizeof conninfo,
+                   "host=%s user=guest password=wrong dbname=fail_password", fixture.folder);
+    r.cfg.conninfo = conninfo;
+    r.cfg.relay.backoff_max_ms = 1000;
+    rig_start(&r);
+    rig_until_error(&r, "password authentication failed");
+    rig_run_ms(&r, 600);
+    ck_assert_uint_le(relay_stats(relay_loop_relay(r.relay))->failures, 4);
+    (void)pg_test_sql(r.pg, "ALTER ROLE guest PASSWORD 'wrong'");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'x')");
+    rig_until_count(&r, 1);
+    rig_stop(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(the_relay_needs_no_more_than_its_role)
+{
+    /* roles.sql: publisher, relay and checker each do their work and nothing else. */
+    struct rig r;
+    PGconn *publisher;
+    char conninfo[256];
+
+    rig_init(&r, &fixture, "fail_roles", 100);
+    pg_fixture_roles(r.conninfo);
+    (void)pg_test_sql(r.pg, "CREATE ROLE service LOGIN IN ROLE escrow_publisher");
+    (void)pg_test_sql(r.pg, "CREATE ROLE mover LOGIN IN ROLE escrow_relay");
+    (void)snprintf(conninfo, sizeof conninfo, "host=%s user=service dbname=fail_roles",
+                   fixture.folder);
+    publisher = pg_test_connect(conninfo);
+    (void)pg_test_sql(publisher, "SELECT escrow.publish('t', '1', properties => '{\"a\": 1}')");
+    (void)pg_test_sql(publisher,
+                      "SELECT escrow.publish_text('t', '2'), escrow.publish_json('t', '{}')");
+    (void)pg_test_sql(publisher, "SELECT escrow.transaction_mark('t1')");
+    (void)pg_test_fails(publisher, "42501", "SELECT * FROM escrow.outbox");
+    (void)pg_test_fails(publisher, "42501", "SELECT escrow.outbox_rotate()");
+    (void)pg_test_fails(publisher, "42501",
+                        "SELECT escrow.transaction_check('t1', NULL, NULL, NULL, NULL)");
+    (void)snprintf(conninfo, sizeof conninfo, "host=%s user=mover dbname=fail_roles",
+                   fixture.folder);
+    r.cfg.conninfo = conninfo;
+    rig_start(&r);
+    rig_until_count(&r, 3);
+    rig_run_ms(&r, 100); /* a report and a rotation, with these rights */
+    ck_assert_uint_eq(relay_stats(relay_loop_relay(r.relay))->failures, 0);
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT sum(rows_acked) FROM escrow.reader"), "3");
+    PQfinish(publisher);
+    rig_stop(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_broker_that_is_down_is_survived)
+{
+    /* Messages wait in the table. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_broker", 100);
+    r.broker.is_down = true;
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_error(&r, "the broker is not there");
+    r.broker.is_down = false;
+    rig_until_count(&r, 1);
+    r.broker.is_down = true;
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
+    rig_until_error(&r, "nothing was sent");
+    r.broker.is_down = false;
+    rig_until_count(&r, 2);
+    rig_check_books(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_batch_that_is_refused_is_sent_again)
+{
+    /* A full disk at the broker, say: the same rows again, later, in order. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_refused", 100);
+    r.cfg.relay.batch_rows_max = 1;
+    (void)pg_test_sql(r.pg,
+                      "SELECT escrow.publish('t', i::text::bytea) FROM generate_series(1, 9) i");
+    r.broker.fail_code = ESCROW_ENOSPC;
+    rig_start(&r);
+    rig_until_error(&r, "no space left");
+    rig_until_count(&r, 9);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3 4 5 6 7 8 9");
+    rig_fini(&r);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    ADD(suite, a_restart_of_the_database_is_survived);
+    ADD(suite, a_lost_connection_is_survived);
+    ADD(suite, what_a_crash_takes_back_was_not_published);
+    ADD(suite, a_crash_while_reading_is_survived);
+    ADD(suite, a_missing_schema_is_said_and_then_found);
+    ADD(suite, an_old_schema_is_said);
+    ADD(suite, a_wrong_password_is_said_and_not_hammered);
+    ADD(suite, the_relay_needs_no_more_than_its_role);
+    ADD(suite, a_broker_that_is_down_is_survived);
+    ADD(suite, a_batch_that_is_refused_is_sent_again);
+}
