@@ -57,7 +57,7 @@ trap 'exit 143' TERM
 tests/lib/install_packages.sh build test
 say "building (Release, folder $build) ..."
 if ! { cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DESCROW_TESTS=OFF >/dev/null &&
-    cmake --build "$build" --target escrowd escrow-relay escrow-cli order_service payment_service >"$build/build.log" 2>&1; }; then
+    cmake --build "$build" --target escrowd escrow-relay escrow_cli order_service payment_service >"$build/build.log" 2>&1; }; then
     tail -n 30 "$build/build.log" >&2
     die "the build failed"
 fi
@@ -117,8 +117,8 @@ start() { # NAME
             --callback "default=http://127.0.0.1:$check_port/check" >>"$folder/escrowd.log" 2>&1 &
         ;;
     relay)
-        "$build/src/relay/escrow-relay" run --db "$orders" --namesrv "$servers" --source orders \
-            --check-listen "127.0.0.1:$check_port" >>"$folder/relay.log" 2>&1 &
+        "$build/src/relay/escrow-relay" run --db "$orders" --broker "127.0.0.1:$broker_port" --source orders \
+            --check.listen "127.0.0.1:$check_port" --backoff.max.ms 500 >>"$folder/relay.log" 2>&1 &
         ;;
     order) "$build/examples/order_service" "$orders" "$servers" >>"$folder/order.log" 2>&1 & ;;
     payment) "$build/examples/payment_service" "$payments" "$servers" >>"$folder/payment.log" 2>&1 & ;;
@@ -202,7 +202,7 @@ for name in order payment relay escrowd; do
     wait "${pid_of[$name]}" 2>/dev/null || true
     unset "pid_of[$name]"
 done
-by_check=$("$build/src/tools/escrow" dump "$folder/data" --type decision --json | grep -c '"by":"check"' || true)
+by_check=$("$build/src/tools/escrow" dump "$folder/data" --json | grep -c '"by":"check"' || true)
 
 row() { printf '  %-34s %12s   %s\n' "$1" "$2" "${3:-}"; }
 say
