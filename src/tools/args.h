@@ -1,8 +1,8 @@
 /*
  * Command lines: a table of options per command, from which parsing and help come.
  *
- * "--name value" and "--name=value"; flags take no value; "--" ends the options. What is not an option stays in argv, in
- * order.
+ * "--name value" and "--name=value"; flags take no value; "--" ends the options. What is not an
+ * option stays in argv, in order.
  *
  * Owns:    nothing: values point into argv.
  * Thread:  any.
@@ -20,13 +20,14 @@
 #define ARG_TEXTS_MAX 64
 
 enum arg_kind {
-    ARG_FLAG,     /* bool */
-    ARG_TEXT,     /* const char * */
-    ARG_TEXTS,    /* struct arg_texts: may be given several times */
-    ARG_COUNT,    /* uint64_t; k, m, g are thousands */
-    ARG_SIZE,     /* uint64_t; k, m, g are 1024 based */
-    ARG_DURATION, /* uint64_t, milliseconds; written 500ms, 10s, 5m, 2h; a number alone is seconds */
-    ARG_HEADING   /* no option: a heading in the help */
+    ARG_FLAG,  /* bool */
+    ARG_TEXT,  /* const char * */
+    ARG_TEXTS, /* struct arg_texts: may be given several times */
+    ARG_COUNT, /* uint64_t; k, m, g are thousands */
+    ARG_SIZE,  /* uint64_t; k, m, g are 1024 based */
+    /* uint64_t, milliseconds; written 500ms, 10s, 5m, 2h; a number alone is seconds */
+    ARG_DURATION,
+    ARG_HEADING /* no option: a heading in the help */
 };
 
 struct arg_texts {
@@ -54,8 +55,8 @@ struct arg_list {
 enum args_result { ARGS_GO, ARGS_HELP, ARGS_BAD };
 
 /*
- * Parse argv[0..*argc) (no program name in it). ARGS_GO: *argc is the number of operands, which argv begins with. ARGS_HELP: the help was
- * asked for and printed. ARGS_BAD: it said what is wrong.
+ * Parse argv[0..*argc) (no program name in it). ARGS_GO: *argc is the number of operands, which
+ * argv begins with. ARGS_HELP: the help was asked for and printed. ARGS_BAD: it said what is wrong.
  */
 ESCROW_MUST_USE enum args_result args_parse(const struct arg_list *list, int *argc, char **argv);
 

@@ -1,6 +1,7 @@
 /*
- * escrow bench: options, set-up, phases. Set-up asks the broker through cli (topic, queues, is it an escrowd); then the bench
- * has connections of its own on the same loop: warm-up, measured time, and at most BENCH_DRAIN_MS for the last answers.
+ * escrow bench: options, set-up, phases. Set-up asks the broker through cli (topic, queues, is it
+ * an escrowd); then the bench has connections of its own on the same loop: warm-up, measured time,
+ * and at most BENCH_DRAIN_MS for the last answers.
  */
 #include "src/tools/bench.h"
 
@@ -22,6 +23,13 @@ struct bench_texts {
     const char *driver;
     const char *end;
     const char *from;
+};
+
+/* What the command line says and set-up decides. */
+struct bench_setup {
+    struct cli_options common;
+    int header; /* HEADER_TYPE_COUNT = auto */
+    int end;    /* BENCH_END_ONEWAY + 1 = auto */
 };
 
 static const char about[] =
@@ -411,17 +419,15 @@ static int bench_all(struct bench *b, const struct cli_options *options, int hea
     return code;
 }
 
-int bench_main(int argc, char **argv)
+/* Fill the options; ARGS_GO: they are sound. */
+static enum args_result read_options(struct bench_options *o, struct bench_setup *setup, int argc,
+                                     char **argv)
 {
-    static struct bench b; /* large: not on the stack */
-    static struct cli cli;
-    struct bench_options *o = &b.options;
     struct bench_texts t = {"auto", "rocketmq", "auto", "first"};
     static const char *const modes[] = {"producer", "txn", "consumer"};
-    struct cli_options common;
     const struct arg args[] = {
         {"what and where", NULL, NULL, NULL, ARG_HEADING},
-        CLI_ARGS(common),
+        CLI_ARGS(setup->common),
         {"driver", "NAME", "rocketmq (escrowd too), redis, beanstalkd (rocketmq)", &t.driver,
          ARG_TEXT},
         {"header", "NAME",
@@ -454,37 +460,44 @@ int bench_main(int argc, char **argv)
         {"server-pid", "PID", "also the processor time and memory of this process", &o->server_pid,
          ARG_COUNT},
         {"quiet", NULL, "no progress line", &o->is_quiet, ARG_FLAG},
-        CLI_ARG_JSON(common),
+        CLI_ARG_JSON(setup->common),
     };
     const struct arg_list list = {"bench producer|txn|consumer [OPTION]...", about, args,
                                   ARG_LIST_COUNT(args)};
-    enum args_result parsed;
-    int header;
-    int end;
-    int mode;
+    enum args_result parsed = args_parse(&list, &argc, argv);
+    int mode = parsed == ARGS_GO && argc == 1 ? word_of(argv[0], modes, 3) : -1;
 
-    cli_options_init(&common);
-    *o = (struct bench_options){.topic = "Bench",
-                                .group = "bench",
-                                .size_bytes = 1024,
-                                .connections = 1,
-                                .window = 1,
-                                .duration_ms = 10000,
-                                .warmup_ms = 1000,
-                                .end_batch = 64,
-                                .pull_max = 256};
-    parsed = args_parse(&list, &argc, argv);
-    mode = parsed == ARGS_GO && argc == 1 ? word_of(argv[0], modes, 3) : -1;
-    if (parsed == ARGS_GO && mode < 0) {
-        parsed = args_bad(&list, "expected producer, txn or consumer");
+    if (parsed != ARGS_GO) {
+        return parsed;
+    }
+    if (mode < 0) {
+        return args_bad(&list, "expected producer, txn or consumer");
     }
     o->mode = (enum bench_mode)mode;
-    if (parsed == ARGS_GO) {
-        parsed = read_words(&list, &t, o, &header, &end);
-    }
+    return read_words(&list, &t, o, &setup->header, &setup->end);
+}
+
+int bench_main(int argc, char **argv)
+{
+    static struct bench b; /* large: not on the stack */
+    static struct cli cli;
+    struct bench_setup setup;
+    enum args_result parsed;
+
+    b.options = (struct bench_options){.topic = "Bench",
+                                       .group = "bench",
+                                       .size_bytes = 1024,
+                                       .connections = 1,
+                                       .window = 1,
+                                       .duration_ms = 10000,
+                                       .warmup_ms = 1000,
+                                       .end_batch = 64,
+                                       .pull_max = 256};
+    cli_options_init(&setup.common);
+    parsed = read_options(&b.options, &setup, argc, argv);
     if (parsed != ARGS_GO) {
         return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;
     }
     b.cli = &cli;
-    return bench_all(&b, &common, header, end);
+    return bench_all(&b, &setup.common, setup.header, setup.end);
 }

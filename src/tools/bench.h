@@ -7,9 +7,10 @@
  *     bench_txn.c       half, decision, decision's answer
  *     bench_report.c    counters to text and JSON
  *
- * A *slot* is one thing in flight on a connection: a message, a transaction, a pull. Closed loop: a slot that ends begins
- * again. Open loop (--rate): messages fall due on a grid of BENCH_TICK_NS and take a free slot; their latency counts from
- * when they were due, so that waiting for a slot is not forgotten.
+ * A *slot* is one thing in flight on a connection: a message, a transaction, a pull. Closed loop: a
+ * slot that ends begins again. Open loop (--rate): messages fall due on a grid of BENCH_TICK_NS and
+ * take a free slot; their latency counts from when they were due, so that waiting for a slot is not
+ * forgotten.
  *
  * Owns:    connections, slots, counters.
  * Thread:  loop.
@@ -174,7 +175,10 @@ struct bench {
 
 /* ---- bench_frame.c ---- */
 
-/* Bodies, and frames of a send: one per queue (none for the other brokers, which have no queues). ESCROW_ENOMEM, ESCROW_ETOOBIG. */
+/*
+ * Bodies, and frames of a send: one per queue (none for the other brokers, which have no queues).
+ * ESCROW_ENOMEM, ESCROW_ETOOBIG.
+ */
 ESCROW_MUST_USE int bench_frames_make(struct bench *b);
 void bench_frames_free(struct bench *b);
 
@@ -194,7 +198,9 @@ void bench_put_pull(struct bench *b, struct buf *out, const struct bench_slot *s
 
 /* ---- bench_conn.c ---- */
 
-/* Connect all; the loop is stopped when all are open or one failed. ESCROW_ENOMEM, ESCROW_EINVAL. */
+/*
+ * Connect all; the loop is stopped when all are open or one failed. ESCROW_ENOMEM, ESCROW_EINVAL.
+ */
 ESCROW_MUST_USE int bench_connect(struct bench *b);
 void bench_disconnect(struct bench *b);
 
@@ -202,7 +208,10 @@ void bench_disconnect(struct bench *b);
 ESCROW_MUST_USE int bench_begin(struct bench *b);
 void bench_tick_stop(struct bench *b);
 
-/* A slot is over. error 0 counts; anything else is noted under its code and text. The slot begins again when it may. */
+/*
+ * A slot is over. error 0 counts; anything else is noted under its code and text. The slot begins
+ * again when it may.
+ */
 void bench_slot_done(struct bench_conn *c, uint32_t index, int32_t code, struct slice text);
 
 void bench_note_error(struct bench *b, int32_t code, struct slice text);

@@ -1,9 +1,10 @@
 /*
- * A slot begins with a request in its connection's output and ends with the answer, found by opaque (RocketMQ) or by order
- * (the others). Everything that one loop iteration produces leaves with one write per connection.
+ * A slot begins with a request in its connection's output and ends with the answer, found by opaque
+ * (RocketMQ) or by order (the others). Everything that one loop iteration produces leaves with one
+ * write per connection.
  *
- * Failures: an error answer ends its slot and is counted; a connection that closes takes its slots with it (they are counted as
- * missing), and the run ends when none is left.
+ * Failures: an error answer ends its slot and is counted; a connection that closes takes its slots
+ * with it (they are counted as missing), and the run ends when none is left.
  */
 #include "src/tools/bench.h"
 
@@ -421,7 +422,10 @@ static void on_tick(uv_poll_t *handle, int status, int events)
     }
     while (b->due_ns <= now && may_issue(b)) {
         struct bench_conn *c = pick(b);
-        /* Due within a tick counts from the tick's end: that is when it can be sent at the earliest. */
+        /*
+         * Due within a tick counts from the tick's end: that is when it can be sent at the
+         * earliest.
+         */
         int64_t grid = (b->due_ns + BENCH_TICK_NS - 1) / BENCH_TICK_NS * BENCH_TICK_NS;
         if (c == NULL) {
             b->late++; /* stays due: its latency counts from when it was */

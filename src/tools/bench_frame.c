@@ -1,6 +1,6 @@
 /*
- * A send is encoded once per queue, with numbers in it that occur nowhere else; where they lie is then known, and a message
- * costs two copies and three patches.
+ * A send is encoded once per queue, with numbers in it that occur nowhere else; where they lie is
+ * then known, and a message costs two copies and three patches.
  */
 #include "src/tools/bench.h"
 

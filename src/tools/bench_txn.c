@@ -1,6 +1,7 @@
 /*
- * A transaction: half sent, half answered, decision sent, decision answered. The slot is busy all the while. Halves that were answered in one
- * loop iteration are decided together, up to end_batch in one request; a batch is known by its first slot.
+ * A transaction: half sent, half answered, decision sent, decision answered. The slot is busy all
+ * the while. Halves that were answered in one loop iteration are decided together, up to end_batch
+ * in one request; a batch is known by its first slot.
  */
 #include "src/tools/bench.h"
 

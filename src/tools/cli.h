@@ -1,10 +1,11 @@
 /*
- * What every subcommand stands on: the loop, requests that wait for their answer, routes, error lines and exit codes.
+ * What every subcommand stands on: the loop, requests that wait for their answer, routes, error
+ * lines and exit codes.
  *
  * Owns:    loop, remote, router (from cli_start to cli_stop).
  * Thread:  the one of main.
- * Errors:  negative ESCROW_E..., with words in cli->err; a command gives up through cli_fail, which prints one line and returns
- *          the exit code.
+ * Errors:  negative ESCROW_E..., with words in cli->err; a command gives up through cli_fail, which
+ *          prints one line and returns the exit code.
  * Holds:   cli_call and cli_wait run the loop; no other call may be under way inside them.
  */
 #ifndef SRC_TOOLS_CLI_H
@@ -73,7 +74,10 @@ struct cli {
 /* Defaults, environment included. */
 void cli_options_init(struct cli_options *options);
 
-/* ESCROW_ECONFIG (name servers malformed), ESCROW_EIO, ESCROW_ENOMEM. After an error nothing is left. */
+/*
+ * ESCROW_ECONFIG (name servers malformed), ESCROW_EIO, ESCROW_ENOMEM. After an error nothing is
+ * left.
+ */
 ESCROW_MUST_USE int cli_start(struct cli *cli, const struct cli_options *options);
 void cli_stop(struct cli *cli); /* not started is fine */
 
@@ -89,13 +93,18 @@ struct cli_request {
 typedef int cli_answer_fn(void *arg, struct header *header, struct slice body);
 
 /*
- * Ask and wait. Returns what fn returned (0 without fn); else the error, with the server's remark in cli->err. A signal while waiting:
- * ESCROW_ESHUTDOWN and is_interrupted when nothing is known to have been done, ESCROW_ETIMEOUT when it was sent.
+ * Ask and wait. Returns what fn returned (0 without fn); else the error, with the server's remark
+ * in cli->err. A signal while waiting:
+ * ESCROW_ESHUTDOWN and is_interrupted when nothing is known to have been done, ESCROW_ETIMEOUT when
+ * it was sent.
  */
 ESCROW_MUST_USE int cli_call(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn,
                              void *arg);
 
-/* The same for a pull: fn also sees the answers that only say there is nothing, or to go on elsewhere. */
+/*
+ * The same for a pull: fn also sees the answers that only say there is nothing, or to go on
+ * elsewhere.
+ */
 ESCROW_MUST_USE int cli_call_pull(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn,
                                   void *arg);
 
@@ -118,7 +127,8 @@ ESCROW_MUST_USE int cli_brokers(struct cli *cli, struct cli_brokers *brokers);
 bool cli_wait(struct cli *cli, uint64_t ms);
 
 /*
- * The end of a command that failed: "escrow: <words>: <what happened>; <what to do next>" on standard error. Returns the exit code:
+ * The end of a command that failed: "escrow: <words>: <what happened>; <what to do next>" on
+ * standard error. Returns the exit code:
  * cli_exit_code(error), or CLI_INTERRUPTED.
  */
 int cli_fail(struct cli *cli, int error, const char *fmt, ...) ESCROW_PRINTF(3, 4);

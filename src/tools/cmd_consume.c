@@ -1,6 +1,7 @@
 /*
- * escrow consume: reads the queues of a topic in turn, one pull at a time. With --group it begins where the group stands and stores where
- * it got to after what it printed was written: at least once, as any consumer. It does not join the group.
+ * escrow consume: reads the queues of a topic in turn, one pull at a time. With --group it begins
+ * where the group stands, and stores where it got to after what it printed was written: at least
+ * once, as any consumer. It does not join the group.
  */
 #include "core/base/mem.h"
 #include "core/proto/codes.h"

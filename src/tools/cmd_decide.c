@@ -1,6 +1,7 @@
 /*
- * escrow decide: commit or roll back halves by hand. An id is looked up among the undecided halves of every broker (its group says who
- * may decide it; an operator may decide all), an offset is taken as it is.
+ * escrow decide: commit or roll back halves by hand. An id is looked up among the undecided halves
+ * of every broker (its group says who may decide it; an operator may decide all), an offset is
+ * taken as it is.
  */
 #include "core/base/limits.h"
 #include "core/proto/body_end_txn.h"

@@ -1,6 +1,7 @@
 /*
- * escrow produce: messages from arguments, from the lines of standard input, or from a file. One at a time, each answered before the next,
- * so that what was printed is durable; the first failure ends it.
+ * escrow produce: messages from arguments, from the lines of standard input, or from a file. One at
+ * a time, each answered before the next, so that what was printed is durable; the first failure
+ * ends it.
  */
 #include "core/base/limits.h"
 #include "core/io_uv/clock_system.h"

@@ -1,4 +1,6 @@
-/* escrow status: every metric of every broker, for people, as JSON, or in Prometheus' text format. */
+/*
+ * escrow status: every metric of every broker, for people, as JSON, or in Prometheus' text format.
+ */
 #include "core/proto/body_inspect.h"
 #include "core/proto/codes.h"
 #include "src/tools/cli.h"

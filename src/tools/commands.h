@@ -1,5 +1,6 @@
 /*
- * The subcommands. Each takes the arguments behind its name and returns the exit code (cli.h); argv may be changed.
+ * The subcommands. Each takes the arguments behind its name and returns the exit code (cli.h); argv
+ * may be changed.
  */
 #ifndef SRC_TOOLS_COMMANDS_H
 #define SRC_TOOLS_COMMANDS_H

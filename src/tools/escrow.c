@@ -1,5 +1,6 @@
 /*
- * escrow: the command line. Each subcommand is a function <name>_main(argc, argv) that returns the exit code.
+ * escrow: the command line. Each subcommand is a function <name>_main(argc, argv) that returns the
+ * exit code.
  */
 #include "src/tools/bench.h"
 #include "src/tools/commands.h"
@@ -50,9 +51,9 @@ int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
 
-    (void)signal(
-        SIGPIPE,
-        SIG_DFL); /* `escrow ... | head` ends quietly; sockets are written with the signal blocked */
+    (void)signal(SIGPIPE,
+                 /* `escrow ... | head` ends quietly; sockets are written with the signal blocked */
+                 SIG_DFL);
     if (name == NULL) {
         help();
         return CLI_USAGE;

@@ -1,5 +1,6 @@
 /*
- * Latency histogram: log-linear buckets, 128 to each doubling, so that any value is kept to within 1 %.
+ * Latency histogram: log-linear buckets, 128 to each doubling, so that any value is kept to within
+ * 1 %.
  *
  * Owns:    its counts, inside the struct.
  * Thread:  whoever owns the struct. Pure.
@@ -29,8 +30,8 @@ void histogram_put(struct histogram *h, uint64_t value);
 void histogram_merge(struct histogram *h, const struct histogram *from);
 
 /*
- * The smallest value v with at least `permille` thousandths of the values <= v, up to the width of its bucket; 0 when empty.
- * 1000 is the maximum, exactly.
+ * The smallest value v with at least `permille` thousandths of the values <= v, up to the width of
+ * its bucket; 0 when empty. 1000 is the maximum, exactly.
  */
 uint64_t histogram_at(const struct histogram *h, uint32_t permille);
 double histogram_mean(const struct histogram *h);

@@ -194,7 +194,9 @@ const char *out_age(int64_t ms, char *dst, size_t size)
     return dst;
 }
 
-/* Whoever read the output is gone: end as any filter does. The event loop has the signal blocked. */
+/*
+ * Whoever read the output is gone: end as any filter does. The event loop has the signal blocked.
+ */
 static void end_if_pipe_is_closed(void)
 {
     sigset_t set;

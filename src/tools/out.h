@@ -48,15 +48,18 @@ const char *out_age(int64_t ms, char *dst, size_t size);
 /* Is it UTF-8 without control characters but tab and newline? */
 bool out_is_plain(struct slice text);
 
-/* Write it to standard output and empty it. A closed pipe ends the program, as SIGPIPE does. false when it could not be written, or memory was short. */
+/*
+ * Write it to standard output and empty it. A closed pipe ends the program, as SIGPIPE does. false
+ * when it could not be written, or memory was short.
+ */
 bool out_flush(struct buf *out);
 
 /* Push out what stdio holds. false when it could not be written. */
 bool out_sync(void);
 
 /*
- * A message. As JSON: one object, body as text ("body") or base64 ("bodyBase64"). For people: one line of fields, then the
- * properties, then the body.
+ * A message. As JSON: one object, body as text ("body") or base64 ("bodyBase64"). For people: one
+ * line of fields, then the properties, then the body.
  */
 void out_message_json(struct json_writer *w, const struct record_view *view);
 void out_message_text(struct buf *out, const struct record_view *view);
