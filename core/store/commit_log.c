@@ -217,7 +217,9 @@ static int batch_room(struct commit_log *log, uint64_t at, size_t size)
     struct log_chunk fresh;
     int rc;
 
-    if (last != NULL && last->at + last->len == at && last->cap - last->len >= size) {
+    /* A chunk never spans two segments, also when a record ends exactly where its segment does. */
+    if (last != NULL && last->at + last->len == at && at % log->segs->segment_bytes != 0 &&
+        last->cap - last->len >= size) {
         return 0;
     }
     rc = GROW(b->chunks, b->chunk_cap, b->chunk_count + 1);

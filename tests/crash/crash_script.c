@@ -160,6 +160,29 @@ static void step_group(struct script *s)
     }
 }
 
+/* Fill the segment to the last byte, or to a rest that holds just a filler, or less than one. */
+static void step_exact_fit(struct script *s)
+{
+    static const uint8_t zeros[65536];
+    uint64_t at = store_watermarks(s->ts.st).appended;
+    uint64_t left = STORE_SEGMENT_BYTES_MIN - at % STORE_SEGMENT_BYTES_MIN;
+    uint64_t rest = 8 * (uint64_t)below(s, 7);
+    struct store_receipt receipt;
+
+    while (left > rest + 48) {
+        uint64_t want = left - rest;
+        uint64_t take = want < sizeof zeros ? want : sizeof zeros / 2;
+        int rc = store_append_raw(s->ts.st, STORE_CHECK, slice_of(zeros, take - ENVELOPE_SIZE),
+                                  NULL, &receipt);
+        if (rc != 0) {
+            CHECK(rc == ESCROW_ELIMIT);
+            break;
+        }
+        left -= take;
+    }
+    (void)try_message(s, STORE_MESSAGE);
+}
+
 /* Appends while a batch is out. */
 static void step_overlap(struct script *s)
 {
@@ -214,7 +237,9 @@ void script_step(struct script *s)
 
     s->steps++;
     s->ts.now_ms += below(s, 50);
-    if (dice < 25) {
+    if (dice < 2) {
+        step_exact_fit(s);
+    } else if (dice < 25) {
         step_messages(s, STORE_MESSAGE);
     } else if (dice < 37) {
         step_messages(s, STORE_HALF);
