@@ -397,7 +397,7 @@ static void group_turn(struct check_back *c, struct group *group, int64_t now_ms
 void check_back_tick(struct check_back *c, int64_t now_ms, struct check_back_out *out)
 {
     size_t budget = CHECK_BACK_WORK_MAX;
-    uint32_t id = WHEEL_NONE;
+    uint32_t id;
 
     c->now_ms = now_ms;
     while (!out_is_full(out)) {

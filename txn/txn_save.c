@@ -213,6 +213,18 @@ static int load_half(struct load *l, const uint8_t *p)
     return 0;
 }
 
+/* Does the section say of a half that it is open, and that it was decided? */
+static bool is_decided_twice(const struct txn *t)
+{
+    const struct half *half = half_table_oldest(&t->table);
+    struct decided_fact fact;
+
+    while (half != NULL && !decided_find_offset(&t->decided, half->offset, &fact, NULL, NULL)) {
+        half = half_table_next(&t->table, half);
+    }
+    return half != NULL;
+}
+
 static int load_all(struct load *l, uint32_t routes, uint64_t halves)
 {
     int rc = load_routes(l, routes);
@@ -236,7 +248,10 @@ static int load_all(struct load *l, uint32_t routes, uint64_t halves)
         }
     }
     rc = decided_load(&l->t->decided, &l->rest);
-    return rc == 0 && l->rest.len != 0 ? ESCROW_ECORRUPT : rc;
+    if (rc == 0 && (l->rest.len != 0 || is_decided_twice(l->t))) {
+        rc = ESCROW_ECORRUPT;
+    }
+    return rc;
 }
 
 int txn_load(struct txn *t, struct slice section, struct txn_now now, struct err_ctx *err)

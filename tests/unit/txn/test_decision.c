@@ -204,6 +204,21 @@ START_TEST(check_records_round_trip_and_reject_other_sizes)
 }
 END_TEST
 
+START_TEST(kinds_and_deciders_have_names)
+{
+    /* What people see in lists and errors; anything else is a question mark. */
+    ck_assert_str_eq(decision_kind_name(DECISION_COMMIT), "commit");
+    ck_assert_str_eq(decision_kind_name(DECISION_ROLLBACK), "rollback");
+    ck_assert_str_eq(decision_kind_name(DECISION_EXPIRE), "expire");
+    ck_assert_str_eq(decision_kind_name(DECISION_NONE), "?");
+    ck_assert_str_eq(decision_by_name(DECISION_BY_PRODUCER), "producer");
+    ck_assert_str_eq(decision_by_name(DECISION_BY_CHECK), "check");
+    ck_assert_str_eq(decision_by_name(DECISION_BY_OPERATOR), "operator");
+    ck_assert_str_eq(decision_by_name(DECISION_BY_BROKER), "broker");
+    ck_assert_str_eq(decision_by_name(DECISION_BY_NOBODY), "?");
+}
+END_TEST
+
 START_TEST(the_reserve_of_a_half_holds_its_expiry_and_its_decision)
 {
     /* Whatever the topic's length: both records, with envelope and padding. */
@@ -237,6 +252,7 @@ int main(void)
     tcase_add_test(tc, fields_out_of_bounds_are_corrupt);
     tcase_add_test(tc, random_bytes_are_refused_or_walked_to_their_end);
     tcase_add_test(tc, check_records_round_trip_and_reject_other_sizes);
+    tcase_add_test(tc, kinds_and_deciders_have_names);
     tcase_add_test(tc, the_reserve_of_a_half_holds_its_expiry_and_its_decision);
     tcase_add_test(tc, many_halves_in_one_record_take_no_more_than_their_reserves);
     suite_add_tcase(suite, tc);

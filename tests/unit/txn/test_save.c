@@ -190,6 +190,30 @@ START_TEST(every_shorter_or_longer_section_is_corrupt)
 }
 END_TEST
 
+START_TEST(a_half_that_is_open_and_decided_is_corrupt)
+{
+    /* The offset of an open half, written over that of a decided one. */
+    uint64_t open = world_half(&w, "g", "open", "x", NULL);
+    uint64_t done = world_half(&w, "g", "done", "x", NULL);
+    struct txn *copy;
+    unsigned changed = 0;
+
+    world_sync(&w);
+    (void)world_end(&w, DECISION_COMMIT, DECISION_BY_OPERATOR, NULL, done, NULL);
+    world_sync(&w);
+    world_checkpoint(&w);
+    for (size_t i = 0; i + 8 <= w.checkpoint.len; i++) {
+        if (get_le64(w.checkpoint.ptr + i) == done) {
+            put_le64(w.checkpoint.ptr + i, open);
+            changed++;
+        }
+    }
+    ck_assert_uint_eq(changed, 1);
+    ck_assert_int_eq(load(buf_slice(&w.checkpoint), w.now, &copy), ESCROW_ECORRUPT);
+    txn_free(copy);
+}
+END_TEST
+
 START_TEST(a_section_of_another_version_is_refused_as_such)
 {
     /* Not as corruption: the operator is told what it is. */
@@ -328,6 +352,7 @@ int main(void)
     tcase_add_test(tc, a_wait_goes_on_where_the_checkpoint_left_it);
     tcase_add_test(tc, an_empty_store_is_saved_and_loaded);
     tcase_add_test(tc, every_shorter_or_longer_section_is_corrupt);
+    tcase_add_test(tc, a_half_that_is_open_and_decided_is_corrupt);
     tcase_add_test(tc, a_section_of_another_version_is_refused_as_such);
     tcase_add_loop_test(tc, changed_bytes_are_refused_or_make_a_consistent_store, 0, 3);
     tcase_add_test(tc, a_smaller_bound_than_the_section_needs_is_reported);
