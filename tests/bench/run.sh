@@ -1,0 +1,302 @@
+#!/usr/bin/env bash
+# Measures every figure of tests/bench/README.md and prints the table in Markdown.
+#
+# usage: tests/bench/run.sh [--rounds N] [--seconds N] [--only NAME[,NAME...]] [--quick] [--update-readme]
+#   --rounds         alternating runs of each comparison; the median of their ratios counts (5)
+#   --seconds        measured in each run (5)
+#   --only           latency redis1 redis16 txn order relay drain idle halves restart
+#   --quick          2 rounds of 2 seconds and small counts: shows that it works, not how fast
+#   --update-readme  put the table into tests/bench/README.md
+#
+# Installs what is missing, builds Release in ESCROW_BENCH_BUILD (a folder in TMPDIR), runs every server on loopback with a free
+# port and a folder of its own, and leaves no process and no data behind, also when interrupted. Nothing else should run on
+# the machine: compare ratios, not rates.
+# Exit status: 0 all figures reached, 1 some not, 2 usage.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+rounds=5
+seconds=5
+only=latency,redis1,redis16,txn,order,relay,drain,idle,halves,restart
+halves=1000000
+restart_messages=5000000
+backlog=1000000
+update=no
+
+usage() {
+    sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
+}
+while [ $# -gt 0 ]; do
+    case $1 in
+    --rounds) rounds=$2 && shift ;;
+    --seconds) seconds=$2 && shift ;;
+    --only) only=$2 && shift ;;
+    --quick) rounds=2 seconds=2 halves=50000 restart_messages=100000 backlog=50000 ;;
+    --update-readme) update=yes ;;
+    --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+    esac
+    shift
+done
+
+"$root/tests/lib/install_packages.sh" build bench
+build=${ESCROW_BENCH_BUILD:-${TMPDIR:-/tmp}/escrow-bench-build-$(id -u)}
+work=$(mktemp -d "${TMPDIR:-/tmp}/escrow-bench.XXXXXX")
+chmod 755 "$work" # the user postgres must get through
+# shellcheck source=tests/bench/lib.sh
+. "$root/tests/bench/lib.sh"
+trap end_all EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+wants() { case ",$only," in *",$1,"*) return 0 ;; *) return 1 ;; esac }
+
+say "building in $build"
+cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DESCROW_TESTS=OFF >"$work/cmake.log" || {
+    tail -n 20 "$work/cmake.log" >&2
+    exit 1
+}
+targets=(escrowd escrow_cli)
+! wants order || targets+=(escrow)
+! wants order && ! wants relay && ! wants drain || targets+=(escrow-relay)
+ninja -C "$build" "${targets[@]}" >"$work/ninja.log" || {
+    tail -n 20 "$work/ninja.log" >&2
+    exit 1
+}
+
+# ---- against other brokers: 1 KiB bodies, durable before each answer ----
+
+escrowd_producer() { # CONNECTIONS WINDOW
+    start_escrowd "$work/e"
+    bench_rate producer --addr "$broker" --connections "$1" --window "$2" --duration "$seconds"
+    stop_escrowd "$work/e"
+}
+escrowd_1x1() { escrowd_producer 1 1; }
+escrowd_64x1() { escrowd_producer 64 1; }
+escrowd_64x16() { escrowd_producer 64 16; }
+
+beanstalkd_1x1() {
+    start_beanstalkd "$work/b"
+    bench_rate producer --driver beanstalkd --addr "127.0.0.1:$beanstalkd_port" --duration "$seconds"
+    end "$beanstalkd_pid"
+    rm -rf "$work/b"
+}
+
+# The higher of what redis-benchmark and our own generator get out of it.
+redis_xadd() { # CONNECTIONS WINDOW
+    local theirs ours count
+    start_redis "$work/r"
+    ours=$(bench_rate producer --driver redis --addr "127.0.0.1:$redis_port" --connections "$1" --window "$2" --duration "$seconds")
+    end "$redis_pid"
+    rm -rf "$work/r"
+    start_redis "$work/r"
+    count=$(awk -v r="$ours" -v s="$seconds" 'BEGIN { printf "%d", r * s + 1000 }')
+    theirs=$(head -c 768 /dev/urandom | base64 -w 0 |
+        redis-benchmark -p "$redis_port" -c "$1" -P "$2" -n "$count" -x --csv XADD bench '*' b |
+        awk -F '","' 'NR == 2 { print $2 }')
+    end "$redis_pid"
+    rm -rf "$work/r"
+    awk -v a="$ours" -v b="${theirs:-0}" 'BEGIN { print a > b ? a : b }'
+}
+redis_64x1() { redis_xadd 64 1; }
+redis_64x16() { redis_xadd 64 16; }
+
+txn_64x16() {
+    start_escrowd "$work/e"
+    bench_rate txn --addr "$broker" --connections 64 --window 16 --duration "$seconds"
+    stop_escrowd "$work/e"
+}
+
+# ---- PostgreSQL ----
+
+start_postgres() { # sets pg_folder, pg
+    pg_folder=$work/pg
+    pg=$("$root/tests/lib/postgres.sh" start "$pg_folder" shared_buffers=256MB max_wal_size=4GB)
+    "$build/src/relay/escrow-relay" migrate --db "$pg" >"$work/migrate.log" 2>&1
+    psql -q "$pg" <<'SQL'
+CREATE TABLE bench_account (id bigint PRIMARY KEY, balance bigint NOT NULL);
+INSERT INTO bench_account SELECT g, 1000000 FROM generate_series(0, 9999) g;
+CREATE TABLE bench_order (id bigserial PRIMARY KEY, account bigint NOT NULL, amount bigint NOT NULL);
+VACUUM ANALYZE;
+SQL
+}
+stop_postgres() {
+    "$root/tests/lib/postgres.sh" stop "$pg_folder"
+    rm -rf "$pg_folder"
+    pg_folder=
+}
+start_relay() { # sets relay_pid
+    "$build/src/relay/escrow-relay" run --db "$pg" --broker "$broker" --check.listen off >"$work/relay.log" 2>&1 &
+    relay_pid=$!
+    track "$relay_pid"
+}
+
+order_plain() { "$work/order_txn" plain 8 "$seconds" "$pg" | jq -r .rate; }
+order_half() { "$work/order_txn" half 8 "$seconds" "$pg" "$namesrv" | jq -r .rate; }
+
+topic_messages() { # how many a topic has
+    "$build/src/tools/escrow" topics show "$1" --namesrv "$namesrv" --json 2>/dev/null | jq '[.[] | .max - .min] | add // 0' || echo 0
+}
+has_messages() { [ "$(topic_messages "$1")" -ge "$2" ]; }
+
+measure_order() {
+    cc -O2 -D_GNU_SOURCE -I "$root/core/include" "$(pg_config --includedir | sed 's/^/-I/')" -o "$work/order_txn" "$root/tests/bench/order_txn.c" \
+        -L "$build/src/client" -Wl,-rpath,"$build/src/client" -lescrow -lpq -lpthread
+    start_postgres
+    start_escrowd "$work/e"
+    compare "order transaction with a half message, 8 sessions: against the same without messaging" 0.6 order_half order_plain "without"
+    stop_escrowd "$work/e"
+    stop_postgres
+}
+
+outbox_script() { # a business row and an outbox row
+    cat >"$work/outbox.sql" <<'SQL'
+BEGIN;
+INSERT INTO bench_order (account, amount) VALUES (1, 1);
+SELECT escrow.publish('BenchRelay', convert_to(repeat(md5(random()::text), 8), 'UTF8'));
+COMMIT;
+SQL
+}
+
+# Rows through the relay while pgbench inserts, until the last insert, against the insert rate in the same time.
+measure_relay() {
+    local name="rows/s through escrow-relay while pgbench inserts: against the insert rate" tps inserted moved
+    local ratios=() rates=()
+    say "$name"
+    outbox_script
+    for ((round = 1; round <= rounds; round++)); do
+        start_postgres
+        start_escrowd "$work/e"
+        start_relay
+        pgbench -n -M prepared -c 8 -j 1 -T "$seconds" -f "$work/outbox.sql" "$pg" >"$work/pgbench.log" 2>&1 || :
+        moved=$(topic_messages BenchRelay)
+        tps=$(awk '/^tps/ { print $3 }' "$work/pgbench.log")
+        inserted=$(awk '/^number of transactions actually processed/ { print $NF }' "$work/pgbench.log")
+        ratios+=("$(divide "$moved" "${inserted:-0}")")
+        rates+=("${tps:-0}")
+        say "  round $round: $moved of ${inserted:-?} rows moved when the last was in"
+        until_true 60 has_messages BenchRelay "${inserted:-1}" || say "  round $round: the rest did not arrive within a minute"
+        end "$relay_pid"
+        stop_escrowd "$work/e"
+        stop_postgres
+    done
+    insert_rate=$(median "${rates[@]}")
+    # What is on its way when pgbench ends is at most one poll: 0.98 and more is keeping up.
+    row "$name" "at least" 0.98 x "$(median "${ratios[@]}")" "$(whole "$insert_rate") rows/s inserted; 1.0 less what is on its way; ratios ${ratios[*]}"
+}
+
+# A backlog of rows of 256 bytes, then the relay alone.
+measure_drain() {
+    local name="draining a backlog of $backlog outbox rows of 256 bytes: rows/s against the insert rate" begin took rate
+    local base=${insert_rate:-}
+    say "$name"
+    start_postgres
+    if [ -z "$base" ]; then
+        outbox_script
+        pgbench -n -M prepared -c 8 -j 1 -T "$seconds" -f "$work/outbox.sql" "$pg" >"$work/pgbench.log" 2>&1 || :
+        base=$(awk '/^tps/ { print $3 }' "$work/pgbench.log")
+    fi
+    # 100 rows to a transaction, as services make them, not one giant one.
+    psql -q "$pg" >/dev/null <<SQL
+CREATE PROCEDURE bench_fill(n int) LANGUAGE plpgsql AS \$\$
+BEGIN
+    FOR i IN 1 .. n / 100 LOOP
+        PERFORM escrow.publish('BenchDrain', convert_to(repeat(md5((i * 100 + j)::text), 8), 'UTF8')) FROM generate_series(1, 100) j;
+        COMMIT;
+    END LOOP;
+END \$\$;
+CALL bench_fill($backlog);
+SQL
+    start_escrowd "$work/e"
+    begin=$EPOCHREALTIME
+    start_relay
+    if until_true 300 has_messages BenchDrain "$backlog"; then
+        took=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
+        rate=$(divide "$backlog" "$took")
+        row "$name" "at least" 5 x "$(divide "$rate" "$base")" "$(whole "$rate") rows/s against $(whole "$base") inserts/s"
+    else
+        row_missing "$name" "at least 5 x" "not drained within 300 s"
+    fi
+    end "$relay_pid"
+    stop_escrowd "$work/e"
+    stop_postgres
+}
+
+# ---- memory, restart ----
+
+measure_idle() {
+    say "resident memory of an idle server"
+    start_escrowd "$work/e"
+    "$build/src/tools/escrow" produce --namesrv "$namesrv" --quiet Warm one
+    pause 1
+    row "resident memory of an idle server" "at most" 20 MiB "$(divide "$(rss_kb "$escrowd_pid")" 1024)" "after its first message"
+    stop_escrowd "$work/e"
+}
+
+measure_halves() {
+    local before after
+    say "resident memory per undecided half: $halves of them"
+    start_escrowd "$work/e"
+    # Buffers as a busy server has them, so that only what a half keeps is counted.
+    bench_rate producer --addr "$broker" --connections 16 --window 16 --count $((halves / 2)) >/dev/null
+    before=$(rss_kb "$escrowd_pid")
+    bench_rate txn --addr "$broker" --connections 16 --window 16 --count "$halves" --size 100 --leave 100 >/dev/null
+    after=$(rss_kb "$escrowd_pid")
+    row "resident memory per undecided half" "at most" 96 bytes "$(awk -v a="$before" -v b="$after" -v n="$halves" 'BEGIN { printf "%.1f", (b - a) * 1024 / n }')" \
+        "$halves halves, $((before / 1024)) MiB before, $((after / 1024)) MiB after"
+    stop_escrowd "$work/e"
+}
+
+measure_restart() {
+    local begin took times=()
+    say "restart after SIGKILL with $restart_messages messages"
+    broker_port=$(free_port) ns_port=$(free_port)
+    start_escrowd "$work/e"
+    bench_rate producer --addr "$broker" --connections 64 --window 16 --count "$restart_messages" --size 256 >/dev/null
+    for ((round = 1; round <= rounds; round++)); do
+        # The kill comes in the middle of work, with a tail behind the last checkpoint.
+        bench_rate producer --addr "$broker" --connections 64 --window 16 --count 50000 --size 256 >/dev/null
+        end "$escrowd_pid" KILL
+        begin=$EPOCHREALTIME
+        "$build/src/broker/escrowd" --data.dir "$work/e" --broker.port "$broker_port" --broker.vip.port 0 --namesrv.port "$ns_port" \
+            >"$work/escrowd.log" 2>&1 &
+        escrowd_pid=$!
+        track "$escrowd_pid"
+        until_true 60 "$build/src/tools/escrow" produce --addr "$broker" --quiet Bench again
+        took=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f", b - a }')
+        times+=("$took")
+        say "  round $round: $took s"
+    done
+    row "restart after SIGKILL with $restart_messages messages, until the first send succeeds" "at most" 1 s "$(median "${times[@]}")" "${times[*]}"
+    stop_escrowd "$work/e"
+    unset broker_port ns_port
+}
+
+# ---- all of it ----
+
+{
+    printf 'Measured %s on %s x %s, kernel %s; %s rounds of %s s, alternating; median of the ratios of each round. Client and server share the processors.\n\n' \
+        "$(date -u +%F)" "$(nproc)" "$(sed -n 's/^model name.*: //p;/^model name/q' /proc/cpuinfo)" "$(uname -r)" "$rounds" "$seconds"
+    printf '| Figure | Wanted | Measured | | Details |\n| --- | --- | --- | --- | --- |\n'
+} >"$table"
+
+! wants latency || compare "one connection, one in flight: against beanstalkd -f 0" 1.0 escrowd_1x1 beanstalkd_1x1 "beanstalkd"
+! wants redis1 || compare "64 connections, one in flight each: against Redis XADD, appendfsync always" 1.0 escrowd_64x1 redis_64x1 "Redis"
+! wants redis16 || compare "pipelined, 64 connections x 16: against the same Redis" 1.3 escrowd_64x16 redis_64x16 "Redis"
+! wants txn || compare "half + commit, pipelined, transactions/s: against plain sends/s" 0.5 txn_64x16 escrowd_64x16 "plain"
+! wants order || measure_order
+! wants relay || measure_relay
+! wants drain || measure_drain
+! wants idle || measure_idle
+! wants halves || measure_halves
+! wants restart || measure_restart
+
+cat "$table"
+if [ "$update" = yes ]; then
+    awk -v file="$table" '
+        /<!-- table -->/ { print; print ""; while ((getline line < file) > 0) print line; print ""; skip = 1; next }
+        /<!-- end of table -->/ { skip = 0 }
+        !skip { print }' "$root/tests/bench/README.md" >"$work/README.md"
+    cat "$work/README.md" >"$root/tests/bench/README.md"
+fi
+[ "$failures" -eq 0 ]
