@@ -24,11 +24,21 @@ static void on_publish(struct sink *s, struct sink_batch *batch)
     enqueue((struct fake_broker *)(void *)s, (struct fake_request){.batch = batch});
 }
 
+static void on_horizon(struct sink *s, struct sink_horizon *horizon)
+{
+    struct fake_broker *b = (struct fake_broker *)(void *)s;
+
+    ck_assert_ptr_null(b->horizon);
+    b->horizon = horizon;
+    loop_defer(b->loop, &b->work);
+}
+
 void fake_broker_init(struct fake_broker *b, struct loop *l, size_t log_cap)
 {
     *b = (struct fake_broker){.loop = l, .log_cap = log_cap};
     b->sink.open = on_open;
     b->sink.publish = on_publish;
+    b->sink.horizon = on_horizon;
     buf_init(&b->position, 0);
     loop_deferred_init(&b->work, work, b);
     if (log_cap > 0) {
@@ -183,6 +193,13 @@ static void work(void *arg)
 {
     struct fake_broker *b = arg;
 
+    if (b->horizon != NULL) {
+        struct sink_horizon *horizon = b->horizon;
+        b->horizon = NULL;
+        horizon->code = 0;
+        horizon->oldest_born_ms = b->oldest_born_ms;
+        horizon->cb(horizon);
+    }
     if (b->queue_count == 0 || (b->holds_batches && b->queue[0].batch != NULL)) {
         return;
     }

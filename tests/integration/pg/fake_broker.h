@@ -48,6 +48,7 @@ struct fake_broker {
     size_t queue_count;
     bool holds_batches; /* answers no batch, until released */
     bool is_down;       /* refuses everything */
+    struct sink_horizon *horizon;
     int64_t oldest_born_ms;
     /* The crash: at the n-th step (1 = the next), then none. A step is before storing, or after it. */
     uint64_t crash_at;

@@ -21,10 +21,18 @@ static void on_ended(void *arg, enum relay_state final, const struct err_ctx *wh
 
 void rig_init(struct rig *r, struct pg_fixture *f, const char *name, size_t log_cap)
 {
+    char conninfo[sizeof r->conninfo];
+
+    pg_fixture_database(f, name, conninfo, sizeof conninfo);
+    rig_attach(r, conninfo, log_cap);
+}
+
+void rig_attach(struct rig *r, const char *conninfo, size_t log_cap)
+{
     *r = (struct rig){.has_ended = true};
     ck_assert_int_eq(loop_init(&r->loop), 0);
     fake_broker_init(&r->broker, &r->loop, log_cap);
-    pg_fixture_database(f, name, r->conninfo, sizeof r->conninfo);
+    (void)snprintf(r->conninfo, sizeof r->conninfo, "%s", conninfo);
     r->pg = pg_test_connect(r->conninfo);
     relay_loop_config_init(&r->cfg);
     r->cfg.relay.source = "test";

@@ -28,6 +28,9 @@ struct rig {
 void rig_init(struct rig *r, struct pg_fixture *f, const char *name, size_t log_cap);
 void rig_fini(struct rig *r);
 
+/* The same on a database that is there already. */
+void rig_attach(struct rig *r, const char *conninfo, size_t log_cap);
+
 /* A relay with r->cfg. */
 void rig_start(struct rig *r);
 

@@ -1,0 +1,234 @@
+/* Restored, cloned and foreign databases: refused until a person says what they are. */
+#include "escrow/errors.h"
+#include "outbox/position.h"
+#include "tests/integration/pg/pg_main.h"
+#include "tests/integration/pg/rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void reconnect(struct rig *r)
+{
+    PQfinish(r->pg);
+    r->pg = pg_test_connect(r->conninfo);
+}
+
+/* What a person is told to type, from the line that refused. */
+static void read_hint(struct rig *r)
+{
+    const char *hint = strstr(r->why.text, "--adopt=");
+    int64_t system;
+    char *slash;
+
+    ck_assert_ptr_nonnull(hint);
+    hint += strlen("--adopt=");
+    slash = strchr(hint, '/');
+    ck_assert_ptr_nonnull(slash);
+    ck_assert(slice_to_i64(slice_of(hint, (size_t)(slash - hint)), &system));
+    r->cfg.relay.foreign_db.system_id = (uint64_t)system;
+    r->cfg.relay.foreign_db.timeline = (uint32_t)(slash[1] - '0');
+}
+
+static void finish(struct rig *r)
+{
+    relay_loop_free(r->relay);
+    r->relay = NULL;
+}
+
+/* Change what the broker has as if another cluster had written it. */
+static void make_foreign(struct rig *r, bool other_system)
+{
+    struct position p;
+
+    position_init(&p);
+    ck_assert_int_eq(position_decode(&p, buf_slice(&r->broker.position)), 0);
+    if (other_system) {
+        p.db.system_id++;
+    } else {
+        p.db.timeline++;
+    }
+    buf_clear(&r->broker.position);
+    position_encode(&p, &r->broker.position);
+    position_fini(&p);
+}
+
+START_TEST(another_system_or_timeline_is_refused)
+{
+    /* Nothing is published, and the line says what to do; naming another identity does not help. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_system", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_stop(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
+    for (int i = 0; i < 2; i++) {
+        make_foreign(&r, i == 0);
+        rig_start(&r);
+        rig_until_ended(&r, RELAY_REFUSED);
+        ck_assert_int_eq(r.why.code, ESCROW_EFOREIGN);
+        read_hint(&r);
+        finish(&r);
+    }
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    r.cfg.relay.foreign_db.system_id += 5;
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    finish(&r);
+    ck_assert_uint_eq(r.broker.log_count, 1);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_copy_inside_the_cluster_is_refused)
+{
+    /* CREATE DATABASE ... TEMPLATE: same system, same timeline, another database. */
+    struct rig r;
+    PGconn *admin;
+
+    rig_init(&r, &fixture, "id_original", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_stop(&r);
+    PQfinish(r.pg);
+    admin = pg_test_connect(fixture.conninfo);
+    (void)pg_test_sql(admin, "CREATE DATABASE id_copy TEMPLATE id_original");
+    PQfinish(admin);
+    (void)snprintf(r.conninfo, sizeof r.conninfo, "host=%s user=escrow dbname=id_copy",
+                   fixture.folder);
+    r.pg = pg_test_connect(r.conninfo);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'copy')");
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    ck_assert_uint_eq(r.broker.log_count, 1);
+    finish(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(adopting_loses_nothing)
+{
+    /* What the database does not know to be published is published; then the new identity is the known one. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_adopt", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_run_ms(&r, 100); /* reported */
+    rig_stop(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '3')");
+    make_foreign(&r, true);
+    /* As in a database that was restored into another cluster. */
+    (void)pg_test_sql(r.pg, "UPDATE escrow.reader SET system_identifier = '42'");
+    (void)pg_test_sql(r.pg,
+                      "UPDATE escrow.outbox SET xid = '99999999999' WHERE body IN ('2', '3')");
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    read_hint(&r);
+    finish(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    rig_start(&r);
+    rig_until_count(&r, 3);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '4')");
+    rig_until_count(&r, 4);
+    rig_stop(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_REFUSE;
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '5')");
+    rig_until_count(&r, 5);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3 4 5");
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(discarding_publishes_only_what_comes_from_now_on)
+{
+    /* A staging copy of production: what it holds must not go out. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_discard", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_stop(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'old')");
+    make_foreign(&r, true);
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    read_hint(&r);
+    finish(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_DISCARD;
+    rig_start(&r);
+    rig_until_idle(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'new')");
+    rig_until_count(&r, 2);
+    ck_assert_str_eq(rig_bodies(&r), "1 new");
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_restored_backup_is_refused_and_can_be_adopted)
+{
+    /* Same system, same timeline, but behind the position: transaction ids would be used again, and rows be missed. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_backup", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_run_ms(&r, 100); /* reported */
+    rig_stop(&r);
+    pg_fixture_backup(&fixture);
+    reconnect(&r);
+    rig_start(&r);
+    for (int i = 0; i < 3; i++) {
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'gone')");
+    }
+    rig_until_count(&r, 4);
+    rig_stop(&r);
+    PQfinish(r.pg);
+    pg_fixture_restore(&fixture);
+    r.pg = pg_test_connect(r.conninfo);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'again')");
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    ck_assert_ptr_nonnull(strstr(r.why.text, "ahead of this database"));
+    read_hint(&r);
+    finish(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    rig_start(&r);
+    rig_until_count(&r, 5);
+    ck_assert_str_eq(rig_bodies(&r), "1 gone gone gone again");
+    rig_stop(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_position_that_cannot_be_read_is_refused)
+{
+    /* A newer relay has written it, or it is damaged: nothing is guessed. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_garbage", 100);
+    buf_append_str(&r.broker.position, "garbage, and long enough to look like one");
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    finish(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    ADD(suite, another_system_or_timeline_is_refused);
+    ADD(suite, a_copy_inside_the_cluster_is_refused);
+    ADD(suite, adopting_loses_nothing);
+    ADD(suite, discarding_publishes_only_what_comes_from_now_on);
+    ADD(suite, a_restored_backup_is_refused_and_can_be_adopted);
+    ADD(suite, a_position_that_cannot_be_read_is_refused);
+}

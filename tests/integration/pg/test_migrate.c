@@ -1,0 +1,279 @@
+/* Installing and upgrading the schema; removing markers. */
+#include "escrow/errors.h"
+#include "outbox/pg/cleaner.h"
+#include "outbox/pg/migrate.h"
+#include "outbox/pg/schema.h"
+#include "outbox/pg/status.h"
+#include "tests/integration/pg/pg_main.h"
+#include "tests/integration/pg/rig.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int64_t number(const char *text)
+{
+    int64_t value = 0;
+
+    ck_assert(slice_to_i64(slice_str(text), &value));
+    return value;
+}
+
+static PGconn *empty_database(const char *name, char *conninfo, size_t size)
+{
+    PGconn *pg = pg_test_connect(fixture.conninfo);
+
+    (void)pg_test_sql(pg, "DROP DATABASE IF EXISTS %s", name);
+    (void)pg_test_sql(pg, "CREATE DATABASE %s", name);
+    PQfinish(pg);
+    (void)snprintf(conninfo, size, "host=%s user=escrow dbname=%s", fixture.folder, name);
+    return pg_test_connect(conninfo);
+}
+
+START_TEST(every_version_upgrades_to_the_newest)
+{
+    /* Each prefix of the list is installed and goes on from there; a second run has nothing to do. */
+    char conninfo[160];
+    struct err_ctx err;
+
+    for (int from = 0; from <= SCHEMA_VERSION; from++) {
+        PGconn *pg = empty_database("mig_upgrade", conninfo, sizeof conninfo);
+        struct migrate_result result;
+        ck_assert_int_eq(migrate_run(conninfo, from, &result, &err), 0);
+        ck_assert_int_eq(result.version_after, from);
+        ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
+        ck_assert_int_eq(result.version_before, from);
+        ck_assert_int_eq(result.version_after, SCHEMA_VERSION);
+        ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
+        ck_assert_int_eq(result.version_before, SCHEMA_VERSION);
+        (void)pg_test_sql(pg, "SELECT escrow.publish('t', '1')");
+        PQfinish(pg);
+    }
+}
+END_TEST
+
+START_TEST(many_at_once_install_it_once)
+{
+    /* Eight processes; all succeed. */
+    char conninfo[160];
+    PGconn *pg = empty_database("mig_race", conninfo, sizeof conninfo);
+    pid_t pids[8];
+
+    for (int i = 0; i < 8; i++) {
+        pids[i] = fork();
+        ck_assert_int_ge(pids[i], 0);
+        if (pids[i] == 0) {
+            struct migrate_result result;
+            struct err_ctx err;
+            _exit(migrate_run(conninfo, SCHEMA_VERSION, &result, &err) == 0 ? 0 : 1);
+        }
+    }
+    for (int i = 0; i < 8; i++) {
+        int status = 0;
+        ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
+        ck_assert_int_eq(WEXITSTATUS(status), 0);
+    }
+    ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.migration"), "3");
+    PQfinish(pg);
+}
+END_TEST
+
+START_TEST(what_is_wrong_is_said_and_changes_nothing)
+{
+    /* A changed file, a newer database, an object in the way, no server. */
+    char conninfo[160];
+    struct err_ctx err;
+    struct migrate_result result;
+    PGconn *pg = empty_database("mig_wrong", conninfo, sizeof conninfo);
+
+    (void)pg_test_sql(pg, "CREATE SCHEMA escrow; CREATE TABLE escrow.transaction_marker (x int)");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_EDB);
+    ck_assert_ptr_nonnull(strstr(err.text, "002_transaction"));
+    ck_assert_int_eq(result.version_after, 1);
+    (void)pg_test_sql(pg, "DROP TABLE escrow.transaction_marker");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
+    (void)pg_test_sql(pg, "UPDATE escrow.migration SET checksum = 'another' WHERE version = 2");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_ECONFLICT);
+    ck_assert_ptr_nonnull(strstr(err.text, "002_transaction was changed"));
+    (void)pg_test_sql(pg, "DELETE FROM escrow.migration");
+    (void)pg_test_sql(pg, "DROP SCHEMA escrow CASCADE");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
+    (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (4, '004_future', '')");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_EVERSION);
+    ck_assert_int_eq(migrate_run("host=/nowhere", SCHEMA_VERSION, &result, &err), ESCROW_ECONN);
+    PQfinish(pg);
+}
+END_TEST
+
+START_TEST(the_status_names_what_holds_back)
+{
+    /* Lag, an open transaction, a lock; the same as JSON. */
+    struct rig r;
+    struct buf text;
+    struct err_ctx err;
+    PGconn *other;
+
+    rig_init(&r, &fixture, "mig_status", 10);
+    other = pg_test_connect(r.conninfo);
+    (void)pg_test_sql(r.pg, "SELECT escrow.reader_register('test', 0)");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '12345')");
+    (void)pg_test_sql(other,
+                      "SET application_name = 'the culprit'; BEGIN; SELECT pg_current_xact_id(); "
+                      "LOCK TABLE escrow.outbox_2 IN ACCESS SHARE MODE");
+    buf_init(&text, 0);
+    ck_assert_msg(status_run(r.conninfo, false, &text, &err) == 0, "%s", err.text);
+    buf_append_u8(&text, 0);
+    ck_assert_ptr_nonnull(strstr((char *)text.ptr, "the culprit"));
+    ck_assert_ptr_nonnull(strstr((char *)text.ptr, "outbox_2"));
+    ck_assert_ptr_nonnull(strstr((char *)text.ptr, "lag_bytes             5"));
+    buf_clear(&text);
+    ck_assert_int_eq(status_run(r.conninfo, true, &text, &err), 0);
+    buf_append_u8(&text, 0);
+    (void)pg_test_sql(r.pg, "CREATE TABLE said (doc jsonb)");
+    {
+        const char *values[] = {(char *)text.ptr};
+        PGresult *res =
+            PQexecParams(r.pg, "INSERT INTO said VALUES ($1)", 1, NULL, values, NULL, NULL, 0);
+        ck_assert_msg(PQresultStatus(res) == PGRES_COMMAND_OK, "%s", PQerrorMessage(r.pg));
+        PQclear(res);
+    }
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT doc->'readers'->0->>'lag_rows' FROM said"), "1");
+    buf_fini(&text);
+    PQfinish(other);
+    rig_fini(&r);
+}
+END_TEST
+
+static bool is_clean(void *arg)
+{
+    return cleaner_removed(arg) >= 3;
+}
+
+START_TEST(only_markers_that_nobody_can_ask_about_are_removed)
+{
+    /* Older than the oldest undecided half, and, for tombstones, than their time. */
+    struct rig r;
+    struct cleaner *cleaner;
+    struct cleaner_config cfg = {.interval_ms = 10, .keep_ms = 60000, .keep_tombstone_ms = 3600000};
+
+    rig_init(&r, &fixture, "mig_clean", 10);
+    (void)pg_test_sql(r.pg,
+                      "INSERT INTO escrow.transaction_marker (txn_id, kind, created_at) VALUES "
+                      "('c-old1', 'C', now() - interval '10 minutes'), ('c-old2', 'C', now() - "
+                      "interval '9 minutes'), "
+                      "('c-new', 'C', now() - interval '30 seconds'), ('c-undecided', 'C', now() - "
+                      "interval '5 minutes'), "
+                      "('r-old', 'R', now() - interval '2 hours'), ('r-young', 'R', now() - "
+                      "interval '50 minutes')");
+    cfg.conninfo = r.conninfo;
+    r.broker.oldest_born_ms = number(pg_test_sql(
+        r.pg, "SELECT (extract(epoch FROM now() - interval '6 minutes') * 1000)::bigint"));
+    cleaner = cleaner_new(&r.loop, &r.broker.sink, &cfg);
+    ck_assert_ptr_nonnull(cleaner);
+    rig_until(&r, is_clean, cleaner, "clean markers");
+    rig_run_ms(&r, 100);
+    ck_assert_str_eq(
+        pg_test_sql(
+            r.pg, "SELECT string_agg(txn_id, ' ' ORDER BY txn_id) FROM escrow.transaction_marker"),
+        "c-new c-undecided r-young");
+    cleaner_free(cleaner);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(the_inbox_accepts_once)
+{
+    /* By position: rising only. By id: each once, also when two transactions try at once. */
+    struct rig r;
+    PGconn *other;
+    PGresult *res;
+
+    rig_init(&r, &fixture, "mig_inbox", 10);
+    other = pg_test_connect(r.conninfo);
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_accept('c', 't/0', 5)"), "t");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_accept('c', 't/0', 5)"), "f");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_accept('c', 't/0', 4)"), "f");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_accept('c', 't/1', 4)"), "t");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_accept('d', 't/0', 5)"), "t");
+    (void)pg_test_sql(r.pg, "BEGIN; SELECT escrow.inbox_accept('c', 't/0', 9); ROLLBACK");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_accept('c', 't/0', 9)"), "t");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.inbox_position"), "3");
+    ck_assert_str_eq(pg_test_sql(r.pg, "BEGIN; SELECT escrow.inbox_accept('c', 't', 'id1')"), "t");
+    ck_assert_int_eq(PQsendQuery(other, "SELECT escrow.inbox_accept('c', 't', 'id1')"), 1);
+    (void)pg_test_sql(r.pg, "ROLLBACK");
+    res = PQgetResult(other);
+    ck_assert_str_eq(PQgetvalue(res, 0, 0), "t");
+    PQclear(res);
+    ck_assert_ptr_null(PQgetResult(other));
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_accept('c', 't', 'id1')"), "f");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_clean(now() - interval '1 hour')"),
+                     "0");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.inbox_clean(now() + interval '1 hour')"),
+                     "1");
+    (void)pg_test_fails(r.pg, "22004", "SELECT escrow.inbox_accept('c', NULL, 'id1')");
+    PQfinish(other);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(publish_refuses_what_the_broker_would_refuse)
+{
+    /* One clear line for each; the limits themselves are fine. */
+    static const char *const bad[][2] = {
+        {"NULL, ''", "topic is NULL"},
+        {"'', ''", "topic is empty"},
+        {"'a b', ''", "only letters"},
+        {"'ä', ''", "only letters"},
+        {"repeat('a', 128), ''", "longer than 127"},
+        {"'%RETRY%g', ''", "reserved"},
+        {"'TBW102', ''", "reserved"},
+        {"'rmq_sys_x', ''", "reserved"},
+        {"'RMQ_SYS_TRANS_HALF_TOPIC', ''", "reserved"},
+        {"'t', NULL", "body is NULL"},
+        {"'t', decode(repeat('00', 4194305), 'hex')", "4194305 bytes"},
+        {"'t', '', 'a||b'", "tag"},
+        {"'t', '', E'a\\x01'", "tag"},
+        {"'t', '', 'a', E'k\\x02'", "keys"},
+        {"'t', '', 'a', 'k', E'o\\n'", "ordering key"},
+        {"'t', '', 'a', repeat('k', 30000)", "30000 bytes"},
+        {"'t', '', properties => '[]'", "JSON object"},
+        {"'t', '', properties => '{\"a\": {}}'", "property \"a\""},
+        {"'t', '', properties => '{\"a\": null}'", "property \"a\""},
+        {"'t', '', properties => '{\"a\": \"\"}'", "property \"a\""},
+        {"'t', '', properties => '{\"a\": \"\\u0001\"}'", "property \"a\""},
+        {"'t', '', properties => '{\"TAGS\": \"x\"}'", "reserved"},
+        {"'t', '', properties => '{\"ESCROW_XID\": 1}'", "reserved"},
+    };
+    struct rig r;
+
+    rig_init(&r, &fixture, "mig_publish", 100);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const char *said = pg_test_fails(r.pg, "22023", "SELECT escrow.publish(%s)", bad[i][0]);
+        ck_assert_msg(strstr(said, bad[i][1]) != NULL, "publish(%s): %s", bad[i][0], said);
+    }
+    (void)pg_test_sql(
+        r.pg, "SELECT escrow.publish(repeat('a', 127), decode(repeat('00', 4194304), 'hex'))");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('a%%|_-9', '', '', '', '', '{}')");
+    ck_assert_str_eq(
+        pg_test_sql(r.pg,
+                    "SELECT count(*) FROM escrow.outbox WHERE tag IS NULL AND keys IS NULL AND "
+                    "ordering_key IS NULL AND properties IS NULL"),
+        "2");
+    ck_assert_str_eq(
+        pg_test_sql(r.pg, "SELECT escrow.property_pairs('{\"a\": 1, \"b\": \"x\", \"c\": true}')"),
+        "{a,1,b,x,c,true}");
+    rig_fini(&r);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    ADD(suite, every_version_upgrades_to_the_newest);
+    ADD(suite, many_at_once_install_it_once);
+    ADD(suite, what_is_wrong_is_said_and_changes_nothing);
+    ADD(suite, the_status_names_what_holds_back);
+    ADD(suite, only_markers_that_nobody_can_ask_about_are_removed);
+    ADD(suite, the_inbox_accepts_once);
+    ADD(suite, publish_refuses_what_the_broker_would_refuse);
+}

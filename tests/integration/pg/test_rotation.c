@@ -1,0 +1,201 @@
+/* Partitions: emptied when everybody has passed them, never waited for, nothing lost under load. */
+#include "tests/integration/pg/pg_main.h"
+#include "tests/integration/pg/rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Rows published by a session that commits one after the other, without waiting for its end. */
+static int64_t number(const char *text)
+{
+    int64_t value = 0;
+
+    ck_assert(slice_to_i64(slice_str(text), &value));
+    return value;
+}
+
+static PGconn *start_load(struct rig *r, int count)
+{
+    PGconn *pg = pg_test_connect(r->conninfo);
+    char sql[64];
+
+    (void)pg_test_sql(
+        pg, "CREATE PROCEDURE load(n int) LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..n LOOP "
+            "PERFORM escrow.publish('t', convert_to(i || repeat(' ', 300), 'UTF8')); COMMIT; END "
+            "LOOP; END $$");
+    (void)pg_test_sql(pg, "SET synchronous_commit = off");
+    (void)snprintf(sql, sizeof sql, "CALL load(%d)", count);
+    ck_assert_int_eq(PQsendQuery(pg, sql), 1);
+    return pg;
+}
+
+static void finish_load(PGconn *pg)
+{
+    PGresult *res = PQgetResult(pg);
+
+    ck_assert_msg(PQresultStatus(res) == PGRES_COMMAND_OK, "%s", PQerrorMessage(pg));
+    while (res != NULL) {
+        PQclear(res);
+        res = PQgetResult(pg);
+    }
+    PQfinish(pg);
+}
+
+static void check_bodies(struct rig *r, size_t count)
+{
+    ck_assert_uint_eq(r->broker.log_count, count);
+    for (size_t i = 0; i < count; i++) {
+        char want[16];
+        (void)snprintf(want, sizeof want, "%zu ", i + 1);
+        ck_assert_msg(strncmp(r->broker.log[i].body, want, strlen(want)) == 0,
+                      "message %zu is '%s'", i, r->broker.log[i].body);
+    }
+}
+
+START_TEST(partitions_rotate_under_load_and_nothing_is_lost)
+{
+    /* Small partitions, a relay that reports often, a writer that does not stop. */
+    struct rig r;
+    PGconn *load;
+
+    rig_init(&r, &fixture, "rot_load", 12000);
+    r.cfg.switch_bytes = 400000;
+    r.cfg.relay.maintain_ms = 10;
+    rig_start(&r);
+    rig_until_idle(&r);
+    load = start_load(&r, 12000);
+    rig_until_some(&r, 12000);
+    finish_load(load);
+    rig_until_idle(&r);
+    check_bodies(&r, 12000);
+    ck_assert_int_ge(number(pg_test_sql(r.pg, "SELECT rotations FROM escrow.outbox_state")), 4);
+    rig_run_ms(&r, 200);
+    ck_assert_int_le(
+        number(pg_test_sql(r.pg,
+                           "SELECT sum(pg_relation_size(format('escrow.outbox_%%s', n)::regclass)) "
+                           "FROM generate_series(0, 3) n")),
+        1500000);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_locked_partition_is_left_for_later)
+{
+    /* pg_dump, say, holds a lock on everything: nobody waits, publishers go on; afterwards it is emptied. */
+    struct rig r;
+    PGconn *dump;
+
+    rig_init(&r, &fixture, "rot_lock", 3000);
+    r.cfg.switch_bytes = 100000;
+    r.cfg.relay.maintain_ms = 10;
+    dump = pg_test_connect(r.conninfo);
+    (void)pg_test_sql(r.pg, "SET lock_timeout = '3s'");
+    (void)pg_test_sql(dump, "BEGIN; LOCK TABLE escrow.outbox IN ACCESS SHARE MODE");
+    rig_start(&r);
+    for (size_t i = 1; i <= 10; i++) {
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', convert_to(repeat('x', 300), 'UTF8')) "
+                                "FROM generate_series(1, 200)");
+        rig_until_count(&r, i * 200);
+        rig_run_ms(&r, 30);
+    }
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox"), "2000");
+    (void)pg_test_sql(dump, "COMMIT");
+    for (int i = 0;
+         i < 100 && number(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox")) >= 2000; i++) {
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '')");
+        rig_run_ms(&r, 50);
+    }
+    ck_assert_int_lt(number(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox")), 2000);
+    PQfinish(dump);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(an_open_writer_keeps_its_partition)
+{
+    /* It has rows that nobody can see yet; they are read when it commits. */
+    struct rig r;
+    PGconn *writer;
+
+    rig_init(&r, &fixture, "rot_writer", 3000);
+    r.cfg.switch_bytes = 100000;
+    r.cfg.relay.maintain_ms = 10;
+    writer = pg_test_connect(r.conninfo);
+    (void)pg_test_sql(writer, "BEGIN; SELECT escrow.publish('t', 'late')");
+    rig_start(&r);
+    for (size_t i = 1; i <= 10; i++) {
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', convert_to(repeat('x', 300), 'UTF8')) "
+                                "FROM generate_series(1, 200)");
+        rig_until_count(&r, i * 200);
+        rig_run_ms(&r, 30);
+    }
+    (void)pg_test_sql(writer, "COMMIT");
+    rig_until_count(&r, 2001);
+    ck_assert_str_eq(r.broker.log[2000].body, "late");
+    PQfinish(writer);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_slower_reader_keeps_what_it_needs)
+{
+    /* Two sources read one outbox; the one that stopped finds everything when it comes back. */
+    struct rig r;
+    struct rig slow;
+
+    rig_init(&r, &fixture, "rot_slow", 3000);
+    (void)pg_test_sql(r.pg, "SELECT escrow.reader_register('slow', 0)");
+    r.cfg.switch_bytes = 100000;
+    r.cfg.relay.maintain_ms = 10;
+    rig_start(&r);
+    for (size_t i = 1; i <= 10; i++) {
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', convert_to(repeat('x', 300), 'UTF8')) "
+                                "FROM generate_series(1, 200)");
+        rig_until_count(&r, i * 200);
+        rig_run_ms(&r, 30);
+    }
+    rig_stop(&r);
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox"), "2000");
+    rig_attach(&slow, r.conninfo, 3000);
+    slow.cfg.relay.source = "slow";
+    slow.cfg.switch_bytes = 100000;
+    slow.cfg.relay.maintain_ms = 10;
+    rig_start(&slow);
+    rig_until_count(&slow, 2000);
+    for (int i = 0;
+         i < 100 && number(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox")) >= 2000; i++) {
+        rig_run_ms(&slow, 50);
+    }
+    ck_assert_int_lt(number(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox")), 2000);
+    rig_fini(&slow);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(without_a_reader_nothing_is_emptied)
+{
+    /* Messages from before the first relay are for it. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "rot_none", 100);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'early')");
+    for (int i = 0; i < 6; i++) {
+        (void)pg_test_sql(r.pg, "SELECT * FROM escrow.outbox_rotate(1, '0 seconds')");
+    }
+    (void)pg_test_fails(r.pg, "P0001",
+                        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT escrow.outbox_rotate()");
+    (void)pg_test_sql(r.pg, "ROLLBACK");
+    rig_start(&r);
+    rig_until_count(&r, 1);
+    rig_fini(&r);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    ADD(suite, partitions_rotate_under_load_and_nothing_is_lost);
+    ADD(suite, a_locked_partition_is_left_for_later);
+    ADD(suite, an_open_writer_keeps_its_partition);
+    ADD(suite, a_slower_reader_keeps_what_it_needs);
+    ADD(suite, without_a_reader_nothing_is_emptied);
+}
