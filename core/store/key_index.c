@@ -66,6 +66,12 @@ struct key_index_buffer *key_index_buffer_new(struct key_index *ix, uint64_t beg
         ix->sealed = grown;
         ix->sealed_cap = cap;
     }
+    b = ix->spare;
+    if (b != NULL) {
+        ix->spare = NULL;
+        b->begin = begin;
+        return b;
+    }
     b = mem_calloc(1, sizeof *b);
     if (b == NULL) {
         return NULL;
@@ -91,6 +97,24 @@ void key_index_buffer_free(struct key_index_buffer *b)
         mem_free(b->heads);
         mem_free(b);
     }
+}
+
+void key_index_buffer_recycle(struct key_index *ix, struct key_index_buffer *b)
+{
+    if (ix->spare != NULL) {
+        key_index_buffer_free(b);
+        return;
+    }
+    memset(b->heads, 0, KEY_INDEX_HEADS * sizeof *b->heads);
+    *b = (struct key_index_buffer){
+        .cap = b->cap, .entries = b->entries, .next = b->next, .heads = b->heads};
+    ix->spare = b;
+}
+
+void key_index_shrink(struct key_index *ix)
+{
+    key_index_buffer_free(ix->spare);
+    ix->spare = NULL;
 }
 
 void key_index_buffer_put(struct key_index_buffer *b, const struct key_index_entry *entry)

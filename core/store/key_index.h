@@ -95,6 +95,9 @@ uint64_t key_index_hash(struct slice topic, struct slice key);
 /* Entries dropped for want of memory since the start. */
 uint64_t key_index_lost_count(const struct key_index *ix);
 
+/* Give back the memory kept for the next buffer (4 MiB); for an idle timer. */
+void key_index_shrink(struct key_index *ix);
+
 /* ---- lookup ---- */
 
 struct key_index_query {

@@ -232,7 +232,7 @@ static void take_out_buffers(struct key_index *ix)
 
     for (uint32_t i = 0; i < ix->sealed_count; i++) {
         if (ix->sealed[i]->is_taken) {
-            key_index_buffer_free(ix->sealed[i]);
+            key_index_buffer_recycle(ix, ix->sealed[i]);
         } else {
             ix->sealed[kept++] = ix->sealed[i];
         }

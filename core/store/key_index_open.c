@@ -343,6 +343,7 @@ void key_index_free(struct key_index **out)
     }
     key_index_buffer_free(ix->active);
     key_index_buffer_free(ix->fill);
+    key_index_buffer_free(ix->spare);
     free_garbage(ix);
     mem_free((void *)ix->files);
     mem_free((void *)ix->sealed);

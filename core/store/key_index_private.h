@@ -39,6 +39,7 @@ struct key_index {
     uint32_t sealed_count;
     uint32_t sealed_cap;
     struct key_index_buffer *active; /* NULL when nothing was put since the last one was sealed */
+    struct key_index_buffer *spare;  /* written out, for the next one: saves unmapping and faults */
     uint64_t next_begin;             /* where the next active buffer begins */
     uint64_t floor;   /* puts of records below are ignored: indexed before the start */
     uint64_t at;      /* of the last put */
@@ -69,6 +70,9 @@ struct key_index {
 
 struct key_index_buffer *key_index_buffer_new(struct key_index *ix, uint64_t begin);
 void key_index_buffer_free(struct key_index_buffer *b);
+
+/* Keep it as the spare one, or free it. */
+void key_index_buffer_recycle(struct key_index *ix, struct key_index_buffer *b);
 void key_index_buffer_put(struct key_index_buffer *b, const struct key_index_entry *entry);
 
 /* ---- files ---- */

@@ -425,6 +425,34 @@ START_TEST(every_failing_allocation_of_a_look_up_is_an_error_and_no_leak)
 }
 END_TEST
 
+START_TEST(memory_of_a_buffer_is_used_again_and_can_be_given_back)
+{
+    /* After a flush the next buffer costs no allocation; shrink frees it. */
+    struct rand r;
+    int64_t live;
+
+    rand_init(&r, 10);
+    while (ix->sealed_count < 1) {
+        put_record(&r);
+    }
+    ck_assert_int_eq(flush(), 0);
+    live = mem_live_count();
+    mem_fault_at(1);
+    while (ix->sealed_count < 1) {
+        put_record(&r);
+    }
+    mem_fault_at(0);
+    ck_assert_uint_eq(key_index_lost_count(ix), 0);
+    ck_assert_int_eq(mem_live_count(), live);
+    ck_assert_int_eq(flush(), 0);
+    live = mem_live_count();
+    key_index_shrink(ix);
+    ck_assert_int_eq(mem_live_count(), live - 4);
+    key_index_shrink(ix);
+    check_all();
+}
+END_TEST
+
 START_TEST(records_in_a_wrong_order_are_a_bug)
 {
     /* The log is applied forwards. */
@@ -455,6 +483,7 @@ int main(void)
     tcase_add_test(t, buffers_that_nobody_flushes_are_bounded);
     tcase_add_test(t, memory_that_stays_short_loses_no_more_than_it_must);
     tcase_add_test(t, every_failing_allocation_of_a_look_up_is_an_error_and_no_leak);
+    tcase_add_test(t, memory_of_a_buffer_is_used_again_and_can_be_given_back);
     tcase_add_test_raise_signal(t, records_in_a_wrong_order_are_a_bug, SIGABRT);
     suite_add_tcase(suite, t);
     return unit_run(suite);

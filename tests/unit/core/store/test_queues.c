@@ -345,7 +345,7 @@ START_TEST(any_run_with_faults_and_restarts_loses_no_entry)
     /*
      * Random puts, flushes that fail, retention and restarts with replay, against plain counters.
      */
-    for (uint64_t seed = 1; seed <= 12; seed++) {
+    for (uint64_t seed = 1; seed <= 6; seed++) {
         struct model m = {0};
         struct rand r;
 
