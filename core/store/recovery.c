@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define SCAN_CHUNK_BYTES (1u << 20)
-#define SCAN_BUF_BYTES   (RECORD_SIZE_MAX + SCAN_CHUNK_BYTES)
 
 const char *recovery_where(const struct segments *segs, uint64_t offset,
                            char text[RECOVERY_WHERE_MAX])
@@ -34,7 +33,8 @@ int log_scan_init(struct log_scan *scan, struct segments *segs, uint32_t seed, u
 {
     CHECK(from % ENVELOPE_ALIGN == 0);
     *scan = (struct log_scan){.segs = segs, .pos = from, .seed = seed, .epoch = epoch, .why = ""};
-    scan->buf = mem_alloc(SCAN_BUF_BYTES);
+    scan->buf_cap = SCAN_CHUNK_BYTES;
+    scan->buf = mem_alloc(scan->buf_cap);
     return scan->buf == NULL ? ESCROW_ENOMEM : 0;
 }
 
@@ -51,13 +51,35 @@ void log_scan_seek(struct log_scan *scan, uint64_t from)
     scan->is_fresh = true;
 }
 
+/* A record that is longer than the buffer makes it grow, once: records have a longest length. */
+static int scan_grow(struct log_scan *scan, size_t need, struct err_ctx *err)
+{
+    uint8_t *grown;
+
+    if (need <= scan->buf_cap) {
+        return 0;
+    }
+    CHECK(need <= envelope_padded(ENVELOPE_LENGTH_MAX));
+    grown = mem_realloc(scan->buf, (size_t)envelope_padded(ENVELOPE_LENGTH_MAX));
+    if (grown == NULL) {
+        return err_set(err, ESCROW_ENOMEM, "commit log: out of memory");
+    }
+    scan->buf = grown;
+    scan->buf_cap = (size_t)envelope_padded(ENVELOPE_LENGTH_MAX);
+    return 0;
+}
+
 /* Have at least `need` bytes from scan->pos in the buffer, as far as the segment goes. */
 static int scan_fill(struct log_scan *scan, size_t need, struct err_ctx *err)
 {
     uint64_t room = segments_end_of(scan->segs, scan->pos) - scan->pos;
     size_t have = 0;
     size_t want = need > SCAN_CHUNK_BYTES ? need : SCAN_CHUNK_BYTES;
+    int rc = scan_grow(scan, need, err);
 
+    if (rc != 0) {
+        return rc;
+    }
     if (scan->pos >= scan->buf_at && scan->pos < scan->buf_at + scan->buf_len) {
         have = (size_t)(scan->buf_at + scan->buf_len - scan->pos);
         memmove(scan->buf, scan->buf + (scan->pos - scan->buf_at), have);
@@ -67,11 +89,10 @@ static int scan_fill(struct log_scan *scan, size_t need, struct err_ctx *err)
     if (want > room) {
         want = (size_t)room;
     }
-    CHECK(want <= SCAN_BUF_BYTES);
+    CHECK(want <= scan->buf_cap);
     if (have < want) {
         size_t got;
-        int rc =
-            segments_read(scan->segs, scan->pos + have, scan->buf + have, want - have, &got, err);
+        rc = segments_read(scan->segs, scan->pos + have, scan->buf + have, want - have, &got, err);
         if (rc != 0) {
             return rc;
         }

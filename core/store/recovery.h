@@ -32,6 +32,7 @@ struct log_scan {
     uint8_t *buf;
     uint64_t buf_at; /* log offset of buf[0] */
     size_t buf_len;
+    size_t buf_cap;
 };
 
 /* Begin at `from`, the start of a record (or of nothing yet). epoch: of the record before, 0 when there is none. */

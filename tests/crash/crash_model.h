@@ -16,6 +16,7 @@
 #define MODEL_TOPICS     3u
 #define MODEL_QUEUES     2u
 #define MODEL_DECIDE_MAX 3u
+#define MODEL_BODY_MAX   180000u
 
 enum model_kind {
     MODEL_MESSAGE,
@@ -55,6 +56,9 @@ struct model_event *model_add(struct model *m, enum model_kind kind,
 void model_ack(struct model *m, uint64_t visible);
 
 extern const char *const model_topics[MODEL_TOPICS];
+
+/* MODEL_BODY_MAX bytes: the body of message `id`, but for its first four, which are the id. Static. */
+const uint8_t *model_pattern(uint32_t id);
 
 /* Undecided among the first `prefix` events? */
 bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix);

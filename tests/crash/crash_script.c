@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_MAX 180000u
-
 #define MUST(s, call)                                                                              \
     do {                                                                                           \
         int must_rc = (call);                                                                      \
@@ -36,7 +34,7 @@ static size_t body_size(struct script *s)
     switch (below(s, 12)) {
     case 0:
     case 3:
-        return 4 + below(s, BODY_MAX - 4);
+        return 4 + below(s, MODEL_BODY_MAX - 4);
     case 1:
     case 2:
         return 4 + below(s, 6000);
@@ -48,15 +46,13 @@ static size_t body_size(struct script *s)
 static int append_message(struct script *s, enum store_type type, struct store_receipt *receipt,
                           struct test_message *m)
 {
-    static uint8_t body[BODY_MAX];
+    static uint8_t body[MODEL_BODY_MAX];
     char uniq[16];
     uint32_t id = s->model.next_id;
     size_t size = body_size(s);
 
+    memcpy(body, model_pattern(id), size);
     put_le32(body, id);
-    for (size_t i = 4; i < size; i++) {
-        body[i] = (uint8_t)(id + i);
-    }
     (void)snprintf(uniq, sizeof uniq, "ID%u", id);
     m->body = slice_of(body, size);
     m->uniq = uniq;
