@@ -61,6 +61,7 @@ start_escrowd() {
     local folder=$1
     shift
     local port=${broker_port:-$(free_port)} ns=${ns_port:-$(free_port)}
+    rm -f "$work/escrowd.log" # or the last one's "ready" would be taken for this one's
     "$build/src/broker/escrowd" --data.dir "$folder" --broker.port "$port" --broker.vip.port 0 --namesrv.port "$ns" "$@" \
         >"$work/escrowd.log" 2>&1 &
     escrowd_pid=$!
@@ -102,7 +103,7 @@ bench_rate() { "$build/src/tools/escrow" bench "$@" --quiet --json | jq -r .rate
 rss_kb() { awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"; }
 
 median() { printf '%s\n' "$@" | sort -g | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
-divide() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", b > 0 ? a / b : 0 }'; }
+divide() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", (b > 0 ? a / b : 0) }'; }
 whole() { awk -v a="$1" 'BEGIN { printf "%.0f", a }'; }
 
 failures=0
@@ -110,7 +111,7 @@ failures=0
 # row FIGURE "AT LEAST"|"AT MOST" BOUND UNIT MEASURED DETAIL
 row() {
     local verdict
-    verdict=$(awk -v m="$5" -v b="$3" -v k="$2" 'BEGIN { print (k == "at least" ? m >= b : m <= b) ? "pass" : "**fail**" }')
+    verdict=$(awk -v m="$5" -v b="$3" -v k="$2" 'BEGIN { print ((k == "at least" ? m >= b : m <= b) ? "pass" : "**fail**") }')
     [ "$verdict" = pass ] || failures=$((failures + 1))
     printf '| %s | %s %s %s | %s %s | %s | %s |\n' "$1" "$2" "$3" "$4" "$5" "$4" "$verdict" "$6" >>"$table"
     say "  $1: $5 $4 ($2 $3): $verdict"

@@ -96,7 +96,7 @@ redis_xadd() { # CONNECTIONS WINDOW
         awk -F '","' 'NR == 2 { print $2 }')
     end "$redis_pid"
     rm -rf "$work/r"
-    awk -v a="$ours" -v b="${theirs:-0}" 'BEGIN { print a > b ? a : b }'
+    awk -v a="$ours" -v b="${theirs:-0}" 'BEGIN { print (a > b ? a : b) }'
 }
 redis_64x1() { redis_xadd 64 1; }
 redis_64x16() { redis_xadd 64 16; }
@@ -257,6 +257,7 @@ measure_restart() {
         # The kill comes in the middle of work, with a tail behind the last checkpoint.
         bench_rate producer --addr "$broker" --connections 64 --window 16 --count 50000 --size 256 >/dev/null
         end "$escrowd_pid" KILL
+        rm -f "$work/escrowd.log"
         begin=$EPOCHREALTIME
         "$build/src/broker/escrowd" --data.dir "$work/e" --broker.port "$broker_port" --broker.vip.port 0 --namesrv.port "$ns_port" \
             >"$work/escrowd.log" 2>&1 &
@@ -276,7 +277,7 @@ measure_restart() {
 
 {
     printf 'Measured %s on %s x %s, kernel %s; %s rounds of %s s, alternating; median of the ratios of each round. Client and server share the processors.\n\n' \
-        "$(date -u +%F)" "$(nproc)" "$(sed -n 's/^model name.*: //p;/^model name/q' /proc/cpuinfo)" "$(uname -r)" "$rounds" "$seconds"
+        "$(date -u +%F)" "$(nproc)" "$(sed -n '/^model name/{s/.*: //p;q}' /proc/cpuinfo)" "$(uname -r)" "$rounds" "$seconds"
     printf '| Figure | Wanted | Measured | | Details |\n| --- | --- | --- | --- | --- |\n'
 } >"$table"
 
