@@ -40,6 +40,7 @@ int position_copy(struct position *dst, const struct position *src)
         return rc;
     }
     copy.db = src->db;
+    copy.reports = src->reports;
     copy.is_reading = src->is_reading;
     copy.last_order_id = src->last_order_id;
     copy.last_id = src->last_id;
@@ -81,6 +82,7 @@ void position_encode(const struct position *p, struct buf *out)
     buf_append_le64(out, p->db.system_id);
     buf_append_le32(out, p->db.timeline);
     buf_append_le32(out, p->db.db_oid);
+    put_varint(out, p->reports);
     put_snapshot(out, &p->old, 0);
     if (p->is_reading) {
         CHECK(p->new.xmax >= p->old.xmax);
@@ -152,7 +154,7 @@ static int decode_fields(struct position *p, struct slice bytes)
     p->db.system_id = get_le64(bytes.ptr + 2);
     p->db.timeline = get_le32(bytes.ptr + 10);
     p->db.db_oid = get_le32(bytes.ptr + 14);
-    rc = get_snapshot(&r, &p->old, 0);
+    rc = get_varint(&r, &p->reports) ? get_snapshot(&r, &p->old, 0) : ESCROW_EPROTO;
     if (rc == 0 && p->is_reading) {
         rc = get_snapshot(&r, &p->new, p->old.xmax);
         if (rc == 0 && (!get_varint(&r, &p->last_order_id) || !get_varint(&r, &behind) ||

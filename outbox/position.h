@@ -14,7 +14,8 @@
  *    2  u64 system identifier
  *   10  u32 timeline
  *   14  u32 oid of the database
- *   18  old: v xmax, v xmax - xmin, v count, count times v distance to the id before (the first: to xmin)
+ *   18  v reports
+ *       old: v xmax, v xmax - xmin, v count, count times v distance to the id before (the first: to xmin)
  *       new: v xmax - old.xmax, then as old                                               (flag 1)
  *       v order_id of the last row, v order_id - id                                       (flag 1)
  * Nothing follows. Every position has exactly one encoding: the broker compares bytes.
@@ -45,6 +46,7 @@ struct db_identity {
 
 struct position {
     struct db_identity db;
+    uint64_t reports; /* that this source had made to the database: a restored one knows of fewer */
     bool is_reading;
     struct snapshot old;
     struct snapshot new;    /* is_reading */

@@ -21,6 +21,11 @@
     1000                  /* rows in one round: look again at once instead of after poll_min_ms */
 #define QUIET_MAINTAIN 60 /* with nothing acknowledged: report after this many report times */
 
+/* Why a database with the right identity is refused: it was put back to an earlier state. */
+#define BEHIND                                                                                     \
+    "the stored position is ahead of this database: transactions that were published are not in "  \
+    "it"
+
 #define TO(name) SM_BIT(RELAY_##name)
 
 static const struct sm_state relay_states[RELAY_STATE_COUNT] = {
@@ -242,6 +247,7 @@ static void on_db_connected(struct relay *r, const struct relay_event *ev, struc
         return;
     }
     r->cursor.db = ev->db;
+    r->db_reports = ev->reports;
     r->source.system_id = ev->db.system_id;
     r->source.timeline = ev->db.timeline;
     r->empty_polls = 1;
@@ -293,9 +299,12 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
         (void)snprintf(why, sizeof why, "the stored position is of %s",
                        db_identity_format(&stored.db, theirs));
         foreign(r, ev->now_ms, &stored.db, why, out);
+    } else if (stored.reports > r->db_reports) {
+        foreign(r, ev->now_ms, &stored.db, BEHIND, out);
     } else {
         position_fini(&r->cursor);
         r->cursor = stored;
+        r->cursor.reports = r->db_reports;
         position_init(&stored);
         ask_snapshot(r, ev->now_ms, out, "opened");
     }
@@ -342,6 +351,7 @@ static void on_adopted(struct relay *r, const struct relay_event *ev, struct rel
     CHECK(ev->snapshot_count == 1);
     position_init(&here);
     here.db = r->cursor.db;
+    here.reports = r->db_reports;
     rc = snapshot_copy(&here.old, &ev->snapshots[0]);
     if (rc == 0) {
         position_fini(&r->cursor);
@@ -505,10 +515,7 @@ static void on_snapshot(struct relay *r, const struct relay_event *ev, struct re
     CHECK(ev->snapshot_count > 0);
     present = &ev->snapshots[ev->snapshot_count - 1];
     if (!snapshot_contains(present, passed)) {
-        foreign(r, ev->now_ms, &r->cursor.db,
-                "the stored position is ahead of this database: transactions that were published "
-                "are not in it",
-                out);
+        foreign(r, ev->now_ms, &r->cursor.db, BEHIND, out);
         return;
     }
     if (!ev->has_rows && !r->cursor.is_reading) {
@@ -554,6 +561,8 @@ static void on_maintained(struct relay *r, const struct relay_event *ev, struct 
         return;
     }
     r->maintain_due_ms = ev->now_ms + (int64_t)r->cfg.maintain_ms;
+    r->db_reports = ev->reports;
+    r->cursor.reports = ev->reports;
     ask_snapshot(r, ev->now_ms, out, "maintained");
 }
 

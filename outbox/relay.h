@@ -87,14 +87,14 @@ enum relay_event_type {
     RELAY_EV_STOP,
     RELAY_EV_TICK,         /* the deadline has come (early is harmless) */
     RELAY_EV_WAKE,         /* the database says that something was published */
-    RELAY_EV_DB_CONNECTED, /* db */
+    RELAY_EV_DB_CONNECTED, /* db, reports */
     RELAY_EV_DB_FAILED,    /* code, text: the connection is gone or useless, and closed */
     RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows, is_durable */
     RELAY_EV_FLUSHED,
-    RELAY_EV_READ_DONE, /* all rows of the difference were fed with relay_row */
-    RELAY_EV_MAINTAINED,
-    RELAY_EV_ADOPTED, /* snapshots[0]: what is passed now */
-    RELAY_EV_OPENED   /* code, text, epoch, position */
+    RELAY_EV_READ_DONE,  /* all rows of the difference were fed with relay_row */
+    RELAY_EV_MAINTAINED, /* reports */
+    RELAY_EV_ADOPTED,    /* snapshots[0]: what is passed now */
+    RELAY_EV_OPENED      /* code, text, epoch, position */
 };
 
 struct relay_event {
@@ -104,9 +104,10 @@ struct relay_event {
     const char *text;  /* borrowed; may be NULL */
     bool needs_person; /* DB_FAILED: trying again soon cannot help (password, schema) */
     struct db_identity db;
+    uint64_t reports;           /* of this source that the database has durably */
     struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;
-    bool is_cut;     /* there are more steps between the last but one and the present than were named */
+    bool is_cut; /* there are more steps between the last but one and the present than were named */
     bool has_rows;   /* rows between the position and the present exist */
     bool is_durable; /* everything that the present snapshot sees is on disk */
     uint64_t epoch;

@@ -69,6 +69,7 @@ CREATE TABLE escrow.reader (
     database_oid oid,
     passed     pg_snapshot, -- NULL: nothing yet
     rows_acked bigint NOT NULL DEFAULT 0,
+    reports    bigint NOT NULL DEFAULT 0, -- goes into positions: a database that has fewer is a restored one
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     reported_at timestamptz,
     PRIMARY KEY (source, lane)
@@ -200,19 +201,23 @@ BEGIN
 END
 $$;
 
--- A reader says what it has passed: everything that `passed` sees is stored by its broker.
-CREATE FUNCTION escrow.reader_report(source text, lane integer, passed pg_snapshot, rows_acked bigint) RETURNS void
+-- A reader says what it has passed: everything that `passed` sees is stored by its broker. Returns how many reports it has made.
+CREATE FUNCTION escrow.reader_report(source text, lane integer, passed pg_snapshot, rows_acked bigint) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
+DECLARE
+    made bigint;
 BEGIN
-    INSERT INTO escrow.reader AS r (source, lane, system_identifier, timeline, database_oid, passed, rows_acked, reported_at)
-    SELECT source, lane, i.system_identifier, i.timeline, i.database_oid, passed, rows_acked, clock_timestamp()
+    INSERT INTO escrow.reader AS r (source, lane, system_identifier, timeline, database_oid, passed, rows_acked, reports, reported_at)
+    SELECT source, lane, i.system_identifier, i.timeline, i.database_oid, passed, rows_acked, 1, clock_timestamp()
       FROM escrow.database_identity() AS i
     ON CONFLICT ON CONSTRAINT reader_pkey DO UPDATE
        SET system_identifier = excluded.system_identifier, timeline = excluded.timeline,
            database_oid = excluded.database_oid, passed = excluded.passed,
-           rows_acked = r.rows_acked + excluded.rows_acked, reported_at = excluded.reported_at;
+           rows_acked = r.rows_acked + excluded.rows_acked, reports = r.reports + 1, reported_at = excluded.reported_at
+    RETURNING r.reports INTO made;
+    RETURN made;
 END
 $$;
 

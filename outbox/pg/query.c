@@ -41,6 +41,13 @@ static size_t put_xids(struct buf *out, const struct snapshot *from, const struc
     return count;
 }
 
+static void put_reports(struct buf *out, const char *source, uint32_t lane)
+{
+    buf_append_str(out, "(SELECT r.reports FROM escrow.reader AS r WHERE r.source = ");
+    put_literal(out, source);
+    buf_append_fmt(out, " AND r.lane = %" PRIu32 ")", lane);
+}
+
 void query_setup(struct buf *out, const char *source, uint32_t lane)
 {
     buf_append_str(
@@ -55,9 +62,10 @@ void query_setup(struct buf *out, const char *source, uint32_t lane)
         "LISTEN escrow_outbox; SELECT escrow.reader_register(");
     put_literal(out, source);
     buf_append_fmt(out, ", %" PRIu32 "); ", lane);
-    buf_append_str(
-        out, "SELECT i.system_identifier, i.timeline, i.database_oid, i.database_name, "
-             "(SELECT max(version) FROM escrow.migration) FROM escrow.database_identity() AS i");
+    buf_append_str(out, "SELECT i.system_identifier, i.timeline, i.database_oid, i.database_name, "
+                        "(SELECT max(version) FROM escrow.migration), ");
+    put_reports(out, source, lane);
+    buf_append_str(out, " FROM escrow.database_identity() AS i");
 }
 
 void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake wake)
@@ -131,13 +139,14 @@ void query_flush(struct buf *out)
 void query_maintain(struct buf *out, const char *source, uint32_t lane,
                     const struct snapshot *passed, uint64_t rows, uint64_t switch_bytes)
 {
-    buf_append_str(out, "SELECT escrow.reader_report(");
+    buf_append_str(out, "SELECT escrow.make_durable(); SELECT escrow.reader_report(");
     put_literal(out, source);
     buf_append_fmt(out, ", %" PRIu32 ", ", lane);
     put_snapshot(out, passed);
     buf_append_fmt(out, ", %" PRIu64 "); ", rows);
-    buf_append_fmt(out,
-                   "SELECT emptied, is_switched, blocked FROM escrow.outbox_rotate(%" PRIu64 ")",
+    buf_append_str(out, "SELECT ");
+    put_reports(out, source, lane);
+    buf_append_fmt(out, ", emptied, is_switched, blocked FROM escrow.outbox_rotate(%" PRIu64 ")",
                    switch_bytes);
 }
 

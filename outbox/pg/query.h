@@ -18,9 +18,10 @@
 /*
  * First message of a session: settings, LISTEN, registration. Each message below may give several results; the one that
  * counts is that with QUERY_..._COLUMNS columns.
- * Columns: system identifier, timeline, database oid, database name, version of the schema.
+ * Columns: system identifier, timeline, database oid, database name, version of the schema, reports
+ * of this source.
  */
-#define QUERY_SETUP_COLUMNS 5
+#define QUERY_SETUP_COLUMNS 6
 void query_setup(struct buf *out, const char *source, uint32_t lane);
 
 enum query_wake {
@@ -41,8 +42,11 @@ void query_read(struct buf *out, const struct position *at);
 
 void query_flush(struct buf *out);
 
-/* Report and rotate. Columns: partitions emptied, is another one being filled now, partitions left because of a lock. */
-#define QUERY_MAINTAIN_COLUMNS 3
+/*
+ * Report, durably, and rotate. Columns: reports made, partitions emptied, is another one being filled now, partitions left
+ * because of a lock.
+ */
+#define QUERY_MAINTAIN_COLUMNS 4
 void query_maintain(struct buf *out, const char *source, uint32_t lane,
                     const struct snapshot *passed, uint64_t rows, uint64_t switch_bytes);
 

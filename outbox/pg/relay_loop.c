@@ -39,6 +39,7 @@ struct relay_loop {
     bool has_row; /* the result that counts came */
     struct db_identity identity;
     int schema_version;
+    uint64_t reports;
     struct snapshot steps[STEPS_MAX];
     size_t step_count;
     bool is_cut;
@@ -92,7 +93,8 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
     uint64_t version;
 
     if (!field_u64(res, 0, &rl->identity.system_id) || !field_u64(res, 1, &timeline) ||
-        !field_u64(res, 2, &oid) || !field_u64(res, 4, &version)) {
+        !field_u64(res, 2, &oid) || !field_u64(res, 4, &version) ||
+        !field_u64(res, 5, &rl->reports)) {
         return false;
     }
     rl->identity.timeline = (uint32_t)timeline;
@@ -131,14 +133,18 @@ static bool take_snapshots(struct relay_loop *rl, const PGresult *res)
     return true;
 }
 
-static void log_maintained(const PGresult *res)
+static bool take_maintained(struct relay_loop *rl, const PGresult *res)
 {
     uint64_t emptied = 0;
 
-    if (field_u64(res, 0, &emptied) && (emptied > 0 || field_bool(res, 1))) {
-        log_debug("outbox.rotation", "%" PRIu64 " partitions emptied, %s", emptied,
-                  field_bool(res, 1) ? "the next one is being filled" : "same partition");
+    if (!field_u64(res, 0, &rl->reports) || !field_u64(res, 1, &emptied)) {
+        return false;
     }
+    if (emptied > 0 || field_bool(res, 2)) {
+        log_debug("outbox.rotation", "%" PRIu64 " partitions emptied, %s", emptied,
+                  field_bool(res, 2) ? "the next one is being filled" : "same partition");
+    }
+    return true;
 }
 
 static void on_result(void *arg, const PGresult *res)
@@ -157,9 +163,8 @@ static void on_result(void *arg, const PGresult *res)
         rl->has_row = rl->has_row || (columns == QUERY_SNAPSHOT_COLUMNS && take_snapshots(rl, res));
         break;
     case RELAY_DB_MAINTAIN:
-        if (columns == QUERY_MAINTAIN_COLUMNS) {
-            log_maintained(res);
-        }
+        rl->has_row =
+            rl->has_row || (columns == QUERY_MAINTAIN_COLUMNS && take_maintained(rl, res));
         break;
     case RELAY_DB_ADOPT:
         rl->has_row = columns == QUERY_ADOPT_COLUMNS && !PQgetisnull(res, 0, 0) &&
@@ -188,15 +193,16 @@ static void setup_done(struct relay_loop *rl)
     log_info("outbox.db.connected",
              "system %" PRIu64 ", timeline %" PRIu32 ", database oid %" PRIu32,
              rl->identity.system_id, rl->identity.timeline, rl->identity.db_oid);
-    feed(rl, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = rl->identity});
+    feed(rl, (struct relay_event){
+                 .type = RELAY_EV_DB_CONNECTED, .db = rl->identity, .reports = rl->reports});
 }
 
 static void on_done(void *arg, const struct pg_error *err)
 {
     struct relay_loop *rl = arg;
     enum relay_db_command asked = rl->asked;
-    bool needs_row =
-        asked == RELAY_DB_CONNECT || asked == RELAY_DB_SNAPSHOT || asked == RELAY_DB_ADOPT;
+    bool needs_row = asked == RELAY_DB_CONNECT || asked == RELAY_DB_SNAPSHOT ||
+                     asked == RELAY_DB_MAINTAIN || asked == RELAY_DB_ADOPT;
 
     rl->asked = RELAY_DB_NONE;
     if (err != NULL) {
@@ -233,7 +239,7 @@ static void on_done(void *arg, const struct pg_error *err)
         feed(rl, (struct relay_event){.type = RELAY_EV_READ_DONE});
         return;
     case RELAY_DB_MAINTAIN:
-        feed(rl, (struct relay_event){.type = RELAY_EV_MAINTAINED});
+        feed(rl, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = rl->reports});
         return;
     case RELAY_DB_ADOPT:
         log_warn("outbox.relay.adopted", "the database was taken over under its new identity");

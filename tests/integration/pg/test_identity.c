@@ -209,6 +209,45 @@ START_TEST(a_restored_backup_is_refused_and_can_be_adopted)
 }
 END_TEST
 
+START_TEST(a_restored_backup_that_went_on_is_refused_too)
+{
+    /* It has used more transaction ids than the position knows; but it does not know of the reports that were made. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_went_on", 200);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_run_ms(&r, 100); /* reported */
+    rig_stop(&r);
+    pg_fixture_backup(&fixture);
+    reconnect(&r);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'gone')");
+    rig_until_count(&r, 2);
+    rig_run_ms(&r, 100); /* reported */
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'gone')");
+    rig_until_count(&r, 3);
+    rig_stop(&r);
+    PQfinish(r.pg);
+    pg_fixture_restore(&fixture);
+    r.pg = pg_test_connect(r.conninfo);
+    for (int i = 0; i < 100; i++) {
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'again')");
+    }
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    ck_assert_ptr_nonnull(strstr(r.why.text, "ahead of this database"));
+    read_hint(&r);
+    finish(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    rig_start(&r);
+    rig_until_count(&r, 103);
+    rig_stop(&r);
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_position_that_cannot_be_read_is_refused)
 {
     /* A newer relay has written it, or it is damaged: nothing is guessed. */
@@ -230,5 +269,6 @@ static void add_tests(Suite *suite)
     ADD(suite, adopting_loses_nothing);
     ADD(suite, discarding_publishes_only_what_comes_from_now_on);
     ADD(suite, a_restored_backup_is_refused_and_can_be_adopted);
+    ADD(suite, a_restored_backup_that_went_on_is_refused_too);
     ADD(suite, a_position_that_cannot_be_read_is_refused);
 }

@@ -15,6 +15,7 @@ static void sample(struct position *p, bool is_reading)
 {
     position_init(p);
     p->db = (struct db_identity){UINT64_C(7312345678901234567), 3, 16384};
+    p->reports = 1234567;
     snapshot_text(&p->old, "1000:1050:1000,1007,1049");
     if (is_reading) {
         p->is_reading = true;
@@ -35,6 +36,7 @@ static void check_round_trip(const struct position *p)
     ck_assert(!buf_failed(&out));
     ck_assert_int_eq(position_decode(&back, buf_slice(&out)), 0);
     ck_assert(db_identity_equal(&back.db, &p->db));
+    ck_assert_uint_eq(back.reports, p->reports);
     ck_assert_int_eq(back.is_reading, p->is_reading);
     ck_assert(snapshot_equal(&back.old, &p->old));
     ck_assert(!p->is_reading || snapshot_equal(&back.new, &p->new));
@@ -81,6 +83,7 @@ START_TEST(the_bytes_are_as_documented)
                                    0x40,
                                    0,
                                    0,
+                                   /* reports */ 2,
                                    /* old 100:105:100,103 */ 105,
                                    5,
                                    2,
@@ -99,6 +102,7 @@ START_TEST(the_bytes_are_as_documented)
     position_init(&p);
     buf_init(&out, 0);
     p.db = (struct db_identity){UINT64_C(0x1122334455667788), 3, 16384};
+    p.reports = 2;
     p.is_reading = true;
     snapshot_text(&p.old, "100:105:100,103");
     snapshot_text(&p.new, "103:110:103");

@@ -37,6 +37,7 @@ struct world {
     uint64_t seed;
     int64_t now_ms;
     struct model_db *db;
+    uint64_t reports;
     struct relay *relay;
     struct relay_update update;
     bool is_quiet; /* no more faults */
@@ -219,7 +220,8 @@ static void answer_db(struct world *w)
     switch (asked) {
     case RELAY_DB_CONNECT:
         w->is_connected = true;
-        feed(w, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = w->db->identity});
+        feed(w, (struct relay_event){
+                    .type = RELAY_EV_DB_CONNECTED, .db = w->db->identity, .reports = w->reports});
         break;
     case RELAY_DB_SNAPSHOT:
         answer_snapshot(w);
@@ -229,7 +231,7 @@ static void answer_db(struct world *w)
         feed(w, (struct relay_event){.type = RELAY_EV_FLUSHED});
         break;
     case RELAY_DB_MAINTAIN:
-        feed(w, (struct relay_event){.type = RELAY_EV_MAINTAINED});
+        feed(w, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = ++w->reports});
         break;
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
