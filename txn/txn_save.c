@@ -151,6 +151,9 @@ static int load_routes(struct load *l, uint32_t count)
         if (rc != 0) {
             return rc;
         }
+        if (l->t->table.routes.route_count != i + 1) {
+            return ESCROW_ECORRUPT; /* the same names twice */
+        }
     }
     return 0;
 }
