@@ -1,0 +1,506 @@
+#include "outbox/relay.h"
+
+#include "core/base/mem.h"
+#include "escrow/errors.h"
+#include "tests/unit/outbox/outbox_main.h"
+
+#include <string.h>
+
+/* One relay, fed by hand. */
+struct desk {
+    struct relay *relay;
+    struct relay_update up;
+    int64_t now_ms;
+    struct snapshot snapshot;
+};
+
+static const struct db_identity here = {77, 2, 5};
+
+static void desk_init_with(struct desk *d, const struct relay_config *cfg)
+{
+    *d = (struct desk){.now_ms = 1000};
+    snapshot_init(&d->snapshot);
+    d->relay = relay_new(cfg);
+    ck_assert_ptr_nonnull(d->relay);
+}
+
+static void config_of(struct relay_config *cfg)
+{
+    relay_config_init(cfg);
+    cfg->source = "s";
+    cfg->owner = "o";
+    cfg->seed = 1;
+    cfg->batch_rows_max = 2;
+    cfg->window_bytes = 10;
+    cfg->poll_min_ms = 4;
+    cfg->poll_max_ms = 64;
+    cfg->maintain_ms = 1000;
+    cfg->db_timeout_ms = 500;
+}
+
+static void desk_init(struct desk *d)
+{
+    struct relay_config cfg;
+
+    config_of(&cfg);
+    desk_init_with(d, &cfg);
+}
+
+static void feed(struct desk *d, struct relay_event ev)
+{
+    ev.now_ms = d->now_ms;
+    relay_step(d->relay, &ev, &d->up);
+    relay_check(d->relay);
+}
+
+static void tick_at_deadline(struct desk *d)
+{
+    ck_assert_int_ne(d->up.deadline_ms, RELAY_NEVER_MS);
+    d->now_ms = d->up.deadline_ms;
+    feed(d, (struct relay_event){.type = RELAY_EV_TICK});
+}
+
+static void expect(struct desk *d, enum relay_state state, enum relay_db_command db)
+{
+    ck_assert_int_eq(relay_state(d->relay), state);
+    ck_assert_int_eq(d->up.db, db);
+}
+
+/* START, CONNECTED, OPENED with this position. */
+static void go(struct desk *d, struct slice position)
+{
+    feed(d, (struct relay_event){.type = RELAY_EV_START});
+    expect(d, RELAY_CONNECTING, RELAY_DB_CONNECT);
+    feed(d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3});
+    ck_assert(d->up.must_open_sink);
+    feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 9, .position = position});
+}
+
+static void answer_snapshot(struct desk *d, const char *text, bool has_rows, bool is_durable)
+{
+    ck_assert_int_eq(snapshot_parse(&d->snapshot, slice_str(text)), 0);
+    feed(d, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
+                                 .snapshots = &d->snapshot,
+                                 .snapshot_count = 1,
+                                 .has_rows = has_rows,
+                                 .is_durable = is_durable});
+}
+
+static int put_row(struct desk *d, uint64_t order_id, uint64_t id)
+{
+    struct outbox_row row = {
+        .order_id = order_id, .id = id, .topic = SLICE_LIT("t"), .body = SLICE_LIT("body")};
+
+    return relay_row(d->relay, &row);
+}
+
+static void give_back(struct desk *d, struct sink_batch *batch, int code)
+{
+    batch->code = code;
+    batch->text = code == 0 ? NULL : "no";
+    relay_batch_done(d->relay, batch, d->now_ms, &d->up);
+    relay_check(d->relay);
+}
+
+static void desk_fini(struct desk *d)
+{
+    struct sink_batch *batch;
+
+    while ((batch = relay_take_batch(d->relay)) != NULL) {
+        give_back(d, batch, ESCROW_ESHUTDOWN);
+    }
+    feed(d, (struct relay_event){.type = RELAY_EV_STOP});
+    ck_assert(relay_is_final(d->relay));
+    relay_free(d->relay);
+    snapshot_fini(&d->snapshot);
+}
+
+START_TEST(the_happy_path)
+{
+    /* Connect, open, look, make durable, read, publish, look again. */
+    struct desk d;
+    struct sink_batch *first;
+    struct sink_batch *second;
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    ck_assert(!d.up.hold_wake);
+    answer_snapshot(&d, "100:110:100", true, false);
+    expect(&d, RELAY_FLUSHING, RELAY_DB_FLUSH);
+    feed(&d, (struct relay_event){.type = RELAY_EV_FLUSHED});
+    expect(&d, RELAY_READING, RELAY_DB_READ);
+    ck_assert_int_eq(put_row(&d, 1, 1), 0);
+    ck_assert_ptr_null(relay_take_batch(d.relay));
+    ck_assert_int_eq(put_row(&d, 3, 2), 0);
+    ck_assert_int_eq(put_row(&d, 3, 3), 0);
+    first = relay_take_batch(d.relay);
+    ck_assert_ptr_nonnull(first);
+    ck_assert_uint_eq(first->message_count, 1);
+    ck_assert_uint_eq(first->prev.len, 0);
+    ck_assert_uint_eq(first->epoch, 9);
+    feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
+    second = relay_take_batch(d.relay);
+    ck_assert_uint_eq(second->message_count, 2);
+    ck_assert(slice_eq(second->prev, first->next));
+    ck_assert(!slice_eq(second->next, first->next));
+    expect(&d, RELAY_PUBLISHING, RELAY_DB_NONE); /* the window is 10 bytes */
+    give_back(&d, first, 0);
+    expect(&d, RELAY_PUBLISHING, RELAY_DB_NONE);
+    give_back(&d, second, 0);
+    expect(&d, RELAY_IDLE, RELAY_DB_NONE);
+    ck_assert_uint_eq(relay_stats(d.relay)->rows_acked, 3);
+    tick_at_deadline(&d);
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    ck_assert(d.up.hold_wake); /* rows come: nobody need wake us */
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(polls_get_rarer_and_a_wake_up_comes_first)
+{
+    /* 4, 8, 16 ... 64 ms; the wake lock is given back with the second empty poll. */
+    struct desk d;
+    int64_t waits[6];
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    for (int i = 0; i < 6; i++) {
+        answer_snapshot(&d, "100:100:", false, true);
+        expect(&d, RELAY_IDLE, RELAY_DB_NONE);
+        waits[i] = d.up.deadline_ms - d.now_ms;
+        tick_at_deadline(&d);
+        ck_assert(!d.up.hold_wake);
+    }
+    for (int i = 1; i < 6; i++) {
+        ck_assert_int_ge(waits[i], waits[i - 1]);
+    }
+    ck_assert_int_eq(waits[5], 64);
+    answer_snapshot(&d, "100:100:", false, true);
+    feed(&d, (struct relay_event){.type = RELAY_EV_WAKE});
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    feed(&d, (struct relay_event){.type = RELAY_EV_WAKE}); /* while it looks: look again */
+    answer_snapshot(&d, "101:101:", false, true);
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(the_database_is_told_now_and_then)
+{
+    /* At the report time when something was acknowledged, rarely otherwise. */
+    struct desk d;
+    struct sink_batch *batch;
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    answer_snapshot(&d, "100:100:", true, true);
+    ck_assert_int_eq(put_row(&d, 1, 1), 0);
+    feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
+    batch = relay_take_batch(d.relay);
+    d.now_ms += 2000;
+    give_back(&d, batch, 0);
+    feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
+    expect(&d, RELAY_MAINTAINING, RELAY_DB_MAINTAIN);
+    ck_assert_uint_eq(d.up.report_rows, 1);
+    ck_assert_uint_eq(relay_acked(d.relay)->old.xmax, 100);
+    feed(&d, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = 4});
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    ck_assert_uint_eq(relay_cursor(d.relay)->reports, 4);
+    answer_snapshot(&d, "100:101:", false, true);
+    d.now_ms += 2000;
+    feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT); /* nothing to tell */
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(rows_out_of_order_are_refused)
+{
+    /* The query is not what this code believes: better to stop than to publish. */
+    struct desk d;
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    answer_snapshot(&d, "100:100:", true, true);
+    ck_assert_int_eq(put_row(&d, 5, 4), 0);
+    ck_assert_int_eq(put_row(&d, 5, 4), ESCROW_EPROTO);
+    ck_assert_int_eq(put_row(&d, 3, 3), ESCROW_EPROTO);
+    ck_assert_int_eq(put_row(&d, 5, 5), 0);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(a_failed_batch_drains_and_backs_off)
+{
+    /* What was read and not sent is forgotten; the database is closed; then it begins anew. */
+    struct desk d;
+    struct sink_batch *first;
+    struct sink_batch *second;
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    answer_snapshot(&d, "100:100:", true, true);
+    for (uint64_t id = 1; id <= 5; id++) {
+        ck_assert_int_eq(put_row(&d, id, id), 0);
+    }
+    first = relay_take_batch(d.relay);
+    second = relay_take_batch(d.relay);
+    ck_assert_ptr_nonnull(second);
+    give_back(&d, first, ESCROW_ENOSPC);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_DRAINING);
+    ck_assert(d.up.must_close_db);
+    ck_assert(d.up.has_news);
+    ck_assert_ptr_nonnull(strstr(relay_error(d.relay)->text, "publish: no"));
+    feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE}); /* crossed the close */
+    ck_assert_int_eq(relay_state(d.relay), RELAY_DRAINING);
+    give_back(&d, second, ESCROW_ECONFLICT);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_BACKOFF);
+    tick_at_deadline(&d);
+    expect(&d, RELAY_CONNECTING, RELAY_DB_CONNECT);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(a_fenced_relay_ends)
+{
+    /* Final; nothing wakes it up again. */
+    struct desk d;
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    answer_snapshot(&d, "100:100:", true, true);
+    ck_assert_int_eq(put_row(&d, 1, 1), 0);
+    feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
+    give_back(&d, relay_take_batch(d.relay), ESCROW_EFENCED);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_FENCED);
+    ck_assert_int_eq(d.up.deadline_ms, RELAY_NEVER_MS);
+    feed(&d, (struct relay_event){.type = RELAY_EV_WAKE});
+    feed(&d, (struct relay_event){.type = RELAY_EV_START});
+    ck_assert_int_eq(relay_state(d.relay), RELAY_FENCED);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(a_silent_database_times_out_and_a_slow_broker_does_not)
+{
+    /* No row for half a second is a failure, unless the window is full. */
+    struct desk d;
+    struct sink_batch *first;
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    answer_snapshot(&d, "100:100:", true, true);
+    ck_assert_int_eq(put_row(&d, 1, 1), 0);
+    ck_assert_int_eq(put_row(&d, 2, 2), 0);
+    ck_assert_int_eq(put_row(&d, 3, 3), 0);
+    first = relay_take_batch(d.relay);
+    ck_assert(!relay_wants_rows(d.relay));
+    for (int i = 0; i < 5; i++) {
+        d.now_ms += 600;
+        feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
+        ck_assert_int_eq(relay_state(d.relay), RELAY_READING);
+    }
+    give_back(&d, first, 0);
+    ck_assert(relay_wants_rows(d.relay));
+    d.now_ms += 600;
+    feed(&d, (struct relay_event){.type = RELAY_EV_TICK}); /* an answer came in between */
+    d.now_ms += 600;
+    feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
+    ck_assert_int_eq(relay_error(d.relay)->code, ESCROW_ETIMEOUT);
+    ck_assert_int_ne(relay_state(d.relay), RELAY_READING);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(every_wait_for_the_database_ends)
+{
+    /* CONNECTING and SNAPSHOT; the same deadline stands in every state that waits. */
+    struct desk d;
+
+    desk_init(&d);
+    feed(&d, (struct relay_event){.type = RELAY_EV_START});
+    tick_at_deadline(&d);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_BACKOFF);
+    ck_assert(d.up.must_close_db);
+    tick_at_deadline(&d);
+    feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});
+    ck_assert_int_eq(d.up.deadline_ms, RELAY_NEVER_MS); /* the sink keeps its own time */
+    feed(&d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 1});
+    tick_at_deadline(&d);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_BACKOFF);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(stopping_waits_for_what_the_sink_has)
+{
+    /* Also for an open request. */
+    struct desk d;
+    struct relay_config cfg;
+    struct sink_batch *batch;
+
+    desk_init(&d);
+    go(&d, SLICE_EMPTY);
+    answer_snapshot(&d, "100:100:", true, true);
+    ck_assert_int_eq(put_row(&d, 1, 1), 0);
+    feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
+    batch = relay_take_batch(d.relay);
+    feed(&d, (struct relay_event){.type = RELAY_EV_STOP});
+    ck_assert_int_eq(relay_state(d.relay), RELAY_DRAINING);
+    give_back(&d, batch, 0);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_STOPPED);
+    relay_free(d.relay);
+    snapshot_fini(&d.snapshot);
+    config_of(&cfg);
+    desk_init_with(&d, &cfg);
+    feed(&d, (struct relay_event){.type = RELAY_EV_START});
+    feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});
+    feed(&d, (struct relay_event){.type = RELAY_EV_STOP});
+    ck_assert_int_eq(relay_state(d.relay), RELAY_DRAINING);
+    feed(&d, (struct relay_event){.type = RELAY_EV_OPENED, .code = ESCROW_ESHUTDOWN});
+    ck_assert_int_eq(relay_state(d.relay), RELAY_STOPPED);
+    desk_fini(&d);
+}
+END_TEST
+
+static void encode(struct buf *out, struct db_identity db, uint64_t reports, const char *old)
+{
+    struct position p;
+
+    position_init(&p);
+    p.db = db;
+    p.reports = reports;
+    ck_assert_int_eq(snapshot_parse(&p.old, slice_str(old)), 0);
+    position_encode(&p, out);
+    position_fini(&p);
+}
+
+START_TEST(a_foreign_position_needs_the_right_word)
+{
+    /* Refused; refused with the wrong identity; taken over with the right one, and the new position is stored at once. */
+    static const struct db_identity other = {99, 1, 5};
+    struct relay_config cfg;
+    struct desk d;
+    struct buf bytes;
+    struct sink_batch *batch;
+    struct snapshot passed;
+
+    buf_init(&bytes, 0);
+    encode(&bytes, other, 0, "50:50:");
+    config_of(&cfg);
+    for (int i = 0; i < 2; i++) {
+        cfg.foreign = i == 0 ? RELAY_FOREIGN_REFUSE : RELAY_FOREIGN_ADOPT;
+        cfg.foreign_db = (struct db_identity){99, 7, 0};
+        desk_init_with(&d, &cfg);
+        go(&d, buf_slice(&bytes));
+        ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+        ck_assert_ptr_nonnull(strstr(relay_error(d.relay)->text, "--adopt=99/1"));
+        desk_fini(&d);
+    }
+    cfg.foreign_db.timeline = 1;
+    desk_init_with(&d, &cfg);
+    go(&d, buf_slice(&bytes));
+    expect(&d, RELAY_ADOPTING, RELAY_DB_ADOPT);
+    ck_assert(d.up.keep_rows);
+    snapshot_init(&passed);
+    ck_assert_int_eq(snapshot_parse(&passed, SLICE_LIT("30:30:")), 0);
+    feed(&d,
+         (struct relay_event){.type = RELAY_EV_ADOPTED, .snapshots = &passed, .snapshot_count = 1});
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    batch = relay_take_batch(d.relay);
+    ck_assert_uint_eq(batch->message_count, 0);
+    ck_assert(slice_eq(batch->prev, buf_slice(&bytes)));
+    give_back(&d, batch, 0);
+    snapshot_fini(&passed);
+    desk_fini(&d);
+    buf_fini(&bytes);
+}
+END_TEST
+
+START_TEST(a_database_behind_its_position_is_refused)
+{
+    /* By its snapshot, or by the number of reports it knows of. */
+    struct desk d;
+    struct buf bytes;
+
+    buf_init(&bytes, 0);
+    encode(&bytes, here, 3, "50:60:50");
+    desk_init(&d);
+    go(&d, buf_slice(&bytes));
+    answer_snapshot(&d, "55:55:", true, true);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+    desk_fini(&d);
+    buf_clear(&bytes);
+    encode(&bytes, here, 4, "50:60:50");
+    desk_init(&d);
+    go(&d, buf_slice(&bytes));
+    ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+    desk_fini(&d);
+    buf_fini(&bytes);
+}
+END_TEST
+
+START_TEST(failed_allocations_are_failures_like_any_other)
+{
+    /* The n-th allocation fails, from the first event on; afterwards it works. */
+    int64_t live = mem_live_count();
+    bool fired = true;
+    uint64_t n;
+
+    for (n = 1; fired; n++) {
+        struct desk d;
+        desk_init(&d);
+        mem_fault_at(n);
+        feed(&d, (struct relay_event){.type = RELAY_EV_START});
+        feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});
+        feed(&d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 1});
+        if (relay_state(d.relay) == RELAY_SNAPSHOT) {
+            struct sink_batch *batch;
+            int rc = 0;
+            if (snapshot_parse(&d.snapshot, SLICE_LIT("100:110:100")) == 0) {
+                feed(&d, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
+                                              .snapshots = &d.snapshot,
+                                              .snapshot_count = 1,
+                                              .has_rows = true,
+                                              .is_durable = true});
+            }
+            for (uint64_t id = 1; id <= 5 && rc == 0 && relay_state(d.relay) == RELAY_READING;
+                 id++) {
+                rc = put_row(&d, id, id);
+            }
+            feed(&d, rc != 0 ? (struct relay_event){.type = RELAY_EV_DB_FAILED, .code = rc}
+                             : (struct relay_event){.type = RELAY_EV_READ_DONE});
+            while ((batch = relay_take_batch(d.relay)) != NULL) {
+                give_back(&d, batch, 0);
+            }
+        }
+        fired = mem_fault_fired();
+        mem_fault_at(0);
+        desk_fini(&d);
+        ck_assert_int_eq(mem_live_count(), live);
+    }
+    ck_assert_uint_gt(n, 8);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("outbox/relay");
+    TCase *tc = tcase_create("relay");
+
+    tcase_add_test(tc, the_happy_path);
+    tcase_add_test(tc, polls_get_rarer_and_a_wake_up_comes_first);
+    tcase_add_test(tc, the_database_is_told_now_and_then);
+    tcase_add_test(tc, rows_out_of_order_are_refused);
+    tcase_add_test(tc, a_failed_batch_drains_and_backs_off);
+    tcase_add_test(tc, a_fenced_relay_ends);
+    tcase_add_test(tc, a_silent_database_times_out_and_a_slow_broker_does_not);
+    tcase_add_test(tc, every_wait_for_the_database_ends);
+    tcase_add_test(tc, stopping_waits_for_what_the_sink_has);
+    tcase_add_test(tc, a_foreign_position_needs_the_right_word);
+    tcase_add_test(tc, a_database_behind_its_position_is_refused);
+    tcase_add_test(tc, failed_allocations_are_failures_like_any_other);
+    suite_add_tcase(suite, tc);
+    return outbox_run(suite);
+}
