@@ -1,5 +1,5 @@
 /*
- * Mailbox: a chain under a mutex. The wake-up happens under the lock and only when the mailbox was
+ * Mailbox: a chain under a mutex. The wake-up happens under the lock, that of a loop only when the mailbox was
  * empty, so that (1) a burst costs one wake-up, and (2) a receiver that has seen the message knows
  * that the sender is done with the mailbox and may free it (pthread allows destroying a mutex as
  * soon as the last unlock let somebody else in).
@@ -116,14 +116,15 @@ int mailbox_post(struct mailbox *m, struct mail *mail)
             m->head = mail;
             if (m->loop != NULL) {
                 loop_wake(m->loop);
-            } else {
-                CHECK(pthread_cond_signal(&m->not_empty) == 0);
             }
         } else {
             m->tail->next = mail;
         }
         m->tail = mail;
         m->count++;
+        if (m->loop == NULL) {
+            CHECK(pthread_cond_signal(&m->not_empty) == 0); /* free when nobody waits */
+        }
     }
     unlock(&m->lock);
     return rc;

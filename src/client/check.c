@@ -26,9 +26,11 @@ struct check_job {
 
 static void check_free(struct check_job *job)
 {
-    atomic_fetch_sub(&job->producer->in_flight, 1);
+    struct escrow_producer *p = job->producer;
+
     delivery_free(&job->message);
     mem_free(job);
+    producer_unref(p);
 }
 
 static void check_answer(struct task *task)
@@ -99,7 +101,7 @@ void check_on_push(struct escrow_client *c, const char *addr, struct header *hea
         delivery_free(&message);
         return;
     }
-    atomic_fetch_add(&p->in_flight, 1);
+    producer_ref(p);
     job->producer = p;
     job->message = message;
     job->log_offset = log_offset;

@@ -9,6 +9,7 @@
 #include "core/io_uv/clock_system.h"
 #include "core/proto/codes.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,8 +50,13 @@ static void call_run(struct task *task)
 int client_call(struct escrow_client *c, void (*fn)(void *arg), void *arg)
 {
     struct call_task call = {.task.run = call_run, .fn = fn, .arg = arg};
-    int rc = waiter_init(&call.waiter);
+    int rc;
 
+    if (loop_is_mine(&c->loop)) {
+        fn(arg);
+        return 0;
+    }
+    rc = waiter_init(&call.waiter);
     if (rc != 0) {
         return rc;
     }
@@ -62,6 +68,13 @@ int client_call(struct escrow_client *c, void (*fn)(void *arg), void *arg)
     return rc;
 }
 
+int client_may_block(const struct escrow_client *c)
+{
+    return loop_is_mine(&c->loop)
+               ? last_error_set(ESCROW_EINVAL, "this call blocks: not in a completion callback")
+               : 0;
+}
+
 bool client_memory_take(struct escrow_client *c, size_t bytes)
 {
     uint64_t before = atomic_fetch_add_explicit(&c->memory_used, bytes, memory_order_relaxed);
@@ -71,6 +84,11 @@ bool client_memory_take(struct escrow_client *c, size_t bytes)
         return false;
     }
     return true;
+}
+
+void client_memory_force(struct escrow_client *c, size_t bytes)
+{
+    atomic_fetch_add_explicit(&c->memory_used, bytes, memory_order_relaxed);
 }
 
 void client_memory_give(struct escrow_client *c, size_t bytes)
@@ -94,11 +112,25 @@ uint64_t client_backoff_ms(struct escrow_client *c, uint32_t tries)
 
 /* ---- threads ---- */
 
+/* Signals belong to the program's own threads; but for those that a fault raises in the thread itself. */
+static void block_signals(void)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGPROF};
+    sigset_t set;
+
+    CHECK(sigfillset(&set) == 0);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        CHECK(sigdelset(&set, faults[i]) == 0);
+    }
+    CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
+}
+
 static void worker_main(void *arg)
 {
     struct escrow_client *c = arg;
     struct mail *mail;
 
+    block_signals();
     while ((mail = mailbox_wait(&c->jobs)) != NULL) {
         task_run(c, mail);
     }
@@ -106,7 +138,14 @@ static void worker_main(void *arg)
 
 static void heartbeat_time(void *arg)
 {
-    heartbeat_send_all(arg);
+    struct escrow_client *c = arg;
+    struct list *pos;
+    struct list *tmp;
+
+    heartbeat_send_all(c);
+    LIST_FOREACH(pos, tmp, &c->producers) {
+        producer_meet(LIST_ENTRY(pos, struct escrow_producer, node)); /* there may be new brokers */
+    }
 }
 
 static void on_push(void *arg, const char *addr, struct header *header, struct slice body)
@@ -171,6 +210,7 @@ static void loop_main(void *arg)
 {
     struct escrow_client *c = arg;
 
+    block_signals();
     c->start_error = loop_init(&c->loop);
     if (c->start_error == 0) {
         c->start_error = loop_parts_init(c);
@@ -333,6 +373,7 @@ void escrow_client_free(struct escrow_client **client)
         return;
     }
     *client = NULL;
+    CHECK(!loop_is_mine(&c->loop)); /* it blocks: not in a completion callback */
     if (client_call(c, client_stop, c) != 0) {
         UNREACHABLE("the loop runs until this call stops it");
     }

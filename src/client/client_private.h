@@ -20,8 +20,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLIENT_WORKERS_MAX    256
-#define CLIENT_TASKS_MAX      1000000 /* memory.max.bytes bounds what they hold long before */
+#define CLIENT_WORKERS_MAX 256
+#define CLIENT_TASKS_MAX                                                                           \
+    SIZE_MAX /* posting must not fail; memory.max.bytes bounds what tasks hold */
 #define CLIENT_GROUP_MAX      256
 #define CLIENT_BACKOFF_MS     100  /* first wait before a try is repeated; doubles ... */
 #define CLIENT_BACKOFF_MAX_MS 2000 /* ... up to this, up to a quarter more by chance */
@@ -93,9 +94,13 @@ struct escrow_producer {
     escrow_txn_check_fn *check; /* NULL: does not answer check-backs */
     void *check_arg;
     bool is_txn;
-    uint32_t next_queue;             /* loop */
-    atomic_uint_least64_t in_flight; /* sends and checks that still refer to it */
-    struct route_lookup lookup;      /* loop: of the brokers to heartbeat to */
+    atomic_uint_least64_t refs; /* the owner's, and one per send, check and decision under way */
+    struct waiter idle;         /* signalled by who gives the last one back */
+    /* Loop. */
+    uint32_t next_queue;
+    struct route_lookup lookup; /* of the brokers to heartbeat to */
+    struct loop_timer meet;     /* repeats a lookup that failed */
+    uint32_t meet_tries;
 };
 
 /* A message on its way to a handler or a check callback. */
@@ -142,11 +147,15 @@ ESCROW_MUST_USE int client_post(struct escrow_client *c, struct task *task);
 /* Run task->run on a worker. Any thread. */
 ESCROW_MUST_USE int client_work(struct escrow_client *c, struct task *task);
 
-/* Run fn(arg) on the loop and wait until it has returned. Not on the loop. ESCROW_ESHUTDOWN. */
+/* Run fn(arg) on the loop and wait until it has returned; on the loop itself at once. ESCROW_ENOMEM, ESCROW_ESHUTDOWN. */
 ESCROW_MUST_USE int client_call(struct escrow_client *c, void (*fn)(void *arg), void *arg);
+
+/* 0, or ESCROW_EINVAL on the loop thread (in a completion callback), which may not wait. Sets the last error. */
+ESCROW_MUST_USE int client_may_block(const struct escrow_client *c);
 
 /* Take memory; false when memory.max.bytes would be exceeded. */
 bool client_memory_take(struct escrow_client *c, size_t bytes);
+void client_memory_force(struct escrow_client *c, size_t bytes); /* also above the limit */
 void client_memory_give(struct escrow_client *c, size_t bytes);
 
 /* Wait before try number `tries` (1, 2, ...) is repeated, in ms, with jitter. Loop. */
@@ -156,7 +165,22 @@ uint64_t client_backoff_ms(struct escrow_client *c, uint32_t tries);
 
 /* To every broker of every known route, now. */
 void heartbeat_send_all(struct escrow_client *c);
+
+/* To one broker. */
+void heartbeat_send_to(struct escrow_client *c, const char *addr);
+
+/* A group leaves: say so to every broker that is connected. field: producerGroup or consumerGroup. */
+void heartbeat_goodbye(struct escrow_client *c, const char *field, const char *group);
 void heartbeat_stop(struct escrow_client *c);
+
+/* ---- producers (producer.c) ---- */
+
+/* Find the brokers and heartbeat to them. Loop. */
+void producer_meet(struct escrow_producer *p);
+
+/* Hold a producer while something of it is under way. Any thread. */
+void producer_ref(struct escrow_producer *p);
+void producer_unref(struct escrow_producer *p);
 
 /* ---- sending (send.c) ---- */
 
@@ -172,7 +196,8 @@ struct send_op {
     const char *topic; /* the caller's, until done */
     struct slice body; /* likewise */
     struct slice ordering_key;
-    struct buf properties; /* complete but for nothing: UNIQ_KEY included */
+    struct slice extra;    /* further properties, likewise the caller's; may be empty */
+    struct buf properties; /* complete: UNIQ_KEY included */
     enum send_kind kind;
     bool is_oneway;
     void (*done)(struct send_op *op);
@@ -187,7 +212,6 @@ struct send_op {
     struct route_target target;
     uint32_t tries;
     bool may_be_stored; /* some try ended without an answer */
-    bool is_pinned;     /* a half: stay with the broker of the first try */
     int32_t queue_id;
     int64_t born_ms;
 };
@@ -197,15 +221,21 @@ ESCROW_MUST_USE int send_prepare(struct send_op *op, const struct escrow_message
 void send_start(struct send_op *op);
 void send_fini(struct send_op *op);
 
-/* Send and wait. `extra`: further properties for a half (may be empty). Not on the loop. */
+/* What a message counts for in memory.max.bytes. */
+size_t send_bytes(const struct escrow_message *m);
+
+/* Send and wait. Not on the loop. */
 ESCROW_MUST_USE int send_wait(struct escrow_producer *p, const struct escrow_message *m,
-                              enum send_kind kind, struct slice extra,
-                              struct escrow_receipt *receipt);
+                              enum send_kind kind, struct escrow_receipt *receipt);
 
 /* All messages of one topic as one batch; the receipt is the first one's. Not on the loop. */
 ESCROW_MUST_USE int send_batch_wait(struct escrow_producer *p,
                                     const struct escrow_message *const *messages, size_t count,
                                     struct escrow_receipt *receipt);
+
+/* Room for a receipt before the send (out may be NULL: not wanted), and what becomes of it afterwards; returns rc. */
+ESCROW_MUST_USE int receipt_new(struct escrow_receipt **out);
+int receipt_give(int rc, const struct escrow_receipt *from, struct escrow_receipt **out);
 
 /* A deep copy; NULL when out of memory. */
 struct escrow_message *message_copy(const struct escrow_message *m);

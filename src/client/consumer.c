@@ -1,7 +1,9 @@
 /*
- * Push consumer: public calls, and messages on their way through handlers. A message is taken from its queue on the loop, waits
- * for its retry time and for a free handler, runs on a worker, and comes back to the loop: done, or sent back to the broker
- * for later. Its offset counts as finished only then.
+ * Push consumer: public calls, start and end. rebalance.c says which queues it has, queue.c pulls them, jobs.c brings their
+ * messages to handlers.
+ *
+ * The end: no more pulls, messages without a handler are forgotten (they are delivered again), running handlers are waited for,
+ * offsets are stored, then the group is left. Only then may others take the queues over.
  */
 #include "src/client/consumer_private.h"
 
@@ -13,200 +15,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-/* ---- messages through handlers (loop, but job_handle) ---- */
-
-static void jobs_start(struct escrow_consumer *k);
-
-bool consumer_has_room(const struct escrow_consumer *k)
-{
-    return k->prefetched < k->prefetch_max;
-}
-
-static void queues_resume(struct escrow_consumer *k)
-{
-    struct list *pos;
-    struct list *tmp;
-
-    if (consumer_has_room(k) && !k->is_stopping) {
-        LIST_FOREACH(pos, tmp, &k->queues) {
-            queue_resume(LIST_ENTRY(pos, struct consumer_queue, node));
-        }
-    }
-}
-
-static void job_free(struct consume_job *job)
-{
-    struct consumer_queue *q = job->queue;
-    struct escrow_consumer *k = q->consumer;
-
-    loop_timer_stop(&k->client->loop, &job->timer);
-    remote_cancel(&job->call);
-    list_remove(&job->ready);
-    client_memory_give(k->client, job->bytes);
-    delivery_free(&job->message);
-    mem_free(job);
-    k->prefetched--;
-    q->in_progress--;
-    if (q->state == QUEUE_DROPPED && q->in_progress == 0) {
-        queue_commit(q);
-        if (!q->commit.is_active) {
-            queue_free(q);
-        }
-    }
-    consumer_maybe_stopped(k);
-}
-
-static void job_finish(struct consume_job *job)
-{
-    struct escrow_consumer *k = job->queue->consumer;
-
-    if (!progress_finish(&job->queue->progress, job->offset)) {
-        /* The broker moved the queue's offset meanwhile: nothing to count. */
-    }
-    job_free(job);
-    queues_resume(k);
-}
-
-static void job_ready(void *arg)
-{
-    struct consume_job *job = arg;
-
-    list_remove(&job->ready);
-    list_push(&job->queue->consumer->ready, &job->ready);
-    jobs_start(job->queue->consumer);
-}
-
-static void back_fields(struct header_writer *w, void *arg)
-{
-    const struct consume_job *job = arg;
-
-    header_put_str(w, "group", slice_str(job->queue->consumer->group));
-    header_put_i64(w, "offset", job->message->physical_offset);
-    header_put_i64(w, "delayLevel", 0);
-    header_put_str(w, "originMsgId", slice_str(job->message->message_id));
-    header_put_str(w, "originTopic", slice_str(job->message->topic));
-    header_put_i64(w, "maxReconsumeTimes", (int64_t)job->queue->consumer->retries_max);
-}
-
-static void back_answered(struct remote_call *call, int error, struct header *header,
-                          struct slice body)
-{
-    struct consume_job *job = LIST_ENTRY(call, struct consume_job, call);
-    struct escrow_consumer *k = job->queue->consumer;
-
-    (void)header;
-    (void)body;
-    if (error == 0 || error == ESCROW_ENOTFOUND) {
-        job_finish(job); /* the broker has it, or it is gone for good */
-    } else if (k->is_stopping || error == ESCROW_ESHUTDOWN) {
-        job_free(job); /* not finished: it is delivered again from its queue */
-    } else {
-        loop_timer_start(&k->client->loop, &job->timer, k->retry_delay_ms, 0, job_ready, job);
-    }
-}
-
-/* On the loop again. */
-static void job_handled(struct task *task)
-{
-    struct consume_job *job = LIST_ENTRY(task, struct consume_job, task);
-    struct escrow_consumer *k = job->queue->consumer;
-
-    k->running--;
-    if (job->result == ESCROW_CONSUME_OK) {
-        job_finish(job);
-    } else {
-        struct remote_request req = {.addr = job->queue->addr,
-                                     .code = REQUEST_CONSUMER_SEND_MSG_BACK,
-                                     .fields = back_fields,
-                                     .fields_arg = job,
-                                     .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
-        list_push(&k->waiting, &job->ready);
-        remote_call(&k->client->remote, &job->call, &req, back_answered);
-    }
-    jobs_start(k);
-}
-
-/* On a worker. */
-static void job_handle(struct task *task)
-{
-    struct consume_job *job = LIST_ENTRY(task, struct consume_job, task);
-    struct escrow_consumer *k = job->queue->consumer;
-
-    job->result = k->handler(job->message, k->handler_arg);
-    job->task.run = job_handled;
-    if (client_post(k->client, &job->task) != 0) {
-        UNREACHABLE("the loop takes tasks until every consumer is freed");
-    }
-}
-
-static void jobs_start(struct escrow_consumer *k)
-{
-    while (!list_is_empty(&k->ready) && k->running < k->concurrency && !k->is_stopping) {
-        struct consume_job *job = LIST_ENTRY(k->ready.next, struct consume_job, ready);
-        list_remove(&job->ready);
-        job->task.run = job_handle;
-        if (client_work(k->client, &job->task) != 0) {
-            list_push(&k->ready, &job->ready);
-            return;
-        }
-        k->running++;
-    }
-}
-
-/* How long a redelivered message still has to wait, by the broker's store time. */
-static uint64_t retry_wait_ms(const struct escrow_consumer *k, const struct consumer_queue *q,
-                              const struct escrow_delivery *d)
-{
-    uint64_t delay_ms = k->retry_delay_ms;
-    int64_t passed_ms = loop_wall_ms(&k->client->loop) - d->store_ms;
-
-    if (!q->topic->is_retry || d->attempt <= 0) {
-        return 0;
-    }
-    for (int32_t i = 1; i < d->attempt && delay_ms < CONSUMER_DELAY_MAX_MS; i++) {
-        delay_ms *= 2;
-    }
-    if (delay_ms > CONSUMER_DELAY_MAX_MS) {
-        delay_ms = CONSUMER_DELAY_MAX_MS;
-    }
-    if (passed_ms < 0) {
-        passed_ms = 0; /* the broker's clock is ahead of ours */
-    }
-    return (uint64_t)passed_ms >= delay_ms ? 0 : delay_ms - (uint64_t)passed_ms;
-}
-
-int consumer_take(struct consumer_queue *q, struct escrow_delivery **message)
-{
-    struct escrow_consumer *k = q->consumer;
-    struct consume_job *job;
-    size_t bytes = (*message)->record.len * 2 + sizeof *job;
-    uint64_t wait_ms = retry_wait_ms(k, q, *message);
-
-    if (!client_memory_take(k->client, bytes)) {
-        return ESCROW_ELIMIT;
-    }
-    job = mem_calloc(1, sizeof *job);
-    if (job == NULL) {
-        client_memory_give(k->client, bytes);
-        return ESCROW_ENOMEM;
-    }
-    list_init(&job->ready);
-    job->queue = q;
-    job->bytes = bytes;
-    job->offset = (*message)->offset;
-    job->message = *message;
-    *message = NULL;
-    q->in_progress++;
-    k->prefetched++;
-    if (wait_ms > 0) {
-        list_push(&k->waiting, &job->ready);
-        loop_timer_start(&k->client->loop, &job->timer, wait_ms, 0, job_ready, job);
-    } else {
-        job_ready(job);
-    }
-    return 0;
-}
 
 /* ---- what brokers hear ---- */
 
@@ -325,6 +133,16 @@ static int topic_add(struct escrow_consumer *k, const char *topic, const char *e
     return 0;
 }
 
+static struct consumer_topic *topic_find(const struct escrow_consumer *k, const char *topic)
+{
+    for (size_t i = 0; i < k->topic_count; i++) {
+        if (strcmp(k->topics[i]->topic, topic) == 0) {
+            return k->topics[i];
+        }
+    }
+    return NULL;
+}
+
 int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topic,
                               const char *expression)
 {
@@ -335,6 +153,13 @@ int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topi
     }
     if (name_check_topic(slice_str(topic)) != 0) {
         return last_error_set(ESCROW_EINVAL, "subscribe: topic '%.80s' is not a valid name", topic);
+    }
+    if (name_topic_class(slice_str(topic)) == TOPIC_RETRY) {
+        return last_error_set(ESCROW_EINVAL,
+                              "subscribe: retry topics are subscribed by themselves");
+    }
+    if (topic_find(consumer, topic) != NULL) {
+        return last_error_set(ESCROW_EEXIST, "subscribe: topic %s is subscribed already", topic);
     }
     if (strlen(expression) >= sizeof consumer->topics[0]->expression ||
         tag_filter_parse(slice_str(expression), &filter) != 0) {
@@ -361,7 +186,15 @@ static void commit_time(void *arg)
 static void consumer_enter(void *arg)
 {
     struct escrow_consumer *k = arg;
+    struct list *pos;
+    struct list *tmp;
 
+    LIST_FOREACH(pos, tmp, &k->client->consumers) {
+        if (strcmp(LIST_ENTRY(pos, struct escrow_consumer, node)->group, k->group) == 0) {
+            k->start_error = ESCROW_EEXIST;
+            return;
+        }
+    }
     list_push(&k->client->consumers, &k->node);
     loop_timer_start(&k->client->loop, &k->commit, k->commit_ms, k->commit_ms, commit_time, k);
     rebalance_start(k);
@@ -378,7 +211,7 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
                                                  : "start: nothing is subscribed");
     }
     rc = name_retry_topic(slice_str(consumer->group), &retry);
-    if (rc == 0) {
+    if (rc == 0 && topic_find(consumer, retry.text) == NULL) {
         rc = topic_add(consumer, retry.text, "*", true);
     }
     if (rc != 0) {
@@ -386,62 +219,42 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
     }
     consumer->handler = handler;
     consumer->handler_arg = arg;
+    consumer->start_error = 0;
+    rc = client_call(consumer->client, consumer_enter, consumer);
+    if (rc == 0) {
+        rc = consumer->start_error;
+    }
+    if (rc != 0) {
+        return last_error_set(
+            rc, "start: %s",
+            rc == ESCROW_EEXIST
+                ? "this client has a consumer of the group already; raise its concurrency instead"
+                : escrow_strerror(rc));
+    }
     consumer->is_started = true;
-    return client_call(consumer->client, consumer_enter, consumer);
+    return 0;
 }
 
 /* ---- the end ---- */
 
-static void goodbye_fields(struct header_writer *w, void *arg)
-{
-    const struct escrow_consumer *k = arg;
-
-    header_put_str(w, "clientID", slice_str(k->client->id));
-    header_put_str(w, "consumerGroup", slice_str(k->group));
-}
-
-static void goodbye(struct escrow_consumer *k, const char *addr)
-{
-    struct remote_request req = {
-        .addr = addr, .code = REQUEST_UNREGISTER_CLIENT, .fields = goodbye_fields, .fields_arg = k};
-
-    if (remote_oneway(&k->client->remote, &req) != 0) {
-        /* The broker sees the connection close instead. */
-    }
-}
-
-/* Say goodbye to every broker that serves one of our topics. */
-static void goodbye_all(struct escrow_consumer *k)
-{
-    for (size_t i = 0; i < k->topic_count; i++) {
-        const struct topic_route *route = router_known(&k->client->router, k->topics[i]->topic);
-        for (size_t n = 0; route != NULL && n < route->target_count; n++) {
-            if (route->targets[n].addr[0] != '\0') {
-                goodbye(k, route->targets[n].addr);
-            }
-        }
-    }
-}
-
 void consumer_maybe_stopped(struct escrow_consumer *k)
 {
-    if (k->is_stopping && list_is_empty(&k->queues) && k->stopped != NULL) {
-        struct waiter *stopped = k->stopped;
-        k->stopped = NULL;
-        goodbye_all(k);
-        loop_timer_stop(&k->client->loop, &k->commit);
-        rebalance_stop(k);
-        list_remove(&k->node);
-        waiter_signal(stopped);
+    if (k->is_stopping && list_is_empty(&k->queues)) {
+        loop_defer(&k->client->loop, &k->finish);
     }
 }
 
-/* Jobs without a running handler: what they hold is delivered again, to whoever has the queue then. */
-static void jobs_abandon(struct list *jobs)
+/* Nobody up the stack uses the consumer: it may be freed as soon as this has signalled. */
+static void consumer_finish(void *arg)
 {
-    while (!list_is_empty(jobs)) {
-        job_free(LIST_ENTRY(jobs->next, struct consume_job, ready));
-    }
+    struct escrow_consumer *k = arg;
+
+    CHECK(k->running == 0);
+    CHECK(k->prefetch[0].count + k->prefetch[1].count == 0);
+    heartbeat_goodbye(k->client, "consumerGroup", k->group);
+    loop_timer_stop(&k->client->loop, &k->commit);
+    list_remove(&k->node);
+    waiter_signal(k->stopped);
 }
 
 struct stop_call {
@@ -457,14 +270,13 @@ static void consumer_stop(struct task *task)
     struct list *pos;
     struct list *tmp;
 
+    loop_deferred_init(&k->finish, consumer_finish, k);
     k->is_stopping = true;
+    k->stopped = &call->waiter;
     rebalance_stop(k);
-    jobs_abandon(&k->ready);
-    jobs_abandon(&k->waiting);
     LIST_FOREACH(pos, tmp, &k->queues) {
         queue_drop(LIST_ENTRY(pos, struct consumer_queue, node));
     }
-    k->stopped = &call->waiter;
     consumer_maybe_stopped(k);
 }
 
@@ -477,6 +289,7 @@ void escrow_consumer_free(struct escrow_consumer **consumer)
         return;
     }
     *consumer = NULL;
+    CHECK(!loop_is_mine(&k->client->loop)); /* it blocks: not in a completion callback */
     if (k->is_started) {
         if (waiter_init(&call.waiter) != 0 || client_post(k->client, &call.task) != 0 ||
             waiter_wait(&call.waiter, -1) != 0) {

@@ -1,5 +1,11 @@
-/* What the files of the push consumer share: consumer.c (public calls, handlers), rebalance.c (who has which queue), queue.c
- * (pulling one queue). Everything here is the loop's, but what says otherwise. */
+/*
+ * What the files of the push consumer share: consumer.c (public calls, start and end), rebalance.c (who has which queue),
+ * queue.c (pulling one queue), jobs.c (messages on their way through handlers).
+ *
+ * Owns:    a consumer owns its topics, queues and jobs. A queue lives until its last job is done, also after it was given away.
+ * Thread:  the loop, but what says otherwise.
+ * Holds:   queue->in_progress counts its jobs; prefetch[].count counts all jobs, those of the retry topic apart.
+ */
 #ifndef SRC_CLIENT_CONSUMER_PRIVATE_H
 #define SRC_CLIENT_CONSUMER_PRIVATE_H
 
@@ -12,7 +18,6 @@
 #define CONSUMER_RETRY_MS        1000
 #define CONSUMER_SUSPEND_MS      15000
 #define CONSUMER_CALL_TIMEOUT_MS 5000
-#define CONSUMER_MEMBERS_MAX     1024
 #define CONSUMER_DELAY_MAX_MS    7200000 /* 2 h, RocketMQ's longest level */
 
 struct consumer_topic {
@@ -22,6 +27,8 @@ struct consumer_topic {
     int64_t version; /* subscription version */
     struct route_lookup lookup;
     struct remote_call members; /* GET_CONSUMER_LIST_BY_GROUP */
+    uint32_t asks_failed;       /* in a row: the next broker is asked */
+    bool is_member;             /* the broker asked last has heard of us */
     bool is_retry;
 };
 
@@ -29,7 +36,7 @@ enum queue_state {
     QUEUE_OFFSET,  /* asking where to begin */
     QUEUE_PULLING, /* a pull is out */
     QUEUE_WAITING, /* waits: for room, or to try again */
-    QUEUE_DROPPED  /* given away: waits for its handlers, stores nothing more */
+    QUEUE_DROPPED /* given away, or the consumer stops: waits for its handlers and its last commit */
 };
 
 struct consumer_queue {
@@ -40,8 +47,7 @@ struct consumer_queue {
     char addr[REMOTE_ADDR_MAX];
     uint32_t queue_id;
     enum queue_state state;
-    bool is_assigned; /* scratch of one rebalance */
-    bool is_committing;
+    bool is_assigned;          /* scratch of one rebalance */
     struct remote_call call;   /* offset query, pull */
     struct remote_call commit; /* offset update */
     struct loop_timer timer;
@@ -49,7 +55,10 @@ struct consumer_queue {
     int64_t next_offset; /* where the next pull begins */
     int64_t committed;   /* last offset stored at the broker; -1 = none */
     int64_t committing;
-    uint32_t in_progress; /* messages with handlers */
+    int64_t commit_max; /* nothing above it may be stored any more: the queue is another member's */
+    int64_t pulled_ms;  /* when the last pull was sent; monotonic */
+    bool has_given_up;  /* its last commit failed */
+    uint32_t in_progress; /* jobs */
     uint32_t failures;    /* in a row */
 };
 
@@ -65,6 +74,14 @@ struct consume_job {
     enum escrow_consume_result result;
     size_t bytes;
     int64_t offset;
+};
+
+/* What a consumer holds of messages; those of the retry topic wait long and must not keep others out. */
+struct prefetch {
+    uint64_t count;
+    uint64_t bytes;
+    bool is_full;    /* a message was refused for want of memory */
+    bool is_starved; /* a queue waits for room */
 };
 
 struct escrow_consumer {
@@ -88,12 +105,14 @@ struct escrow_consumer {
     struct list ready; /* consume_job.ready: jobs that wait for a free handler */
     struct list
         waiting; /* consume_job.ready: jobs that wait for their retry time, or to be sent back */
-    uint64_t running;    /* handlers at work */
-    uint64_t prefetched; /* messages waiting or at work */
+    uint64_t running;            /* handlers at work */
+    struct prefetch prefetch[2]; /* by topic->is_retry */
     struct loop_timer rebalance;
     struct loop_timer commit;
     struct loop_deferred rebalance_soon;
+    struct loop_deferred finish;
     struct waiter *stopped; /* escrow_consumer_free waits here */
+    int start_error;
     struct subscription
         subscriptions[CONSUMER_TOPICS_MAX]; /* rows of the heartbeat being written */
 };
@@ -107,14 +126,39 @@ void rebalance_stop(struct escrow_consumer *k);
 ESCROW_MUST_USE int queue_new(struct consumer_topic *t, const char *broker, const char *addr,
                               uint32_t queue_id, struct consumer_queue **out);
 void queue_begin(struct consumer_queue *q); /* ask for the offset, then pull */
-void queue_drop(struct consumer_queue *q);  /* give it away; freed when its handlers are done */
 void queue_commit(struct consumer_queue *q);
-void queue_free(struct consumer_queue *q);   /* nothing of it is under way */
 void queue_resume(struct consumer_queue *q); /* there is room again */
 
-/* consumer.c: a message was pulled; takes it. */
-ESCROW_MUST_USE int consumer_take(struct consumer_queue *q, struct escrow_delivery **message);
-bool consumer_has_room(const struct escrow_consumer *k);
+/* Its broker has another address now. */
+void queue_moved(struct consumer_queue *q, const char *addr);
+
+/* Let go of it, for another member (rebalance) or because the consumer stops. May free it. */
+void queue_drop(struct consumer_queue *q);
+
+/* Free a dropped queue if nothing of it is under way any more. */
+void queue_maybe_end(struct consumer_queue *q);
+
+/* Is it another member's by now? */
+static inline bool queue_is_lost(const struct consumer_queue *q)
+{
+    return q->commit_max != INT64_MAX;
+}
+
+/* jobs.c */
+
+/*
+ * A message was pulled: takes it, *message = NULL, its offset is begun. ESCROW_ELIMIT: no memory left for it, queue_resume
+ * follows; ESCROW_ENOMEM. On error nothing has changed.
+ */
+ESCROW_MUST_USE int jobs_take(struct consumer_queue *q, struct escrow_delivery **message);
+
+/* May the queue pull? If not, queue_resume follows when it may. */
+bool jobs_have_room(struct consumer_queue *q);
+
+/* Forget the jobs of a dropped queue that no handler has and that are not being sent back: they are delivered again. */
+void jobs_abandon(struct consumer_queue *q);
+
+/* consumer.c: tell escrow_consumer_free when nothing is left; from a later callback. */
 void consumer_maybe_stopped(struct escrow_consumer *k);
 
 #endif

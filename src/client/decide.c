@@ -29,6 +29,7 @@ struct decide {
 };
 
 static void decide_try(struct decide *d);
+static void decide_without_answer(struct decide *d);
 
 /* Physical offset of a half: its offset id carries it, wherever it is stored. */
 static int64_t half_offset(const struct escrow_receipt *r)
@@ -59,7 +60,7 @@ static void decide_end(struct decide *d, int error)
         waiter_signal(d->waiter);
     } else {
         decide_free(d);
-        atomic_fetch_sub(&p->in_flight, 1);
+        producer_unref(p);
     }
 }
 
@@ -73,7 +74,7 @@ static void decide_failed(struct decide *d, int error)
     struct escrow_client *c = d->producer->client;
     enum escrow_class class_ = escrow_error_class(error);
 
-    if (error == ESCROW_ESHUTDOWN && d->call.remote->is_stopping) {
+    if (c->remote.is_stopping) {
         decide_end(d, ESCROW_ETIMEOUT);
     } else if ((class_ == ESCROW_CLASS_RETRY || class_ == ESCROW_CLASS_UNKNOWN) &&
                loop_mono_ms(&c->loop) < d->deadline_ms) {
@@ -91,8 +92,12 @@ static void decide_answered(struct remote_call *call, int error, struct header *
     struct end_txn_result result;
 
     (void)header;
-    if (error == 0) {
-        error = end_txn_answer_decode(body, &answer);
+    if (error == ESCROW_ENOTSUP) { /* not an escrowd */
+        decide_without_answer(d);
+        return;
+    }
+    if (error == 0 && end_txn_answer_decode(body, &answer) != 0) {
+        error = ESCROW_ETIMEOUT; /* an answer that says nothing */
     }
     if (error != 0) {
         decide_failed(d, error);
@@ -144,6 +149,17 @@ static int decide_oneway(struct decide *d)
     return rc;
 }
 
+static void decide_without_answer(struct decide *d)
+{
+    int rc = decide_oneway(d);
+
+    if (rc == 0) {
+        decide_end(d, 0);
+    } else {
+        decide_failed(d, rc);
+    }
+}
+
 static void decide_try(struct decide *d)
 {
     struct escrow_client *c = d->producer->client;
@@ -155,12 +171,7 @@ static void decide_try(struct decide *d)
     d->tries++;
     if (remote_is_open(&c->remote, addr) && !remote_is_escrowd(&c->remote, addr) &&
         c->encoding == REMOTE_AUTO) {
-        int rc = decide_oneway(d);
-        if (rc == 0) {
-            decide_end(d, 0);
-        } else {
-            decide_failed(d, rc);
-        }
+        decide_without_answer(d);
         return;
     }
     decide_body(d);
@@ -191,8 +202,11 @@ int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
                        .state = state,
                        .timeout_ms = timeout_ms,
                        .task.run = decide_start};
-    int rc = waiter_init(&waiter);
+    int rc = client_may_block(p->client);
 
+    if (rc == 0) {
+        rc = waiter_init(&waiter);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -235,13 +249,13 @@ int decide_later(struct escrow_producer *p, enum escrow_txn_state state,
         }
     }
     d->halves = (const struct escrow_receipt *const *)d->owned;
-    atomic_fetch_add(&p->in_flight, 1);
+    producer_ref(p);
     if (rc == 0) {
         rc = client_post(p->client, &d->task);
     }
     if (rc != 0) {
-        atomic_fetch_sub(&p->in_flight, 1);
         decide_free(d);
+        producer_unref(p);
     }
     return rc;
 }

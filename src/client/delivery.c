@@ -2,6 +2,7 @@
 #include "src/client/client_private.h"
 
 #include "core/base/mem.h"
+#include "core/proto/names.h"
 #include "core/proto/properties.h"
 
 #include <stdio.h>
@@ -29,6 +30,9 @@ static char *properties_of(struct slice props, size_t *len)
         (void)slice_to_cstr(value, text + at, value.len + 1);
         at += value.len + 1;
     }
+    if (text != NULL) {
+        text[at] = '\0'; /* for values with a NUL inside, which end early here */
+    }
     *len = at;
     return text;
 }
@@ -48,8 +52,10 @@ int delivery_new(struct slice record, const char *broker, struct escrow_delivery
     }
     if (rc == 0) {
         struct slice topic = view.f.topic;
-        if (props_find(view.f.properties, prop_name(PROP_RETRY_TOPIC), &topic)) {
-            /* a redelivery: handlers see the topic it was sent to */
+        if (name_topic_class(topic) == TOPIC_RETRY &&
+            !props_find(view.f.properties, prop_name(PROP_RETRY_TOPIC), &topic)) {
+            topic =
+                view.f.topic; /* otherwise a redelivery: handlers see the topic it was sent to */
         }
         if (!props_find(view.f.properties, prop_name(PROP_UNIQ_KEY), &id)) {
             id = SLICE_EMPTY;

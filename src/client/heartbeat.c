@@ -62,11 +62,12 @@ static size_t broker_addrs(struct escrow_client *c, const char **addrs, size_t m
     return count;
 }
 
-void heartbeat_send_all(struct escrow_client *c)
+/* Send it to `only`, or to every broker. */
+static void heartbeat_broadcast(struct escrow_client *c, const char *only)
 {
     struct slice producers[HEARTBEAT_GROUPS_MAX];
     struct heartbeat_consumer consumers[HEARTBEAT_GROUPS_MAX];
-    const char *addrs[HEARTBEAT_BROKERS_MAX];
+    const char *addrs[HEARTBEAT_BROKERS_MAX] = {only};
     struct heartbeat hb = {
         .client_id = slice_str(c->id), .producer_groups = producers, .consumers = consumers};
     struct list *pos;
@@ -86,11 +87,52 @@ void heartbeat_send_all(struct escrow_client *c)
     }
     buf_init(&body, 0);
     heartbeat_encode(&body, &hb);
-    count = buf_failed(&body) ? 0 : broker_addrs(c, addrs, HEARTBEAT_BROKERS_MAX);
-    for (size_t i = 0; i < count; i++) {
+    count = only != NULL ? 1 : broker_addrs(c, addrs, HEARTBEAT_BROKERS_MAX);
+    for (size_t i = 0; i < count && !buf_failed(&body); i++) {
         heartbeat_send(c, addrs[i], buf_slice(&body));
     }
     buf_fini(&body);
+}
+
+void heartbeat_send_all(struct escrow_client *c)
+{
+    heartbeat_broadcast(c, NULL);
+}
+
+void heartbeat_send_to(struct escrow_client *c, const char *addr)
+{
+    heartbeat_broadcast(c, addr);
+}
+
+struct goodbye {
+    struct slice client_id;
+    const char *field;
+    struct slice group;
+};
+
+static void goodbye_fields(struct header_writer *w, void *arg)
+{
+    const struct goodbye *g = arg;
+
+    header_put_str(w, "clientID", g->client_id);
+    header_put_str(w, g->field, g->group);
+}
+
+void heartbeat_goodbye(struct escrow_client *c, const char *field, const char *group)
+{
+    struct goodbye g = {slice_str(c->id), field, slice_str(group)};
+    const char *addrs[HEARTBEAT_BROKERS_MAX];
+    size_t count = broker_addrs(c, addrs, HEARTBEAT_BROKERS_MAX);
+
+    for (size_t i = 0; i < count; i++) {
+        struct remote_request req = {.addr = addrs[i],
+                                     .code = REQUEST_UNREGISTER_CLIENT,
+                                     .fields = goodbye_fields,
+                                     .fields_arg = &g};
+        if (remote_is_open(&c->remote, addrs[i]) && remote_oneway(&c->remote, &req) != 0) {
+            /* the broker sees the connection close instead */
+        }
+    }
 }
 
 void heartbeat_stop(struct escrow_client *c)

@@ -27,14 +27,14 @@ struct pg_half {
     struct send_op op;
     struct waiter waiter;
     struct escrow_message *message; /* copy */
-    struct slice extra;             /* the transaction's, outlives the send */
+    size_t bytes;                   /* of memory.max.bytes */
     bool is_done;                   /* waited for */
 };
 
 struct escrow_pg_txn {
     struct escrow_producer *producer;
     PGconn *conn;
-    struct buf extra; /* properties that say which database and transaction */
+    struct buf extra; /* properties that say which database and transaction; the halves borrow it */
     struct pg_half **halves;
     size_t count;
     size_t cap;
@@ -96,12 +96,18 @@ static int pg_identify(struct escrow_pg_txn *t)
     return rc;
 }
 
+static void half_free(struct escrow_pg_txn *t, struct pg_half *h)
+{
+    client_memory_give(t->producer->client, h->bytes);
+    escrow_message_free(&h->message);
+    waiter_fini(&h->waiter);
+    mem_free(h);
+}
+
 static void txn_free(struct escrow_pg_txn *t)
 {
     for (size_t i = 0; i < t->count; i++) {
-        escrow_message_free(&t->halves[i]->message);
-        waiter_fini(&t->halves[i]->waiter);
-        mem_free(t->halves[i]);
+        half_free(t, t->halves[i]);
     }
     mem_free(t->halves);
     buf_fini(&t->extra);
@@ -115,6 +121,10 @@ int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn *conn,
     int rc;
 
     *out = NULL;
+    rc = client_may_block(producer->client);
+    if (rc != 0) {
+        return rc;
+    }
     if (PQstatus(conn) != CONNECTION_OK) {
         return last_error_set(ESCROW_EDB, "begin: the connection is not open");
     }
@@ -154,10 +164,6 @@ static void half_start(struct task *task)
     struct pg_half *h = LIST_ENTRY(task, struct pg_half, op.task);
     int rc = send_prepare(&h->op, h->message);
 
-    if (rc == 0) {
-        buf_append_slice(&h->op.properties, h->extra);
-        rc = buf_failed(&h->op.properties) ? ESCROW_ENOMEM : 0;
-    }
     if (rc != 0) {
         h->op.error = rc;
         half_done(&h->op);
@@ -187,46 +193,58 @@ static int halves_grow(struct escrow_pg_txn *t)
     return 0;
 }
 
-static void half_free(struct pg_half *h)
+static int half_new(struct escrow_pg_txn *t, const struct escrow_message *message,
+                    struct pg_half **out)
 {
-    if (h != NULL) {
-        escrow_message_free(&h->message);
-        mem_free(h);
-    }
-}
-
-int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *message)
-{
-    struct escrow_producer *p = txn->producer;
+    struct escrow_client *c = t->producer->client;
+    size_t bytes = 2 * send_bytes(message);
     struct pg_half *h;
-    int rc = message_check(p, message);
 
-    if (rc == 0) {
-        rc = halves_grow(txn);
-    }
-    if (rc != 0) {
-        return rc;
+    if (!client_memory_take(c, bytes)) {
+        return last_error_set(ESCROW_ELIMIT, "publish: memory.max.bytes is used up");
     }
     h = mem_calloc(1, sizeof *h);
     if (h != NULL) {
         h->message = message_copy(message);
     }
     if (h == NULL || h->message == NULL || waiter_init(&h->waiter) != 0) {
-        half_free(h);
+        client_memory_give(c, bytes);
+        if (h != NULL) {
+            escrow_message_free(&h->message);
+        }
+        mem_free(h);
         return last_error_set(ESCROW_ENOMEM, "publish: out of memory");
     }
-    h->extra = buf_slice(&txn->extra);
-    h->op.producer = p;
+    h->bytes = bytes;
+    h->op.producer = t->producer;
     h->op.kind = SEND_HALF;
     h->op.topic = h->message->topic;
     h->op.body = slice_of(h->message->body, h->message->body_len);
+    h->op.extra = buf_slice(&t->extra);
     h->op.done = half_done;
     h->op.task.run = half_start;
     buf_init(&h->op.properties, 0);
-    rc = client_post(p->client, &h->op.task);
+    *out = h;
+    return 0;
+}
+
+int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *message)
+{
+    struct pg_half *h;
+    int rc = message_check(txn->producer, message);
+
+    if (rc == 0) {
+        rc = halves_grow(txn);
+    }
+    if (rc == 0) {
+        rc = half_new(txn, message, &h);
+    }
     if (rc != 0) {
-        waiter_fini(&h->waiter);
-        half_free(h);
+        return rc;
+    }
+    rc = client_post(txn->producer->client, &h->op.task);
+    if (rc != 0) {
+        half_free(txn, h);
         return last_error_set(rc, "publish: %s", escrow_strerror(rc));
     }
     txn->halves[txn->count++] = h;
@@ -244,7 +262,9 @@ static int halves_wait(struct escrow_pg_txn *t)
             h->is_done = true;
         }
         if (rc == 0 && h->op.error != 0) {
-            rc = last_error_set(h->op.error, "publish to topic %s: %s", h->message->topic,
+            /* ESCROW_ECLOSED means something else to the callers of commit */
+            rc = h->op.error == ESCROW_ECLOSED ? ESCROW_ETIMEOUT : h->op.error;
+            rc = last_error_set(rc, "publish to topic %s: %s", h->message->topic,
                                 escrow_strerror(h->op.error));
         }
     }
@@ -277,6 +297,40 @@ static void halves_decide(struct escrow_pg_txn *t, enum escrow_txn_state state)
 
 /* ---- the end ---- */
 
+/* The server closed the connection, or will at once: whether COMMIT took effect before, nobody knows. */
+static bool is_lost(PGconn *conn, const PGresult *res)
+{
+    const char *severity =
+        res == NULL ? NULL : PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    return PQstatus(conn) != CONNECTION_OK ||
+           (severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0));
+}
+
+/* Is there a transaction that can commit? Nothing has been sent yet: if not, it is rolled back. */
+static int pg_check_open(struct escrow_pg_txn *t)
+{
+    if (PQstatus(t->conn) != CONNECTION_OK) {
+        return last_error_set(ESCROW_EROLLEDBACK,
+                              "commit: the connection was lost before COMMIT; rolled back");
+    }
+    switch (PQtransactionStatus(t->conn)) {
+    case PQTRANS_INTRANS:
+        return 0;
+    case PQTRANS_INERROR:
+        rollback_quietly(t->conn);
+        return last_error_set(ESCROW_EROLLEDBACK,
+                              "commit: an earlier statement had failed; rolled back");
+    case PQTRANS_IDLE:
+    case PQTRANS_ACTIVE:
+    case PQTRANS_UNKNOWN:
+        break;
+    }
+    return last_error_set(ESCROW_EINVAL,
+                          "commit: the connection is busy, or the transaction was ended by other "
+                          "means; its messages are rolled back");
+}
+
 /* Marker rows and COMMIT in one round trip. The ids are hexadecimal: nothing in them needs quoting. */
 static int pg_commit(struct escrow_pg_txn *t)
 {
@@ -300,14 +354,11 @@ static int pg_commit(struct escrow_pg_txn *t)
     buf_fini(&sql);
     if (PQresultStatus(res) == PGRES_COMMAND_OK && strcmp(PQcmdStatus(res), "COMMIT") == 0) {
         rc = 0;
-    } else if (PQstatus(t->conn) != CONNECTION_OK) {
+    } else if (is_lost(t->conn, res)) {
         rc = last_error_set(
             ESCROW_ECLOSED,
             "commit: the connection was lost during COMMIT; database and messages will "
             "agree: ask the database which way");
-    } else if (PQresultStatus(res) == PGRES_COMMAND_OK) {
-        rc = last_error_set(ESCROW_EROLLEDBACK,
-                            "commit: an earlier statement had failed; rolled back");
     } else {
         (void)db_error(t->conn, res, "commit"); /* for its text */
         rollback_quietly(t->conn);
@@ -329,14 +380,15 @@ int escrow_pg_commit(struct escrow_pg_txn **txn)
     rc = halves_wait(t);
     if (rc != 0) {
         rollback_quietly(t->conn);
-        halves_decide(t, ESCROW_TXN_ROLLBACK);
-        txn_free(t);
-        return rc;
+    } else {
+        rc = pg_check_open(t);
+        if (rc == 0) {
+            rc = pg_commit(t);
+        }
     }
-    rc = pg_commit(t);
     if (rc == 0) {
         halves_decide(t, ESCROW_TXN_COMMIT);
-    } else if (rc == ESCROW_EROLLEDBACK) {
+    } else if (rc != ESCROW_ECLOSED) {
         halves_decide(t, ESCROW_TXN_ROLLBACK);
     }
     txn_free(t);

@@ -8,9 +8,10 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* ---- making and freeing ---- */
+
+static void meet_again(void *arg);
 
 /* Meet the brokers before the first send: check-backs for an earlier process of the group may be waiting. */
 static void brokers_found(struct route_lookup *lookup, int error, const struct topic_route *route)
@@ -19,7 +20,35 @@ static void brokers_found(struct route_lookup *lookup, int error, const struct t
 
     (void)route;
     if (error == 0) {
+        p->meet_tries = 0;
         heartbeat_send_all(p->client);
+    } else {
+        loop_timer_start(&p->client->loop, &p->meet, client_backoff_ms(p->client, ++p->meet_tries),
+                         0, meet_again, p);
+    }
+}
+
+void producer_meet(struct escrow_producer *p)
+{
+    if (p->is_txn && !p->lookup.is_active && !loop_timer_is_active(&p->meet)) {
+        router_lookup(&p->client->router, &p->lookup, TOPIC_TEMPLATE, false, brokers_found);
+    }
+}
+
+static void meet_again(void *arg)
+{
+    producer_meet(arg);
+}
+
+void producer_ref(struct escrow_producer *p)
+{
+    atomic_fetch_add(&p->refs, 1);
+}
+
+void producer_unref(struct escrow_producer *p)
+{
+    if (atomic_fetch_sub(&p->refs, 1) == 1) {
+        waiter_signal(&p->idle);
     }
 }
 
@@ -28,17 +57,25 @@ static void producer_enter(void *arg)
     struct escrow_producer *p = arg;
 
     list_push(&p->client->producers, &p->node);
-    if (p->is_txn) {
-        router_lookup(&p->client->router, &p->lookup, TOPIC_TEMPLATE, false, brokers_found);
-    }
+    p->next_queue = (uint32_t)rand_u64(&p->client->rand);
+    producer_meet(p);
 }
 
 static void producer_leave(void *arg)
 {
     struct escrow_producer *p = arg;
+    struct list *pos;
+    struct list *tmp;
 
     router_cancel(&p->lookup);
+    loop_timer_stop(&p->client->loop, &p->meet);
     list_remove(&p->node);
+    LIST_FOREACH(pos, tmp, &p->client->producers) {
+        if (strcmp(LIST_ENTRY(pos, struct escrow_producer, node)->group, p->group) == 0) {
+            return; /* the group is still here */
+        }
+    }
+    heartbeat_goodbye(p->client, "producerGroup", p->group);
 }
 
 static int producer_new(struct escrow_client *c, const char *group,
@@ -54,6 +91,7 @@ static int producer_new(struct escrow_client *c, const char *group,
     }
     *p = *init;
     p->client = c;
+    atomic_store(&p->refs, 1);
     p->retries = 2;
     p->timeout_ms = 3000;
     p->body_max = MESSAGE_BODY_MAX;
@@ -70,7 +108,16 @@ static int producer_new(struct escrow_client *c, const char *group,
     }
     if (rc == 0) {
         (void)snprintf(p->group, sizeof p->group, "%s", group); /* name_check_group bounds it */
-        rc = client_call(c, producer_enter, p);
+        rc = waiter_init(&p->idle);
+        if (rc == 0) {
+            rc = client_call(c, producer_enter, p);
+            if (rc != 0) {
+                waiter_fini(&p->idle);
+            }
+        }
+        if (rc != 0) {
+            rc = last_error_set(rc, "producer: %s", escrow_strerror(rc));
+        }
     }
     if (rc != 0) {
         mem_free(p);
@@ -100,46 +147,58 @@ int escrow_txn_producer_new(struct escrow_client *client, const char *group,
 void escrow_producer_free(struct escrow_producer **producer)
 {
     struct escrow_producer *p = *producer;
-    struct timespec pause = {.tv_nsec = 1000000};
 
     if (p == NULL) {
         return;
     }
     *producer = NULL;
+    CHECK(!loop_is_mine(&p->client->loop)); /* it blocks: not in a completion callback */
     if (client_call(p->client, producer_leave, p) != 0) {
         UNREACHABLE("a producer is freed before its client");
     }
-    while (atomic_load(&p->in_flight) > 0) {
-        (void)nanosleep(&pause, NULL); /* asynchronous sends end within their timeouts */
+    producer_unref(p);
+    if (waiter_wait(&p->idle, -1) != 0) { /* what is under way ends within its timeouts */
+        UNREACHABLE("a wait without a limit");
     }
+    waiter_fini(&p->idle);
     mem_free(p);
 }
 
 /* ---- synchronous ---- */
 
-static int receipt_give(const struct escrow_receipt *from, struct escrow_receipt **out)
+/* Before the send, so that what was sent is not reported as failed. */
+int receipt_new(struct escrow_receipt **out)
 {
     if (out != NULL) {
-        *out = mem_alloc(sizeof **out);
+        *out = mem_calloc(1, sizeof **out);
         if (*out == NULL) {
-            return last_error_set(ESCROW_ENOMEM, "receipt: out of memory; the message is stored");
+            return last_error_set(ESCROW_ENOMEM, "receipt: out of memory");
         }
-        **out = *from;
     }
     return 0;
+}
+
+int receipt_give(int rc, const struct escrow_receipt *from, struct escrow_receipt **out)
+{
+    if (out != NULL && rc == 0) {
+        **out = *from;
+    } else if (out != NULL) {
+        escrow_receipt_free(out);
+    }
+    return rc;
 }
 
 int escrow_send(struct escrow_producer *producer, const struct escrow_message *message,
                 struct escrow_receipt **receipt)
 {
     struct escrow_receipt r;
-    int rc;
+    int rc = receipt_new(receipt);
 
-    if (receipt != NULL) {
-        *receipt = NULL;
+    if (rc != 0) {
+        return rc;
     }
-    rc = send_wait(producer, message, SEND_PLAIN, SLICE_EMPTY, &r);
-    return rc == 0 ? receipt_give(&r, receipt) : rc;
+    rc = send_wait(producer, message, SEND_PLAIN, &r);
+    return receipt_give(rc, &r, receipt);
 }
 
 int escrow_send_batch(struct escrow_producer *producer,
@@ -147,13 +206,13 @@ int escrow_send_batch(struct escrow_producer *producer,
                       struct escrow_receipt **receipt)
 {
     struct escrow_receipt r;
-    int rc;
+    int rc = receipt_new(receipt);
 
-    if (receipt != NULL) {
-        *receipt = NULL;
+    if (rc != 0) {
+        return rc;
     }
     rc = send_batch_wait(producer, messages, count, &r);
-    return rc == 0 ? receipt_give(&r, receipt) : rc;
+    return receipt_give(rc, &r, receipt);
 }
 
 /* ---- asynchronous and one-way: the message is copied ---- */
@@ -178,7 +237,7 @@ static void async_done(struct send_op *op)
     client_memory_give(p->client, a->bytes);
     escrow_message_free(&a->copy);
     mem_free(a);
-    atomic_fetch_sub(&p->in_flight, 1);
+    producer_unref(p);
 }
 
 static void async_start(struct task *task)
@@ -226,7 +285,7 @@ static int async_begin(struct escrow_producer *p, const struct escrow_message *m
     if (a == NULL) {
         return last_error_set(ESCROW_ENOMEM, "send: out of memory");
     }
-    a->bytes = m->body_len + sizeof *a + m->properties.len;
+    a->bytes = 2 * send_bytes(m); /* the copy, and the frame */
     if (!client_memory_take(p->client, a->bytes)) {
         mem_free(a);
         return last_error_set(ESCROW_ELIMIT,
@@ -245,10 +304,10 @@ static int async_begin(struct escrow_producer *p, const struct escrow_message *m
         a->op.task.run = async_start;
         buf_init(&a->op.properties, 0);
     }
-    atomic_fetch_add(&p->in_flight, 1);
+    producer_ref(p);
     rc = a->copy == NULL ? ESCROW_ENOMEM : client_post(p->client, &a->op.task);
     if (rc != 0) {
-        atomic_fetch_sub(&p->in_flight, 1);
+        producer_unref(p);
         client_memory_give(p->client, a->bytes);
         escrow_message_free(&a->copy);
         mem_free(a);

@@ -3,7 +3,8 @@
  *
  * Owns:    one bit per message in progress.
  * Thread:  whoever owns the struct.
- * Holds:   first <= next; bit i tells whether offset first + i is finished; bit 0 is never set.
+ * Holds:   base <= first <= next; bit i tells whether offset base + i is finished; that of `first` is not set, those below it
+ *          are, those from `next` on are not. progress_check asserts it.
  */
 #ifndef SRC_CLIENT_PROGRESS_H
 #define SRC_CLIENT_PROGRESS_H
@@ -17,6 +18,7 @@
 struct progress {
     int64_t first; /* smallest offset not finished: what is stored */
     int64_t next;  /* smallest offset not begun */
+    int64_t base;  /* offset of bit 0 */
     uint64_t *bits;
     size_t cap; /* bits; multiple of 64 */
 };
@@ -24,18 +26,23 @@ struct progress {
 void progress_init(struct progress *p, int64_t offset);
 void progress_fini(struct progress *p);
 
-/* Offsets [next, offset) hold nothing for us (filtered, or gone): they count as finished. `offset` is begun. ESCROW_ENOMEM. */
+/*
+ * `offset` (>= next) is begun; what lies between holds nothing for us (filtered, or gone) and counts as finished.
+ * ESCROW_ENOMEM, and then nothing has changed.
+ */
 ESCROW_MUST_USE int progress_begin(struct progress *p, int64_t offset);
 
-/* An offset begun before is finished; false when it is not in progress (the queue was given away and taken again). */
+/* An offset begun before is finished; false when it is not in progress. */
 bool progress_finish(struct progress *p, int64_t offset);
 
-/* Everything below `offset` has been seen, and nothing at or above begun: moves both ends when nothing is in progress. */
+/* Everything below `offset` has been seen; a smaller one than `next` changes nothing. ESCROW_ENOMEM, nothing has changed. */
 ESCROW_MUST_USE int progress_skip_to(struct progress *p, int64_t offset);
 
 static inline bool progress_is_idle(const struct progress *p)
 {
     return p->first == p->next;
 }
+
+void progress_check(const struct progress *p);
 
 #endif

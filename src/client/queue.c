@@ -12,6 +12,7 @@
 
 #define PULL_SYS_SUSPEND      2
 #define PULL_SYS_SUBSCRIPTION 4
+#define QUEUE_EMPTY_MS        100
 
 static void queue_pull(struct consumer_queue *q);
 static void queue_ask_offset(struct consumer_queue *q);
@@ -28,6 +29,7 @@ int queue_new(struct consumer_topic *t, const char *broker, const char *addr, ui
     q->topic = t;
     q->queue_id = queue_id;
     q->committed = -1;
+    q->commit_max = INT64_MAX;
     q->state = QUEUE_OFFSET;
     (void)snprintf(q->broker, sizeof q->broker, "%s", broker); /* same sizes */
     (void)snprintf(q->addr, sizeof q->addr, "%s", addr);
@@ -37,7 +39,7 @@ int queue_new(struct consumer_topic *t, const char *broker, const char *addr, ui
     return 0;
 }
 
-void queue_free(struct consumer_queue *q)
+static void queue_free(struct consumer_queue *q)
 {
     CHECK(q->in_progress == 0);
     remote_cancel(&q->call);
@@ -103,7 +105,7 @@ static void max_answered(struct remote_call *call, int error, struct header *hea
     }
     if (error == 0) {
         queue_start_at(q, offset);
-    } else if (error != ESCROW_ESHUTDOWN) {
+    } else {
         queue_fail(q);
     }
 }
@@ -131,7 +133,7 @@ static void offset_answered(struct remote_call *call, int error, struct header *
                                      .fields_arg = q,
                                      .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
         remote_call(&c->remote, &q->call, &req, max_answered);
-    } else if (error != ESCROW_ESHUTDOWN) {
+    } else {
         queue_fail(q);
     }
 }
@@ -180,7 +182,7 @@ static bool tag_matches(const struct consumer_queue *q, const struct escrow_deli
                                 tag == NULL ? SLICE_EMPTY : slice_str(tag));
 }
 
-/* Hand over every record of an answer. ESCROW_EPROTO: not records; ESCROW_ENOMEM: pull again from where it stopped. */
+/* Hand over every record of an answer. ESCROW_EPROTO: not records; ESCROW_ENOMEM, ESCROW_ELIMIT: pull again from where it stopped. */
 static int queue_take(struct consumer_queue *q, struct slice body)
 {
     struct record_walk walk = {.rest = body};
@@ -198,10 +200,7 @@ static int queue_take(struct consumer_queue *q, struct slice body)
             delivery_free(&d);
             rc = progress_skip_to(&q->progress, offset + 1);
         } else if (rc == 0) {
-            rc = progress_begin(&q->progress, offset);
-            if (rc == 0) {
-                rc = consumer_take(q, &d);
-            }
+            rc = jobs_take(q, &d);
         }
         if (rc != 0) {
             delivery_free(&d);
@@ -214,7 +213,9 @@ static int queue_take(struct consumer_queue *q, struct slice body)
 
 static void pull_found(struct consumer_queue *q, struct header *header, struct slice body)
 {
-    int64_t next = q->next_offset;
+    struct loop *l = &q->consumer->client->loop;
+    int64_t before = q->next_offset;
+    int64_t next = before;
     int rc = header_get_i64(header, "nextBeginOffset", &next);
 
     if (rc == 0 && header->code == RESPONSE_SUCCESS) {
@@ -224,11 +225,16 @@ static void pull_found(struct consumer_queue *q, struct header *header, struct s
         q->next_offset = next;
         rc = progress_skip_to(&q->progress, next);
     }
-    if (rc != 0) {
+    if (rc != 0 && rc != ESCROW_ELIMIT) {
         queue_fail(q);
         return;
     }
     q->failures = 0;
+    if (q->next_offset == before && loop_mono_ms(l) - q->pulled_ms < QUEUE_EMPTY_MS) {
+        /* A broker that does not keep pulls waiting: do not ask it all the time. */
+        loop_timer_start(l, &q->timer, QUEUE_EMPTY_MS, 0, queue_retry, q);
+        return;
+    }
     queue_pull(q);
 }
 
@@ -239,10 +245,8 @@ static void pull_answered(struct remote_call *call, int error, struct header *he
     int64_t next = 0;
 
     q->state = QUEUE_WAITING;
-    if (header == NULL) {
-        if (error != ESCROW_ESHUTDOWN) {
-            queue_fail(q);
-        }
+    if (header == NULL || error == ESCROW_ESHUTDOWN) {
+        queue_fail(q);
         return;
     }
     switch (header->code) {
@@ -274,11 +278,12 @@ static void queue_pull(struct consumer_queue *q)
                                  .timeout_ms = CONSUMER_SUSPEND_MS + CONSUMER_CALL_TIMEOUT_MS};
 
     if (q->state != QUEUE_WAITING || q->call.is_active || q->consumer->is_stopping ||
-        !consumer_has_room(q->consumer)) {
+        !jobs_have_room(q)) {
         return; /* queue_resume comes when there is room */
     }
     loop_timer_stop(&c->loop, &q->timer);
     q->state = QUEUE_PULLING;
+    q->pulled_ms = loop_mono_ms(&c->loop);
     remote_call(&c->remote, &q->call, &req, pull_answered);
 }
 
@@ -310,43 +315,81 @@ static void commit_answered(struct remote_call *call, int error, struct header *
     (void)body;
     if (error == 0) {
         q->committed = q->committing;
+        if (q->state == QUEUE_DROPPED) {
+            queue_commit(q); /* a commit that was under way had the older offset */
+        }
+    } else if (q->state == QUEUE_DROPPED) {
+        q->has_given_up = true; /* who has the queue next begins earlier than necessary */
     }
-    if (q->state == QUEUE_DROPPED && q->in_progress == 0) {
-        struct escrow_consumer *k = q->consumer;
-        queue_free(q);
-        consumer_maybe_stopped(k);
-    }
+    queue_maybe_end(q);
 }
 
 void queue_commit(struct consumer_queue *q)
 {
+    int64_t offset = q->progress.first < q->commit_max ? q->progress.first : q->commit_max;
     struct remote_request req = {.addr = q->addr,
                                  .code = REQUEST_UPDATE_CONSUMER_OFFSET,
                                  .fields = commit_fields,
                                  .fields_arg = q,
                                  .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
 
-    if (q->state == QUEUE_OFFSET || q->commit.is_active || q->progress.first == q->committed) {
+    if (q->state == QUEUE_OFFSET || q->commit.is_active || q->has_given_up ||
+        offset == q->committed) {
         return;
     }
-    q->committing = q->progress.first;
+    q->committing = offset;
     remote_call(&q->consumer->client->remote, &q->commit, &req, commit_answered);
+}
+
+/* ---- the end ---- */
+
+void queue_moved(struct consumer_queue *q, const char *addr)
+{
+    bool was_pulling = q->state == QUEUE_PULLING;
+
+    (void)snprintf(q->addr, sizeof q->addr, "%s", addr); /* same sizes */
+    remote_cancel(&q->call);
+    loop_timer_stop(&q->consumer->client->loop, &q->timer);
+    if (was_pulling) {
+        q->state = QUEUE_WAITING;
+    }
+    queue_retry(q);
+}
+
+void queue_maybe_end(struct consumer_queue *q)
+{
+    struct escrow_consumer *k = q->consumer;
+
+    if (q->state != QUEUE_DROPPED || q->in_progress > 0) {
+        return;
+    }
+    queue_commit(q);
+    if (!q->commit.is_active) {
+        queue_free(q);
+        consumer_maybe_stopped(k);
+    }
 }
 
 void queue_drop(struct consumer_queue *q)
 {
+    struct escrow_consumer *k = q->consumer;
+
     if (q->state == QUEUE_DROPPED) {
         return;
     }
     remote_cancel(&q->call);
-    loop_timer_stop(&q->consumer->client->loop, &q->timer);
+    loop_timer_stop(&k->client->loop, &q->timer);
     if (q->state == QUEUE_OFFSET) {
         queue_free(q);
         return;
     }
-    queue_commit(q);
     q->state = QUEUE_DROPPED;
-    if (q->in_progress == 0 && !q->commit.is_active) {
-        queue_free(q);
+    if (!k->is_stopping) { /* the next owner begins here: what handlers finish later is not ours to store */
+        q->commit_max = q->progress.first;
+        queue_commit(q);
     }
+    q->in_progress++; /* stays until everything is forgotten */
+    jobs_abandon(q);
+    q->in_progress--;
+    queue_maybe_end(q);
 }

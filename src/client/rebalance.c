@@ -45,12 +45,11 @@ static void queue_assign(struct consumer_topic *t, const struct route_target *ta
 {
     struct consumer_queue *q = queue_find(t->consumer, t, target->broker, queue_id);
 
-    if (q != NULL && strcmp(q->addr, target->addr) != 0) {
-        queue_drop(q); /* the broker moved */
-        q = NULL;
-    }
     if (q != NULL) {
         q->is_assigned = true;
+        if (strcmp(q->addr, target->addr) != 0) {
+            queue_moved(q, target->addr);
+        }
     } else if (queue_new(t, target->broker, target->addr, queue_id, &q) == 0) {
         q->is_assigned = true;
         queue_begin(q);
@@ -94,51 +93,49 @@ static size_t queue_total(const struct topic_route *route)
     return total;
 }
 
+static void rebalance_retry(struct escrow_consumer *k)
+{
+    loop_timer_start(&k->client->loop, &k->rebalance, CONSUMER_RETRY_MS, CONSUMER_REBALANCE_MS,
+                     rebalance_now, k);
+}
+
 static void members_known(struct consumer_topic *t, const struct topic_route *route,
                           struct name_list *list)
 {
-    struct slice self = slice_str(t->consumer->client->id);
+    struct escrow_client *c = t->consumer->client;
+    struct slice self = slice_str(c->id);
+    bool was_member = t->is_member;
 
+    t->is_member = false;
     qsort(list->names, list->count, sizeof *list->names, name_compare);
-    for (size_t i = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count && !t->is_member; i++) {
         if (slice_eq(list->names[i], self)) {
+            t->is_member = true;
             share_apply(t, route, allocate_average(queue_total(route), list->count, i));
-            return;
         }
     }
-    /* The broker has not heard of us yet: say it again, and look soon. */
-    heartbeat_send_all(t->consumer->client);
-    loop_timer_start(&t->consumer->client->loop, &t->consumer->rebalance, CONSUMER_RETRY_MS,
-                     CONSUMER_REBALANCE_MS, rebalance_now, t->consumer);
-}
-
-static void rebalance_retry(struct consumer_topic *t)
-{
-    loop_timer_start(&t->consumer->client->loop, &t->consumer->rebalance, CONSUMER_RETRY_MS,
-                     CONSUMER_REBALANCE_MS, rebalance_now, t->consumer);
+    if (!t->is_member) {
+        rebalance_retry(t->consumer); /* the broker has not heard of us yet, or forgot */
+    } else if (!was_member) {
+        heartbeat_send_all(c); /* the other brokers of the topic */
+    }
 }
 
 static void members_answered(struct remote_call *call, int error, struct header *header,
                              struct slice body)
 {
     struct consumer_topic *t = LIST_ENTRY(call, struct consumer_topic, members);
-    struct escrow_client *c = t->consumer->client;
-    const struct topic_route *route = router_known(&c->router, t->topic);
+    const struct topic_route *route = router_last(&t->consumer->client->router, t->topic);
     struct name_list list;
 
     (void)header;
-    if (error == ESCROW_ESHUTDOWN || t->consumer->is_stopping) {
+    if (error != 0 || route == NULL || name_list_decode(body, LIST_CONSUMER_IDS, &list) != 0) {
+        t->asks_failed++;
+        t->is_member = false;
+        rebalance_retry(t->consumer);
         return;
     }
-    if (error != 0 || route == NULL) {
-        heartbeat_send_all(c);
-        rebalance_retry(t);
-        return;
-    }
-    if (name_list_decode(body, LIST_CONSUMER_IDS, &list) != 0) {
-        rebalance_retry(t);
-        return;
-    }
+    t->asks_failed = 0;
     members_known(t, route, &list);
     name_list_fini(&list);
 }
@@ -150,6 +147,24 @@ static void members_fields(struct header_writer *w, void *arg)
     header_put_str(w, "consumerGroup", slice_str(t->consumer->group));
 }
 
+/* One broker that serves the topic: the first, the next one while they do not answer. NULL when there is none. */
+static const char *broker_to_ask(const struct consumer_topic *t, const struct topic_route *route)
+{
+    size_t count = 0;
+    size_t n;
+
+    for (size_t i = 0; i < route->target_count; i++) {
+        count += route->targets[i].addr[0] != '\0' ? 1 : 0;
+    }
+    n = count == 0 ? 0 : t->asks_failed % count;
+    for (size_t i = 0; i < route->target_count; i++) {
+        if (route->targets[i].addr[0] != '\0' && n-- == 0) {
+            return route->targets[i].addr;
+        }
+    }
+    return NULL;
+}
+
 static void topic_routed(struct route_lookup *lookup, int error, const struct topic_route *route)
 {
     struct consumer_topic *t = LIST_ENTRY(lookup, struct consumer_topic, lookup);
@@ -159,17 +174,13 @@ static void topic_routed(struct route_lookup *lookup, int error, const struct to
                                  .fields_arg = t,
                                  .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
 
-    if (error == ESCROW_ESHUTDOWN || t->consumer->is_stopping) {
-        return;
-    }
-    for (size_t i = 0; error == 0 && i < route->target_count && req.addr == NULL; i++) {
-        if (route->targets[i].addr[0] != '\0') {
-            req.addr = route->targets[i].addr;
-        }
-    }
+    req.addr = error == 0 ? broker_to_ask(t, route) : NULL;
     if (req.addr == NULL || t->members.is_active) {
-        rebalance_retry(t); /* the topic is not there yet, or nobody answers */
+        rebalance_retry(t->consumer); /* the topic is not there yet, or nobody answers */
         return;
+    }
+    if (!t->is_member) {
+        heartbeat_send_to(c, req.addr); /* arrives before the question */
     }
     remote_call(&c->remote, &t->members, &req, members_answered);
 }

@@ -26,15 +26,19 @@ struct remote_peer {
     enum header_type type;
     int32_t probe_opaque;
     bool is_escrowd;
-    bool is_in_use;      /* the connection struct is between connect and on_close */
-    struct list waiting; /* calls not sent yet */
+    bool is_in_use;    /* the connection struct is between connect and on_close */
+    size_t sent_count; /* calls in `sent` */
+    int64_t alive_ms;  /* last frame, or first request after all were answered; monotonic */
+    struct loop_timer probe_timer;
+    struct list waiting;                  /* calls not sent yet */
     struct list sent[PEER_CALLS_BUCKETS]; /* calls that wait for an answer */
     char addr[REMOTE_ADDR_MAX];
 };
 
 void remote_options_init(struct remote_options *options)
 {
-    *options = (struct remote_options){.encoding = REMOTE_AUTO, .connect_timeout_ms = 3000};
+    *options = (struct remote_options){
+        .encoding = REMOTE_AUTO, .connect_timeout_ms = 3000, .silence_ms = 10000};
     options->tcp = tcp_options_default;
 }
 
@@ -42,6 +46,10 @@ void remote_options_init(struct remote_options *options)
 
 static void call_detach(struct remote_call *call)
 {
+    if (call->is_sent && call->peer != NULL) {
+        CHECK(call->peer->sent_count > 0);
+        call->peer->sent_count--;
+    }
     list_remove(&call->node);
     loop_timer_stop(call->remote->loop, &call->timer);
     buf_fini(&call->waiting);
@@ -79,7 +87,13 @@ static void fail_run(void *arg)
 static void call_time_up(void *arg)
 {
     struct remote_call *call = arg;
+    struct remote_peer *peer = call->peer;
+    struct remote *r = call->remote;
 
+    if (call->is_sent && peer->is_in_use &&
+        loop_mono_ms(r->loop) - peer->alive_ms >= (int64_t)r->options.silence_ms) {
+        tcp_conn_close(&peer->conn, ESCROW_ETIMEOUT); /* nobody is there: connect anew */
+    }
     call_end(call, call->is_sent ? ESCROW_ETIMEOUT : ESCROW_ECONN, NULL, SLICE_EMPTY);
 }
 
@@ -110,6 +124,17 @@ static void fail_list(struct list *calls, int error)
     }
 }
 
+static void call_is_sent(struct remote_call *call)
+{
+    struct remote_peer *peer = call->peer;
+
+    if (peer->sent_count++ == 0) {
+        peer->alive_ms = loop_mono_ms(peer->remote->loop);
+    }
+    list_push(bucket_of(peer, call->opaque), &call->node);
+    call->is_sent = true;
+}
+
 static void peer_send_waiting(struct remote_peer *peer)
 {
     while (!list_is_empty(&peer->waiting)) {
@@ -120,8 +145,7 @@ static void peer_send_waiting(struct remote_peer *peer)
             continue;
         }
         list_remove(&call->node);
-        list_push(bucket_of(peer, call->opaque), &call->node);
-        call->is_sent = true;
+        call_is_sent(call);
         buf_fini(&call->waiting);
     }
 }
@@ -130,17 +154,25 @@ static void peer_open(struct remote_peer *peer)
 {
     struct remote *r = peer->remote;
 
+    loop_timer_stop(r->loop, &peer->probe_timer);
     peer->state = PEER_OPEN;
-    peer_send_waiting(peer);
     if (r->options.on_state != NULL) {
         r->options.on_state(r->options.arg, peer->addr, true);
     }
+    peer_send_waiting(peer);
 }
 
 static int32_t next_opaque(struct remote *r)
 {
     r->opaque = r->opaque == INT32_MAX ? 1 : r->opaque + 1;
     return r->opaque;
+}
+
+static void probe_time_up(void *arg)
+{
+    struct remote_peer *peer = arg;
+
+    tcp_conn_close(&peer->conn, ESCROW_ETIMEOUT);
 }
 
 /* Ask for something that only an escrowd knows; whatever comes back tells what it is. */
@@ -158,7 +190,10 @@ static void peer_probe(struct remote_peer *peer)
     }
     if (rc != 0) {
         tcp_conn_close(&peer->conn, rc);
+        return;
     }
+    loop_timer_start(peer->remote->loop, &peer->probe_timer,
+                     peer->remote->options.connect_timeout_ms, 0, probe_time_up, peer);
 }
 
 static void peer_on_open(struct tcp_conn *conn)
@@ -213,6 +248,7 @@ static void peer_on_frame(struct tcp_conn *conn, struct slice bytes)
         tcp_conn_close(conn, ESCROW_EPROTO);
         return;
     }
+    peer->alive_ms = loop_mono_ms(r->loop);
     if (!header_is_response(&r->header)) {
         if (r->options.on_push != NULL) {
             r->options.on_push(r->options.arg, peer->addr, &r->header, frame.body);
@@ -238,6 +274,7 @@ static void peer_on_close(struct tcp_conn *conn, int reason)
     bool was_open = peer->state == PEER_OPEN;
 
     (void)reason;
+    loop_timer_stop(r->loop, &peer->probe_timer);
     peer->state = PEER_CLOSED;
     peer->is_in_use = false;
     peer->is_escrowd = false;
@@ -383,8 +420,9 @@ void remote_call(struct remote *r, struct remote_call *call, const struct remote
     if (rc == 0 && peer->state == PEER_OPEN) {
         rc = peer_write(peer, call->opaque, 0, req);
         if (rc == 0) {
-            call->is_sent = true;
-            list_push(bucket_of(peer, call->opaque), &call->node);
+            call_is_sent(call);
+        } else if (rc == ESCROW_ECLOSED) {
+            rc = ESCROW_ECONN; /* it is being closed: nothing was sent */
         }
     } else if (rc == 0) {
         rc = write_frame(&call->waiting, HEADER_JSON, call->opaque, 0, req);

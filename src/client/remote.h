@@ -48,15 +48,17 @@ typedef void remote_push_fn(void *arg, const char *addr, struct header *header, 
 
 struct remote_options {
     enum remote_encoding encoding;
-    uint64_t connect_timeout_ms;
+    uint64_t connect_timeout_ms; /* and for the probe's answer */
+    uint64_t
+        silence_ms; /* a peer that was asked and sent not one frame for so long is disconnected */
     struct tcp_options tcp;
     remote_push_fn *on_push; /* may be NULL */
-    /* A connection to a broker or name server is there, or gone again. May be NULL. */
+    /* A connection to a broker or name server is there (what it calls goes out first), or gone again. May be NULL. */
     void (*on_state)(void *arg, const char *addr, bool is_open);
     void *arg;
 };
 
-/* AUTO, 3 s, defaults of core/io_uv/tcp.h without idle time-out, no callbacks. */
+/* AUTO, 3 s, 10 s, defaults of core/io_uv/tcp.h without idle time-out, no callbacks. */
 void remote_options_init(struct remote_options *options);
 
 struct remote {

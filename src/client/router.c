@@ -166,8 +166,9 @@ static void lookups_end(struct topic_route *route, int error)
     while (!list_is_empty(&ready)) {
         struct route_lookup *lookup = LIST_ENTRY(ready.next, struct route_lookup, node);
         list_remove(&lookup->node);
+        int rc = error == 0 && route->is_template && !lookup->may_create ? ESCROW_ENOROUTE : error;
         lookup->is_active = false;
-        lookup->fn(lookup, error, error == 0 ? route : NULL);
+        lookup->fn(lookup, rc, rc == 0 ? route : NULL);
     }
 }
 
@@ -194,11 +195,11 @@ static void route_answered(struct remote_call *call, int error, struct header *h
     struct topic_route *route = call->arg;
     struct router *r = route->router;
 
-    if (error == ESCROW_ESHUTDOWN) {
+    if (error == ESCROW_ESHUTDOWN && r->remote->is_stopping) {
         lookups_end(route, error);
         return;
     }
-    if (header == NULL) {
+    if (header == NULL || error == ESCROW_ESHUTDOWN) { /* nobody there, or not for long */
         router_server_failed(r);
         if (++route->tries < r->server_count) {
             route_ask(route);
@@ -268,6 +269,7 @@ void router_lookup(struct router *r, struct route_lookup *lookup, const char *to
     lookup->router = r;
     lookup->route = route;
     lookup->fn = fn;
+    lookup->may_create = may_create;
     lookup->is_active = true;
     lookup->error = route == NULL ? ESCROW_ENOMEM : 0;
     list_init(&lookup->node);
@@ -300,6 +302,13 @@ const struct topic_route *router_known(struct router *r, const char *topic)
     const struct topic_route *route = strmap_find(&r->routes, slice_str(topic));
 
     return route != NULL && route_is_fresh(route, true) ? route : NULL;
+}
+
+const struct topic_route *router_last(struct router *r, const char *topic)
+{
+    const struct topic_route *route = strmap_find(&r->routes, slice_str(topic));
+
+    return route != NULL && route->fetched_ms != 0 && !route->is_template ? route : NULL;
 }
 
 void router_forget(struct router *r, const char *topic)

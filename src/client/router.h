@@ -74,6 +74,7 @@ struct route_lookup {
     route_fn *fn;
     void *arg; /* the owner's */
     int error;
+    bool may_create;
     bool is_active;
 };
 
@@ -93,6 +94,9 @@ void router_cancel(struct route_lookup *lookup);
 
 /* What is known now without asking; NULL when nothing, or when it is too old. */
 const struct topic_route *router_known(struct router *r, const char *topic);
+
+/* What was known last, however old; NULL when the topic never had a route of its own. */
+const struct topic_route *router_last(struct router *r, const char *topic);
 
 /* The route turned out to be wrong: ask again at the next lookup. */
 void router_forget(struct router *r, const char *topic);

@@ -1,6 +1,6 @@
 /*
  * Life of a send: route, pick a queue, try; a try that failed in a way that may be repeated goes to another broker if there
- * is one, after a pause. A half stays with the broker of its first try: there the same UNIQ_KEY is recognised, elsewhere it
+ * is one, after a pause. A half that may be stored stays with its broker: there the same UNIQ_KEY is recognised, elsewhere it
  * would be a second half that nobody decides.
  *
  * Once a try ended without an answer the message may be stored, whatever later tries say: the result keeps class UNKNOWN
@@ -21,25 +21,49 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SEND_PROPERTIES_FIXED 160 /* UNIQ_KEY, TRAN_MSG, and the names of the others */
+
 static void send_try(struct send_op *op);
 static void send_route(struct send_op *op);
 
 /* ---- preparing ---- */
 
+static size_t text_len(const char *text)
+{
+    return text == NULL ? 0 : strlen(text);
+}
+
+/* Upper bound of a message's properties without `extra`. */
+static size_t properties_bound(const struct escrow_producer *p, const struct escrow_message *m)
+{
+    return SEND_PROPERTIES_FIXED + strlen(p->group) + text_len(m->tag) + text_len(m->keys) +
+           text_len(m->ordering_key) + m->properties.len;
+}
+
+size_t send_bytes(const struct escrow_message *m)
+{
+    return m->body_len + m->properties.len + text_len(m->tag) + text_len(m->keys) +
+           text_len(m->ordering_key) + sizeof(struct send_op);
+}
+
 int send_prepare(struct send_op *op, const struct escrow_message *m)
 {
     struct escrow_client *c = op->producer->client;
     struct props_writer w;
+    size_t bound = properties_bound(op->producer, m) + op->extra.len;
     uint8_t *room;
     size_t len;
 
     op->born_ms = loop_wall_ms(&c->loop);
     len = uniq_key_next(&c->ids, op->born_ms, op->receipt.message_id);
-    room = buf_reserve(&op->properties, PROPERTIES_LEN_MAX);
+    if (bound > PROPERTIES_LEN_MAX) {
+        bound = PROPERTIES_LEN_MAX;
+    }
+    room = buf_reserve(&op->properties, bound);
     if (room == NULL) {
         return ESCROW_ENOMEM;
     }
-    props_writer_init(&w, room, PROPERTIES_LEN_MAX);
+    props_writer_init(&w, room, bound);
     props_put(&w, prop_name(PROP_UNIQ_KEY), slice_of(op->receipt.message_id, len));
     if (op->kind == SEND_HALF) {
         props_put(&w, prop_name(PROP_TRAN_MSG), SLICE_LIT("true"));
@@ -56,6 +80,7 @@ int send_prepare(struct send_op *op, const struct escrow_message *m)
         op->ordering_key = slice_str(m->ordering_key);
     }
     props_put_all(&w, buf_slice(&m->properties));
+    props_put_all(&w, op->extra);
     buf_commit(&op->properties, w.len);
     return w.error;
 }
@@ -84,11 +109,11 @@ static void send_again(void *arg)
     send_route(arg);
 }
 
-static bool may_repeat(int error)
+static bool may_repeat(const struct send_op *op, int error)
 {
     enum escrow_class class_ = escrow_error_class(error);
 
-    return error != ESCROW_ESHUTDOWN &&
+    return !op->producer->client->remote.is_stopping &&
            (class_ == ESCROW_CLASS_RETRY || class_ == ESCROW_CLASS_UNKNOWN);
 }
 
@@ -99,10 +124,11 @@ static void send_failed(struct send_op *op, int error)
     if (error == ESCROW_ETIMEOUT || error == ESCROW_ECLOSED) {
         op->may_be_stored = true;
     }
-    if (error == ESCROW_ECONN || error == ESCROW_ECLOSED || error == ESCROW_ENOROUTE) {
+    if (error == ESCROW_ECONN || error == ESCROW_ECLOSED || error == ESCROW_ENOROUTE ||
+        error == ESCROW_ESHUTDOWN) {
         router_forget(&c->router, op->topic);
     }
-    if (!may_repeat(error) || op->tries > op->producer->retries) {
+    if (!may_repeat(op, error) || op->tries > op->producer->retries) {
         send_end(op, error);
         return;
     }
@@ -138,18 +164,20 @@ static void send_answered(struct remote_call *call, int error, struct header *he
 
     (void)body;
     if (header != NULL && header->code >= RESPONSE_FLUSH_DISK_TIMEOUT &&
-        header->code <= RESPONSE_FLUSH_SLAVE_TIMEOUT && op->kind == SEND_PLAIN) {
-        error =
-            0; /* RocketMQ: stored, but less safely than configured; says so with the fields of a success */
+        header->code <= RESPONSE_FLUSH_SLAVE_TIMEOUT && op->kind != SEND_HALF) {
+        /* RocketMQ: stored, but less safely than configured; says so with the fields of a success */
+        error = 0;
     }
     if (error == 0) {
         error = send_answer_decode(header, &answer);
+        op->may_be_stored = op->may_be_stored || error != 0;
     }
     if (error != 0) {
         send_failed(op, error);
         return;
     }
     (void)slice_to_cstr(answer.msg_id, r->offset_id, sizeof r->offset_id);
+    r->offset_id[strcspn(r->offset_id, ",")] = '\0'; /* of a batch: the first one's */
     (void)snprintf(r->broker, sizeof r->broker, "%s", op->target.broker); /* same size */
     (void)snprintf(r->addr, sizeof r->addr, "%s", op->target.addr);
     r->queue = answer.queue_id;
@@ -244,11 +272,21 @@ static bool pick_queue(struct send_op *op, const struct topic_route *route)
     return false;
 }
 
+/* A half that may be stored is stored where it was sent. */
+static bool is_pinned(const struct send_op *op)
+{
+    return op->kind == SEND_HALF && op->may_be_stored;
+}
+
 static void send_routed(struct route_lookup *lookup, int error, const struct topic_route *route)
 {
     struct send_op *op = LIST_ENTRY(lookup, struct send_op, lookup);
 
-    if (error == 0 && op->is_pinned) {
+    if (is_pinned(op)) {
+        const char *addr = router_broker_addr(&op->producer->client->router, op->target.broker);
+        if (addr != NULL) { /* it may have moved */
+            (void)snprintf(op->target.addr, sizeof op->target.addr, "%s", addr); /* same size */
+        }
         send_try(op);
         return;
     }
@@ -260,7 +298,6 @@ static void send_routed(struct route_lookup *lookup, int error, const struct top
         send_failed(op, error);
         return;
     }
-    op->is_pinned = op->kind == SEND_HALF;
     send_try(op);
 }
 
@@ -281,6 +318,7 @@ static int batch_prepare(struct send_op *op, const struct escrow_message *const 
                          size_t count, struct buf *body)
 {
     char first[MSGID_TEXT_MAX + 1] = "";
+    struct slice key = SLICE_EMPTY;
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < count; i++) {
@@ -289,6 +327,7 @@ static int batch_prepare(struct send_op *op, const struct escrow_message *const 
         rc = send_prepare(op, messages[i]);
         if (i == 0) {
             (void)snprintf(first, sizeof first, "%s", op->receipt.message_id); /* same size */
+            key = op->ordering_key;
         }
         item.properties = buf_slice(&op->properties);
         if (rc == 0) {
@@ -296,6 +335,7 @@ static int batch_prepare(struct send_op *op, const struct escrow_message *const 
         }
     }
     buf_clear(&op->properties); /* the request has none in common */
+    op->ordering_key = key;     /* of the first: all go to one queue */
     (void)snprintf(op->receipt.message_id, sizeof op->receipt.message_id, "%s", first);
     if (rc == 0 && body->len > op->producer->body_max) {
         rc = ESCROW_ETOOBIG;
@@ -313,7 +353,6 @@ struct send_call {
     const struct escrow_message *const *batch;
     size_t batch_count;
     struct buf batch_body;
-    struct slice extra;
 };
 
 static void call_done(struct send_op *op)
@@ -331,10 +370,6 @@ static void call_start(struct task *task)
                  ? batch_prepare(&call->op, call->batch, call->batch_count, &call->batch_body)
                  : send_prepare(&call->op, call->message);
 
-    if (rc == 0 && call->extra.len > 0) {
-        buf_append_slice(&call->op.properties, call->extra);
-        rc = buf_failed(&call->op.properties) ? ESCROW_ENOMEM : 0;
-    }
     if (rc != 0) {
         call->op.error = rc;
         call_done(&call->op);
@@ -347,8 +382,11 @@ static void call_start(struct task *task)
 static int call_wait(struct send_call *call, const char *topic, size_t bytes)
 {
     struct escrow_client *c = call->op.producer->client;
-    int rc;
+    int rc = client_may_block(c);
 
+    if (rc != 0) {
+        return rc;
+    }
     if (!client_memory_take(c, bytes)) {
         return last_error_set(ESCROW_ELIMIT, "send: memory.max.bytes is used up by other sends");
     }
@@ -377,9 +415,9 @@ static int call_wait(struct send_call *call, const char *topic, size_t bytes)
 }
 
 int send_wait(struct escrow_producer *p, const struct escrow_message *m, enum send_kind kind,
-              struct slice extra, struct escrow_receipt *receipt)
+              struct escrow_receipt *receipt)
 {
-    struct send_call call = {.message = m, .extra = extra};
+    struct send_call call = {.message = m};
     int rc = message_check(p, m);
 
     if (rc != 0) {
@@ -388,7 +426,7 @@ int send_wait(struct escrow_producer *p, const struct escrow_message *m, enum se
     call.op.producer = p;
     call.op.kind = kind;
     call.op.body = slice_of(m->body, m->body_len);
-    rc = call_wait(&call, m->topic, m->body_len + PROPERTIES_LEN_MAX / 8);
+    rc = call_wait(&call, m->topic, send_bytes(m));
     if (rc == 0) {
         *receipt = call.op.receipt;
     }
@@ -408,7 +446,7 @@ int send_batch_wait(struct escrow_producer *p, const struct escrow_message *cons
             rc = last_error_set(ESCROW_EINVAL, "batch: messages of topics %s and %s",
                                 messages[0]->topic, messages[i]->topic);
         }
-        bytes += messages[i]->body_len + messages[i]->properties.len + 256;
+        bytes += send_bytes(messages[i]);
     }
     if (rc != 0) {
         return rc;

@@ -1,8 +1,6 @@
 /* Transactions with callbacks: half, local transaction, durable decision. */
 #include "src/client/client_private.h"
 
-#include "core/base/mem.h"
-
 int escrow_txn_send(struct escrow_producer *producer, const struct escrow_message *message,
                     escrow_txn_execute_fn *execute, void *arg, enum escrow_txn_state *state,
                     struct escrow_receipt **receipt)
@@ -15,11 +13,12 @@ int escrow_txn_send(struct escrow_producer *producer, const struct escrow_messag
     if (state != NULL) {
         *state = ESCROW_TXN_UNKNOWN;
     }
-    if (receipt != NULL) {
-        *receipt = NULL;
-    }
-    rc = send_wait(producer, message, SEND_HALF, SLICE_EMPTY, &r);
+    rc = receipt_new(receipt);
     if (rc != 0) {
+        return rc;
+    }
+    rc = send_wait(producer, message, SEND_HALF, &r);
+    if (receipt_give(rc, &r, receipt) != 0) {
         return rc; /* the local transaction has not run; a half that was stored all the same is checked back */
     }
     outcome = execute(message, r.message_id, arg);
@@ -33,12 +32,6 @@ int escrow_txn_send(struct escrow_producer *producer, const struct escrow_messag
         rc = last_error_set(
             rc, "transaction %s: the decision was not confirmed: %s; check-back will finish it",
             r.message_id, escrow_strerror(rc));
-    }
-    if (receipt != NULL) {
-        *receipt = mem_alloc(sizeof **receipt);
-        if (*receipt != NULL) {
-            **receipt = r;
-        }
     }
     return rc;
 }

@@ -1,0 +1,289 @@
+/*
+ * Messages on their way through handlers. One is taken from its queue on the loop, waits for its retry time and for a free
+ * handler, runs on a worker, and comes back to the loop: done, or sent back to the broker for later. Its offset counts as
+ * finished only then.
+ *
+ * What cannot be sent back is handled again here after a while. What belongs to a queue that was given away is forgotten: its
+ * new owner delivers it.
+ */
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/proto/codes.h"
+#include "src/client/consumer_private.h"
+
+static void jobs_start(struct escrow_consumer *k);
+
+/* ---- room ---- */
+
+static struct prefetch *prefetch_of(const struct consumer_queue *q)
+{
+    return &q->consumer->prefetch[q->topic->is_retry ? 1 : 0];
+}
+
+bool jobs_have_room(struct consumer_queue *q)
+{
+    struct prefetch *p = prefetch_of(q);
+
+    if (p->is_full || p->count >= q->consumer->prefetch_max) {
+        p->is_starved = true;
+        return false;
+    }
+    return true;
+}
+
+/* One message is always taken, however large; a quarter of the memory is for those that wait for their retry time. */
+static bool memory_take(struct consumer_queue *q, size_t bytes)
+{
+    struct escrow_client *c = q->consumer->client;
+    struct prefetch *p = prefetch_of(q);
+
+    if (p->count == 0) {
+        client_memory_force(c, bytes);
+    } else if ((q->topic->is_retry && p->bytes + bytes > c->memory_max / 4) ||
+               !client_memory_take(c, bytes)) {
+        p->is_full = true; /* until one of them is done */
+        return false;
+    }
+    p->bytes += bytes;
+    return true;
+}
+
+static void memory_give(struct consumer_queue *q, size_t bytes)
+{
+    struct prefetch *p = prefetch_of(q);
+
+    CHECK(p->bytes >= bytes);
+    p->bytes -= bytes;
+    p->is_full = false;
+    client_memory_give(q->consumer->client, bytes);
+}
+
+static void queues_resume(struct escrow_consumer *k)
+{
+    struct list *pos;
+    struct list *tmp;
+
+    for (int i = 0; i < 2; i++) {
+        struct prefetch *p = &k->prefetch[i];
+        if (!p->is_starved || p->is_full || p->count >= k->prefetch_max || k->is_stopping) {
+            continue;
+        }
+        p->is_starved = false;
+        LIST_FOREACH(pos, tmp, &k->queues) {
+            struct consumer_queue *q = LIST_ENTRY(pos, struct consumer_queue, node);
+            if (prefetch_of(q) == p) {
+                queue_resume(q);
+            }
+        }
+    }
+}
+
+/* ---- the end of a job ---- */
+
+/* Its queue may be freed here. */
+static void job_free(struct consume_job *job)
+{
+    struct consumer_queue *q = job->queue;
+    struct escrow_consumer *k = q->consumer;
+
+    loop_timer_stop(&k->client->loop, &job->timer);
+    remote_cancel(&job->call);
+    list_remove(&job->ready);
+    memory_give(q, job->bytes);
+    delivery_free(&job->message);
+    mem_free(job);
+    CHECK(q->in_progress > 0);
+    CHECK(prefetch_of(q)->count > 0);
+    prefetch_of(q)->count--;
+    q->in_progress--;
+    queue_maybe_end(q);
+    queues_resume(k);
+}
+
+static void job_finish(struct consume_job *job)
+{
+    if (!progress_finish(&job->queue->progress, job->offset)) {
+        UNREACHABLE("an offset is begun with its job, and a queue begins anew only without jobs");
+    }
+    job_free(job);
+}
+
+static void abandon_list(struct list *jobs, const struct consumer_queue *q)
+{
+    struct list *pos;
+    struct list *tmp;
+
+    LIST_FOREACH(pos, tmp, jobs) {
+        struct consume_job *job = LIST_ENTRY(pos, struct consume_job, ready);
+        if (job->queue == q && !job->call.is_active) {
+            job_free(job);
+        }
+    }
+}
+
+void jobs_abandon(struct consumer_queue *q)
+{
+    abandon_list(&q->consumer->ready, q);
+    abandon_list(&q->consumer->waiting, q);
+}
+
+/* ---- sending back ---- */
+
+static void job_ready(void *arg)
+{
+    struct consume_job *job = arg;
+
+    list_remove(&job->ready);
+    list_push(&job->queue->consumer->ready, &job->ready);
+    jobs_start(job->queue->consumer);
+}
+
+static void back_fields(struct header_writer *w, void *arg)
+{
+    const struct consume_job *job = arg;
+
+    header_put_str(w, "group", slice_str(job->queue->consumer->group));
+    header_put_i64(w, "offset", job->message->physical_offset);
+    header_put_i64(w, "delayLevel", 0);
+    header_put_str(w, "originMsgId", slice_str(job->message->message_id));
+    header_put_str(w, "originTopic", slice_str(job->message->topic));
+    header_put_i64(w, "maxReconsumeTimes", (int64_t)job->queue->consumer->retries_max);
+}
+
+static void back_answered(struct remote_call *call, int error, struct header *header,
+                          struct slice body)
+{
+    struct consume_job *job = LIST_ENTRY(call, struct consume_job, call);
+    struct consumer_queue *q = job->queue;
+    struct escrow_consumer *k = q->consumer;
+    /* An escrowd that no longer has the message; nobody will ever get it again. Others say so only of the group. */
+    bool is_gone =
+        error == ESCROW_ENOTFOUND && header != NULL && header->code == RESPONSE_SYSTEM_ERROR;
+
+    (void)body;
+    if (error == 0 || is_gone) {
+        job_finish(job);
+    } else if (q->state == QUEUE_DROPPED) {
+        job_free(job); /* not finished: it is delivered again from its queue */
+    } else {
+        loop_timer_start(&k->client->loop, &job->timer, k->retry_delay_ms, 0, job_ready, job);
+    }
+}
+
+static void job_send_back(struct consume_job *job)
+{
+    struct escrow_consumer *k = job->queue->consumer;
+    struct remote_request req = {.addr = job->queue->addr,
+                                 .code = REQUEST_CONSUMER_SEND_MSG_BACK,
+                                 .fields = back_fields,
+                                 .fields_arg = job,
+                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
+
+    list_push(&k->waiting, &job->ready);
+    remote_call(&k->client->remote, &job->call, &req, back_answered);
+}
+
+/* ---- handlers ---- */
+
+/* On the loop again. */
+static void job_handled(struct task *task)
+{
+    struct consume_job *job = LIST_ENTRY(task, struct consume_job, task);
+    struct escrow_consumer *k = job->queue->consumer;
+
+    CHECK(k->running > 0);
+    k->running--;
+    if (job->result == ESCROW_CONSUME_OK) {
+        job_finish(job);
+    } else if (queue_is_lost(job->queue)) {
+        job_free(job); /* its new owner delivers it anyhow */
+    } else {
+        job_send_back(job);
+    }
+    jobs_start(k);
+}
+
+/* On a worker. */
+static void job_handle(struct task *task)
+{
+    struct consume_job *job = LIST_ENTRY(task, struct consume_job, task);
+    struct escrow_consumer *k = job->queue->consumer;
+
+    job->result = k->handler(job->message, k->handler_arg);
+    job->task.run = job_handled;
+    if (client_post(k->client, &job->task) != 0) {
+        UNREACHABLE("the loop takes tasks until every consumer is freed");
+    }
+}
+
+static void jobs_start(struct escrow_consumer *k)
+{
+    while (!list_is_empty(&k->ready) && k->running < k->concurrency && !k->is_stopping) {
+        struct consume_job *job = LIST_ENTRY(k->ready.next, struct consume_job, ready);
+        list_remove(&job->ready);
+        job->task.run = job_handle;
+        if (client_work(k->client, &job->task) != 0) {
+            UNREACHABLE("workers take tasks until every consumer is freed");
+        }
+        k->running++;
+    }
+}
+
+/* ---- taking a message ---- */
+
+/* How long a redelivered message still has to wait, by the broker's store time. */
+static uint64_t retry_wait_ms(const struct consumer_queue *q, const struct escrow_delivery *d)
+{
+    const struct escrow_consumer *k = q->consumer;
+    uint64_t delay_ms = k->retry_delay_ms;
+    int64_t passed_ms = loop_wall_ms(&k->client->loop) - d->store_ms;
+
+    if (!q->topic->is_retry || d->attempt <= 0) {
+        return 0;
+    }
+    for (int32_t i = 1; i < d->attempt && delay_ms < CONSUMER_DELAY_MAX_MS; i++) {
+        delay_ms *= 2;
+    }
+    if (delay_ms > CONSUMER_DELAY_MAX_MS) {
+        delay_ms = CONSUMER_DELAY_MAX_MS;
+    }
+    if (passed_ms < 0) {
+        passed_ms = 0; /* the broker's clock is ahead of ours */
+    }
+    return (uint64_t)passed_ms >= delay_ms ? 0 : delay_ms - (uint64_t)passed_ms;
+}
+
+int jobs_take(struct consumer_queue *q, struct escrow_delivery **message)
+{
+    struct escrow_consumer *k = q->consumer;
+    struct consume_job *job;
+    size_t bytes = (*message)->record.len * 2 + sizeof *job;
+    uint64_t wait_ms = retry_wait_ms(q, *message);
+    int rc;
+
+    if (!memory_take(q, bytes)) {
+        return ESCROW_ELIMIT;
+    }
+    job = mem_calloc(1, sizeof *job);
+    rc = job == NULL ? ESCROW_ENOMEM : progress_begin(&q->progress, (*message)->offset);
+    if (rc != 0) {
+        memory_give(q, bytes);
+        mem_free(job);
+        return rc;
+    }
+    list_init(&job->ready);
+    job->queue = q;
+    job->bytes = bytes;
+    job->offset = (*message)->offset;
+    job->message = *message;
+    *message = NULL;
+    q->in_progress++;
+    prefetch_of(q)->count++;
+    if (wait_ms > 0) {
+        list_push(&k->waiting, &job->ready);
+        loop_timer_start(&k->client->loop, &job->timer, wait_ms, 0, job_ready, job);
+    } else {
+        job_ready(job);
+    }
+    return 0;
+}
