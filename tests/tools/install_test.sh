@@ -13,11 +13,12 @@ fail() {
     exit 1
 }
 
-prefix=$scratch/prefix
-cmake --install "$build" --prefix "$prefix" >"$scratch/log" || {
+root=$scratch/root
+DESTDIR=$root cmake --install "$build" >"$scratch/log" || {
     cat "$scratch/log"
     fail "cmake --install failed"
 }
+prefix=$root$(sed -n 's/^CMAKE_INSTALL_PREFIX:PATH=//p' "$build/CMakeCache.txt")
 
 echo "programs"
 for program in escrowd escrow escrow-relay; do
@@ -76,10 +77,26 @@ LD_LIBRARY_PATH=$(dirname "$library") "$scratch/build/user" >/dev/null
 
 echo "units, configuration, schema"
 for file in escrowd.service escrow-relay.service escrowd.conf escrow-relay.conf; do
-    found=$(find "$prefix" "$scratch" -name "$file" | head -n 1)
+    found=$(find "$root" -name "$file")
     [ -n "$found" ] || fail "$file is not installed"
-    grep -q '@[A-Z_]*@' "$found" && fail "$file has a name that was not filled in"
+    ! grep -q '@[A-Z_]*@' "$found" || fail "$file has a name that was not filled in"
+    while read -r path; do
+        [ -e "$root$path" ] || fail "$file names $path, which is not installed"
+    done < <(sed -n 's/^ExecStart=//p' "$found" | grep -o '/[^ ]*')
 done
+
+echo "every option of the configuration, uncommented, is understood"
+check_configuration() { # FILE PROGRAM...: all is well until the one bad value that follows on the command line
+    local file=$1
+    shift
+    sed 's/^#\([a-z.]* =\)/\1/' "$(find "$root" -name "$file")" >"$scratch/$file"
+    if "$@" --config "$scratch/$file" --log.level nonsense 2>"$scratch/log"; then
+        fail "$1 accepts a log level that there is not"
+    fi
+    grep -q -e '--log.level' "$scratch/log" || fail "$file: $(cat "$scratch/log")"
+}
+check_configuration escrowd.conf "$prefix/bin/escrowd"
+check_configuration escrow-relay.conf "$prefix/bin/escrow-relay" run
 [ -n "$(find "$prefix" -name '001_*.sql')" ] || fail "the SQL files are not installed"
 readelf -h "$prefix/bin/escrowd" | grep -q 'DYN' || fail "escrowd is not position independent"
 readelf -d "$prefix/bin/escrowd" | grep -q 'BIND_NOW\|NOW' || fail "escrowd binds symbols lazily"
