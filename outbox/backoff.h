@@ -1,6 +1,6 @@
 /*
- * Waiting times between attempts: exponential, with full jitter, so that many relays that lost one broker do not come back
- * in step.
+ * Waiting times between attempts: exponential, with full jitter, so that many relays that lost one
+ * broker do not come back in step.
  *
  * Owns:    nothing.
  * Thread:  the owner's. Pure: chance comes from the struct rand.
@@ -25,7 +25,10 @@ void backoff_init(struct backoff *b, uint32_t base_ms, uint32_t max_ms, uint64_t
 /* Another failure: how long to wait. Uniform in [base, min(max, base * 2^attempts)]. */
 uint32_t backoff_next(struct backoff *b);
 
-/* Something that a person has to mend (wrong password, missing schema): at least a fifth of the maximum from the start. */
+/*
+ * Something that a person has to mend (wrong password, missing schema): at least a fifth of the
+ * maximum from the start.
+ */
 uint32_t backoff_next_slow(struct backoff *b);
 
 /* It works again. */

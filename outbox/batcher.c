@@ -34,7 +34,10 @@ void batch_free(struct batch *batch)
     mem_free(batch);
 }
 
-/* The arena never moves once it holds a message, so that slices into it stay good: its size is fixed here. */
+/*
+ * The arena never moves once it holds a message, so that slices into it stay good: its size is
+ * fixed here.
+ */
 static struct batch *batch_sized(size_t arena_bytes)
 {
     struct batch *batch = batch_new();
@@ -171,7 +174,10 @@ struct batch *batcher_take(struct batcher *b)
     return batch;
 }
 
-/* Move the messages after the border, part of a transaction that goes on, to a new batch; what is before it is complete. */
+/*
+ * Move the messages after the border, part of a transaction that goes on, to a new batch; what is
+ * before it is complete.
+ */
 static int split_at_border(struct batcher *b)
 {
     struct batch *head = b->filling;

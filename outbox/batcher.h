@@ -1,8 +1,9 @@
 /*
  * Cuts the stream of rows into batches, at the borders of transactions.
  *
- * All rows of one transaction go into one batch, which the broker makes visible at once, as long as they fit (rows_max and
- * bytes_max); only a transaction that is bigger than a whole batch is cut inside.
+ * All rows of one transaction go into one batch, which the broker makes visible at once, as long as
+ * they fit (rows_max and bytes_max); only a transaction that is bigger than a whole batch is cut
+ * inside.
  *
  * Owns:    the batch being filled; a batch that was taken is the taker's, freed with batch_free.
  * Thread:  the relay's. Pure.
@@ -45,8 +46,8 @@ void batcher_init(struct batcher *b, size_t rows_max, size_t bytes_max);
 void batcher_fini(struct batcher *b);
 
 /*
- * Add a row; copies it. May complete batches. ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties): the batcher is to be
- * cleared.
+ * Add a row; copies it. May complete batches. ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties):
+ * the batcher is to be cleared.
  */
 ESCROW_MUST_USE int batcher_put(struct batcher *b, const struct outbox_row *row);
 

@@ -1,12 +1,15 @@
 /*
  * Position of a relay in an outbox, as the broker stores it with every batch.
  *
- *   {database identity, old snapshot}                               everything that `old` sees is published, nothing else
- *   {database identity, old snapshot, new snapshot, last row}       and, of the rows that `new` sees and `old` does not, all
- *                                                                   up to and including `last`, in the order of the read
+ *   {database identity, old snapshot}                               everything that `old` sees is
+ *                                                                   published, nothing else
+ *   {database identity, old snapshot, new snapshot, last row}       and, of the rows that `new`
+ *                                                                   sees and `old` does not, all up
+ *                                                                   to and including `last`, in the
+ *                                                                   order of the read
  *
- * Order of the read inside one difference: (order_id, id), where order_id is the highest id of the row's transaction. Why
- * not by transaction id: outbox/README.md, "Order".
+ * Order of the read inside one difference: (order_id, id), where order_id is the highest id of the
+ * row's transaction. Why not by transaction id: outbox/README.md, "Order".
  *
  * Bytes, little-endian, "v" = unsigned LEB128 of at most 10 bytes:
  *    0  u8  version, 1
@@ -15,7 +18,8 @@
  *   10  u32 timeline
  *   14  u32 oid of the database
  *   18  v reports
- *       old: v xmax, v xmax - xmin, v count, count times v distance to the id before (the first: to xmin)
+ *       old: v xmax, v xmax - xmin, v count, count times v distance to the id before (the first: to
+ *       xmin)
  *       new: v xmax - old.xmax, then as old                                               (flag 1)
  *       v order_id of the last row, v order_id - id                                       (flag 1)
  * Nothing follows. Every position has exactly one encoding: the broker compares bytes.
@@ -51,8 +55,8 @@ struct position {
     struct snapshot old;
     struct snapshot new;    /* is_reading */
     uint64_t last_order_id; /* is_reading */
-    uint64_t
-        last_id; /* is_reading; 0 with last_order_id 0: nothing of the difference is published yet */
+    /* is_reading; 0 with last_order_id 0: nothing of the difference is published yet */
+    uint64_t last_id;
 };
 
 void position_init(struct position *p); /* nothing published, identity zero */
@@ -63,8 +67,8 @@ ESCROW_MUST_USE int position_copy(struct position *dst, const struct position *s
 void position_encode(const struct position *p, struct buf *out);
 
 /*
- * Hostile-safe. ESCROW_EPROTO (malformed, or not the one encoding), ESCROW_EVERSION, ESCROW_ELIMIT, ESCROW_ENOMEM. *p is
- * initialised and is replaced; unchanged after an error.
+ * Hostile-safe. ESCROW_EPROTO (malformed, or not the one encoding), ESCROW_EVERSION, ESCROW_ELIMIT,
+ * ESCROW_ENOMEM. *p is initialised and is replaced; unchanged after an error.
  */
 ESCROW_MUST_USE int position_decode(struct position *p, struct slice bytes);
 

@@ -1,9 +1,9 @@
 /*
  * Which question to ask next.
  *
- * Happy path: connect, open, then round and round: SNAPSHOT says up to where there is something; READING, one difference
- * after the other; and again. STATES.md draws it.
- * Failures all take one way: fail() drops what was read, closes the database connection, waits until the sink has given
+ * Happy path: connect, open, then round and round: SNAPSHOT says up to where there is something;
+ * READING, one difference after the other; and again. STATES.md draws it. Failures all take one
+ * way: fail() drops what was read, closes the database connection, waits until the sink has given
  * everything back (DRAINING) and tries again later (BACKOFF), or ends.
  */
 #include "outbox/relay.h"
@@ -455,7 +455,10 @@ static void after_round(struct relay *r, int64_t now_ms, struct relay_update *ou
     }
 }
 
-/* Keep the snapshots that are really steps: each sees what the one before saw, the last is the present. */
+/*
+ * Keep the snapshots that are really steps: each sees what the one before saw, the last is the
+ * present.
+ */
 static int take_steps(struct relay *r, const struct relay_event *ev)
 {
     const struct snapshot *before = r->cursor.is_reading ? &r->cursor.new : &r->cursor.old;

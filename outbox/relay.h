@@ -1,14 +1,17 @@
 /*
- * The relay as a step machine: which question to ask the database or the broker next, and what their answers mean.
+ * The relay as a step machine: which question to ask the database or the broker next, and what
+ * their answers mean.
  *
- * Event and time in, commands out; the I/O layer (outbox/pg/relay_loop.h) obeys. STATES.md draws the states and says why
- * every row is published exactly once.
+ * Event and time in, commands out; the I/O layer (outbox/pg/relay_loop.h) obeys. STATES.md draws
+ * the states and says why every row is published exactly once.
  *
- * Owns:    its position, the rows read and not yet sent, and the batches in flight (lent to the sink until its cb).
+ * Owns:    its position, the rows read and not yet sent, and the batches in flight (lent to the
+ *          sink until its cb).
  * Thread:  the relay's loop.
  * Pure:    no clock, no I/O, no log. Time comes in with each event.
- * Holds:   at most one database command is outstanding; batches are sent in the order of their positions, each with the
- *          one before as `prev`; a batch is sent only for rows whose transactions are durable (relay_check).
+ * Holds:   at most one database command is outstanding; batches are sent in the order of their
+ *          positions, each with the one before as `prev`; a batch is sent only for rows whose
+ *          transactions are durable (relay_check).
  */
 #ifndef OUTBOX_RELAY_H
 #define OUTBOX_RELAY_H
@@ -125,7 +128,9 @@ enum relay_db_command {
     RELAY_DB_ADOPT     /* -> ADOPTED; keep_rows */
 };
 
-/* What to do now. Then feed the batches of relay_take_batch to the sink, and TICK at deadline_ms. */
+/*
+ * What to do now. Then feed the batches of relay_take_batch to the sink, and TICK at deadline_ms.
+ */
 struct relay_update {
     bool must_close_db; /* before anything else; no event follows */
     enum relay_db_command db;
@@ -155,19 +160,29 @@ struct relay *relay_new(const struct relay_config *cfg) ESCROW_MUST_USE;
 /* In a final state, or with nothing lent to the sink. NULL is fine. */
 void relay_free(struct relay *r);
 
-/* Feed one event. Events that do not belong to the current state (answers that crossed a close) are ignored. */
+/*
+ * Feed one event. Events that do not belong to the current state (answers that crossed a close) are
+ * ignored.
+ */
 void relay_step(struct relay *r, const struct relay_event *ev, struct relay_update *out);
 
 /*
- * One row of the COPY, in READING. 0, or an error after which the caller feeds DB_FAILED with that code: ESCROW_ENOMEM,
- * ESCROW_EPROTO (malformed properties, or rows out of order: the query is not what this code believes).
+ * One row of the COPY, in READING. 0, or an error after which the caller feeds DB_FAILED with that
+ * code: ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties, or rows out of order: the query is not
+ * what this code believes).
  */
 ESCROW_MUST_USE int relay_row(struct relay *r, const struct outbox_row *row);
 
-/* READING: is there room for more rows? When not, stop reading from the socket until a batch came back. */
+/*
+ * READING: is there room for more rows? When not, stop reading from the socket until a batch came
+ * back.
+ */
 bool relay_wants_rows(const struct relay *r);
 
-/* Next batch to hand to the sink, lent to it until its cb; NULL when none. sink.cb and sink.arg are the caller's to set. */
+/*
+ * Next batch to hand to the sink, lent to it until its cb; NULL when none. sink.cb and sink.arg are
+ * the caller's to set.
+ */
 struct sink_batch *relay_take_batch(struct relay *r);
 
 /* The sink gave a batch back; batch->code says how it went. The batch is freed. */

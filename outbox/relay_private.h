@@ -1,4 +1,7 @@
-/* Shared by relay.c (which question next) and relay_publish.c (rows to batches to the sink). Thread and Holds: relay.h. */
+/*
+ * Shared by relay.c (which question next) and relay_publish.c (rows to batches to the sink). Thread
+ * and Holds: relay.h.
+ */
 #ifndef OUTBOX_RELAY_PRIVATE_H
 #define OUTBOX_RELAY_PRIVATE_H
 
@@ -48,12 +51,16 @@ struct relay {
 };
 
 /*
- * Give the batches that the batcher has complete their positions. is_end: the difference ends here, and the cursor moves to
- * its end. 0 or ESCROW_ENOMEM, ESCROW_ELIMIT (a snapshot too big for a position).
+ * Give the batches that the batcher has complete their positions. is_end: the difference ends here,
+ * and the cursor moves to its end. 0 or ESCROW_ENOMEM, ESCROW_ELIMIT (a snapshot too big for a
+ * position).
  */
 ESCROW_MUST_USE int relay_seal(struct relay *r, bool is_end);
 
-/* Queue a batch without messages that moves the stored position to the cursor. Errors as relay_seal. */
+/*
+ * Queue a batch without messages that moves the stored position to the cursor. Errors as
+ * relay_seal.
+ */
 ESCROW_MUST_USE int relay_seal_empty(struct relay *r);
 
 /* Is the window open? */
@@ -66,8 +73,8 @@ bool relay_is_drained(const struct relay *r);
 void relay_unread(struct relay *r);
 
 /*
- * A batch came back. 0: acknowledged (or dropped while DRAINING). Else its error: nothing sent later can have been stored
- * unless this one was.
+ * A batch came back. 0: acknowledged (or dropped while DRAINING). Else its error: nothing sent
+ * later can have been stored unless this one was.
  */
 ESCROW_MUST_USE int relay_settle(struct relay *r, struct batch *batch);
 

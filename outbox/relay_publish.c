@@ -1,10 +1,11 @@
 /*
  * Rows to batches to the sink, and back.
  *
- * Happy path: relay_row feeds the batcher; a complete batch gets its positions (relay_seal), goes to the sink
- * (relay_take_batch), comes back in order and moves the acknowledged position (relay_settle).
- * Failure: one batch that comes back with an error. The broker has stored a prefix of what was sent, perhaps including this
- * one; which, only it knows. Everything read is dropped, and the relay opens again.
+ * Happy path: relay_row feeds the batcher; a complete batch gets its positions (relay_seal), goes
+ * to the sink (relay_take_batch), comes back in order and moves the acknowledged position
+ * (relay_settle). Failure: one batch that comes back with an error. The broker has stored a prefix
+ * of what was sent, perhaps including this one; which, only it knows. Everything read is dropped,
+ * and the relay opens again.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"

@@ -1,8 +1,9 @@
 /*
  * One row of the outbox, and its decoder: PostgreSQL's binary COPY format.
  *
- * The relay reads with COPY (SELECT order_id, id, created_at, topic, tag, keys, ordering_key, properties, body ...) TO
- * STDOUT (FORMAT binary). The bytes come from a server that may be anything, so every length is checked.
+ * The relay reads with COPY (SELECT order_id, id, created_at, topic, tag, keys, ordering_key,
+ * properties, body ...) TO STDOUT (FORMAT binary). The bytes come from a server that may be
+ * anything, so every length is checked.
  *
  * Owns:    nothing; slices are borrowed from the bytes that were decoded.
  * Thread:  any. Pure.
@@ -36,12 +37,16 @@ struct row_decoder {
 };
 
 /*
- * Decode one CopyData message. 1 and *row; 0 for a message without a row (header or trailer alone). ESCROW_EPROTO:
+ * Decode one CopyData message. 1 and *row; 0 for a message without a row (header or trailer alone).
+ * ESCROW_EPROTO:
  * malformed, a NULL where none may be, a negative id, or something behind the trailer.
  */
 ESCROW_MUST_USE int row_decode(struct row_decoder *d, struct slice bytes, struct outbox_row *row);
 
-/* Append the pairs as name 0x01 value 0x02 ...; ESCROW_EPROTO: not a one-dimensional text[] of pairs without NULLs. */
+/*
+ * Append the pairs as name 0x01 value 0x02 ...; ESCROW_EPROTO: not a one-dimensional text[] of
+ * pairs without NULLs.
+ */
 ESCROW_MUST_USE int row_properties(struct slice array, struct buf *out);
 
 /* Bytes of all slices. */

@@ -1,21 +1,25 @@
 /*
  * Where the relay publishes to: a broker, seen as three requests.
  *
- * The relay knows nothing of connections and protocols. Whoever wires it (src/relay/main.c, a test) hands in a struct sink;
- * the same relay then runs stand-alone, inside a broker, or against a fake that crashes at every step.
+ * The relay knows nothing of connections and protocols. Whoever wires it (src/relay/main.c, a test)
+ * hands in a struct sink; the same relay then runs stand-alone, inside a broker, or against a fake
+ * that crashes at every step.
  *
- *   open      become the publisher of (source, lane): take the next epoch, learn the stored position
+ *   open      become the publisher of (source, lane): take the next epoch, learn the stored
+ *             position
  *   publish   store a batch of messages and the position after it, in one atomic write
  *   horizon   born time of the oldest half message that nobody has decided yet
  *
  * What a sink promises:
- *   - A request is the caller's struct from the call until its `cb`. cb runs exactly once, on the relay's thread, never
- *     inside the call that submitted the request, in bounded time, also on shutdown (ESCROW_ESHUTDOWN).
+ *   - A request is the caller's struct from the call until its `cb`. cb runs exactly once, on the
+ *     relay's thread, never inside the call that submitted the request, in bounded time, also on
+ *     shutdown (ESCROW_ESHUTDOWN).
  *   - Batches reach the broker in the order of the publish calls, and several may be outstanding.
- *   - A batch is stored only if its epoch is the current one and its `prev` is the position stored at that moment: so when
- *     one batch of a pipeline fails, none that follows it is stored. That is what makes a window of batches exactly once.
- *   - code: 0 the batch is durable. Otherwise escrow_error_class(code) counts:
- *     RETRY, ABORT  it was not stored        UNKNOWN  it may have been stored        FENCED  a newer epoch exists
+ *   - A batch is stored only if its epoch is the current one and its `prev` is the position stored
+ *     at that moment: so when one batch of a pipeline fails, none that follows it is stored. That
+ *     is what makes a window of batches exactly once.
+ *   - code: 0 the batch is durable. Otherwise escrow_error_class(code) counts: RETRY and ABORT: it
+ *     was not stored; UNKNOWN: it may have been stored; FENCED: a newer epoch exists.
  *
  * Owns:    nothing; slices and arrays are borrowed from the submit until cb.
  * Thread:  the relay's (one loop).
@@ -96,8 +100,8 @@ struct sink_horizon {
     void *state;
     /* Answer. */
     int code;
-    int64_t
-        oldest_born_ms; /* code 0: halves born earlier are all decided. No half at all: the broker's present time */
+    /* code 0: halves born earlier are all decided. No half at all: the broker's present time */
+    int64_t oldest_born_ms;
 };
 
 /* The functions return nothing: every outcome goes through cb. */

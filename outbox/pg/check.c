@@ -1,7 +1,8 @@
 /*
  * Happy path: a question waits in the list, a ready connection takes it, the answer goes back.
- * Failures: a connection that cannot be opened answers everything that waits with "nobody was asked", so that the broker asks
- * again later by its own schedule; a connection that is lost takes down only the question it was working on.
+ * Failures: a connection that cannot be opened answers everything that waits with "nobody was
+ * asked", so that the broker asks again later by its own schedule; a connection that is lost takes
+ * down only the question it was working on.
  */
 #include "outbox/pg/check.h"
 

@@ -1,9 +1,11 @@
 /*
- * Asks PostgreSQL what became of a transaction: escrow.transaction_check on a few connections of its own.
+ * Asks PostgreSQL what became of a transaction: escrow.transaction_check on a few connections of
+ * its own.
  *
  * Owns:    the connections. A question is the caller's struct from check_ask until its cb.
  * Thread:  the loop.
- * Holds:   cb runs exactly once, never inside check_ask, within about CHECK_TIMEOUT_MS, also on check_free.
+ * Holds:   cb runs exactly once, never inside check_ask, within about CHECK_TIMEOUT_MS, also on
+ *          check_free.
  */
 #ifndef OUTBOX_PG_CHECK_H
 #define OUTBOX_PG_CHECK_H
@@ -42,14 +44,20 @@ struct check_question {
     void *arg;
     struct list node;
     int64_t deadline_ms;
-    /* The answer: good when code is 0. Otherwise nobody was asked, or the outcome is not known: no answer at all. */
+    /*
+     * The answer: good when code is 0. Otherwise nobody was asked, or the outcome is not known: no
+     * answer at all.
+     */
     int code;
     enum check_state state;
 };
 
 struct checker;
 
-/* connection_count: 1..CHECK_CONNECTIONS_MAX; they are opened when needed. conninfo is borrowed. NULL: out of memory. */
+/*
+ * connection_count: 1..CHECK_CONNECTIONS_MAX; they are opened when needed. conninfo is borrowed.
+ * NULL: out of memory.
+ */
 struct checker *checker_new(struct loop *l, const char *conninfo,
                             int connection_count) ESCROW_MUST_USE;
 

@@ -1,6 +1,7 @@
 /*
- * Happy path: request line and headers make a struct http_request; the body is collected; the question goes to the checker and
- * the connection is suspended; the answer resumes it, and libmicrohttpd calls again to be given the response.
+ * Happy path: request line and headers make a struct http_request; the body is collected; the
+ * question goes to the checker and the connection is suspended; the answer resumes it, and
+ * libmicrohttpd calls again to be given the response.
  */
 #include "outbox/pg/check_http.h"
 
@@ -11,13 +12,13 @@
 #include "escrow/errors.h"
 #include "outbox/pg/check_json.h"
 
+#include <microhttpd.h>
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-
-#include <microhttpd.h>
 
 struct http_request {
     struct check_http *http;

@@ -2,11 +2,11 @@
 
 #include "escrow/errors.h"
 
+#include <jansson.h>
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-#include <jansson.h>
 
 /* A text of 1 to size-1 bytes without a NUL in it; false when it is not there or not that. */
 static bool get_text(const json_t *object, const char *key, char *dst, size_t size)

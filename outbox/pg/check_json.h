@@ -20,8 +20,8 @@
 #define CHECK_NONCE_MAX 64
 
 /*
- * ESCROW_EPROTO: not such a question, a name that is too long, a database that is named in part. ESCROW_ETOOBIG. ESCROW_ENOMEM.
- * cb and arg of *q are left alone.
+ * ESCROW_EPROTO: not such a question, a name that is too long, a database that is named in part.
+ * ESCROW_ETOOBIG. ESCROW_ENOMEM. cb and arg of *q are left alone.
  */
 ESCROW_MUST_USE int check_json_decode(struct slice body, struct check_question *q,
                                       char nonce[CHECK_NONCE_MAX + 1]);

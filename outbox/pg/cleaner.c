@@ -1,6 +1,7 @@
 /*
- * Happy path: time -> horizon from the broker -> connect -> delete in slices until a slice was not full -> close.
- * Failures: the round ends; the next one comes by itself. A broker that does not answer means that nothing is deleted.
+ * Happy path: time -> horizon from the broker -> connect -> delete in slices until a slice was not
+ * full -> close. Failures: the round ends; the next one comes by itself. A broker that does not
+ * answer means that nothing is deleted.
  */
 #include "outbox/pg/cleaner.h"
 

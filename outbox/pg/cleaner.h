@@ -1,6 +1,7 @@
 /*
- * Removes transaction markers that nobody will ask about any more: asks the sink for the birth of the oldest undecided half
- * message, and then deletes older ones, with a connection of its own that it opens for the purpose.
+ * Removes transaction markers that nobody will ask about any more: asks the sink for the birth of
+ * the oldest undecided half message, and then deletes older ones, with a connection of its own that
+ * it opens for the purpose.
  *
  * Owns:    its connection.
  * Thread:  the loop.

@@ -1,8 +1,9 @@
 /*
- * Happy path: PQconnectStart, PQconnectPoll until OK; PQsendQuery; readable -> PQconsumeInput -> results, copy data, end.
- * Failures: anything libpq reports about the connection ends in lost(), which closes first. An error of a statement is kept
- * until the statement is over and handed to done().
- * While connecting libpq may change its socket at every step, so each step has a poll handle of its own.
+ * Happy path: PQconnectStart, PQconnectPoll until OK; PQsendQuery; readable -> PQconsumeInput ->
+ * results, copy data, end. Failures: anything libpq reports about the connection ends in lost(),
+ * which closes first. An error of a statement is kept until the statement is over and handed to
+ * done(). While connecting libpq may change its socket at every step, so each step has a poll
+ * handle of its own.
  */
 #include "outbox/pg/conn.h"
 
@@ -82,7 +83,9 @@ static bool is_state(const struct pg_error *err, const char *state)
 
 static void explain(struct pg_error *err)
 {
-    /* Undefined schema, table, function or column: not installed, or installed by an older version. */
+    /*
+     * Undefined schema, table, function or column: not installed, or installed by an older version.
+     */
     bool is_missing = is_state(err, "3F000") || is_state(err, "42P01") || is_state(err, "42883") ||
                       is_state(err, "42703");
     bool is_right = is_state(err, "42501");
@@ -131,7 +134,10 @@ static void lose_by_libpq(struct pg_conn *c, int code)
     struct pg_error err;
 
     pg_error_set(&err, c->pg, NULL);
-    /* libpq has no error codes here: a server that asked for a password and then refused did not like it. */
+    /*
+     * libpq has no error codes here: a server that asked for a password and then refused did not
+     * like it.
+     */
     if (c->pg != NULL && c->state == PG_CONN_CONNECTING &&
         (PQconnectionNeedsPassword(c->pg) || PQconnectionUsedPassword(c->pg))) {
         err.needs_person = true;

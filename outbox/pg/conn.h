@@ -1,14 +1,15 @@
 /*
  * One connection to PostgreSQL on the loop: libpq without ever waiting.
  *
- * One statement at a time. Text results, and COPY ... TO STDOUT as a stream that can be paused: then nothing more is read from
- * the socket and the server waits.
+ * One statement at a time. Text results, and COPY ... TO STDOUT as a stream that can be paused:
+ * then nothing more is read from the socket and the server waits.
  *
  * Owns:    the libpq connection and its poll handle.
  * Thread:  the loop.
- * Holds:   no handler is called inside pg_conn_open, pg_conn_query or pg_conn_pause, and none after pg_conn_close.
- * Waits:   never; only a host name that is not an address is looked up by libpq in the calling thread: use addresses or
- *          a local resolver, or hostaddr.
+ * Holds:   no handler is called inside pg_conn_open, pg_conn_query or pg_conn_pause, and none after
+ *          pg_conn_close.
+ * Waits:   never; only a host name that is not an address is looked up by libpq in the calling
+ *          thread: use addresses or a local resolver, or hostaddr.
  */
 #ifndef OUTBOX_PG_CONN_H
 #define OUTBOX_PG_CONN_H
@@ -34,7 +35,9 @@ struct pg_conn_handlers {
     void (*connected)(void *arg);
     /* A result with rows; borrowed until return. */
     void (*result)(void *arg, const PGresult *res);
-    /* One CopyData message. Not 0: the connection is closed and lost with that code. May be NULL. */
+    /*
+     * One CopyData message. Not 0: the connection is closed and lost with that code. May be NULL.
+     */
     int (*copy_data)(void *arg, struct slice bytes);
     /* The statement is over: its effects are committed if err is NULL. The next one may be sent. */
     void (*done)(void *arg, const struct pg_error *err);

@@ -1,6 +1,7 @@
 /*
- * The statements of the relay, as text. COPY takes no parameters, so positions are written into it: numbers that were parsed
- * before, never text from outside. The one name that is, the source's, is quoted here.
+ * The statements of the relay, as text. COPY takes no parameters, so positions are written into it:
+ * numbers that were parsed before, never text from outside. The one name that is, the source's, is
+ * quoted here.
  *
  * Owns:    nothing. Errors: buf_failed of `out`. Thread: any. Pure.
  */
@@ -16,10 +17,9 @@
 #define QUERY_MILESTONES_MAX 32 /* steps asked for at a time; below RELAY_STEPS_MAX */
 
 /*
- * First message of a session: settings, LISTEN, registration. Each message below may give several results; the one that
- * counts is that with QUERY_..._COLUMNS columns.
- * Columns: system identifier, timeline, database oid, database name, version of the schema, reports
- * of this source.
+ * First message of a session: settings, LISTEN, registration. Each message below may give several
+ * results; the one that counts is that with QUERY_..._COLUMNS columns. Columns: system identifier,
+ * timeline, database oid, database name, version of the schema, reports of this source.
  */
 #define QUERY_SETUP_COLUMNS 6
 void query_setup(struct buf *out, const char *source, uint32_t lane);
@@ -31,8 +31,8 @@ enum query_wake {
 };
 
 /*
- * What is new since `old`. Columns: present snapshot, is it durable, are there rows, milestones separated by blanks (or NULL),
- * how many, was the wake lock taken (NULL: not asked).
+ * What is new since `old`. Columns: present snapshot, is it durable, are there rows, milestones
+ * separated by blanks (or NULL), how many, was the wake lock taken (NULL: not asked).
  */
 #define QUERY_SNAPSHOT_COLUMNS 6
 void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake wake);
@@ -43,8 +43,8 @@ void query_read(struct buf *out, const struct position *at);
 void query_flush(struct buf *out);
 
 /*
- * Report, durably, and rotate. Columns: reports made, partitions emptied, is another one being filled now, partitions left
- * because of a lock.
+ * Report, durably, and rotate. Columns: reports made, partitions emptied, is another one being
+ * filled now, partitions left because of a lock.
  */
 #define QUERY_MAINTAIN_COLUMNS 4
 void query_maintain(struct buf *out, const char *source, uint32_t lane,

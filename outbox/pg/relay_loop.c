@@ -1,7 +1,8 @@
 /*
- * Happy path: relay_step says which statement; its result becomes the next event. Rows go straight from libpq's buffer into
- * the relay; whenever a batch is complete it goes to the sink.
- * Failures: the connection reports lost(), the statement done(err): both become DB_FAILED, and the relay decides.
+ * Happy path: relay_step says which statement; its result becomes the next event. Rows go straight
+ * from libpq's buffer into the relay; whenever a batch is complete it goes to the sink. Failures:
+ * the connection reports lost(), the statement done(err): both become DB_FAILED, and the relay
+ * decides.
  */
 #include "outbox/pg/relay_loop.h"
 

@@ -1,8 +1,9 @@
 /*
- * Obeys the relay's step machine: runs its statements on a connection of its own, streams COPY into it, hands its batches to
- * the sink, keeps its time, and logs.
+ * Obeys the relay's step machine: runs its statements on a connection of its own, streams COPY into
+ * it, hands its batches to the sink, keeps its time, and logs.
  *
- * Owns:    the relay, the connection. The sink and the configuration's strings are borrowed until relay_loop_free.
+ * Owns:    the relay, the connection. The sink and the configuration's strings are borrowed until
+ *          relay_loop_free.
  * Thread:  the loop.
  * Holds:   ended is called exactly once per start, never inside a call.
  */

@@ -4,7 +4,10 @@
 
 #include <stddef.h>
 
-/* The highest number; this program needs at least it. Asserted against the files when they are compiled in. */
+/*
+ * The highest number; this program needs at least it. Asserted against the files when they are
+ * compiled in.
+ */
 #define SCHEMA_VERSION 3
 
 struct schema_file {

@@ -20,7 +20,9 @@ static const struct section sections[] = {
      "(SELECT max(version) FROM escrow.migration) AS schema_version, "
      "current_setting('server_version') AS server "
      "FROM escrow.database_identity() AS i"},
-    /* The lag is as of the reader's last report: at most a second or so behind the broker's truth. */
+    /*
+     * The lag is as of the reader's last report: at most a second or so behind the broker's truth.
+     */
     {"readers", "Readers", "none yet: escrow-relay run has not been started for this database",
      "SELECT r.source, r.lane, round(extract(epoch FROM clock_timestamp() - "
      "r.reported_at)::numeric, 1) AS reported_seconds_ago, "

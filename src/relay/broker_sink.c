@@ -1,6 +1,7 @@
 /*
- * Happy path: the request's body is encoded into a scratch buffer, remote_call copies it into the connection; the answer's error
- * goes back to the relay. Batches of one connection arrive in the order in which they were sent.
+ * Happy path: the request's body is encoded into a scratch buffer, remote_call copies it into the
+ * connection; the answer's error goes back to the relay. Batches of one connection arrive in the
+ * order in which they were sent.
  */
 #include "src/relay/broker_sink.h"
 
@@ -128,7 +129,10 @@ void broker_sink_row_key(const struct sink_source *source, uint64_t row_id, int6
 {
     static const char digits[] = "0123456789ABCDEF";
     uint64_t ms = (uint64_t)month_ms(born_ms);
-    /* Where a client's key has address, process and class loader, time, counter (core/proto/msgid.h). */
+    /*
+     * Where a client's key has address, process and class loader, time, counter
+     * (core/proto/msgid.h).
+     */
     uint64_t high = (uint64_t)source_hash(source) << 32 | row_id >> 32;
     uint64_t low = (row_id >> 16 & 0xffff) << 48 | (ms & 0xffffffff) << 16 | (row_id & 0xffff);
 

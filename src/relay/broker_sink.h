@@ -1,7 +1,9 @@
 /*
- * The relay's sink over the broker's protocol: ESCROW_SOURCE_OPEN, ESCROW_PUBLISH_BATCH, ESCROW_TXN_HORIZON to one address.
+ * The relay's sink over the broker's protocol: ESCROW_SOURCE_OPEN, ESCROW_PUBLISH_BATCH,
+ * ESCROW_TXN_HORIZON to one address.
  *
- * A message's UNIQ_KEY is made from the source, its database and the row, so that it is the same whenever the row is published.
+ * A message's UNIQ_KEY is made from the source, its database and the row, so that it is the same
+ * whenever the row is published.
  *
  * Owns:    what it needs per batch under way. The remote is borrowed.
  * Thread:  the loop of the remote.

@@ -6,8 +6,8 @@
  *   migrate         installs or upgrades the schema
  *   status          says how the outbox is doing
  *
- * Exit status: 0 done, or stopped as asked; 1 failed; 2 usage; 3 fenced by another relay; 4 the database is not the one of the
- * stored position.
+ * Exit status: 0 done, or stopped as asked; 1 failed; 2 usage; 3 fenced by another relay; 4 the
+ * database is not the one of the stored position.
  */
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
@@ -112,7 +112,7 @@ static int take_option(struct relay_options *o, char **argv, int left, int *used
     return strcmp(key, "config") == 0 ? 0 : options_set(o, key, value, where, err);
 }
 
-/* The file first, wherever --config stands; then the environment; then the rest of the command line. */
+/* The file, wherever --config stands; then the environment; then the rest of the command line. */
 static int read_options(struct relay_options *o, int argc, char **argv, struct err_ctx *err)
 {
     int used = 1;

@@ -1,6 +1,7 @@
 /*
- * Configuration of escrow-relay: one table of options, four sources. Later ones win: default, configuration file (key = value
- * lines), environment (ESCROW_RELAY_<KEY WITH _ FOR .>), command line (--key value or --key=value).
+ * Configuration of escrow-relay: one table of options, four sources. Later ones win: default,
+ * configuration file (key = value lines), environment (ESCROW_RELAY_<KEY WITH _ FOR .>), command
+ * line (--key value or --key=value).
  *
  * Owns:    all strings.
  * Thread:  filled before the loop runs, then only read.
@@ -15,7 +16,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* X(member, key, kind, default, minimum, maximum, help); TEXT: minimum and maximum of its length; SIZE: bytes, k m g. */
+/*
+ * X(member, key, kind, default, minimum, maximum, help); TEXT: minimum and maximum of its length;
+ * SIZE: bytes, k m g.
+ */
 #define RELAY_OPTIONS(X)                                                                           \
     X(db, "db", TEXT, "", 0, 2000,                                                                 \
       "PostgreSQL, as psql takes it; what is not said comes from PGHOST, PGUSER, PGPASSFILE, ...") \

@@ -97,7 +97,10 @@ void pg_fixture_start(struct pg_fixture *f, const char *const *settings)
     (void)snprintf(f->conninfo, sizeof f->conninfo, "host=%s user=escrow dbname=postgres",
                    f->folder);
     script("start", f->folder, settings);
-    /* A crash here is one of the server, not of the machine: what it has written is there afterwards. */
+    /*
+     * A crash here is one of the server, not of the machine: what it has written is there
+     * afterwards.
+     */
     pg = pg_test_connect(f->conninfo);
     (void)pg_test_sql(pg, "ALTER SYSTEM SET fsync = off");
     (void)pg_test_sql(pg, "SELECT pg_reload_conf()");

@@ -1,6 +1,7 @@
 /*
- * A private PostgreSQL for C tests: made by postgres.sh in a new folder, and gone afterwards whatever becomes of the test. A
- * keeper process holds the other end of a pipe: when the test ends, in any way, it stops the server and removes the folder.
+ * A private PostgreSQL for C tests: made by postgres.sh in a new folder, and gone afterwards
+ * whatever becomes of the test. A keeper process holds the other end of a pipe: when the test ends,
+ * in any way, it stops the server and removes the folder.
  *
  * Owns:    server, folder and keeper.
  * Thread:  the test's. Errors: end the test.
@@ -23,7 +24,10 @@ struct pg_fixture {
     int pipe_fd;
 };
 
-/* settings: "name=value", ending with NULL; or NULL. Use it in an unchecked fixture: before Check forks. */
+/*
+ * settings: "name=value", ending with NULL; or NULL. Use it in an unchecked fixture: before Check
+ * forks.
+ */
 void pg_fixture_start(struct pg_fixture *f, const char *const *settings);
 void pg_fixture_stop(struct pg_fixture *f);
 
@@ -45,7 +49,10 @@ void pg_fixture_roles(const char *conninfo);
 /* Put a line in front of pg_hba.conf; the caller reloads. */
 void pg_fixture_hba(struct pg_fixture *f, const char *line);
 
-/* Keep a copy of the stopped server's data, and put it back later: a restored backup. Both stop and start the server. */
+/*
+ * Keep a copy of the stopped server's data, and put it back later: a restored backup. Both stop and
+ * start the server.
+ */
 void pg_fixture_backup(struct pg_fixture *f);
 void pg_fixture_restore(struct pg_fixture *f);
 
@@ -53,7 +60,10 @@ void pg_fixture_restore(struct pg_fixture *f);
 
 PGconn *pg_test_connect(const char *conninfo);
 
-/* Run it; the test fails when it does. The first field of the last result, "" if there is none; valid until the next call. */
+/*
+ * Run it; the test fails when it does. The first field of the last result, "" if there is none;
+ * valid until the next call.
+ */
 const char *pg_test_sql(PGconn *pg, const char *fmt, ...) ESCROW_PRINTF(2, 3);
 
 /* Run it; it must fail with this SQLSTATE. Returns the message. */

@@ -1,6 +1,7 @@
 /*
- * How fast the relay reads and cuts an outbox, without a broker: bench_pg_drain CONNINFO. Reads everything into a sink that
- * stores nothing, prints rows per second, the relay's own CPU time per row and its memory.
+ * How fast the relay reads and cuts an outbox, without a broker: bench_pg_drain CONNINFO. Reads
+ * everything into a sink that stores nothing, prints rows per second, the relay's own CPU time per
+ * row and its memory.
  */
 #include "core/io/clock.h"
 #include "core/io_uv/clock_system.h"

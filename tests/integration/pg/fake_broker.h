@@ -1,6 +1,6 @@
 /*
- * A broker for the relay, in memory: keeps what a broker keeps on disk (epoch, position, messages), answers through the loop,
- * and crashes where a test says so.
+ * A broker for the relay, in memory: keeps what a broker keeps on disk (epoch, position, messages),
+ * answers through the loop, and crashes where a test says so.
  *
  * Owns:    what it has stored. Requests are the relay's.
  * Thread:  the loop.
@@ -50,7 +50,9 @@ struct fake_broker {
     bool is_down;       /* refuses everything */
     struct sink_horizon *horizon;
     int64_t oldest_born_ms;
-    /* The crash: at the n-th step (1 = the next), then none. A step is before storing, or after it. */
+    /*
+     * The crash: at the n-th step (1 = the next), then none. A step is before storing, or after it.
+     */
     uint64_t crash_at;
     uint64_t step_count;
     uint64_t crash_count;

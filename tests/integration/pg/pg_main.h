@@ -1,6 +1,6 @@
 /*
- * main() of a test program with one server for all its tests. The file defines add_tests(suite), a list of ADD(suite, test);
- * each test is a case of its own, so that CK_RUN_CASE=test runs it alone.
+ * main() of a test program with one server for all its tests. The file defines add_tests(suite), a
+ * list of ADD(suite, test); each test is a case of its own, so that CK_RUN_CASE=test runs it alone.
  */
 #ifndef TESTS_INTEGRATION_PG_PG_MAIN_H
 #define TESTS_INTEGRATION_PG_PG_MAIN_H

@@ -24,7 +24,10 @@ struct rig {
     PGconn *pg; /* a service's session */
 };
 
-/* A new database `name`, a broker that keeps log_cap messages (0: counts them). The relay is not started. */
+/*
+ * A new database `name`, a broker that keeps log_cap messages (0: counts them). The relay is not
+ * started.
+ */
 void rig_init(struct rig *r, struct pg_fixture *f, const char *name, size_t log_cap);
 void rig_fini(struct rig *r);
 
@@ -58,7 +61,10 @@ void rig_until_error(struct rig *r, const char *text);
 /* For about this long: timers run. */
 void rig_run_ms(struct rig *r, int64_t ms);
 
-/* Every row of the table, which nothing was removed from, is in the log exactly once, and nothing else. */
+/*
+ * Every row of the table, which nothing was removed from, is in the log exactly once, and nothing
+ * else.
+ */
 void rig_check_books(struct rig *r);
 
 /* Bodies of the log, separated by blanks. Static. */

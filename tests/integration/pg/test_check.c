@@ -1,4 +1,7 @@
-/* The check-back rule on a real PostgreSQL: who decides, what is never believed, and that nothing waits. */
+/*
+ * The check-back rule on a real PostgreSQL: who decides, what is never believed, and that nothing
+ * waits.
+ */
 #include "core/io_uv/webhook.h"
 #include "escrow/errors.h"
 #include "outbox/pg/check_http.h"
@@ -144,7 +147,10 @@ END_TEST
 
 START_TEST(a_running_transaction_is_in_progress_and_nothing_waits)
 {
-    /* Known by its id before it marked; by its lock after it marked; the answer comes while it stays open. */
+    /*
+     * Known by its id before it marked; by its lock after it marked; the answer comes while it
+     * stays open.
+     */
     struct bench b;
     char xid[24];
 
@@ -166,7 +172,10 @@ END_TEST
 
 START_TEST(a_transaction_that_had_not_begun_fails_when_it_comes)
 {
-    /* P9: nothing is known, so a tombstone is written; the local transaction that comes later cannot commit. */
+    /*
+     * P9: nothing is known, so a tombstone is written; the local transaction that comes later
+     * cannot commit.
+     */
     struct bench b;
 
     bench_init(&b, "check_tombstone");
@@ -210,7 +219,10 @@ END_TEST
 
 START_TEST(another_database_is_unknown_and_gets_no_tombstone)
 {
-    /* System, timeline or name differ: the transaction may be alive there. Without any, only a marker is believed. */
+    /*
+     * System, timeline or name differ: the transaction may be alive there. Without any, only a
+     * marker is believed.
+     */
     struct bench b;
     struct check_question q;
 
@@ -260,7 +272,10 @@ END_TEST
 
 START_TEST(an_id_that_was_given_out_again_after_a_crash_decides_nothing)
 {
-    /* P11: the marked transaction is lost in a crash, another one gets its id and commits. Rollback, not commit. */
+    /*
+     * P11: the marked transaction is lost in a crash, another one gets its id and commits.
+     * Rollback, not commit.
+     */
     struct bench b;
     char xid[24];
     char again[24] = "";
@@ -285,7 +300,10 @@ END_TEST
 
 START_TEST(an_id_from_the_future_is_no_error)
 {
-    /* Lost in a crash and not given out again yet: pg_xact_status raises an error, the rule does not. */
+    /*
+     * Lost in a crash and not given out again yet: pg_xact_status raises an error, the rule does
+     * not.
+     */
     struct bench b;
 
     bench_init(&b, "check_future");
@@ -296,7 +314,10 @@ END_TEST
 
 START_TEST(an_answer_outlives_a_crash_right_after_it)
 {
-    /* synchronous_commit = off: the marker is visible but not on disk when it is asked for. Tombstones the same. */
+    /*
+     * synchronous_commit = off: the marker is visible but not on disk when it is asked for.
+     * Tombstones the same.
+     */
     struct bench b;
 
     bench_init(&b, "check_durable");
@@ -370,7 +391,10 @@ END_TEST
 
 START_TEST(local_transaction_and_check_back_never_both_win)
 {
-    /* Three hundred times both at once: commit goes with a marker, rollback with a transaction that failed. */
+    /*
+     * Three hundred times both at once: commit goes with a marker, rollback with a transaction that
+     * failed.
+     */
     struct bench b;
     unsigned committed = 0;
     unsigned rolled_back = 0;

@@ -56,8 +56,10 @@ END_TEST
 
 START_TEST(what_a_crash_takes_back_was_not_published)
 {
-    /* Commits with synchronous_commit = off: the relay makes them durable before it publishes them, and ids that are given out
-     * again after a crash do not make rows invisible to it. */
+    /*
+     * Commits with synchronous_commit = off: the relay makes them durable before it publishes them,
+     * and ids that are given out again after a crash do not make rows invisible to it.
+     */
     struct rig r;
 
     rig_init(&r, &fixture, "fail_crash", 1000);

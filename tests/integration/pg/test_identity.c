@@ -110,7 +110,10 @@ END_TEST
 
 START_TEST(adopting_loses_nothing)
 {
-    /* What the database does not know to be published is published; then the new identity is the known one. */
+    /*
+     * What the database does not know to be published is published; then the new identity is the
+     * known one.
+     */
     struct rig r;
 
     rig_init(&r, &fixture, "id_adopt", 100);
@@ -174,7 +177,10 @@ END_TEST
 
 START_TEST(a_restored_backup_is_refused_and_can_be_adopted)
 {
-    /* Same system, same timeline, but behind the position: transaction ids would be used again, and rows be missed. */
+    /*
+     * Same system, same timeline, but behind the position: transaction ids would be used again, and
+     * rows be missed.
+     */
     struct rig r;
 
     rig_init(&r, &fixture, "id_backup", 100);
@@ -211,7 +217,10 @@ END_TEST
 
 START_TEST(a_restored_backup_that_went_on_is_refused_too)
 {
-    /* It has used more transaction ids than the position knows; but it does not know of the reports that were made. */
+    /*
+     * It has used more transaction ids than the position knows; but it does not know of the reports
+     * that were made.
+     */
     struct rig r;
 
     rig_init(&r, &fixture, "id_went_on", 200);

@@ -33,7 +33,9 @@ static PGconn *empty_database(const char *name, char *conninfo, size_t size)
 
 START_TEST(every_version_upgrades_to_the_newest)
 {
-    /* Each prefix of the list is installed and goes on from there; a second run has nothing to do. */
+    /*
+     * Each prefix of the list is installed and goes on from there; a second run has nothing to do.
+     */
     char conninfo[160];
     struct err_ctx err;
 

@@ -52,7 +52,10 @@ END_TEST
 
 START_TEST(a_long_transaction_stalls_nobody)
 {
-    /* P2: hundreds of transactions pass one that stays open, and one in another database; then it commits much. */
+    /*
+     * P2: hundreds of transactions pass one that stays open, and one in another database; then it
+     * commits much.
+     */
     struct rig r;
     PGconn *other;
     PGconn *foreign;
@@ -81,7 +84,10 @@ END_TEST
 
 START_TEST(late_lower_xid_keeps_key_order)
 {
-    /* B has the lower transaction id, but waited for A: both in one difference, A's message comes first. */
+    /*
+     * B has the lower transaction id, but waited for A: both in one difference, A's message comes
+     * first.
+     */
     struct rig r;
     PGconn *b;
 
@@ -107,7 +113,10 @@ END_TEST
 
 START_TEST(a_backlog_is_taken_in_steps_and_transactions_stay_whole)
 {
-    /* Twenty thousand rows in transactions of one to nine: several milestones, small batches, no transaction torn. */
+    /*
+     * Twenty thousand rows in transactions of one to nine: several milestones, small batches, no
+     * transaction torn.
+     */
     struct rig r;
     size_t torn = 0;
 
@@ -146,7 +155,10 @@ static void fill_some(struct rig *r)
 
 START_TEST(exactly_once_wherever_the_broker_crashes)
 {
-    /* The broker crashes before and after storing, at the n-th step, for every n until none is left. */
+    /*
+     * The broker crashes before and after storing, at the n-th step, for every n until none is
+     * left.
+     */
     struct rig r;
     uint64_t n = 1;
 
@@ -184,7 +196,9 @@ static bool has_batches(void *arg)
 
 START_TEST(exactly_once_wherever_the_relay_is_killed)
 {
-    /* A relay that was let go after n batches, in the middle of a difference; another one goes on. */
+    /*
+     * A relay that was let go after n batches, in the middle of a difference; another one goes on.
+     */
     struct rig r;
 
     rig_init(&r, &fixture, "relay_kill", 1000);

@@ -81,7 +81,10 @@ END_TEST
 
 START_TEST(a_locked_partition_is_left_for_later)
 {
-    /* pg_dump, say, holds a lock on everything: nobody waits, publishers go on; afterwards it is emptied. */
+    /*
+     * pg_dump, say, holds a lock on everything: nobody waits, publishers go on; afterwards it is
+     * emptied.
+     */
     struct rig r;
     PGconn *dump;
 

@@ -1,6 +1,7 @@
 /*
- * A model of PostgreSQL, as far as the relay can tell: transactions that run side by side, snapshots, rows, commits that are
- * visible before they are durable, and crashes that take those back and give their ids out again.
+ * A model of PostgreSQL, as far as the relay can tell: transactions that run side by side,
+ * snapshots, rows, commits that are visible before they are durable, and crashes that take those
+ * back and give their ids out again.
  *
  * Owns:    everything in it. Aborts the test when out of memory. Thread: the test's.
  */
@@ -61,13 +62,18 @@ void model_db_fini(struct model_db *db);
 /* Index of a new transaction; -1: too many are running or ever were. */
 int model_db_begin(struct model_db *db);
 
-/* Publish a row; key -1: no ordering key. false: the key is locked by another transaction, or the model is full. */
+/*
+ * Publish a row; key -1: no ordering key. false: the key is locked by another transaction, or the
+ * model is full.
+ */
 bool model_db_publish(struct model_db *db, int txn, int key, bool with_milestone);
 
 void model_db_end(struct model_db *db, int txn, bool is_commit, bool is_synchronous);
 void model_db_flush(struct model_db *db);
 
-/* Everything not flushed is lost; running transactions never were; their ids are given out again. */
+/*
+ * Everything not flushed is lost; running transactions never were; their ids are given out again.
+ */
 void model_db_crash(struct model_db *db);
 
 void model_db_snapshot(const struct model_db *db, struct snapshot *out);

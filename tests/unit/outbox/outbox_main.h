@@ -1,4 +1,7 @@
-/* Runs one suite of this folder; the result is the process's exit status. Needs fork mode (tests/README.md). */
+/*
+ * Runs one suite of this folder; the result is the process's exit status. Needs fork mode
+ * (tests/README.md).
+ */
 #ifndef TESTS_UNIT_OUTBOX_OUTBOX_MAIN_H
 #define TESTS_UNIT_OUTBOX_OUTBOX_MAIN_H
 

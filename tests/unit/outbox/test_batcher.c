@@ -171,7 +171,10 @@ END_TEST
 
 START_TEST(batches_are_a_partition_of_the_rows)
 {
-    /* Random transactions, sizes and limits: nothing lost, nothing twice, no transaction cut that fits. */
+    /*
+     * Random transactions, sizes and limits: nothing lost, nothing twice, no transaction cut that
+     * fits.
+     */
     struct rand r;
 
     rand_init(&r, 42);

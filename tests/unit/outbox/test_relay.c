@@ -378,7 +378,10 @@ static void encode(struct buf *out, struct db_identity db, uint64_t reports, con
 
 START_TEST(a_foreign_position_needs_the_right_word)
 {
-    /* Refused; refused with the wrong identity; taken over with the right one, and the new position is stored at once. */
+    /*
+     * Refused; refused with the wrong identity; taken over with the right one, and the new position
+     * is stored at once.
+     */
     static const struct db_identity other = {99, 1, 5};
     struct relay_config cfg;
     struct desk d;

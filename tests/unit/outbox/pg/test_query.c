@@ -1,0 +1,115 @@
+#include "outbox/pg/query.h"
+
+#include "tests/unit/outbox/outbox_main.h"
+
+#include <string.h>
+
+static void parse(struct snapshot *s, const char *text)
+{
+    ck_assert_int_eq(snapshot_parse(s, slice_str(text)), 0);
+}
+
+static const char *text_of(struct buf *out)
+{
+    buf_append_u8(out, 0);
+    ck_assert(!buf_failed(out));
+    return (const char *)out->ptr;
+}
+
+START_TEST(a_read_asks_for_exactly_the_difference)
+{
+    /*
+     * Those that ran then and have ended; those that began since, without those that still run;
+     * after the last row.
+     */
+    struct position p;
+    struct buf out;
+    const char *sql;
+
+    position_init(&p);
+    parse(&p.old, "100:120:100,105,110");
+    parse(&p.new, "105:150:105,130");
+    p.is_reading = true;
+    p.last_order_id = 77;
+    p.last_id = 75;
+    buf_init(&out, 0);
+    query_read(&out, &p);
+    sql = text_of(&out);
+    ck_assert_ptr_nonnull(strstr(sql, "xid = ANY ('{100,110}'::xid8[]) UNION ALL"));
+    ck_assert_ptr_nonnull(strstr(sql, "xid >= '120'::xid8 AND xid < '150'::xid8"));
+    ck_assert_ptr_nonnull(
+        strstr(sql, "pg_visible_in_snapshot(xid, '105:150:105,130'::pg_snapshot)"));
+    ck_assert_ptr_nonnull(strstr(sql, "(order_id, id) > (77, 75)"));
+    position_fini(&p);
+    buf_fini(&out);
+}
+END_TEST
+
+START_TEST(a_read_without_running_transactions_is_simple)
+{
+    /* No list, no visibility function, no resume. */
+    struct position p;
+    struct buf out;
+    const char *sql;
+
+    position_init(&p);
+    parse(&p.old, "100:100:");
+    parse(&p.new, "150:150:");
+    p.is_reading = true;
+    buf_init(&out, 0);
+    query_read(&out, &p);
+    sql = text_of(&out);
+    ck_assert_ptr_null(strstr(sql, "ANY"));
+    ck_assert_ptr_null(strstr(sql, "pg_visible"));
+    ck_assert_ptr_null(strstr(sql, "(order_id, id) >"));
+    position_fini(&p);
+    buf_fini(&out);
+}
+END_TEST
+
+START_TEST(names_are_quoted)
+{
+    /* Options allow no quote in a source's name; should that change, it is still a literal. */
+    struct buf out;
+
+    buf_init(&out, 0);
+    query_setup(&out, "o'clock", 3);
+    ck_assert_ptr_nonnull(strstr(text_of(&out), "escrow.reader_register('o''clock', 3)"));
+    buf_fini(&out);
+}
+END_TEST
+
+START_TEST(the_wake_lock_is_asked_for_as_told)
+{
+    /* Given back before looking; taken while looking; left alone. */
+    struct snapshot old;
+    struct buf out;
+
+    snapshot_init(&old);
+    buf_init(&out, 0);
+    query_snapshot(&out, &old, QUERY_WAKE_KEEP);
+    ck_assert_ptr_null(strstr(text_of(&out), "advisory"));
+    buf_clear(&out);
+    query_snapshot(&out, &old, QUERY_WAKE_HOLD);
+    ck_assert_ptr_nonnull(strstr(text_of(&out), "pg_try_advisory_lock(1702060914, 1)"));
+    buf_clear(&out);
+    query_snapshot(&out, &old, QUERY_WAKE_RELEASE);
+    ck_assert_ptr_eq(strstr(text_of(&out), "SELECT pg_advisory_unlock(1702060914, 1); "),
+                     (const char *)out.ptr);
+    buf_fini(&out);
+    snapshot_fini(&old);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("outbox/pg/query");
+    TCase *tc = tcase_create("query");
+
+    tcase_add_test(tc, a_read_asks_for_exactly_the_difference);
+    tcase_add_test(tc, a_read_without_running_transactions_is_simple);
+    tcase_add_test(tc, names_are_quoted);
+    tcase_add_test(tc, the_wake_lock_is_asked_for_as_told);
+    suite_add_tcase(suite, tc);
+    return outbox_run(suite);
+}
