@@ -109,7 +109,7 @@ static void apply_message(struct store *st, const struct log_desc *desc,
 
 int store_apply_batch(struct store *st, struct log_batch *batch, struct err_ctx *err)
 {
-    struct queue **releases = batch->releases;
+    size_t release_at = 0;
     int rc = 0;
 
     for (size_t i = 0; i < batch->desc_count && rc == 0; i++) {
@@ -120,13 +120,13 @@ int store_apply_batch(struct store *st, struct log_batch *batch, struct err_ctx 
         if (rec.type == STORE_MESSAGE || rec.type == STORE_HALF) {
             apply_message(st, desc, &rec);
         }
-        st->apply_releases = releases;
+        st->apply_releases = desc->release_count > 0 ? &batch->releases[release_at] : NULL;
         st->apply_release_count = desc->release_count;
         st->last_crc = get_le32(desc->record + AT_CRC);
         rc = show_owner(st, &rec, err);
         /* Every number that was handed out has to become an entry: a hole would stop the queue for ever. */
         CHECK_IMPLIES(rc == 0, st->apply_release_count == 0);
-        releases += desc->release_count;
+        release_at += desc->release_count;
     }
     if (rc == 0) {
         st->visible = batch->end;

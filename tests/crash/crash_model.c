@@ -204,8 +204,8 @@ static void compare_halves(struct compare *cmp, struct test_store *ts)
 /* One key, another one each time: found if and only if its message may be shown. */
 static void compare_key(struct compare *cmp, struct test_store *ts)
 {
-    uint32_t pick = cmp->m->count == 0 ? 0 : (uint32_t)(cmp->m->checks * 7919 % cmp->m->count);
-    const struct model_event *e = &cmp->m->events[pick];
+    const struct model_event *e;
+    uint32_t pick;
     struct store_key_query query = {.begin_ms = 0, .end_ms = INT64_MAX, .max = 4};
     uint64_t offsets[4];
     uint32_t count = 0;
@@ -214,7 +214,12 @@ static void compare_key(struct compare *cmp, struct test_store *ts)
     struct store_fetch *fetch;
     int rc;
 
-    if (cmp->m->count == 0 || (e->kind != MODEL_MESSAGE && e->kind != MODEL_HALF)) {
+    if (cmp->m->count == 0) {
+        return;
+    }
+    pick = (uint32_t)(cmp->m->checks * 7919 % cmp->m->count);
+    e = &cmp->m->events[pick];
+    if (e->kind != MODEL_MESSAGE && e->kind != MODEL_HALF) {
         return;
     }
     want = pick < cmp->prefix ? 1 : 0;
