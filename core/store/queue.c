@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+_Static_assert(QUEUE_FILE_SIZE == (uint64_t)QUEUE_ENTRY_SIZE * QUEUE_FILE_ENTRIES, "a whole file");
 _Static_assert(sizeof(struct queue) <= 96, "an idle queue is cheap: core/store/README.md");
 
 #define AT_SIZE  8

@@ -25,10 +25,9 @@
 
 #define QUEUE_ENTRY_SIZE   20u
 #define QUEUE_FILE_ENTRIES 300000u
-#define QUEUE_FILE_SIZE    (QUEUE_ENTRY_SIZE * QUEUE_FILE_ENTRIES)
+#define QUEUE_FILE_SIZE    UINT64_C(6000000) /* their product */
 
-#define QUEUE_NUMBER_MAX                                                                           \
-    (UINT64_C(1) << 50) /* 20 PiB of entries: file numbers fit 32 bits, offsets 64 */
+#define QUEUE_NUMBER_MAX (UINT64_C(1) << 50) /* file numbers fit 32 bits, offsets 64 */
 
 #define QUEUE_CHUNK_ENTRIES_MIN 8u     /* the first chunk of a queue that had none: 200 bytes */
 #define QUEUE_CHUNK_ENTRIES_MAX 16384u /* each further chunk is twice the last, up to 320 KiB */

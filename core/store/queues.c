@@ -119,7 +119,7 @@ static int topic_grow(struct queue_topic *t, uint32_t id)
     if (by_id == NULL) {
         return ESCROW_ENOMEM;
     }
-    memcpy((void *)by_id, (const void *)t->by_id, t->cap * sizeof(struct queue *));
+    memcpy((void *)by_id, (const void *)t->by_id, (size_t)t->cap * sizeof(struct queue *));
     if (t->by_id != &t->one) {
         mem_free((void *)t->by_id);
     }
@@ -256,44 +256,66 @@ static int bad_file(const struct queue *q, uint64_t first, struct err_ctx *err)
                    (unsigned long long)first);
 }
 
-/* One run of at most READ_ENTRIES entries of one file; *done counts those that are good. */
-static int read_run(struct disk_file *f, bool may_wait, uint64_t first, uint32_t count,
-                    struct queue_entry *entries, uint32_t *done, struct err_ctx *err)
-{
-    uint8_t raw[READ_ENTRIES * QUEUE_ENTRY_SIZE];
-    uint64_t at = first % QUEUE_FILE_ENTRIES * QUEUE_ENTRY_SIZE;
-    size_t len = (size_t)count * QUEUE_ENTRY_SIZE;
-    size_t got = 0;
-    int rc;
+/* Entries [first, first + count) of one file; `got` counts the good ones, also before an error. */
+struct file_read {
+    struct disk_file *f;
+    bool may_wait;
+    uint64_t first;
+    uint32_t count;
+    uint32_t got;
+    struct queue_entry *entries;
+};
 
-    CHECK(count <= READ_ENTRIES);
-    rc = may_wait ? disk_pread(f, raw, len, at, &got, err)
-                  : disk_pread_nowait(f, raw, len, at, &got);
-    *done = 0;
+/* The next READ_ENTRIES of them, or what is left. */
+static int read_some(struct file_read *r, struct err_ctx *err)
+{
+    uint8_t raw[(size_t)READ_ENTRIES * QUEUE_ENTRY_SIZE];
+    uint64_t first = r->first + r->got;
+    uint32_t run = r->count - r->got < READ_ENTRIES ? r->count - r->got : READ_ENTRIES;
+    uint64_t at = first % QUEUE_FILE_ENTRIES * QUEUE_ENTRY_SIZE;
+    size_t len = (size_t)run * QUEUE_ENTRY_SIZE;
+    size_t len_got = 0;
+    uint32_t done = 0;
+    int rc = r->may_wait ? disk_pread(r->f, raw, len, at, &len_got, err)
+                         : disk_pread_nowait(r->f, raw, len, at, &len_got);
+
     if (rc != 0) {
         return rc;
     }
-    while (*done < count && (size_t)(*done + 1) * QUEUE_ENTRY_SIZE <= got &&
-           queue_entry_decode(raw + (size_t)*done * QUEUE_ENTRY_SIZE, first + *done,
-                              &entries[*done])) {
-        (*done)++;
+    while (done < run && (size_t)(done + 1) * QUEUE_ENTRY_SIZE <= len_got &&
+           queue_entry_decode(raw + (size_t)done * QUEUE_ENTRY_SIZE, first + done,
+                              &r->entries[r->got])) {
+        r->got++;
+        done++;
     }
-    return *done < count ? ESCROW_ECORRUPT : 0;
+    return done < run ? ESCROW_ECORRUPT : 0;
 }
 
-/* Entries [first, first + count) of one file, in runs; *got counts those read before an error. */
-static int read_file(struct disk_file *f, bool may_wait, uint64_t first, uint32_t count,
-                     struct queue_entry *entries, uint32_t *got, struct err_ctx *err)
+static int read_file(struct file_read *r, struct err_ctx *err)
 {
     int rc = 0;
 
-    *got = 0;
-    while (rc == 0 && *got < count) {
-        uint32_t run = count - *got < READ_ENTRIES ? count - *got : READ_ENTRIES;
-        uint32_t done;
-        rc = read_run(f, may_wait, first + *got, run, entries + *got, &done, err);
-        *got += done;
+    while (rc == 0 && r->got < r->count) {
+        rc = read_some(r, err);
     }
+    return rc;
+}
+
+/* As many of count_max as the kernel has in memory, of the file that holds `first`. */
+static int read_warm(struct queues *qs, const struct queue *q, uint64_t first, uint32_t count_max,
+                     struct queue_entry *entries, uint32_t *got)
+{
+    struct queue_file *file =
+        queue_files_find(&qs->files, q, (uint32_t)(first / QUEUE_FILE_ENTRIES));
+    struct file_read r = {
+        .first = first, .count = file_count(q, first, count_max), .entries = entries};
+    int rc = ESCROW_EAGAIN;
+
+    if (file != NULL) {
+        r.f = file->disk_file;
+        rc = read_file(&r, NULL);
+    }
+    *got = r.got;
     return rc;
 }
 
@@ -310,12 +332,7 @@ int queues_read_nowait(struct queues *qs, const struct queue *q, uint64_t first,
         uint64_t next = first + *got;
         uint32_t run = read_memory(q, next, count_max - *got, entries + *got);
         if (run == 0) {
-            struct queue_file *file =
-                queue_files_find(&qs->files, q, (uint32_t)(next / QUEUE_FILE_ENTRIES));
-            rc = file == NULL
-                     ? ESCROW_EAGAIN
-                     : read_file(file->disk_file, false, next,
-                                 file_count(q, next, count_max - *got), entries + *got, &run, NULL);
+            rc = read_warm(qs, q, next, count_max - *got, entries + *got, &run);
         }
         *got += run;
     }
@@ -344,20 +361,22 @@ int queues_read_take(struct queues *qs, const struct queue *q, uint64_t first, u
 int queues_read_run(struct queues_read *read, struct err_ctx *err)
 {
     const struct queue *q = read->queue;
-    struct disk_file *f = read->file != NULL ? read->file->disk_file : read->opened;
+    struct file_read r = {
+        .may_wait = true, .first = read->first, .count = read->count, .entries = read->entries};
     int rc = 0;
 
     if (read->count == 0) {
         return 0; /* it was in memory */
     }
-    if (f == NULL) {
+    if (read->file == NULL) {
         struct queue_path path;
         queue_path_file(&path, queue_topic(q), q->id, (uint32_t)(read->first / QUEUE_FILE_ENTRIES));
         rc = disk_open(read->set->disk, path.text, DISK_READ, &read->opened, err);
-        f = read->opened;
     }
     if (rc == 0) {
-        rc = read_file(f, true, read->first, read->count, read->entries, &read->got, err);
+        r.f = read->file != NULL ? read->file->disk_file : read->opened;
+        rc = read_file(&r, err);
+        read->got = r.got;
     }
     if (rc == ESCROW_ECORRUPT && read->got > 0) {
         return 0; /* who asks for the next one is told */

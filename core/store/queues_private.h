@@ -11,7 +11,7 @@
 #include "core/store/queues.h"
 
 /* Every topic has at most a retry topic and a dead-letter queue per consumer group beside it. */
-#define QUEUES_TOPICS_MAX (4u * TOPICS_MAX)
+#define QUEUES_TOPICS_MAX ((size_t)4 * TOPICS_MAX)
 
 struct queue_topic {
     struct queue **by_id; /* cap places, NULL where there is no queue; &one at first */
