@@ -123,7 +123,7 @@ void relay_free(struct relay *r)
 
 static void move(struct relay *r, enum relay_state to, const char *event)
 {
-    sm_move(&relay_table, &r->state, to, r->source.lane, event);
+    sm_move(&relay_table, &r->state, (int)to, r->source.lane, event);
 }
 
 /* Ask the database; its answer is awaited until the deadline. */

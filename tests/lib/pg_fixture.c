@@ -255,7 +255,7 @@ PGconn *pg_test_connect(const char *conninfo)
     return pg;
 }
 
-static PGresult *run(PGconn *pg, const char *fmt, va_list args)
+static ESCROW_PRINTF(2, 0) PGresult *run(PGconn *pg, const char *fmt, va_list args)
 {
     char sql[SQL_MAX];
     int len = vsnprintf(sql, sizeof sql, fmt, args);
