@@ -33,7 +33,8 @@ static int release_half(void *arg, const struct txn_release *r)
                                     .queue_id = r->queue,
                                     .half_offset = r->offset,
                                     .payload_size = r->size_bytes,
-                                    .tag_code = r->tag_hash};
+                                    .tag_code = r->tag_hash,
+                                    .store_ms = r->store_ms};
     int64_t queue_offset = 0;
     int rc;
 

@@ -111,6 +111,7 @@ static int store_start(struct broker *b, struct err_ctx *err)
     }
     loop_time_forget(b->loop);
     log_recovery(b, &recovery, clock_mono_ms(b->clock) - before_ms);
+    txn_counters_reset(b->txn); /* what the replay counted happened before this start */
     transactions_sync_reserve(b);
     return topic_create_system(b, err);
 }

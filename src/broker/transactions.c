@@ -6,6 +6,8 @@
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
 
+#define TICK_ROUNDS_MAX 8
+
 /* Halves in one DECISION record, with their queues; at most END_TXN_HALVES_MAX. */
 static size_t decision_releases(struct slice payload, struct store_queue_ref *refs, size_t max)
 {
@@ -81,16 +83,18 @@ void transactions_obey(struct broker *b, struct txn_update *u)
     }
 }
 
+/* A few rounds at a time: what is overdue after an outage must not keep the loop from its connections. */
 static void transactions_tick(void *arg)
 {
     struct broker *b = arg;
+    int rounds = 0;
 
     do {
         if (txn_tick(b->txn, broker_txn_now(b), &b->update) != 0) {
             break; /* out of memory: the timer comes again */
         }
         transactions_obey(b, &b->update);
-    } while (b->update.more);
+    } while (b->update.more && ++rounds < TICK_ROUNDS_MAX);
     transactions_reschedule(b);
 }
 
