@@ -153,7 +153,7 @@ progress() {
 say "transfers: $((2 * transfers)), half of them by half message, half by outbox; killing at random ..."
 shown=0
 while [ "$(left)" -gt 0 ] || [ "$kills" -lt "$kills_wanted" ]; do
-    sleep "0.$((RANDOM % 7 + 2))"
+    sleep "0.$((RANDOM % 4 + 1))"
     # Every process is killed; which one next is chance.
     kill_and_restart "${names[RANDOM % 4]}"
     now=$(date +%s)

@@ -4,6 +4,7 @@
 #include "src/tools/cli.h"
 #include "src/tools/commands.h"
 #include "src/tools/out.h"
+#include "txn/decision.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -39,6 +40,47 @@ static bool is_message(const struct store_record *rec, struct record_view *view)
            record_decode(rec->payload, view) == 0;
 }
 
+/* What a DECISION decided: kind, who, when, and the halves by log offset. */
+static bool put_decision_json(struct json_writer *w, const struct store_record *rec)
+{
+    struct decision_head head;
+    struct decision_iter iter;
+    struct decision_entry entry;
+
+    if (rec->type != STORE_DECISION || decision_decode(rec->payload, &head, &iter) != 0) {
+        return false;
+    }
+    json_put_string(w, "kind", slice_str(decision_kind_name(head.kind)));
+    json_put_string(w, "by", slice_str(decision_by_name(head.by)));
+    json_put_i64(w, "atMs", head.at_ms);
+    json_write_key(w, "halves");
+    json_write_array_begin(w);
+    while (decision_next(&iter, &entry)) {
+        json_write_i64(w, (int64_t)entry.offset);
+    }
+    json_write_array_end(w);
+    return true;
+}
+
+static bool put_decision_text(struct buf *out, const struct store_record *rec)
+{
+    struct decision_head head;
+    struct decision_iter iter;
+    struct decision_entry entry;
+
+    if (rec->type != STORE_DECISION || decision_decode(rec->payload, &head, &iter) != 0) {
+        return false;
+    }
+    buf_append_fmt(out, "%s by %s ", decision_kind_name(head.kind), decision_by_name(head.by));
+    out_put_time(out, head.at_ms);
+    buf_append_str(out, " halves");
+    while (decision_next(&iter, &entry)) {
+        buf_append_fmt(out, " %" PRIu64, entry.offset);
+    }
+    buf_append_u8(out, '\n');
+    return true;
+}
+
 static void put_json(struct dump *d, const struct store_record *rec)
 {
     struct json_writer w = json_writer_to(&d->out);
@@ -55,7 +97,7 @@ static void put_json(struct dump *d, const struct store_record *rec)
     if (is_message(rec, &view)) {
         json_write_key(&w, "message");
         out_message_json(&w, &view);
-    } else {
+    } else if (!put_decision_json(&w, rec)) {
         buf_init(&hex, 0);
         put_hex(&hex, rec->payload);
         json_put_string(&w, "payloadHex", buf_slice(&hex));
@@ -71,6 +113,9 @@ static void put_text(struct dump *d, const struct store_record *rec)
 
     buf_append_fmt(&d->out, "%12" PRIu64 "  %6u  e%-3u %s%-8s ", rec->offset, rec->length,
                    rec->epoch, rec->is_more ? "+" : " ", store_type_name(rec->type));
+    if (put_decision_text(&d->out, rec)) {
+        return;
+    }
     if (!is_message(rec, &view)) {
         put_hex(&d->out, rec->payload);
         buf_append_u8(&d->out, '\n');

@@ -32,7 +32,7 @@ ALLOW = {
     "src/admin": [API, BASE, IO, UV],
     "src/broker": [ALL],
     "src/relay": [API, BASE, IO, UV, PROTO, CLIENT, "outbox", "outbox/pg"],
-    "src/tools": [API, BASE, IO, UV, PROTO, STORE, CLIENT],
+    "src/tools": [API, BASE, IO, UV, PROTO, STORE, CLIENT, "txn"],
     "examples": [API],
     "tests": [ALL],
 }
