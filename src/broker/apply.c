@@ -8,6 +8,7 @@
 
 #include "core/base/check.h"
 #include "core/proto/names.h"
+#include "src/broker/transactions.h"
 
 static int apply_half(struct broker *b, const struct store_record *rec, struct err_ctx *err)
 {
@@ -17,7 +18,11 @@ static int apply_half(struct broker *b, const struct store_record *rec, struct e
     if (rc != 0) {
         return err_set(err, ESCROW_ECORRUPT, "HALF record without group or transaction id");
     }
-    return txn_apply_half(b->txn, &info, rec->offset, broker_txn_now(b), err);
+    rc = txn_apply_half(b->txn, &info, rec->offset, broker_txn_now(b), err);
+    if (rc == 0) {
+        transactions_half_applied(b);
+    }
+    return rc;
 }
 
 struct release_arg {

@@ -201,7 +201,7 @@ static int broker_role_start(struct broker *b, struct err_ctx *err)
     clients_start(b);
     loop_timer_start(b->loop, &b->offsets_timer, b->config->offsets_flush_ms,
                      b->config->offsets_flush_ms, offsets_timer, b);
-    transactions_reschedule(b);
+    transactions_start(b);
     memcpy(self.ip, b->store_host.ip, self.ip_len);
     return register_start(b, tcp_addr_format(&self, addr, sizeof addr), err);
 }
@@ -307,7 +307,7 @@ static void sessions_drain(struct broker *b)
 static void tables_fini(struct broker *b)
 {
     if (b->store != NULL || b->txn != NULL) {
-        loop_timer_stop(b->loop, &b->txn_timer);
+        transactions_stop(b);
         loop_timer_stop(b->loop, &b->offsets_timer);
     }
     store_close(&b->store);
@@ -338,7 +338,7 @@ void broker_stop(struct broker *b)
         if (b->checker.questions.next != NULL) {
             checker_stop(b);
         }
-        loop_timer_stop(b->loop, &b->txn_timer);
+        transactions_stop(b);
         loop_timer_stop(b->loop, &b->offsets_timer);
         offsets_flush(b);
         pump_stop(&b->pump);

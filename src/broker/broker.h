@@ -67,6 +67,7 @@ struct broker {
     struct record_host store_host; /* what message ids say */
     struct hash_key hash_key;
     struct loop_timer txn_timer;
+    struct loop_deferred txn_soon; /* a half became durable: its first check may be the next event */
     struct loop_timer offsets_timer;
     uint64_t session_id_last;
     bool is_draining;

@@ -98,6 +98,33 @@ static void transactions_tick(void *arg)
     transactions_reschedule(b);
 }
 
+static void reschedule_soon(void *arg)
+{
+    transactions_reschedule(arg);
+}
+
+void transactions_start(struct broker *b)
+{
+    loop_deferred_init(&b->txn_soon, reschedule_soon, b);
+    transactions_reschedule(b);
+}
+
+void transactions_stop(struct broker *b)
+{
+    loop_timer_stop(b->loop, &b->txn_timer);
+    if (b->txn_soon.fn != NULL) {
+        loop_deferred_cancel(&b->txn_soon);
+    }
+}
+
+void transactions_half_applied(struct broker *b)
+{
+    if (b->txn_soon.fn != NULL &&
+        !b->is_draining) { /* otherwise the start is to come, or the end */
+        loop_defer(b->loop, &b->txn_soon);
+    }
+}
+
 void transactions_reschedule(struct broker *b)
 {
     int64_t next_ms = txn_next_ms(b->txn);

@@ -21,6 +21,13 @@ ESCROW_MUST_USE int transactions_append_decision(struct broker *b, const struct 
 /* Everything an update of the scanner wants: decision, CHECK record, questions. Failures are left to the scanner's next turn. */
 void transactions_obey(struct broker *b, struct txn_update *u);
 
+/* The timer begins and ends; after the end nothing sets it again. */
+void transactions_start(struct broker *b);
+void transactions_stop(struct broker *b);
+
+/* A half became durable: its first check may be due before what the timer is set to. */
+void transactions_half_applied(struct broker *b);
+
 /* Set the timer to txn_next_ms; call after anything that may have changed it. */
 void transactions_reschedule(struct broker *b);
 
