@@ -21,8 +21,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FEWER_FOR_TESTS = ("--checks=-readability-function-size,-readability-function-cognitive-complexity,"
                    "-clang-analyzer-*,-cert-err33-c,-concurrency-mt-unsafe,-bugprone-reserved-identifier,"
                    "-bugprone-implicit-widening-of-multiplication-result")
-# The analyzer walks a quarter of the paths it would by default: most of its time went into a handful of functions.
-ANALYZER = ["-Xclang", "-analyzer-config", "-Xclang", "max-nodes=50000"]
+# The analyzer walks a tenth of the paths it would by default: most of its time went into a handful of functions.
+ANALYZER = ["-Xclang", "-analyzer-config", "-Xclang", "max-nodes=20000"]
 
 
 def flags_of(entry):
