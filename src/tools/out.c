@@ -211,7 +211,8 @@ static void end_if_pipe_is_closed(void)
 
 bool out_flush(struct buf *out)
 {
-    bool is_ok = !buf_failed(out) && fwrite(out->ptr, 1, out->len, stdout) == out->len;
+    bool is_ok =
+        !buf_failed(out) && (out->len == 0 || fwrite(out->ptr, 1, out->len, stdout) == out->len);
 
     if (!is_ok && !buf_failed(out)) {
         end_if_pipe_is_closed();

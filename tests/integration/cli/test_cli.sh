@@ -1,0 +1,268 @@
+#!/usr/bin/env bash
+# The command line against a real escrowd on free ports of loopback: what each command prints, and its exit status.
+#
+# usage: test_cli.sh ESCROW ESCROWD
+# Prints every check that fails, and all of the broker's log then. Exit status 0 only if none failed.
+set -euo pipefail
+
+escrow=$1
+escrowd=$2
+work=$(mktemp -d "${TMPDIR:-/tmp}/escrow-cli.XXXXXX")
+pid=
+failed=0
+checks=0
+
+clean_up() {
+    if [ -n "$pid" ]; then
+        kill -KILL "$pid" 2>/dev/null || :
+        wait "$pid" 2>/dev/null || :
+    fi
+    [ "$failed" -eq 0 ] || cat "$work"/escrowd.log >&2 || :
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Wait a little without a process.
+exec {never}<> <(:)
+pause() { read -rt 0.05 -u "$never" || :; }
+
+start() {
+    rm -f "$work/escrowd.log"
+    "$escrowd" --data.dir "$work/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 --log.segment.bytes 64m \
+        >"$work/escrowd.log" 2>&1 &
+    pid=$!
+    for ((i = 0; i < 600; i++)); do
+        ! grep -q ' ready ' "$work/escrowd.log" 2>/dev/null || break
+        kill -0 "$pid" || break
+        pause
+    done
+    ESCROW_NAMESRV=$(sed -n 's/.*name server listens on //p' "$work/escrowd.log")
+    broker=$(sed -n 's/.*broker listens on //p' "$work/escrowd.log")
+    export ESCROW_NAMESRV
+}
+stop() {
+    kill -TERM "$pid"
+    wait "$pid" || fault "escrowd did not stop cleanly"
+    pid=
+}
+
+fault() {
+    failed=$((failed + 1))
+    printf 'FAILED: %s\n' "$*" >&2
+}
+
+# expect STATUS COMMAND...: runs it; its output is in $out and $err.
+expect() {
+    local want=$1 status=0
+    shift
+    checks=$((checks + 1))
+    "$escrow" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    out=$(cat "$work/out")
+    err=$(cat "$work/err")
+    [ "$status" -eq "$want" ] || fault "escrow $*: status $status, expected $want: $out $err"
+}
+# has TEXT [PATTERN]: the text matches the extended regular expression.
+has() {
+    checks=$((checks + 1))
+    grep -Eq -- "$2" <<<"$1" || fault "expected /$2/ in: $1"
+}
+is() {
+    checks=$((checks + 1))
+    [ "$1" = "$2" ] || fault "expected '$2', got '$1'"
+}
+# One line, whatever went wrong.
+one_line() { is "$(wc -l <"$work/err")" 1; }
+field() { sed -n "s/.*\"$2\":\"\{0,1\}\([^,\"}]*\).*/\1/p" <<<"$1" | head -n 1; }
+
+# ---- usage, without a broker ----
+
+export ESCROW_NAMESRV=127.0.0.1:1
+expect 0 --help
+for command in produce consume topics groups transactions decide message status dump verify bench; do
+    has "$out" "^  $command "
+done
+commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' <<<"$out")
+for command in $commands; do
+    expect 0 "$command" --help
+    has "$out" "^usage: escrow $command"
+    expect 2 "$command" --no-such-option
+    one_line
+    has "$err" "escrow $command --help"
+done
+expect 2 nonsense
+one_line
+expect 2 produce
+expect 2 decide commit 5
+has "$err" '\-\-yes'
+expect 1 status --timeout 2s
+one_line
+has "$err" 'ESCROW_ECONN.*--namesrv'
+expect 3 verify "$work/nothing"
+expect 3 dump "$work/nothing"
+
+# ---- messages ----
+
+start
+expect 0 produce T1 'hello' $'two\x1b[2J' --key k1 --tag a --property colour=red
+is "$(wc -l <<<"$out")" 2
+id=${out%% *}
+expect 0 message "$id"
+has "$out" '^T1/[0-9]+ @0 '
+has "$out" 'colour = red'
+has "$out" '^  hello$'
+expect 0 message T1 k1
+has "$out" 'two\\x1b\[2J'
+expect 0 message T1 k1 --json
+has "$out" '"body":"hello"'
+expect 3 message T1 no-such-key
+one_line
+expect 1 message not-an-id
+expect 1 produce T1 x --property KEYS=y
+has "$err" reserved
+
+printf 'l1\nl2\n\nl3' >"$work/lines"
+is "$("$escrow" produce Lines --json --ordering-key same <"$work/lines" | wc -l)" 3
+expect 0 consume Lines
+is "$out" $'l1\nl2\nl3'
+head -c 100000 /dev/urandom >"$work/blob"
+expect 0 produce Blob --file "$work/blob"
+"$escrow" consume Blob | head -c 100000 | cmp - "$work/blob" || fault "a file came back different"
+expect 0 consume Blob --json
+has "$out" '"size":100000,"bodyBase64"'
+
+# A group goes on where it was; --from and --count.
+expect 0 consume Lines --group g1 --count 2
+is "$out" $'l1\nl2'
+expect 0 groups g1
+has "$out" 'g1 +Lines .* 2 +3 +1 +0'
+expect 0 consume Lines --group g1
+is "$out" l3
+expect 0 consume Lines --group g1
+is "$out" ""
+expect 0 groups g1 --json
+has "$out" '"lag":0'
+expect 3 groups no-such-group
+expect 0 consume Lines --from last
+is "$out" ""
+expect 0 consume T1 --tag none
+is "$out" ""
+expect 3 consume NoSuchTopic
+one_line
+
+# --follow sees what comes later, and ends at SIGINT with what it has.
+"$escrow" consume Follow --follow >"$work/followed" 2>/dev/null &
+follower=$!
+kill -0 "$follower" 2>/dev/null && wait "$follower" && fault "following a topic that does not exist went well"
+expect 0 topics create Follow --queues 2
+"$escrow" consume Follow --follow >"$work/followed" 2>"$work/follow.err" &
+follower=$!
+expect 0 produce Follow later --quiet
+for ((i = 0; i < 200; i++)); do
+    ! grep -q later "$work/followed" || break
+    pause
+done
+kill -TERM "$follower"
+wait "$follower" || fault "consume --follow did not end well: $(cat "$work/follow.err")"
+is "$(cat "$work/followed")" later
+
+# ---- topics, status ----
+
+expect 0 topics
+has "$out" '^T1$'
+expect 0 topics create Made --queues 3
+expect 0 topics show Made --json
+is "$(grep -o '"queue"' <<<"$out" | wc -l)" 3
+expect 3 topics show NoSuchTopic
+expect 2 topics create Made --queues 0
+expect 0 status
+has "$out" 'messages_in +[0-9]+'
+expect 0 status --prometheus
+has "$out" '^# TYPE escrow_[a-z_]+ (counter|gauge)$'
+has "$out" '^escrow_messages_in\{broker="[^"]+"\} [0-9]+$'
+expect 0 status --json --addr "$broker"
+
+# ---- transactions ----
+
+expect 0 produce Txn one --half --group pg --json
+offset=$(field "$out" halfOffset)
+expect 0 produce Txn two --half --group pg --json
+txn=$(field "$out" transactionId)
+expect 0 consume Txn
+is "$out" ""
+expect 0 transactions --group pg
+is "$(grep -c PREPARED <<<"$out")" 2
+expect 0 transactions --older-than 1h
+is "$out" none
+expect 0 transactions --state EXPIRED --json
+is "$out" '[]'
+expect 1 transactions --state NONSENSE
+expect 0 decide commit "$offset" --yes
+has "$out" committed
+expect 0 decide commit "$offset" --yes
+expect 1 decide rollback "$offset" --yes
+has "$err" 'committed'
+expect 0 decide rollback "$txn" --yes --json
+has "$out" '"decided":"rolled back"'
+expect 3 decide commit no-such-id --yes
+expect 0 consume Txn
+is "$out" one
+
+# ---- bench: every mode, and that it counts what happened ----
+
+for header in json rocketmq msgpack; do
+    expect 0 bench producer --count 500 --connections 4 --window 8 --header $header --json --topic "Bench-$header"
+    is "$(field "$out" messages)" 500
+    expect 0 bench consumer --count 500 --header $header --json --topic "Bench-$header"
+    is "$(field "$out" errors)" 0
+    for end in confirmed answered oneway; do
+        expect 0 bench txn --count 200 --window 10 --rollback 10 --leave 5 --header $header --end $end --json --topic BenchTxn
+        is "$(field "$out" left)" 10
+        is "$(field "$out" rolledBack)" 20
+        is "$(field "$out" committed)" 170
+    done
+done
+expect 0 bench producer --rate 1000 --count 300 --window 4 --connections 2 --json
+is "$(field "$out" messages)" 300
+expect 0 bench producer --duration 200ms --warmup 50ms --server-pid "$pid"
+has "$out" 'p50 .* p90 .* p99 .* p99.9 .* max'
+expect 2 bench producer --size 0
+expect 1 bench producer --addr 127.0.0.1:1 --timeout 1s
+
+# Closed pipes end quietly.
+status=0
+"$escrow" status 2>"$work/err" | head -n 1 >/dev/null || status=$?
+[ ! -s "$work/err" ] || fault "a closed pipe was complained about: $(cat "$work/err")"
+
+# ---- the data folder ----
+
+expect 1 verify "$work/data"
+has "$err" ESCROW_ELOCKED
+expect 1 dump "$work/data"
+stop
+expect 0 verify "$work/data"
+has "$out" '^sound$'
+expect 0 verify "$work/data" --json
+has "$out" '"findings":0'
+expect 0 dump "$work/data" --count 3
+is "$(wc -l <<<"$out")" 3
+has "$out" ' START '
+segment=$(find "$work/data/log" -type f | sort | head -n 1)
+expect 0 dump "$segment" --json
+is "$(grep -c '"type":"HALF"' <<<"$out")" "$((2 + 9 * 200))"
+has "$out" '"body":"hello"'
+
+# A byte of a stored body is turned: found, named, not repaired.
+at=$(grep -abo hello "$segment" | head -n 1 | cut -d : -f 1)
+printf 'J' | dd of="$segment" bs=1 seek="$at" conv=notrunc status=none
+expect 1 verify "$work/data"
+has "$err" "$(basename "$segment")|offset"
+expect 1 dump "$work/data"
+has "$err" ESCROW_ECORRUPT
+
+if [ "$failed" -gt 0 ]; then
+    echo "$failed of $checks checks failed" >&2
+    exit 1
+fi
+echo "$checks checks passed"
