@@ -1,11 +1,12 @@
 /*
- * The order transaction, in pgbench's manner: SESSIONS connections, each one transaction after the other, for SECONDS.
+ * The order transaction, in pgbench's manner: SESSIONS connections, each one transaction after the
+ * other, for SECONDS.
  *
  *     UPDATE bench_account ...; INSERT INTO bench_order ...; COMMIT           plain
  *     the same around a half message, through escrow_pg_*                     half
  *
- * Prints transactions per second and how many failed. The same program, statements and threads for both, so that the ratio is
- * what messaging costs. Compiled by run.sh against libescrow.
+ * Prints transactions per second and how many failed. The same program, statements and threads for
+ * both, so that the ratio is what messaging costs. Compiled by run.sh against libescrow.
  *
  * usage: order_txn plain|half SESSIONS SECONDS CONNINFO [NAME-SERVERS]
  */
@@ -55,8 +56,8 @@ static uint64_t next_random(uint64_t *seed)
 static int run(PGconn *conn, const char *name, const char *id, ExecStatusType expected)
 {
     const char *values[1] = {id};
-    PGresult *r = id != NULL ? PQexecPrepared(conn, name, 1, values, NULL, NULL, 0)
-                             : PQexec(conn, name);
+    PGresult *r =
+        id != NULL ? PQexecPrepared(conn, name, 1, values, NULL, NULL, 0) : PQexec(conn, name);
     int rc = PQresultStatus(r) == expected ? 0 : -1;
 
     if (rc != 0) {
@@ -80,7 +81,8 @@ static int work(struct session *s)
 static int plain(struct session *s)
 {
     if (run(s->conn, "BEGIN", NULL, PGRES_COMMAND_OK) != 0 || work(s) != 0) {
-        (void)run(s->conn, "ROLLBACK", NULL, PGRES_COMMAND_OK); /* counted as failed by the caller */
+        (void)run(s->conn, "ROLLBACK", NULL,
+                  PGRES_COMMAND_OK); /* counted as failed by the caller */
         return -1;
     }
     return run(s->conn, "COMMIT", NULL, PGRES_COMMAND_OK);
@@ -135,8 +137,8 @@ static int session_open(struct session *s, const char *conninfo)
     int rc = 0;
 
     s->conn = PQconnectdb(conninfo);
-    r = PQprepare(s->conn, "debit",
-                  "UPDATE bench_account SET balance = balance - 1 WHERE id = $1", 1, NULL);
+    r = PQprepare(s->conn, "debit", "UPDATE bench_account SET balance = balance - 1 WHERE id = $1",
+                  1, NULL);
     rc |= PQresultStatus(r) != PGRES_COMMAND_OK;
     PQclear(r);
     r = PQprepare(s->conn, "order", "INSERT INTO bench_order (account, amount) VALUES ($1, 1)", 1,
