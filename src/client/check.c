@@ -1,7 +1,7 @@
 /*
- * Check-backs: CHECK_TRANSACTION_STATE arrives on the loop, the callback runs on a worker, and its answer goes back to the
- * broker as an END_TRANSACTION. IN_PROGRESS is not sent: the broker asks again, and a question without an answer does not
- * count.
+ * Check-backs: CHECK_TRANSACTION_STATE arrives on the loop, the callback runs on a worker, and its
+ * answer goes back to the broker as an END_TRANSACTION. IN_PROGRESS is not sent: the broker asks
+ * again, and a question without an answer does not count.
  */
 #include "src/client/client_private.h"
 

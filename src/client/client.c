@@ -1,6 +1,6 @@
 /*
- * The client's threads. The loop thread initialises what it owns before escrow_client_new returns, and tears it down before
- * escrow_client_free returns; tasks posted after that are refused.
+ * The client's threads. The loop thread initialises what it owns before escrow_client_new returns,
+ * and tears it down before escrow_client_free returns; tasks posted after that are refused.
  */
 #include "src/client/client_private.h"
 
@@ -112,7 +112,10 @@ uint64_t client_backoff_ms(struct escrow_client *c, uint32_t tries)
 
 /* ---- threads ---- */
 
-/* Signals belong to the program's own threads; but for those that a fault raises in the thread itself. */
+/*
+ * Signals belong to the program's own threads; but for those that a fault raises in the thread
+ * itself.
+ */
 static void block_signals(void)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGPROF};

@@ -1,6 +1,6 @@
 /*
- * What the files of libescrow share. One loop thread owns everything marked "loop"; public calls reach it by posting tasks;
- * worker threads run handlers and transaction callbacks.
+ * What the files of libescrow share. One loop thread owns everything marked "loop"; public calls
+ * reach it by posting tasks; worker threads run handlers and transaction callbacks.
  */
 #ifndef SRC_CLIENT_CLIENT_PRIVATE_H
 #define SRC_CLIENT_CLIENT_PRIVATE_H
@@ -132,7 +132,10 @@ struct option_spec {
     uint64_t max;
 };
 
-/* Read {key, value} pairs into what `specs` point to. ESCROW_ECONFIG with the key in the last error. */
+/*
+ * Read {key, value} pairs into what `specs` point to. ESCROW_ECONFIG with the key in the last
+ * error.
+ */
 ESCROW_MUST_USE int options_read(const struct escrow_option *options,
                                  const struct option_spec *specs, size_t count);
 
@@ -147,10 +150,16 @@ ESCROW_MUST_USE int client_post(struct escrow_client *c, struct task *task);
 /* Run task->run on a worker. Any thread. */
 ESCROW_MUST_USE int client_work(struct escrow_client *c, struct task *task);
 
-/* Run fn(arg) on the loop and wait until it has returned; on the loop itself at once. ESCROW_ENOMEM, ESCROW_ESHUTDOWN. */
+/*
+ * Run fn(arg) on the loop and wait until it has returned; on the loop itself at once.
+ * ESCROW_ENOMEM, ESCROW_ESHUTDOWN.
+ */
 ESCROW_MUST_USE int client_call(struct escrow_client *c, void (*fn)(void *arg), void *arg);
 
-/* 0, or ESCROW_EINVAL on the loop thread (in a completion callback), which may not wait. Sets the last error. */
+/*
+ * 0, or ESCROW_EINVAL on the loop thread (in a completion callback), which may not wait. Sets the
+ * last error.
+ */
 ESCROW_MUST_USE int client_may_block(const struct escrow_client *c);
 
 /* Take memory; false when memory.max.bytes would be exceeded. */
@@ -169,7 +178,9 @@ void heartbeat_send_all(struct escrow_client *c);
 /* To one broker. */
 void heartbeat_send_to(struct escrow_client *c, const char *addr);
 
-/* A group leaves: say so to every broker that is connected. field: producerGroup or consumerGroup. */
+/*
+ * A group leaves: say so to every broker that is connected. field: producerGroup or consumerGroup.
+ */
 void heartbeat_goodbye(struct escrow_client *c, const char *field, const char *group);
 void heartbeat_stop(struct escrow_client *c);
 
@@ -187,8 +198,8 @@ void producer_unref(struct escrow_producer *p);
 enum send_kind { SEND_PLAIN, SEND_HALF, SEND_BATCH };
 
 /*
- * One send: routes, picks a queue, tries, retries. Filled by the caller, run on the loop with send_start; `done` is called
- * there exactly once.
+ * One send: routes, picks a queue, tries, retries. Filled by the caller, run on the loop with
+ * send_start; `done` is called there exactly once.
  */
 struct send_op {
     struct task task;
@@ -233,7 +244,10 @@ ESCROW_MUST_USE int send_batch_wait(struct escrow_producer *p,
                                     const struct escrow_message *const *messages, size_t count,
                                     struct escrow_receipt *receipt);
 
-/* Room for a receipt before the send (out may be NULL: not wanted), and what becomes of it afterwards; returns rc. */
+/*
+ * Room for a receipt before the send (out may be NULL: not wanted), and what becomes of it
+ * afterwards; returns rc.
+ */
 ESCROW_MUST_USE int receipt_new(struct escrow_receipt **out);
 int receipt_give(int rc, const struct escrow_receipt *from, struct escrow_receipt **out);
 
@@ -246,15 +260,19 @@ ESCROW_MUST_USE int message_check(const struct escrow_producer *p, const struct 
 /* ---- decisions (decide.c) ---- */
 
 /*
- * Decide halves at one broker and wait: confirmed at an escrowd, one-way at anything else. ids and offsets as their receipts
- * say. Retries until deadline_ms from now. 0; ESCROW_ECONFLICT, ESCROW_EROLLEDBACK, ESCROW_ENOTFOUND of the first half
- * that was refused; ESCROW_ETIMEOUT and the like: not known. Not on the loop.
+ * Decide halves at one broker and wait: confirmed at an escrowd, one-way at anything else. ids and
+ * offsets as their receipts say. Retries until deadline_ms from now. 0; ESCROW_ECONFLICT,
+ * ESCROW_EROLLEDBACK, ESCROW_ENOTFOUND of the first half that was refused; ESCROW_ETIMEOUT and the
+ * like: not known. Not on the loop.
  */
 ESCROW_MUST_USE int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
                                 const struct escrow_receipt *const *halves, size_t count,
                                 uint64_t timeout_ms);
 
-/* The same, but nobody waits: tried until timeout_ms, then left to check-back. The receipts are copied. All at one broker. */
+/*
+ * The same, but nobody waits: tried until timeout_ms, then left to check-back. The receipts are
+ * copied. All at one broker.
+ */
 ESCROW_MUST_USE int decide_later(struct escrow_producer *p, enum escrow_txn_state state,
                                  const struct escrow_receipt *const *halves, size_t count,
                                  uint64_t timeout_ms);

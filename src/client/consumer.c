@@ -1,9 +1,10 @@
 /*
- * Push consumer: public calls, start and end. rebalance.c says which queues it has, queue.c pulls them, jobs.c brings their
- * messages to handlers.
+ * Push consumer: public calls, start and end. rebalance.c says which queues it has, queue.c pulls
+ * them, jobs.c brings their messages to handlers.
  *
- * The end: no more pulls, messages without a handler are forgotten (they are delivered again), running handlers are waited for,
- * offsets are stored, then the group is left. Only then may others take the queues over.
+ * The end: no more pulls, messages without a handler are forgotten (they are delivered again),
+ * running handlers are waited for, offsets are stored, then the group is left. Only then may others
+ * take the queues over.
  */
 #include "src/client/consumer_private.h"
 

@@ -1,10 +1,13 @@
 /*
- * What the files of the push consumer share: consumer.c (public calls, start and end), rebalance.c (who has which queue),
- * queue.c (pulling one queue), jobs.c (messages on their way through handlers).
+ * What the files of the push consumer share: consumer.c (public calls, start and end), rebalance.c
+ * (who has which queue), queue.c (pulling one queue), jobs.c (messages on their way through
+ * handlers).
  *
- * Owns:    a consumer owns its topics, queues and jobs. A queue lives until its last job is done, also after it was given away.
+ * Owns:    a consumer owns its topics, queues and jobs. A queue lives until its last job is done,
+ *          also after it was given away.
  * Thread:  the loop, but what says otherwise.
- * Holds:   queue->in_progress counts its jobs; prefetch[].count counts all jobs, those of the retry topic apart.
+ * Holds:   queue->in_progress counts its jobs; prefetch[].count counts all jobs, those of the retry
+ *          topic apart.
  */
 #ifndef SRC_CLIENT_CONSUMER_PRIVATE_H
 #define SRC_CLIENT_CONSUMER_PRIVATE_H
@@ -36,7 +39,8 @@ enum queue_state {
     QUEUE_OFFSET,  /* asking where to begin */
     QUEUE_PULLING, /* a pull is out */
     QUEUE_WAITING, /* waits: for room, or to try again */
-    QUEUE_DROPPED /* given away, or the consumer stops: waits for its handlers and its last commit */
+    /* given away, or the consumer stops: waits for its handlers and its last commit */
+    QUEUE_DROPPED
 };
 
 struct consumer_queue {
@@ -76,7 +80,10 @@ struct consume_job {
     int64_t offset;
 };
 
-/* What a consumer holds of messages; those of the retry topic wait long and must not keep others out. */
+/*
+ * What a consumer holds of messages; those of the retry topic wait long and must not keep others
+ * out.
+ */
 struct prefetch {
     uint64_t count;
     uint64_t bytes;
@@ -147,15 +154,18 @@ static inline bool queue_is_lost(const struct consumer_queue *q)
 /* jobs.c */
 
 /*
- * A message was pulled: takes it, *message = NULL, its offset is begun. ESCROW_ELIMIT: no memory left for it, queue_resume
- * follows; ESCROW_ENOMEM. On error nothing has changed.
+ * A message was pulled: takes it, *message = NULL, its offset is begun. ESCROW_ELIMIT: no memory
+ * left for it, queue_resume follows; ESCROW_ENOMEM. On error nothing has changed.
  */
 ESCROW_MUST_USE int jobs_take(struct consumer_queue *q, struct escrow_delivery **message);
 
 /* May the queue pull? If not, queue_resume follows when it may. */
 bool jobs_have_room(struct consumer_queue *q);
 
-/* Forget the jobs of a dropped queue that no handler has and that are not being sent back: they are delivered again. */
+/*
+ * Forget the jobs of a dropped queue that no handler has and that are not being sent back: they are
+ * delivered again.
+ */
 void jobs_abandon(struct consumer_queue *q);
 
 /* consumer.c: tell escrow_consumer_free when nothing is left; from a later callback. */

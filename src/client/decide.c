@@ -1,6 +1,7 @@
 /*
- * Decisions: ESCROW_END_TRANSACTION to an escrowd, answered when durable and repeated until then (repeating is harmless: the
- * first one wins and the same again is success); END_TRANSACTION, one-way, to anything else.
+ * Decisions: ESCROW_END_TRANSACTION to an escrowd, answered when durable and repeated until then
+ * (repeating is harmless: the first one wins and the same again is success); END_TRANSACTION,
+ * one-way, to anything else.
  */
 #include "src/client/client_private.h"
 

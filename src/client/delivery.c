@@ -1,4 +1,7 @@
-/* A message as handlers see it: one copy of its record, with the texts that C wants NUL-terminated made once. */
+/*
+ * A message as handlers see it: one copy of its record, with the texts that C wants NUL-terminated
+ * made once.
+ */
 #include "src/client/client_private.h"
 
 #include "core/base/mem.h"

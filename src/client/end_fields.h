@@ -1,4 +1,7 @@
-/* Fields of END_TRANSACTION 37, written by decisions (decide.c) and by answers to check-backs (check.c). Thread: loop. */
+/*
+ * Fields of END_TRANSACTION 37, written by decisions (decide.c) and by answers to check-backs
+ * (check.c). Thread: loop.
+ */
 #ifndef SRC_CLIENT_END_FIELDS_H
 #define SRC_CLIENT_END_FIELDS_H
 

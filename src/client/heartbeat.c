@@ -1,4 +1,7 @@
-/* Heartbeats: every broker of every known route hears which groups live here. A broker that does not answer hears it again. */
+/*
+ * Heartbeats: every broker of every known route hears which groups live here. A broker that does
+ * not answer hears it again.
+ */
 #include "src/client/client_private.h"
 
 #include "core/base/mem.h"

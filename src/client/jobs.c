@@ -1,10 +1,10 @@
 /*
- * Messages on their way through handlers. One is taken from its queue on the loop, waits for its retry time and for a free
- * handler, runs on a worker, and comes back to the loop: done, or sent back to the broker for later. Its offset counts as
- * finished only then.
+ * Messages on their way through handlers. One is taken from its queue on the loop, waits for its
+ * retry time and for a free handler, runs on a worker, and comes back to the loop: done, or sent
+ * back to the broker for later. Its offset counts as finished only then.
  *
- * What cannot be sent back is handled again here after a while. What belongs to a queue that was given away is forgotten: its
- * new owner delivers it.
+ * What cannot be sent back is handled again here after a while. What belongs to a queue that was
+ * given away is forgotten: its new owner delivers it.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"
@@ -31,7 +31,10 @@ bool jobs_have_room(struct consumer_queue *q)
     return true;
 }
 
-/* One message is always taken, however large; a quarter of the memory is for those that wait for their retry time. */
+/*
+ * One message is always taken, however large; a quarter of the memory is for those that wait for
+ * their retry time.
+ */
 static bool memory_take(struct consumer_queue *q, size_t bytes)
 {
     struct escrow_client *c = q->consumer->client;
@@ -156,7 +159,10 @@ static void back_answered(struct remote_call *call, int error, struct header *he
     struct consume_job *job = LIST_ENTRY(call, struct consume_job, call);
     struct consumer_queue *q = job->queue;
     struct escrow_consumer *k = q->consumer;
-    /* An escrowd that no longer has the message; nobody will ever get it again. Others say so only of the group. */
+    /*
+     * An escrowd that no longer has the message; nobody will ever get it again. Others say so only
+     * of the group.
+     */
     bool is_gone =
         error == ESCROW_ENOTFOUND && header != NULL && header->code == RESPONSE_SYSTEM_ERROR;
 

@@ -1,13 +1,14 @@
 /*
  * Messages that commit with a PostgreSQL transaction.
  *
- * Happy path: begin asks for the transaction's id and the database's identity in the round trip of BEGIN; publish sends a half
- * and does not wait; commit waits until every half is durable, then marks them and commits in one round trip, and leaves the
- * decision to the loop: the marker row that committed with the transaction is the truth, the decision only brings it to the
- * broker sooner than check-back would.
+ * Happy path: begin asks for the transaction's id and the database's identity in the round trip of
+ * BEGIN; publish sends a half and does not wait; commit waits until every half is durable, then
+ * marks them and commits in one round trip, and leaves the decision to the loop: the marker row
+ * that committed with the transaction is the truth, the decision only brings it to the broker
+ * sooner than check-back would.
  *
- * Failures: before COMMIT is sent everything is rolled back. Once it is sent and the connection is lost nobody knows: the
- * halves are left alone, and check-back finds out from the marker.
+ * Failures: before COMMIT is sent everything is rolled back. Once it is sent and the connection is
+ * lost nobody knows: the halves are left alone, and check-back finds out from the marker.
  */
 #include "escrow/pg.h"
 
@@ -297,7 +298,10 @@ static void halves_decide(struct escrow_pg_txn *t, enum escrow_txn_state state)
 
 /* ---- the end ---- */
 
-/* The server closed the connection, or will at once: whether COMMIT took effect before, nobody knows. */
+/*
+ * The server closed the connection, or will at once: whether COMMIT took effect before, nobody
+ * knows.
+ */
 static bool is_lost(PGconn *conn, const PGresult *res)
 {
     const char *severity =
@@ -331,7 +335,9 @@ static int pg_check_open(struct escrow_pg_txn *t)
                           "means; its messages are rolled back");
 }
 
-/* Marker rows and COMMIT in one round trip. The ids are hexadecimal: nothing in them needs quoting. */
+/*
+ * Marker rows and COMMIT in one round trip. The ids are hexadecimal: nothing in them needs quoting.
+ */
 static int pg_commit(struct escrow_pg_txn *t)
 {
     struct buf sql;

@@ -13,7 +13,10 @@
 
 static void meet_again(void *arg);
 
-/* Meet the brokers before the first send: check-backs for an earlier process of the group may be waiting. */
+/*
+ * Meet the brokers before the first send: check-backs for an earlier process of the group may be
+ * waiting.
+ */
 static void brokers_found(struct route_lookup *lookup, int error, const struct topic_route *route)
 {
     struct escrow_producer *p = LIST_ENTRY(lookup, struct escrow_producer, lookup);

@@ -1,6 +1,7 @@
 /*
- * A window of bits over the queue. Its front moves with `first`; the words it leaves behind are dropped when they are half of
- * the memory, so that finishing costs the same whatever the window's length.
+ * A window of bits over the queue. Its front moves with `first`; the words it leaves behind are
+ * dropped when they are half of the memory, so that finishing costs the same whatever the window's
+ * length.
  */
 #include "src/client/progress.h"
 

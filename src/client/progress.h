@@ -1,10 +1,11 @@
 /*
- * How far a queue has been consumed: messages finish in any order, the stored offset is the first one not finished.
+ * How far a queue has been consumed: messages finish in any order, the stored offset is the first
+ * one not finished.
  *
  * Owns:    one bit per message in progress.
  * Thread:  whoever owns the struct.
- * Holds:   base <= first <= next; bit i tells whether offset base + i is finished; that of `first` is not set, those below it
- *          are, those from `next` on are not. progress_check asserts it.
+ * Holds:   base <= first <= next; bit i tells whether offset base + i is finished; that of `first`
+ *          is not set, those below it are, those from `next` on are not. progress_check asserts it.
  */
 #ifndef SRC_CLIENT_PROGRESS_H
 #define SRC_CLIENT_PROGRESS_H
@@ -27,15 +28,18 @@ void progress_init(struct progress *p, int64_t offset);
 void progress_fini(struct progress *p);
 
 /*
- * `offset` (>= next) is begun; what lies between holds nothing for us (filtered, or gone) and counts as finished.
- * ESCROW_ENOMEM, and then nothing has changed.
+ * `offset` (>= next) is begun; what lies between holds nothing for us (filtered, or gone) and
+ * counts as finished. ESCROW_ENOMEM, and then nothing has changed.
  */
 ESCROW_MUST_USE int progress_begin(struct progress *p, int64_t offset);
 
 /* An offset begun before is finished; false when it is not in progress. */
 bool progress_finish(struct progress *p, int64_t offset);
 
-/* Everything below `offset` has been seen; a smaller one than `next` changes nothing. ESCROW_ENOMEM, nothing has changed. */
+/*
+ * Everything below `offset` has been seen; a smaller one than `next` changes nothing.
+ * ESCROW_ENOMEM, nothing has changed.
+ */
 ESCROW_MUST_USE int progress_skip_to(struct progress *p, int64_t offset);
 
 static inline bool progress_is_idle(const struct progress *p)

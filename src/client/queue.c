@@ -1,6 +1,6 @@
 /*
- * One queue: ask where to begin, pull, hand messages over, store how far. A failure waits a little and tries again; a queue
- * is never given up as long as it is assigned.
+ * One queue: ask where to begin, pull, hand messages over, store how far. A failure waits a little
+ * and tries again; a queue is never given up as long as it is assigned.
  */
 #include "src/client/consumer_private.h"
 
@@ -182,7 +182,10 @@ static bool tag_matches(const struct consumer_queue *q, const struct escrow_deli
                                 tag == NULL ? SLICE_EMPTY : slice_str(tag));
 }
 
-/* Hand over every record of an answer. ESCROW_EPROTO: not records; ESCROW_ENOMEM, ESCROW_ELIMIT: pull again from where it stopped. */
+/*
+ * Hand over every record of an answer. ESCROW_EPROTO: not records; ESCROW_ENOMEM, ESCROW_ELIMIT:
+ * pull again from where it stopped.
+ */
 static int queue_take(struct consumer_queue *q, struct slice body)
 {
     struct record_walk walk = {.rest = body};
@@ -384,7 +387,8 @@ void queue_drop(struct consumer_queue *q)
         return;
     }
     q->state = QUEUE_DROPPED;
-    if (!k->is_stopping) { /* the next owner begins here: what handlers finish later is not ours to store */
+    /* the next owner begins here: what handlers finish later is not ours to store */
+    if (!k->is_stopping) {
         q->commit_max = q->progress.first;
         queue_commit(q);
     }

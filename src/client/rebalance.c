@@ -1,7 +1,8 @@
 /*
- * Who has which queue. For every topic: its route (all queues, sorted by broker and id), the members of the group (from one of
- * the topic's brokers, sorted), our share of it. Queues that are not ours any more are given away, new ones begun. Runs at the
- * start, every 20 seconds, and when a broker says that the members changed.
+ * Who has which queue. For every topic: its route (all queues, sorted by broker and id), the
+ * members of the group (from one of the topic's brokers, sorted), our share of it. Queues that are
+ * not ours any more are given away, new ones begun. Runs at the start, every 20 seconds, and when a
+ * broker says that the members changed.
  */
 #include "src/client/consumer_private.h"
 
@@ -147,7 +148,10 @@ static void members_fields(struct header_writer *w, void *arg)
     header_put_str(w, "consumerGroup", slice_str(t->consumer->group));
 }
 
-/* One broker that serves the topic: the first, the next one while they do not answer. NULL when there is none. */
+/*
+ * One broker that serves the topic: the first, the next one while they do not answer. NULL when
+ * there is none.
+ */
 static const char *broker_to_ask(const struct consumer_topic *t, const struct topic_route *route)
 {
     size_t count = 0;

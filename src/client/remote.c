@@ -1,9 +1,10 @@
 /*
- * Happy path: remote_call finds the peer of the address, writes the frame into its connection's output, and puts the call into
- * the peer's list; the answer finds it by opaque. A call for a peer that is not open yet keeps its frame and is sent when the
- * connection is up.
+ * Happy path: remote_call finds the peer of the address, writes the frame into its connection's
+ * output, and puts the call into the peer's list; the answer finds it by opaque. A call for a peer
+ * that is not open yet keeps its frame and is sent when the connection is up.
  *
- * Failures end all calls of a peer: those that were sent with ESCROW_ECLOSED, those that waited with ESCROW_ECONN.
+ * Failures end all calls of a peer: those that were sent with ESCROW_ECLOSED, those that waited
+ * with ESCROW_ECONN.
  */
 #include "src/client/remote.h"
 

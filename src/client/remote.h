@@ -1,16 +1,20 @@
 /*
- * Remote: requests to brokers and name servers by address, on the caller's loop. What the client library, escrow-relay and
- * the command line stand on.
+ * Remote: requests to brokers and name servers by address, on the caller's loop. What the client
+ * library, escrow-relay and the command line stand on.
  *
- * One connection per address, made at the first request and kept. Header encoding: MessagePack to an escrowd, JSON to anything
- * else; which of the two it is, is asked once per connection (HORIZON, which only an escrowd answers). Requests that wait for
- * the connection are kept as JSON frames, which both understand.
+ * One connection per address, made at the first request and kept. Header encoding: MessagePack to
+ * an escrowd, JSON to anything else; which of the two it is, is asked once per connection (HORIZON,
+ * which only an escrowd answers). Requests that wait for the connection are kept as JSON frames,
+ * which both understand.
  *
- * Owns:    connections. A struct remote_call is the caller's, embedded in its object, from remote_call until done.
+ * Owns:    connections. A struct remote_call is the caller's, embedded in its object, from
+ *          remote_call until done.
  * Thread:  the loop.
- * Errors:  done gets 0, the error the other side answered, or ESCROW_ECONN (not connected: nothing was sent), ESCROW_ECLOSED
- *          (connection lost after sending), ESCROW_ETIMEOUT (sent, no answer in time), ESCROW_ESHUTDOWN.
- * Holds:   done is called exactly once per call, never inside remote_call, also when the remote is stopped.
+ * Errors:  done gets 0, the error the other side answered, or ESCROW_ECONN (not connected: nothing
+ *          was sent), ESCROW_ECLOSED (connection lost after sending), ESCROW_ETIMEOUT (sent, no
+ *          answer in time), ESCROW_ESHUTDOWN.
+ * Holds:   done is called exactly once per call, never inside remote_call, also when the remote is
+ *          stopped.
  */
 #ifndef SRC_CLIENT_REMOTE_H
 #define SRC_CLIENT_REMOTE_H
@@ -37,13 +41,17 @@ enum remote_encoding { REMOTE_AUTO, REMOTE_JSON, REMOTE_ROCKETMQ, REMOTE_MSGPACK
 typedef void remote_fields_fn(struct header_writer *w, void *arg);
 
 /*
- * The end of a call. error: see above. header and body are the answer's, borrowed until return; header is NULL when there was
- * none (error is then one of the four). remote_call may be called again with the same struct from inside.
+ * The end of a call. error: see above. header and body are the answer's, borrowed until return;
+ * header is NULL when there was none (error is then one of the four). remote_call may be called
+ * again with the same struct from inside.
  */
 typedef void remote_done_fn(struct remote_call *call, int error, struct header *header,
                             struct slice body);
 
-/* A request that the other side sent by itself (check-backs, notifications): one-way, never answered. */
+/*
+ * A request that the other side sent by itself (check-backs, notifications): one-way, never
+ * answered.
+ */
 typedef void remote_push_fn(void *arg, const char *addr, struct header *header, struct slice body);
 
 struct remote_options {
@@ -53,7 +61,10 @@ struct remote_options {
         silence_ms; /* a peer that was asked and sent not one frame for so long is disconnected */
     struct tcp_options tcp;
     remote_push_fn *on_push; /* may be NULL */
-    /* A connection to a broker or name server is there (what it calls goes out first), or gone again. May be NULL. */
+    /*
+     * A connection to a broker or name server is there (what it calls goes out first), or gone
+     * again. May be NULL.
+     */
     void (*on_state)(void *arg, const char *addr, bool is_open);
     void *arg;
 };
@@ -103,16 +114,22 @@ ESCROW_MUST_USE int remote_init(struct remote *r, struct loop *l, struct hash_ke
 void remote_fini(struct remote *r);
 
 /*
- * Send a request; done follows. The struct must be zeroed before its first use. A call that cannot even be made (out of
- * memory, bad address, frame too large) ends like any other, with that error.
+ * Send a request; done follows. The struct must be zeroed before its first use. A call that cannot
+ * even be made (out of memory, bad address, frame too large) ends like any other, with that error.
  */
 void remote_call(struct remote *r, struct remote_call *call, const struct remote_request *req,
                  remote_done_fn *done);
 
-/* Give the call up: done will not be called. An answer that still comes is dropped. Not active is fine. */
+/*
+ * Give the call up: done will not be called. An answer that still comes is dropped. Not active is
+ * fine.
+ */
 void remote_cancel(struct remote_call *call);
 
-/* Send without asking for an answer. ESCROW_ECONN: there is no open connection (one is being made for the next time). */
+/*
+ * Send without asking for an answer. ESCROW_ECONN: there is no open connection (one is being made
+ * for the next time).
+ */
 ESCROW_MUST_USE int remote_oneway(struct remote *r, const struct remote_request *req);
 
 /* Close the connection to an address, if there is one; calls on it end with ESCROW_ECLOSED. */

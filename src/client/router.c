@@ -1,6 +1,7 @@
 /*
- * A lookup that finds a fresh route ends from a deferred call; otherwise it waits in the topic's list while one question is
- * out. The question goes to one name server after another; ENOROUTE from one of them is an answer, not a failure.
+ * A lookup that finds a fresh route ends from a deferred call; otherwise it waits in the topic's
+ * list while one question is out. The question goes to one name server after another; ENOROUTE from
+ * one of them is an answer, not a failure.
  */
 #include "src/client/router.h"
 

@@ -1,14 +1,16 @@
 /*
  * Router: which broker serves which topic, as the name servers say.
  *
- * A topic's route is asked for when it is first needed and again when it is older than refresh_ms or was found wrong. Name
- * servers are asked in turn until one answers. A topic without a route takes that of the template topic TBW102, at most
- * `queues` queues: the broker creates it with the first message.
+ * A topic's route is asked for when it is first needed and again when it is older than refresh_ms
+ * or was found wrong. Name servers are asked in turn until one answers. A topic without a route
+ * takes that of the template topic TBW102, at most `queues` queues: the broker creates it with the
+ * first message.
  *
- * Owns:    routes; a const struct topic_route * is borrowed until the next call that may change it (copy what you keep).
+ * Owns:    routes; a const struct topic_route * is borrowed until the next call that may change it
+ *          (copy what you keep).
  * Thread:  the loop.
- * Errors:  a lookup ends with ESCROW_ENOROUTE (no broker has the topic, and it is not created by sending), ESCROW_ECONN (no name
- *          server answers), ESCROW_ESHUTDOWN.
+ * Errors:  a lookup ends with ESCROW_ENOROUTE (no broker has the topic, and it is not created by
+ *          sending), ESCROW_ECONN (no name server answers), ESCROW_ESHUTDOWN.
  * Holds:   lookup callbacks run exactly once, never inside router_lookup.
  */
 #ifndef SRC_CLIENT_ROUTER_H
@@ -78,13 +80,17 @@ struct route_lookup {
     bool is_active;
 };
 
-/* servers: "host:port;host:port" (',' is accepted too). ESCROW_ECONFIG: none, too many, or malformed. */
+/*
+ * servers: "host:port;host:port" (',' is accepted too). ESCROW_ECONFIG: none, too many, or
+ * malformed.
+ */
 ESCROW_MUST_USE int router_init(struct router *r, struct remote *remote, const char *servers,
                                 struct hash_key key, struct err_ctx *err);
 void router_fini(struct router *r); /* lookups have ended: stop the remote first */
 
 /*
- * Find the route of a topic. may_create: a missing topic is as good as one with the template's queues (for producers).
+ * Find the route of a topic. may_create: a missing topic is as good as one with the template's
+ * queues (for producers).
  */
 void router_lookup(struct router *r, struct route_lookup *lookup, const char *topic,
                    bool may_create, route_fn *fn);

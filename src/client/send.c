@@ -1,10 +1,10 @@
 /*
- * Life of a send: route, pick a queue, try; a try that failed in a way that may be repeated goes to another broker if there
- * is one, after a pause. A half that may be stored stays with its broker: there the same UNIQ_KEY is recognised, elsewhere it
- * would be a second half that nobody decides.
+ * Life of a send: route, pick a queue, try; a try that failed in a way that may be repeated goes to
+ * another broker if there is one, after a pause. A half that may be stored stays with its broker:
+ * there the same UNIQ_KEY is recognised, elsewhere it would be a second half that nobody decides.
  *
- * Once a try ended without an answer the message may be stored, whatever later tries say: the result keeps class UNKNOWN
- * unless one of them succeeds.
+ * Once a try ended without an answer the message may be stored, whatever later tries say: the
+ * result keeps class UNKNOWN unless one of them succeeds.
  */
 #include "src/client/client_private.h"
 
@@ -165,7 +165,9 @@ static void send_answered(struct remote_call *call, int error, struct header *he
     (void)body;
     if (header != NULL && header->code >= RESPONSE_FLUSH_DISK_TIMEOUT &&
         header->code <= RESPONSE_FLUSH_SLAVE_TIMEOUT && op->kind != SEND_HALF) {
-        /* RocketMQ: stored, but less safely than configured; says so with the fields of a success */
+        /*
+         * RocketMQ: stored, but less safely than configured; says so with the fields of a success
+         */
         error = 0;
     }
     if (error == 0) {
@@ -242,7 +244,10 @@ static uint32_t queues_of(const struct topic_route *route, const char *except)
     return sum;
 }
 
-/* The queue of this try: by ordering key always the same, else in turn, away from the broker that just failed. */
+/*
+ * The queue of this try: by ordering key always the same, else in turn, away from the broker that
+ * just failed.
+ */
 static bool pick_queue(struct send_op *op, const struct topic_route *route)
 {
     const char *avoid =
@@ -313,7 +318,10 @@ void send_start(struct send_op *op)
 
 /* ---- batches ---- */
 
-/* Body and id of a batch: every message with an id of its own; the receipt has the first one's. Loop (ids). */
+/*
+ * Body and id of a batch: every message with an id of its own; the receipt has the first one's.
+ * Loop (ids).
+ */
 static int batch_prepare(struct send_op *op, const struct escrow_message *const *messages,
                          size_t count, struct buf *body)
 {

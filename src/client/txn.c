@@ -19,7 +19,8 @@ int escrow_txn_send(struct escrow_producer *producer, const struct escrow_messag
     }
     rc = send_wait(producer, message, SEND_HALF, &r);
     if (receipt_give(rc, &r, receipt) != 0) {
-        return rc; /* the local transaction has not run; a half that was stored all the same is checked back */
+        /* the local transaction has not run; a half that was stored all the same is checked back */
+        return rc;
     }
     outcome = execute(message, r.message_id, arg);
     if (state != NULL) {

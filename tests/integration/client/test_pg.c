@@ -1,0 +1,244 @@
+/* Messages that commit with a PostgreSQL transaction, on a real PostgreSQL and a real escrowd. */
+#include "tests/integration/client/rig.h"
+
+#include "escrow/pg.h"
+#include "tests/lib/pg_fixture.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct pg_fixture pg;
+static char conninfo[160];
+static struct rig rig;
+static struct bag bag;
+static PGconn *conn;
+static struct escrow_client *client;
+static struct escrow_producer *producer;
+static struct escrow_consumer *consumer;
+
+static void setup(void)
+{
+    const struct escrow_option options[] = {
+        {"send.timeout.ms", "500"}, {"retries", "0"}, {NULL, NULL}};
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "t%ld", (long)getpid());
+    pg_fixture_database(&pg, name, conninfo, sizeof conninfo);
+    conn = pg_test_connect(conninfo);
+    (void)pg_test_sql(conn,
+                      "CREATE TABLE account (id int PRIMARY KEY, cents int CHECK (cents >= 0))");
+    (void)pg_test_sql(conn, "INSERT INTO account VALUES (1, 100)");
+    rig_start(&rig, NULL);
+    bag_init(&bag);
+    client = rig_client(&rig);
+    OK(escrow_producer_new(client, "bank", options, &producer));
+    OK(rig_send(producer, "Paid", "creates the topic"));
+    consumer = rig_consume(client, "readers", "Paid", "*", NULL, bag_handler, &bag);
+}
+
+static void teardown(void)
+{
+    PQfinish(conn);
+    escrow_consumer_free(&consumer);
+    escrow_producer_free(&producer);
+    escrow_client_free(&client);
+    bag_fini(&bag);
+    rig_stop(&rig);
+}
+
+static int publish(struct escrow_pg_txn *txn, const char *text)
+{
+    struct escrow_message *m = rig_message("Paid", text);
+    int rc = escrow_pg_publish(txn, m);
+
+    escrow_message_free(&m);
+    return rc;
+}
+
+static int cents(void)
+{
+    int value = -1;
+
+    (void)sscanf(pg_test_sql(conn, "SELECT cents FROM account WHERE id = 1"), "%d", &value);
+    return value;
+}
+
+/* The end of a test: what was sent before and not delivered by now never will be. */
+static void expect_only(const char *const *texts, size_t count)
+{
+    OK(rig_send(producer, "Paid", "last 1"));
+    OK(rig_send(producer, "Paid", "last 2"));
+    OK(rig_send(producer, "Paid", "last 3"));
+    OK(rig_send(producer, "Paid", "last 4"));
+    bag_wait_for(&bag, "creates the topic");
+    for (size_t i = 0; i < count; i++) {
+        bag_wait_for(&bag, texts[i]);
+    }
+    bag_wait(&bag, count + 5);
+    ck_assert_uint_eq(bag_count(&bag), count + 5);
+}
+
+/* Database and messages commit together, several messages with one transaction. */
+START_TEST(a_commit_delivers_all_messages)
+{
+    static const char *const texts[] = {"one", "two", "three"};
+    struct escrow_pg_txn *txn = NULL;
+
+    OK(escrow_pg_begin(producer, conn, &txn));
+    (void)pg_test_sql(conn, "UPDATE account SET cents = cents - 10 WHERE id = 1");
+    for (int i = 0; i < 3; i++) {
+        OK(publish(txn, texts[i]));
+    }
+    OK(escrow_pg_commit(&txn));
+    ck_assert_ptr_null(txn);
+    ck_assert_int_eq(cents(), 90);
+    ck_assert_str_eq(pg_test_sql(conn, "SELECT count(*) FROM escrow.transaction_marker"), "3");
+    expect_only(texts, 3);
+}
+END_TEST
+
+/* Rolled back: neither the row nor the message. */
+START_TEST(a_rollback_delivers_nothing)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    OK(escrow_pg_begin(producer, conn, &txn));
+    (void)pg_test_sql(conn, "UPDATE account SET cents = cents - 10 WHERE id = 1");
+    OK(publish(txn, "never"));
+    OK(escrow_pg_rollback(&txn));
+    ck_assert_int_eq(cents(), 100);
+    expect_only(NULL, 0);
+}
+END_TEST
+
+/* A statement that failed makes commit a rollback, and it says so. */
+START_TEST(a_failed_statement_rolls_back_the_messages)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    OK(escrow_pg_begin(producer, conn, &txn));
+    OK(publish(txn, "never"));
+    (void)pg_test_fails(conn, "23514", "UPDATE account SET cents = -1 WHERE id = 1");
+    ck_assert_int_eq(escrow_pg_commit(&txn), ESCROW_EROLLEDBACK);
+    ck_assert_int_eq(PQtransactionStatus(conn), PQTRANS_IDLE);
+    expect_only(NULL, 0);
+}
+END_TEST
+
+/* A constraint that is checked at COMMIT itself: rolled back as well. */
+START_TEST(a_commit_that_fails_rolls_back_the_messages)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    (void)pg_test_sql(
+        conn, "CREATE TABLE entry (account int REFERENCES account DEFERRABLE INITIALLY DEFERRED)");
+    OK(escrow_pg_begin(producer, conn, &txn));
+    (void)pg_test_sql(conn, "INSERT INTO entry VALUES (7)");
+    OK(publish(txn, "never"));
+    ck_assert_int_eq(escrow_pg_commit(&txn), ESCROW_EROLLEDBACK);
+    ck_assert_str_eq(pg_test_sql(conn, "SELECT count(*) FROM entry"), "0");
+    ck_assert_str_eq(pg_test_sql(conn, "SELECT count(*) FROM escrow.transaction_marker"), "0");
+    expect_only(NULL, 0);
+}
+END_TEST
+
+/* The message cannot be stored: the database is rolled back, whatever the broker did. */
+START_TEST(a_broker_that_is_gone_rolls_back_the_database)
+{
+    struct escrow_pg_txn *txn = NULL;
+    int rc;
+
+    rig_kill(&rig);
+    OK(escrow_pg_begin(producer, conn, &txn));
+    (void)pg_test_sql(conn, "UPDATE account SET cents = cents - 10 WHERE id = 1");
+    OK(publish(txn, "never"));
+    rc = escrow_pg_commit(&txn);
+    ck_assert_msg(rc != 0 && rc != ESCROW_ECLOSED && rc != ESCROW_EROLLEDBACK, "%d", rc);
+    ck_assert_int_eq(cents(), 100);
+    rig_restart(&rig);
+    while (rig_send(producer, "Paid", "is back") != 0) {
+        ck_assert_int_ne(rig.pid, -1);
+    }
+    bag_wait_for(&bag, "is back");
+    ck_assert_uint_eq(bag_count_of(&bag, "never"), 0);
+}
+END_TEST
+
+/* The session is ended under an open transaction: nothing was committed, and that is known. */
+START_TEST(a_session_that_is_lost_before_commit_is_a_rollback)
+{
+    PGconn *killer = pg_test_connect(conninfo);
+    struct escrow_pg_txn *txn = NULL;
+    int rc;
+
+    OK(escrow_pg_begin(producer, conn, &txn));
+    (void)pg_test_sql(conn, "UPDATE account SET cents = cents - 10 WHERE id = 1");
+    OK(publish(txn, "never"));
+    (void)pg_test_sql(killer, "SELECT pg_terminate_backend(%d, 5000)", PQbackendPID(conn));
+    rc = escrow_pg_commit(&txn);
+    ck_assert_msg(rc == ESCROW_ECLOSED || rc == ESCROW_EROLLEDBACK, "%d", rc);
+    ck_assert_str_eq(pg_test_sql(killer, "SELECT cents FROM account"), "100");
+    PQfinish(killer);
+    expect_only(NULL, 0);
+}
+END_TEST
+
+/* Whatever is wrong at the start leaves the connection as it was. */
+START_TEST(begin_refuses_what_it_cannot_use)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    (void)pg_test_sql(conn, "BEGIN");
+    ck_assert_int_eq(escrow_pg_begin(producer, conn, &txn), ESCROW_EINVAL);
+    ck_assert_ptr_null(txn);
+    (void)pg_test_sql(conn, "ROLLBACK");
+    (void)pg_test_sql(conn, "DROP SCHEMA escrow CASCADE");
+    ck_assert_int_eq(escrow_pg_begin(producer, conn, &txn), ESCROW_ENOTFOUND);
+    ck_assert_int_eq(PQtransactionStatus(conn), PQTRANS_IDLE);
+    ck_assert_int_eq(escrow_pg_commit(&txn), ESCROW_EINVAL);
+}
+END_TEST
+
+/* Somebody ended the transaction behind our back: the messages are not sent on a guess. */
+START_TEST(a_transaction_ended_by_other_means_is_refused)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    OK(escrow_pg_begin(producer, conn, &txn));
+    OK(publish(txn, "never"));
+    (void)pg_test_sql(conn, "COMMIT");
+    ck_assert_int_eq(escrow_pg_commit(&txn), ESCROW_EINVAL);
+    expect_only(NULL, 0);
+}
+END_TEST
+
+static void start_pg(void)
+{
+    pg_fixture_start(&pg, NULL);
+}
+
+static void stop_pg(void)
+{
+    pg_fixture_stop(&pg);
+}
+
+static void add(TCase *tc)
+{
+    tcase_add_unchecked_fixture(tc, start_pg, stop_pg);
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, a_commit_delivers_all_messages);
+    tcase_add_test(tc, a_rollback_delivers_nothing);
+    tcase_add_test(tc, a_failed_statement_rolls_back_the_messages);
+    tcase_add_test(tc, a_commit_that_fails_rolls_back_the_messages);
+    tcase_add_test(tc, a_broker_that_is_gone_rolls_back_the_database);
+    tcase_add_test(tc, a_session_that_is_lost_before_commit_is_a_rollback);
+    tcase_add_test(tc, begin_refuses_what_it_cannot_use);
+    tcase_add_test(tc, a_transaction_ended_by_other_means_is_refused);
+}
+
+int main(void)
+{
+    return rig_main("client_pg", add);
+}
