@@ -70,16 +70,25 @@ static bool run(PGconn *conn, const char *sql)
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
 }
 
-/* Debit and note the outcome, inside a transaction. false: refused or failed, roll back. */
+/*
+ * Note the outcome and debit, inside a transaction. false: roll back; refused, failed, or done already by a process that was
+ * killed before it could see its COMMIT through (the row then has an outcome, and this transaction must not debit again).
+ */
 static bool debit(PGconn *conn, const struct transfer *t)
 {
-    char sql[256];
+    char sql[160];
+    PGresult *res;
+    bool is_mine;
 
     (void)snprintf(sql, sizeof sql,
-                   "UPDATE account SET balance = balance - %d WHERE id = %d;"
                    "UPDATE transfer SET outcome = 'committed' WHERE id = %d AND outcome IS NULL",
-                   t->amount, t->debit, t->id);
-    return run(conn, sql) && t->amount <= LIMIT_AMOUNT;
+                   t->id);
+    res = PQexec(conn, sql);
+    is_mine = PQresultStatus(res) == PGRES_COMMAND_OK && strcmp(PQcmdTuples(res), "1") == 0;
+    PQclear(res);
+    (void)snprintf(sql, sizeof sql, "UPDATE account SET balance = balance - %d WHERE id = %d",
+                   t->amount, t->debit);
+    return is_mine && run(conn, sql) && t->amount <= LIMIT_AMOUNT;
 }
 
 static void note_refused(PGconn *conn, const struct transfer *t)
