@@ -1,10 +1,12 @@
 /*
- * Happy path: place finds that the record fits behind the last one, in the open chunk of the filling batch; put writes the
- * envelope; take turns the chunks into one pwritev; after the sync the batch's memory goes back to the spare chunks.
+ * Happy path: place finds that the record fits behind the last one, in the open chunk of the
+ * filling batch; put writes the envelope; take turns the chunks into one pwritev; after the sync
+ * the batch's memory goes back to the spare chunks.
  *
- * A record that does not fit in its segment is put at the start of the next one, with a FILLER in what is left. Only space that
- * exists on disk is handed out, so that a full disk is an answer to an append and never a failed write. ESCROW_ELIMIT and
- * ESCROW_ENOSPC differ by what to expect: the next segment is on its way, or there is no room for it.
+ * A record that does not fit in its segment is put at the start of the next one, with a FILLER in
+ * what is left. Only space that exists on disk is handed out, so that a full disk is an answer to
+ * an append and never a failed write. ESCROW_ELIMIT and ESCROW_ENOSPC differ by what to expect: the
+ * next segment is on its way, or there is no room for it.
  */
 #include "core/store/commit_log.h"
 
@@ -76,8 +78,8 @@ uint64_t commit_log_allocated(const struct commit_log *log)
 }
 
 /*
- * Bytes that must stay free behind `end` so that every reserved decision fits wherever segments end: a decision that does not
- * fit in the rest of a segment leaves that rest unused.
+ * Bytes that must stay free behind `end` so that every reserved decision fits wherever segments
+ * end: a decision that does not fit in the rest of a segment leaves that rest unused.
  */
 static uint64_t space_kept(const struct commit_log *log, uint64_t end, uint64_t reserved)
 {
@@ -140,7 +142,10 @@ static int find_place(const struct commit_log *log, uint64_t reserve_more, struc
 
 /* ------------------------------------------------------------------ memory */
 
-/* `list` is the address of a pointer to the first of *cap items; all object pointers look alike (POSIX). */
+/*
+ * `list` is the address of a pointer to the first of *cap items; all object pointers look alike
+ * (POSIX).
+ */
 static int grow(void *list, size_t *cap, size_t need, size_t item)
 {
     size_t wider = *cap == 0 ? 16 : *cap;

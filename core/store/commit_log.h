@@ -1,17 +1,18 @@
 /*
- * The append side of the commit log: where the next record goes, the memory it waits in, the batch on its way to disk, the
- * segments prepared ahead, and the watermarks up to `durable`. It knows records as bytes; what they mean is store.c's.
+ * The append side of the commit log: where the next record goes, the memory it waits in, the batch
+ * on its way to disk, the segments prepared ahead, and the watermarks up to `durable`. It knows
+ * records as bytes; what they mean is store.c's.
  *
  * An append has two steps, so that everything that can fail comes first:
  *
- *     rc = commit_log_place(log, type, length, &slot)   room in the log, in the batch and in memory; nothing has changed
- *     ... put the payload at slot.dst + ENVELOPE_SIZE ...
- *     desc = commit_log_put(log, &slot)                  cannot fail
+ *     rc = commit_log_place(log, type, length, &slot) room in the log, in the batch and in memory;
+ *     nothing has changed ... put the payload at slot.dst + ENVELOPE_SIZE ... desc =
+ *     commit_log_put(log, &slot) cannot fail
  *
  * Owns:    batches, their memory. The segments are borrowed from the store.
  * Thread:  loop; a batch that was taken belongs to whoever runs it until it comes back.
- * Holds:   appended >= written >= durable; a batch begins where the one before ended; see FORMAT.md, invariants 4 to 6 and 8.
- *          commit_log_check() asserts it.
+ * Holds:   appended >= written >= durable; a batch begins where the one before ended; see
+ *          FORMAT.md, invariants 4 to 6 and 8. commit_log_check() asserts it.
  */
 #ifndef CORE_STORE_COMMIT_LOG_H
 #define CORE_STORE_COMMIT_LOG_H
@@ -50,10 +51,12 @@ struct log_desc {
 };
 
 #define LOG_CHUNK_BYTES (64u * 1024)
-#define LOG_DESCS_MAX                                                                              \
-    (256u * 1024) /* records of one batch: bounds their descriptors to about 24 MB */
+/* Records of one batch: bounds their descriptors to about 24 MB. */
+#define LOG_DESCS_MAX (256u * 1024)
 
-/* Reserved for START records, which every restart adds also when the disk is full: 1,170 of them. */
+/*
+ * Reserved for START records, which every restart adds also when the disk is full: 1,170 of them.
+ */
 #define LOG_START_RESERVE (64u * 1024)
 
 /* Longest DECISION record. */
@@ -140,7 +143,10 @@ struct commit_log {
     uint64_t batch_count;
 };
 
-/* The log continues at `end`, which everything before is durable up to. The segment at `end`, when there is one, is open. */
+/*
+ * The log continues at `end`, which everything before is durable up to. The segment at `end`, when
+ * there is one, is open.
+ */
 void commit_log_init(struct commit_log *log, struct segments *segs,
                      const struct commit_log_options *opt, uint64_t end);
 
@@ -157,8 +163,9 @@ struct log_slot {
 };
 
 /*
- * Find a place for a record of `length` bytes (envelope and payload). reserve_more: what this record will reserve for later
- * (HALF). Errors as in store.h: ESCROW_ENOSPC, ESCROW_ELIMIT, ESCROW_ETOOBIG, ESCROW_ENOMEM. Valid until the next call.
+ * Find a place for a record of `length` bytes (envelope and payload). reserve_more: what this
+ * record will reserve for later (HALF). Errors as in store.h: ESCROW_ENOSPC, ESCROW_ELIMIT,
+ * ESCROW_ETOOBIG, ESCROW_ENOMEM. Valid until the next call.
  */
 ESCROW_MUST_USE int commit_log_place(struct commit_log *log, enum store_type type, size_t length,
                                      uint64_t reserve_more, struct log_slot *slot);
@@ -166,20 +173,29 @@ ESCROW_MUST_USE int commit_log_place(struct commit_log *log, enum store_type typ
 /* Make room for `count` more releases; then commit_log_put_release cannot fail. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int commit_log_want_releases(struct commit_log *log, size_t count);
 
-/* The record is complete but for its envelope. Returns its descriptor, with offset, record, length, type and flags set. */
+/*
+ * The record is complete but for its envelope. Returns its descriptor, with offset, record, length,
+ * type and flags set.
+ */
 struct log_desc *commit_log_put(struct commit_log *log, const struct log_slot *slot);
 void commit_log_put_release(struct commit_log *log, struct queue *queue);
 
 void commit_log_group_begin(struct commit_log *log);
 void commit_log_group_end(struct commit_log *log);
 
-/* Take back what was put since begin. The caller has given the queue numbers back (descriptors and releases from the mark on). */
+/*
+ * Take back what was put since begin. The caller has given the queue numbers back (descriptors and
+ * releases from the mark on).
+ */
 void commit_log_group_abort(struct commit_log *log);
 
 /* As store_batch_take. ESCROW_ENOMEM cannot happen: the room was made with each append. */
 struct log_batch *commit_log_take(struct commit_log *log);
 
-/* The batch is back and was written and synced: watermarks rise. Its descriptors stay until commit_log_recycle. */
+/*
+ * The batch is back and was written and synced: watermarks rise. Its descriptors stay until
+ * commit_log_recycle.
+ */
 void commit_log_synced(struct commit_log *log, struct log_batch *batch);
 void commit_log_recycle(struct commit_log *log, struct log_batch *batch);
 

@@ -1,4 +1,7 @@
-/* One pass over a record decides: cheap tests first, then the checksum, which covers everything but itself and the padding. */
+/*
+ * One pass over a record decides: cheap tests first, then the checksum, which covers everything but
+ * itself and the padding.
+ */
 #include "core/store/envelope.h"
 
 #include "core/base/bytes.h"

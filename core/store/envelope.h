@@ -1,11 +1,11 @@
 /*
- * The envelope: 40 bytes in front of every record of the commit log, and the rule that says whether a record is valid.
- * FORMAT.md has the byte table; this file and that table change together.
+ * The envelope: 40 bytes in front of every record of the commit log, and the rule that says whether
+ * a record is valid. FORMAT.md has the byte table; this file and that table change together.
  *
  * Owns:    nothing.
  * Thread:  any. Pure.
- * Holds:   envelope_decode(envelope_encode(e)) == e; a record is accepted by envelope_verify only if every byte of it, its
- *          padding included, is what was written.
+ * Holds:   envelope_decode(envelope_encode(e)) == e; a record is accepted by envelope_verify only
+ *          if every byte of it, its padding included, is what was written.
  */
 #ifndef CORE_STORE_ENVELOPE_H
 #define CORE_STORE_ENVELOPE_H
@@ -69,8 +69,8 @@ static inline uint64_t envelope_padded(uint64_t length)
 uint32_t envelope_seed(uint32_t salt);
 
 /*
- * Write the envelope of a record whose payload already stands at dst + ENVELOPE_SIZE, compute its checksum, zero its
- * padding. dst has envelope_padded(e->length) bytes.
+ * Write the envelope of a record whose payload already stands at dst + ENVELOPE_SIZE, compute its
+ * checksum, zero its padding. dst has envelope_padded(e->length) bytes.
  */
 void envelope_encode(uint8_t *dst, const struct envelope *e, uint32_t seed);
 
@@ -81,7 +81,8 @@ enum envelope_verdict {
     ENVELOPE_VALID = 0,
     ENVELOPE_SHORT,    /* more bytes are needed; envelope_verify's *need says how many */
     ENVELOPE_NO_MAGIC, /* no record begins here */
-    ENVELOPE_LENGTH, /* length below ENVELOPE_SIZE, above the maximum, or more than the segment has left */
+    /* length below ENVELOPE_SIZE, above the maximum, or more than the segment has left */
+    ENVELOPE_LENGTH,
     ENVELOPE_OFFSET,   /* says it stands somewhere else */
     ENVELOPE_RESERVED, /* a byte that must be zero is not, or an unknown flag */
     ENVELOPE_CHECKSUM
@@ -91,9 +92,10 @@ enum envelope_verdict {
 const char *envelope_verdict_text(enum envelope_verdict verdict);
 
 /*
- * Is a valid record at `bytes`, which stands at `offset` of the log? room: bytes from `offset` to the end of its segment.
- * have: bytes that are at hand (have <= room). On ENVELOPE_VALID *e is filled. On ENVELOPE_SHORT *need > have is the number
- * of bytes that decide. The type is not judged: a valid record of an unknown type is for the caller to refuse.
+ * Is a valid record at `bytes`, which stands at `offset` of the log? room: bytes from `offset` to
+ * the end of its segment. have: bytes that are at hand (have <= room). On ENVELOPE_VALID *e is
+ * filled. On ENVELOPE_SHORT *need > have is the number of bytes that decide. The type is not
+ * judged: a valid record of an unknown type is for the caller to refuse.
  */
 struct envelope_source {
     const uint8_t *bytes;

@@ -1,7 +1,8 @@
 /*
- * Happy path: what is asked for lies in the fetch's block or in the page cache, and is copied. Otherwise the wish is written down
- * (file, offset, length), the job reads it, and the caller asks again. A block that was read stays until the next wish of
- * its kind, so that each round gets further.
+ * Happy path: what is asked for lies in the fetch's block or in the page cache, and is copied.
+ * Otherwise the wish is written down (file, offset, length), the job reads it, and the caller asks
+ * again. A block that was read stays until the next wish of its kind, so that each round gets
+ * further.
  */
 #include "core/store/fetch.h"
 

@@ -1,11 +1,12 @@
 /*
- * Reading without waiting, and the fetch that waits instead. store.h, "reading", has the contract; this header is for reader.c and
- * lookup.c only.
+ * Reading without waiting, and the fetch that waits instead. store.h, "reading", has the contract;
+ * this header is for reader.c and lookup.c only.
  *
- * Owns:    a struct store_fetch its block of log bytes, its queue entries, the handle it opened, its index look-up.
+ * Owns:    a struct store_fetch its block of log bytes, its queue entries, the handle it opened,
+ *          its index look-up.
  * Thread:  loop, but store_fetch_run.
- * Holds:   at most one wish is open; a block never reaches beyond what was visible when it was wished for, so that it never
- *          goes stale.
+ * Holds:   at most one wish is open; a block never reaches beyond what was visible when it was
+ *          wished for, so that it never goes stale.
  */
 #ifndef CORE_STORE_FETCH_H
 #define CORE_STORE_FETCH_H
@@ -13,8 +14,8 @@
 #include "core/store/store_private.h"
 
 #define FETCH_ENTRIES 1024u
-#define FETCH_AHEAD_BYTES                                                                          \
-    (256u * 1024) /* what a wish reads at least: a backlog is read in big pieces */
+/* What a wish reads at least: a backlog is read in big pieces. */
+#define FETCH_AHEAD_BYTES (256u * 1024)
 
 enum fetch_wish {
     FETCH_NOTHING = 0,
@@ -68,15 +69,21 @@ struct store_fetch {
     struct buf scratch;
 };
 
-/* Complete what has run. First thing in every reading function; fetch may be NULL. The error of the run, once. */
+/*
+ * Complete what has run. First thing in every reading function; fetch may be NULL. The error of the
+ * run, once.
+ */
 ESCROW_MUST_USE int fetch_settle(struct store_fetch *fetch, struct err_ctx *err);
 
-/* Is this operation, with these arguments, under way? If not, it begins now: its progress is reset. */
+/*
+ * Is this operation, with these arguments, under way? If not, it begins now: its progress is reset.
+ */
 bool fetch_resumes(struct store_fetch *fetch, enum fetch_op op, uint64_t hash);
 
 /*
- * Bytes [offset, offset + len) of the log, below `visible` and within one segment, copied to dst. ESCROW_EAGAIN: wished for;
- * `ahead` more are worth reading in the same go. ESCROW_EIO, ESCROW_ENOMEM.
+ * Bytes [offset, offset + len) of the log, below `visible` and within one segment, copied to dst.
+ * ESCROW_EAGAIN: wished for; `ahead` more are worth reading in the same go. ESCROW_EIO,
+ * ESCROW_ENOMEM.
  */
 struct log_range {
     uint64_t offset;
@@ -87,8 +94,8 @@ ESCROW_MUST_USE int fetch_log(struct store *st, struct store_fetch *fetch,
                               const struct log_range *range, uint8_t *dst, struct err_ctx *err);
 
 /*
- * Entries of a queue from number `first` on: *entries is borrowed until the next call, and points into `local`
- * (FETCH_LOCAL_ENTRIES of them) or the fetch. At least one with 0.
+ * Entries of a queue from number `first` on: *entries is borrowed until the next call, and points
+ * into `local` (FETCH_LOCAL_ENTRIES of them) or the fetch. At least one with 0.
  */
 #define FETCH_LOCAL_ENTRIES 64u
 ESCROW_MUST_USE int fetch_entries(struct store *st, struct store_fetch *fetch,
@@ -96,15 +103,19 @@ ESCROW_MUST_USE int fetch_entries(struct store *st, struct store_fetch *fetch,
                                   struct queue_entry *local, const struct queue_entry **entries,
                                   uint32_t *count);
 
-/* Candidates for a key. ESCROW_EAGAIN the first time, always: index files are read in the pool. fetch must not be NULL. */
+/*
+ * Candidates for a key. ESCROW_EAGAIN the first time, always: index files are read in the pool.
+ * fetch must not be NULL.
+ */
 ESCROW_MUST_USE int fetch_hits(struct store_fetch *fetch, const struct key_index_query *query,
                                const struct key_index_hit **hits, uint32_t *count);
 
 /* ---- reader.c, also for lookup.c and inspect ---- */
 
 /*
- * Is `bytes` (envelope, payload and padding; `have` of them) the record that entry `number` of `queue` speaks of? Fills *rec,
- * whose slices point into bytes. ESCROW_ECORRUPT with place and reason.
+ * Is `bytes` (envelope, payload and padding; `have` of them) the record that entry `number` of
+ * `queue` speaks of? Fills *rec, whose slices point into bytes. ESCROW_ECORRUPT with place and
+ * reason.
  */
 ESCROW_MUST_USE int reader_verify(const struct store *st, const struct queue *queue,
                                   uint64_t number, const struct queue_entry *entry, uint8_t *bytes,

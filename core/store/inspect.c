@@ -9,7 +9,10 @@ static int inspect_lock(struct inspect *in, struct err_ctx *err)
 {
     int rc = disk_open(in->disk, STORE_LOCK_PATH, DISK_WRITE, &in->lock, err);
 
-    /* An exclusive lock needs a writable handle. Where none can be had, no server of ours can run, or none that we could harm. */
+    /*
+     * An exclusive lock needs a writable handle. Where none can be had, no server of ours can run,
+     * or none that we could harm.
+     */
     if (rc == ESCROW_ENOTFOUND || rc == ESCROW_EROFS || rc == ESCROW_EPERM) {
         return 0;
     }

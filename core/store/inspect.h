@@ -1,11 +1,11 @@
 /*
- * Read-only look at a data folder that no server has open: `escrow dump` and `escrow verify`. Nothing is created, cut or
- * repaired; a folder on a read-only disk is fine.
+ * Read-only look at a data folder that no server has open: `escrow dump` and `escrow verify`.
+ * Nothing is created, cut or repaired; a folder on a read-only disk is fine.
  *
  * Owns:    what it opened. Slices in a record are borrowed until the next call.
  * Thread:  any one thread.
- * Errors:  ESCROW_ELOCKED a server has the folder (the lock is shared out to one at a time); ESCROW_EVERSION; ESCROW_ENOTFOUND
- *          there is no store here; ESCROW_EIO.
+ * Errors:  ESCROW_ELOCKED a server has the folder (the lock is shared out to one at a time);
+ *          ESCROW_EVERSION; ESCROW_ENOTFOUND there is no store here; ESCROW_EIO.
  */
 #ifndef CORE_STORE_INSPECT_H
 #define CORE_STORE_INSPECT_H
@@ -29,13 +29,17 @@ struct inspect_info {
 };
 void inspect_info(const struct inspect *in, struct inspect_info *info);
 
-/* Continue at this physical offset, which must be the start of a record (a segment's first offset always is, when in the log). */
+/*
+ * Continue at this physical offset, which must be the start of a record (a segment's first offset
+ * always is, when in the log).
+ */
 void inspect_seek(struct inspect *in, uint64_t offset);
 
 /*
- * The next record, START and FILLER included (store_record.is_replay is true, queue_offset as recorded). 1 and *rec; 0 at the
- * end of the log (what follows are zeros, or a torn tail that the next start will cut: inspect_tail says which);
- * ESCROW_ECORRUPT with file and offset: the record had been durable. A record of an unknown type is returned with its number.
+ * The next record, START and FILLER included (store_record.is_replay is true, queue_offset as
+ * recorded). 1 and *rec; 0 at the end of the log (what follows are zeros, or a torn tail that the
+ * next start will cut: inspect_tail says which); ESCROW_ECORRUPT with file and offset: the record
+ * had been durable. A record of an unknown type is returned with its number.
  */
 ESCROW_MUST_USE int inspect_next(struct inspect *in, struct store_record *rec, struct err_ctx *err);
 
@@ -61,8 +65,9 @@ struct inspect_report {
 };
 
 /*
- * Verify everything: every record of the log, every queue entry against the record it points to, zeros where nothing was
- * written, the checkpoint. 0 when it went through (report->findings says whether the store is sound), otherwise why it could not.
+ * Verify everything: every record of the log, every queue entry against the record it points to,
+ * zeros where nothing was written, the checkpoint. 0 when it went through (report->findings says
+ * whether the store is sound), otherwise why it could not.
  */
 struct inspect_verify {
     inspect_finding_fn *finding;   /* may be NULL */

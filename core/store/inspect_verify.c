@@ -1,7 +1,7 @@
 /*
- * Happy path: one pass over the log, in which every message is looked up in its queue; then one pass over the entries of those
- * queues that also have releases, which are the entries no MESSAGE accounts for. Damage is reported and walked around, so that
- * one run shows all of it.
+ * Happy path: one pass over the log, in which every message is looked up in its queue; then one
+ * pass over the entries of those queues that also have releases, which are the entries no MESSAGE
+ * accounts for. Damage is reported and walked around, so that one run shows all of it.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"

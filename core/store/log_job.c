@@ -22,7 +22,10 @@ int log_batch_write(struct log_batch *batch, struct err_ctx *err)
                                  piece->file_offset, &batch->err);
     }
     if (batch->rc == ESCROW_ENOSPC) {
-        /* Allocated space is not there: not a full disk that waiting could cure, but a broken promise. */
+        /*
+         * Allocated space is not there: not a full disk that waiting could cure, but a broken
+         * promise.
+         */
         batch->rc = err_set(&batch->err, ESCROW_EIO,
                             "commit log: no space for bytes that were allocated before");
     }

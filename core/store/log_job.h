@@ -1,5 +1,6 @@
 /*
- * Jobs of the commit log; store.h has their life: taken on the loop, run on any one thread, done on the loop.
+ * Jobs of the commit log; store.h has their life: taken on the loop, run on any one thread, done on
+ * the loop.
  *
  * Owns:    a segment job the handle of the segment it created, until the loop takes it.
  * Thread:  the _run functions any one thread, everything else the loop.

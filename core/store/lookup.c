@@ -1,6 +1,7 @@
 /*
- * Look-ups: one record by its place, one message of a queue, the offset for a time, messages by key. Those that take several
- * steps keep their progress in the fetch, so that a cold step does not repeat the ones before.
+ * Look-ups: one record by its place, one message of a queue, the offset for a time, messages by
+ * key. Those that take several steps keep their progress in the fetch, so that a cold step does not
+ * repeat the ones before.
  */
 #include "core/base/bytes.h"
 #include "core/base/hash.h"

@@ -1,8 +1,11 @@
 /*
- * Delivery: queue entries lead to records, neighbouring records are read in one go straight into the answer, verified, and moved
- * together so that the payloads lie back to back. The envelopes between them are overwritten; nothing else is copied.
+ * Delivery: queue entries lead to records, neighbouring records are read in one go straight into
+ *           the answer, verified, and moved
+ * together so that the payloads lie back to back. The envelopes between them are overwritten;
+ * nothing else is copied.
  *
- * A record that does not verify, or is not the one its entry speaks of, is an error and never a message.
+ * A record that does not verify, or is not the one its entry speaks of, is an error and never a
+ * message.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
@@ -12,8 +15,9 @@
 
 #include <inttypes.h>
 
-#define RUN_BYTES_MAX    (256u * 1024) /* records read in one go, unless a single one is bigger */
-#define RUN_GAP_MAX      4096u /* bytes of other queues' records that are cheaper to read than to skip */
+#define RUN_BYTES_MAX (256u * 1024) /* records read in one go, unless a single one is bigger */
+/* bytes of other queues' records that are cheaper to read than to skip */
+#define RUN_GAP_MAX      4096u
 #define PULL_ENTRIES_MAX 8192u /* entries a filter may reject in one call */
 
 /* ------------------------------------------------------------------ one record */
@@ -135,8 +139,9 @@ static bool run_takes(const struct run *run, const struct pull *p, const struct 
 }
 
 /*
- * Collect a run from entries[*next ...], numbers from `first`. Advances *next over everything that is in the run or not
- * wanted. An entry that cannot be right ends the run, and is an error if it is the first.
+ * Collect a run from entries[*next ...], numbers from `first`. Advances *next over everything that
+ * is in the run or not wanted. An entry that cannot be right ends the run, and is an error if it is
+ * the first.
  */
 static int collect_run(struct pull *p, const struct queue_entry *entries, uint32_t count,
                        uint32_t *next, struct run *run)
@@ -312,7 +317,9 @@ int store_pull(struct store *st, const struct store_pull_request *req, struct st
         body->len = p.body_start;
         return rc;
     }
-    /* Cold, full or damaged further on: what was found is an answer, the rest is for the next call. */
+    /*
+     * Cold, full or damaged further on: what was found is an answer, the rest is for the next call.
+     */
     res->status = res->count > 0 ? STORE_PULL_FOUND : STORE_PULL_NO_MATCH;
     return 0;
 }

@@ -1,7 +1,8 @@
 /*
- * Happy path: log_scan_next walks valid records until zeros. recovery_find_end then looks at what lies behind: nothing (the log
- * was closed or killed between two writes), remains of a write that a crash cut off, or valid records that say that the bad
- * one had been durable. Only the last is corruption.
+ * Happy path: log_scan_next walks valid records until zeros. recovery_find_end then looks at what
+ * lies behind: nothing (the log was closed or killed between two writes), remains of a write that a
+ * crash cut off, or valid records that say that the bad one had been durable. Only the last is
+ * corruption.
  */
 #include "core/store/recovery.h"
 
@@ -162,7 +163,8 @@ int log_scan_next(struct log_scan *scan, struct envelope *e, struct slice *paylo
             return rc;
         }
         if (scan->buf_len <= before) {
-            break; /* the file is shorter than its segment: somebody truncated it while it was open */
+            /* the file is shorter than its segment: somebody truncated it while it was open */
+            break;
         }
     }
     if (verdict != ENVELOPE_VALID) {

@@ -1,9 +1,11 @@
 /*
- * Reading the log from disk in order, and finding its end after a crash. FORMAT.md, "Recovery", is the specification.
+ * Reading the log from disk in order, and finding its end after a crash. FORMAT.md, "Recovery", is
+ * the specification.
  *
  * Owns:    a struct log_scan its buffer; segments are borrowed.
  * Thread:  any one thread; blocks.
- * Errors:  ESCROW_ECORRUPT, ESCROW_EVERSION and ESCROW_EIO, each with file and offset. Only recovery_cut changes anything.
+ * Errors:  ESCROW_ECORRUPT, ESCROW_EVERSION and ESCROW_EIO, each with file and offset. Only
+ *          recovery_cut changes anything.
  */
 #ifndef CORE_STORE_RECOVERY_H
 #define CORE_STORE_RECOVERY_H
@@ -35,17 +37,23 @@ struct log_scan {
     size_t buf_cap;
 };
 
-/* Begin at `from`, the start of a record (or of nothing yet). epoch: of the record before, 0 when there is none. */
+/*
+ * Begin at `from`, the start of a record (or of nothing yet). epoch: of the record before, 0 when
+ * there is none.
+ */
 ESCROW_MUST_USE int log_scan_init(struct log_scan *scan, struct segments *segs, uint32_t seed,
                                   uint64_t from, uint32_t epoch);
 void log_scan_fini(struct log_scan *scan);
 
-/* Go on elsewhere; what is in the buffer stays. What is read next need not follow what was read before. */
+/*
+ * Go on elsewhere; what is in the buffer stays. What is read next need not follow what was read
+ * before.
+ */
 void log_scan_seek(struct log_scan *scan, uint64_t from);
 
 /*
- * The next record: 1, with *e and *payload (borrowed until the next call). 0: there is no valid record at scan->pos that could
- * follow the last one. ESCROW_EIO. The type is not judged.
+ * The next record: 1, with *e and *payload (borrowed until the next call). 0: there is no valid
+ * record at scan->pos that could follow the last one. ESCROW_EIO. The type is not judged.
  */
 ESCROW_MUST_USE int log_scan_next(struct log_scan *scan, struct envelope *e, struct slice *payload,
                                   struct err_ctx *err);
@@ -61,23 +69,25 @@ struct recovery_end {
 };
 
 /*
- * Scan from `from` to the end of the log and judge what stands there. 0: the log ends at out->cut and everything behind may be
- * cut. ESCROW_ECORRUPT: a record that had been durable is damaged. ESCROW_EVERSION: a record of an unknown type.
+ * Scan from `from` to the end of the log and judge what stands there. 0: the log ends at out->cut
+ * and everything behind may be cut. ESCROW_ECORRUPT: a record that had been durable is damaged.
+ * ESCROW_EVERSION: a record of an unknown type.
  */
 ESCROW_MUST_USE int recovery_find_end(struct segments *segs, uint32_t seed, uint64_t from,
                                       uint32_t epoch, struct recovery_end *out,
                                       struct err_ctx *err);
 
 /*
- * Judge what stands behind the end of a scan: out->bad, out->cut and out->why are set, out->dirty_end is filled. The scan is used
- * for its buffer and stands anywhere afterwards. 0 or ESCROW_ECORRUPT, as recovery_find_end.
+ * Judge what stands behind the end of a scan: out->bad, out->cut and out->why are set,
+ * out->dirty_end is filled. The scan is used for its buffer and stands anywhere afterwards. 0 or
+ * ESCROW_ECORRUPT, as recovery_find_end.
  */
 ESCROW_MUST_USE int recovery_judge(struct log_scan *scan, struct recovery_end *out,
                                    struct err_ctx *err);
 
 /*
- * The first valid record behind `bad`, of any epoch, as far as the log is allocated: 1 and *next; 0 when there is none. For
- * looking at a damaged log; recovery never goes on behind damage.
+ * The first valid record behind `bad`, of any epoch, as far as the log is allocated: 1 and *next; 0
+ * when there is none. For looking at a damaged log; recovery never goes on behind damage.
  */
 ESCROW_MUST_USE int recovery_find_next(struct log_scan *scan, uint64_t bad, uint64_t *next,
                                        struct err_ctx *err);

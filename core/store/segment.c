@@ -1,6 +1,7 @@
 /*
- * Happy path: load lists the folder once; from then on segments are only added at the end. A name that is not 20 digits, a size
- * that is not segment_bytes or a hole in the row is corruption: a segment gets its final name only when it is whole.
+ * Happy path: load lists the folder once; from then on segments are only added at the end. A name
+ * that is not 20 digits, a size that is not segment_bytes or a hole in the row is corruption: a
+ * segment gets its final name only when it is whole.
  */
 #include "core/store/segment.h"
 

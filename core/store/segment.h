@@ -1,16 +1,18 @@
 /*
  * The segment files of the commit log: which there are, and open handles of some.
  *
- * Every segment has the same size and is named by its first physical offset, a multiple of that size, so that a physical
- * offset leads to file and position by division. Segments are allocated ahead of the end of the log; [first, allocated) is
- * what exists on disk.
+ * Every segment has the same size and is named by its first physical offset, a multiple of that
+ * size, so that a physical offset leads to file and position by division. Segments are allocated
+ * ahead of the end of the log; [first, allocated) is what exists on disk.
  *
- * Handles of segments that are written (at and behind the end of the log) stay open. Of the others at most
- * SEGMENTS_OPEN_MAX are: opening happens in a job (it may wait for the device), segments_adopt puts the handle here, and
- * the least recently used one that nobody pins is closed for it.
+ * Handles of segments that are written (at and behind the end of the log) stay open. Of the others
+ * at most SEGMENTS_OPEN_MAX are: opening happens in a job (it may wait for the device),
+ * segments_adopt puts the handle here, and the least recently used one that nobody pins is closed
+ * for it.
  *
  * Owns:    the handles.
- * Thread:  loop. A pinned handle may be read by one job meanwhile, a writable one also written by the log thread.
+ * Thread:  loop. A pinned handle may be read by one job meanwhile, a writable one also written by
+ *          the log thread.
  * Holds:   allocated - first == count x segment_bytes.
  */
 #ifndef CORE_STORE_SEGMENT_H
@@ -25,8 +27,8 @@
 
 #define SEGMENT_FOLDER   "log"
 #define SEGMENT_PATH_MAX 40u /* "log/" and 20 digits and ".tmp" */
-#define SEGMENTS_OPEN_MAX                                                                          \
-    128u /* of a process limit that is often 1024; queues and clients want theirs too */
+/* Of a process limit that is often 1024; queues and clients want theirs too. */
+#define SEGMENTS_OPEN_MAX 128u
 
 struct segment {
     struct disk_file *file; /* NULL = not open */
@@ -54,8 +56,9 @@ void segments_init(struct segments *segs, struct disk *disk, uint64_t segment_by
 void segments_fini(struct segments *segs);
 
 /*
- * List the folder and check names, sizes and that there is no gap. Leftover "*.tmp" files are ignored here
- * (segments_remove_leftovers). ESCROW_ECORRUPT names the file. ESCROW_ENOTFOUND: there is no folder.
+ * List the folder and check names, sizes and that there is no gap. Leftover "*.tmp" files are
+ * ignored here (segments_remove_leftovers). ESCROW_ECORRUPT names the file. ESCROW_ENOTFOUND: there
+ * is no folder.
  */
 ESCROW_MUST_USE int segments_load(struct segments *segs, struct err_ctx *err);
 
@@ -73,14 +76,20 @@ static inline uint64_t segments_end_of(const struct segments *segs, uint64_t off
     return segments_start_of(segs, offset) + segs->segment_bytes;
 }
 
-/* Open handle of the segment with this physical offset; NULL when it is not open. Counts as a use. The offset must exist. */
+/*
+ * Open handle of the segment with this physical offset; NULL when it is not open. Counts as a use.
+ * The offset must exist.
+ */
 struct disk_file *segments_file(struct segments *segs, uint64_t offset);
 
 /* Open now, on this thread. A handle that becomes writable stays open until segments_retire. */
 ESCROW_MUST_USE int segments_open(struct segments *segs, uint64_t offset, bool writable,
                                   struct disk_file **out, struct err_ctx *err);
 
-/* Hand in a handle that a job opened for reading (taken; closed when there is one already, or too many are pinned). */
+/*
+ * Hand in a handle that a job opened for reading (taken; closed when there is one already, or too
+ * many are pinned).
+ */
 void segments_adopt(struct segments *segs, uint64_t offset, struct disk_file **file);
 
 /* A pinned handle is not closed. The segment must be open. */
@@ -90,19 +99,22 @@ void segments_unpin(struct segments *segs, uint64_t offset);
 /* A new segment at `allocated`, with its handle (taken). ESCROW_ENOMEM: nothing has changed. */
 ESCROW_MUST_USE int segments_append(struct segments *segs, struct disk_file **file);
 
-/* The log has moved on: handles of segments wholly below `offset` count as ordinary read handles from now on. */
+/*
+ * The log has moved on: handles of segments wholly below `offset` count as ordinary read handles
+ * from now on.
+ */
 void segments_retire(struct segments *segs, uint64_t offset);
 
 /*
- * Create one segment file: allocate under a temporary name, sync, rename, sync the folder; any one thread. ESCROW_ENOSPC:
- * nothing is left behind. *out is its handle, for reading and writing.
+ * Create one segment file: allocate under a temporary name, sync, rename, sync the folder; any one
+ * thread. ESCROW_ENOSPC: nothing is left behind. *out is its handle, for reading and writing.
  */
 ESCROW_MUST_USE int segment_create(struct disk *disk, uint64_t first, uint64_t segment_bytes,
                                    struct disk_file **out, struct err_ctx *err);
 
 /*
- * Read bytes of the log at `offset`, up to `len`, not beyond the end of its segment. Blocks; opens the segment if needed. *got is
- * what was read: less than asked for only at the end of the segment.
+ * Read bytes of the log at `offset`, up to `len`, not beyond the end of its segment. Blocks; opens
+ * the segment if needed. *got is what was read: less than asked for only at the end of the segment.
  */
 ESCROW_MUST_USE int segments_read(struct segments *segs, uint64_t offset, void *dst, size_t len,
                                   size_t *got, struct err_ctx *err);

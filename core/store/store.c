@@ -1,5 +1,8 @@
-/* Open, close, watermarks and the loop's side of the jobs. Recovery is in store_open.c, appends in store_append.c, what records
- * do in store_apply.c, checkpoints in store_flush.c, reading in fetch.c and reader.c. */
+/*
+ * Open, close, watermarks and the loop's side of the jobs. Recovery is in store_open.c, appends in
+ * store_append.c, what records do in store_apply.c, checkpoints in store_flush.c, reading in
+ * fetch.c and reader.c.
+ */
 #include "core/store/store.h"
 
 #include "core/base/check.h"
@@ -123,7 +126,10 @@ int store_batch_done(struct store *st, struct log_batch **batch, struct err_ctx 
     *batch = NULL;
     CHECK(b == st->log.flying);
     if (rc != 0) {
-        /* What reached the disk is unknown. Nothing may follow: the next record would make a hole look durable. */
+        /*
+         * What reached the disk is unknown. Nothing may follow: the next record would make a hole
+         * look durable.
+         */
         st->log.has_failed = true;
         if (err != NULL) {
             *err = b->err;
@@ -175,7 +181,10 @@ int store_prepare_done(struct store *st, struct segment_job **job, int64_t now_m
         st->flush_retry_at = 0;
     }
     if (rc == ESCROW_ENOSPC || rc == ESCROW_ENOMEM || rc == ESCROW_ELIMIT) {
-        /* Not prepared, but nothing is broken either (a file that was created is found by name next time). */
+        /*
+         * Not prepared, but nothing is broken either (a file that was created is found by name next
+         * time).
+         */
         st->log.is_disk_full = rc == ESCROW_ENOSPC;
         st->log.retry_ms = now_ms + PREPARE_RETRY_MS;
         rc = 0;

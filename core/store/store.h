@@ -1,24 +1,26 @@
 /*
- * The store: commit log, consume queues, key index and checkpoint behind one door. Everybody above core/store uses this
- * header; the others of this folder are its parts.
+ * The store: commit log, consume queues, key index and checkpoint behind one door. Everybody above
+ * core/store uses this header; the others of this folder are its parts.
  *
- * The store is passive. It makes no thread and asks for no clock. The loop appends (encodes into memory); what has to touch
- * the disk is packed into a *job*, which the loop takes, any one thread runs, and the loop completes:
+ * The store is passive. It makes no thread and asks for no clock. The loop appends (encodes into
+ * memory); what has to touch the disk is packed into a *job*, which the loop takes, any one thread
+ * runs, and the loop completes:
  *
  *     b = store_batch_take(st)         loop     what was appended since the last one
  *     rc = log_batch_run(b, err)       log thread (or inline when idle): one pwritev, one fdatasync
- *     store_batch_done(st, &b, err)    loop     watermarks rise; apply() is called for every record, in log order
+ *     store_batch_done(st, &b, err)    loop     watermarks rise; apply() for every record, in order
  *
- * A record changes nothing when it is appended: it becomes true in apply(), which is called with the same records in the
- * same order live and in recovery. The exceptions are numbers handed out in advance (queue offsets), which apply() then
- * finds to be what it would have chosen.
+ * A record changes nothing when it is appended: it becomes true in apply(), which is called with
+ * the same records in the same order live and in recovery. The exceptions are numbers handed out in
+ * advance (queue offsets), which apply() then finds to be what it would have chosen.
  *
  * Owns:    everything in it. Slices in a struct store_record are borrowed for the call.
- * Thread:  loop, except functions marked [job], which any one thread may run while the loop goes on.
- * Holds:   appended >= written >= durable >= visible; every queue's entries are in log order; space for every reservation of
- *          store_reserve_add is allocated on disk beyond `appended`.
- * Errors:  err (may be NULL) names file and offset. An error of class FATAL from a *_done function means: stop the process;
- *          nothing durable is lost, and a restart says what is wrong.
+ * Thread:  loop, except functions marked [job], which any one thread may run while the loop goes
+ *          on.
+ * Holds:   appended >= written >= durable >= visible; every queue's entries are in log order; space
+ *          for every reservation of store_reserve_add is allocated on disk beyond `appended`.
+ * Errors:  err (may be NULL) names file and offset. An error of class FATAL from a *_done function
+ *          means: stop the process; nothing durable is lost, and a restart says what is wrong.
  */
 #ifndef CORE_STORE_STORE_H
 #define CORE_STORE_STORE_H
@@ -40,26 +42,32 @@ struct store;
 
 #define STORE_SEGMENT_BYTES_MIN (UINT64_C(1) << 20)
 #define STORE_SEGMENT_BYTES_MAX (UINT64_C(1) << 32)
-#define STORE_BATCH_BYTES_MAX                                                                      \
-    (32u * 1024 * 1024) /* part of the format: recovery searches this far behind a bad record */
 
-/* Allocated log space that one undecided half keeps free for its decision, envelope and padding included. */
+/* Part of the format: recovery relies on it when it searches behind a bad record. */
+#define STORE_BATCH_BYTES_MAX (32u * 1024 * 1024)
+
+/*
+ * Allocated log space that one undecided half keeps free for its decision, envelope and padding
+ * included.
+ */
 #define STORE_DECISION_RESERVE 320u
 
 struct store_config {
-    uint64_t
-        segment_bytes; /* of a new store: multiple of 4096 within the bounds above. An existing store keeps its own */
-    uint64_t
-        ahead_bytes; /* allocated space wanted beyond the end and the reservations; 0 = half a segment */
-    size_t
-        batch_bytes_max; /* unwritten bytes before appends answer ESCROW_ELIMIT; at most STORE_BATCH_BYTES_MAX */
-    uint64_t
-        checkpoint_bytes; /* log between two checkpoints, at least; also 4 x the size of the last one */
+    /* Of a new store: multiple of 4096 within the bounds above. An existing store keeps its own. */
+    uint64_t segment_bytes;
+    /* Allocated space wanted beyond the end and the reservations; 0 = half a segment. */
+    uint64_t ahead_bytes;
+    /* Unwritten bytes before appends answer ESCROW_ELIMIT; at most STORE_BATCH_BYTES_MAX. */
+    size_t batch_bytes_max;
+    /* Log between two checkpoints, at least; also 4 x the size of the last one. */
+    uint64_t checkpoint_bytes;
     uint64_t random_seed; /* for hash keys and, in a new store, its salt */
     int64_t now_ms;       /* wall clock, for the START record */
 };
 
-/* Defaults: 1 GiB, half a segment, 32 MiB, 64 MiB. random_seed and now_ms are the caller's to set. */
+/*
+ * Defaults: 1 GiB, half a segment, 32 MiB, 64 MiB. random_seed and now_ms are the caller's to set.
+ */
 void store_config_init(struct store_config *cfg);
 
 /* A record as apply() sees it. */
@@ -89,8 +97,9 @@ struct store_sections;
 typedef void store_release_fn(void *fn_arg, uint64_t half_offset, int64_t store_ms);
 
 /*
- * Begin the section `name` (1..16 characters, each name once; "log", "queues" and "index" are the store's) and write into the buffer until the next call. NULL when out of
- * memory: return ESCROW_ENOMEM then.
+ * Begin the section `name` (1..16 characters, each name once; "log", "queues" and "index" are the
+ * store's) and write into the buffer until the next call. NULL when out of memory: return
+ * ESCROW_ENOMEM then.
  */
 struct buf *store_section(struct store_sections *sections, const char *name);
 
@@ -98,21 +107,26 @@ struct store_owner {
     void *arg;
 
     /*
-     * A record is durable. Called once per record, in log order, also for MESSAGE and HALF (the store has put the message
-     * into its queue before). Never calls an append; may call store_release. START and FILLER are not shown. Non-zero stops
-     * the process: ESCROW_ENOMEM, or ESCROW_ECORRUPT for a payload that makes no sense.
+     * A record is durable. Called once per record, in log order, also for MESSAGE and HALF (the
+     * store has put the message into its queue before). Never calls an append; may call
+     * store_release. START and FILLER are not shown. Non-zero stops the process: ESCROW_ENOMEM, or
+     * ESCROW_ECORRUPT for a payload that makes no sense.
      */
     int (*apply)(void *arg, const struct store_record *rec, struct err_ctx *err);
 
     /* Write the state that all records applied so far have made. May be NULL. */
     int (*checkpoint_save)(void *arg, struct store_sections *sections);
 
-    /* One section of the checkpoint; called for each before the first apply(). Unknown name: ESCROW_EVERSION. */
+    /*
+     * One section of the checkpoint; called for each before the first apply(). Unknown name:
+     * ESCROW_EVERSION.
+     */
     int (*checkpoint_load)(void *arg, struct slice name, struct slice data, struct err_ctx *err);
 
     /*
-     * For repair of the key index, when one of its files was lost: call fn for every half that this DECISION payload makes
-     * visible in its own queue. Changes nothing. May be NULL: such halves are then not found by key.
+     * For repair of the key index, when one of its files was lost: call fn for every half that this
+     * DECISION payload makes visible in its own queue. Changes nothing. May be NULL: such halves
+     * are then not found by key.
      */
     int (*list_releases)(void *arg, struct slice decision, store_release_fn *fn, void *fn_arg);
 };
@@ -136,23 +150,27 @@ struct store_recovery {
 };
 
 /*
- * Open or create. Takes the folder's lock, reads format and checkpoint, replays the rest of the log through owner->apply,
- * cuts a torn tail, and writes the START record of the new epoch (all of it on the calling thread).
+ * Open or create. Takes the folder's lock, reads format and checkpoint, replays the rest of the log
+ * through owner->apply, cuts a torn tail, and writes the START record of the new epoch (all of it
+ * on the calling thread).
  *
- * *out is set before the first apply(), which may call store_release with it, and is NULL again after an error.
- * *out is set before the first callback, which may use it for store_release and store_reserve_*, and is NULL after an error.
- * The disk is borrowed until store_close. *recovery (may be NULL) is filled as far as it went, also on an error.
- * Errors: ESCROW_ELOCKED another process has the folder; ESCROW_EVERSION format, checkpoint or record type from another
- * version; ESCROW_ECORRUPT a record that had been durable is damaged or missing, with file and offset: nothing has been
- * changed; ESCROW_EROFS, ESCROW_ENOSPC, ESCROW_EIO, ESCROW_ENOMEM, ESCROW_EINVAL (configuration).
+ * *out is set before the first callback, which may use it for store_release and store_reserve_*,
+ * and is NULL after an error. The disk is borrowed until store_close. *recovery
+ * (may be NULL) is filled as far as it went, also on an error.
+ * Errors: ESCROW_ELOCKED another process has the folder; ESCROW_EVERSION format, checkpoint or
+ *         record type from another
+ * version; ESCROW_ECORRUPT a record that had been durable is damaged or missing, with file and
+ * offset: nothing has been changed; ESCROW_EROFS, ESCROW_ENOSPC, ESCROW_EIO, ESCROW_ENOMEM,
+ * ESCROW_EINVAL (configuration).
  */
 ESCROW_MUST_USE int store_open(struct disk *disk, const struct store_config *cfg,
                                const struct store_owner *owner, struct store **out,
                                struct store_recovery *recovery, struct err_ctx *err);
 
 /*
- * Close. All jobs must have been completed. Does not write: for a clean stop, first run batches until store_batch_take
- * returns NULL, then one store_flush_take(st, true). Sets *st to NULL; NULL inside is fine.
+ * Close. All jobs must have been completed. Does not write: for a clean stop, first run batches
+ * until store_batch_take returns NULL, then one store_flush_take(st, true). Sets *st to NULL; NULL
+ * inside is fine.
  */
 void store_close(struct store **st);
 
@@ -167,7 +185,8 @@ struct store_receipt {
 /*
  * Errors of every append; nothing has changed then:
  *   ESCROW_ENOSPC   the disk is full: what is allocated is kept for decisions
- *   ESCROW_ELIMIT   batch memory full, or the next segment is still being prepared: try again after the next *_done
+ *   ESCROW_ELIMIT   batch memory full, or the next segment is still being prepared: try again after
+ *                   the next *_done
  *   ESCROW_ETOOBIG  does not fit in a segment, or breaks a limit of the record
  *   ESCROW_EINVAL   no topic, queue id out of range, host of a wrong size
  *   ESCROW_ENOMEM
@@ -176,15 +195,19 @@ struct store_receipt {
  */
 
 /*
- * MESSAGE or HALF. f->queue_offset, physical_offset are ignored: the store assigns them (a HALF has queue offset 0). Body,
- * topic and properties are copied. The broker sets f->store_ms, which should not go back from one append to the next, and
- * sys_flag (PREPARED for a half). cookie comes back in apply().
+ * MESSAGE or HALF. f->queue_offset, physical_offset are ignored: the store assigns them (a HALF has
+ * queue offset 0). Body, topic and properties are copied. The broker sets f->store_ms, which should
+ * not go back from one append to the next, and sys_flag (PREPARED for a half). cookie comes back in
+ * apply().
  */
 ESCROW_MUST_USE int store_append_message(struct store *st, enum store_type type,
                                          const struct record_fields *f, void *cookie,
                                          struct store_receipt *out);
 
-/* CHECK, TOPIC, OFFSETS, POSITION, GROUP: payload as the owner of the type defines it in FORMAT.md. Copied. */
+/*
+ * CHECK, TOPIC, OFFSETS, POSITION, GROUP: payload as the owner of the type defines it in FORMAT.md.
+ * Copied.
+ */
 ESCROW_MUST_USE int store_append_raw(struct store *st, enum store_type type, struct slice payload,
                                      void *cookie, struct store_receipt *out);
 
@@ -194,30 +217,32 @@ struct store_queue_ref {
 };
 
 /*
- * DECISION. `releases` names, in the order in which apply() of this record will call store_release, the queue of every half
- * that it makes visible (none for a rollback); the queue numbers are reserved now, so that messages appended behind it get
- * later ones. The record must not be longer than STORE_DECISION_RESERVE for each half it decides.
+ * DECISION. `releases` names, in the order in which apply() of this record will call store_release,
+ * the queue of every half that it makes visible (none for a rollback); the queue numbers are
+ * reserved now, so that messages appended behind it get later ones. The record must not be longer
+ * than STORE_DECISION_RESERVE for each half it decides.
  */
 ESCROW_MUST_USE int store_append_decision(struct store *st, struct slice payload,
                                           const struct store_queue_ref *releases, size_t count,
                                           void *cookie, struct store_receipt *out);
 
 /*
- * Atomic group: the appends between begin and end are in the log all or none, whatever crashes, and become visible in one
- * store_batch_done. Groups do not nest; no batch is taken while one is open. abort takes back every append since begin
- * (receipts and queue numbers included). An error of an append inside leaves the group open: abort it. end of an empty group
- * does nothing.
+ * Atomic group: the appends between begin and end are in the log all or none, whatever crashes, and
+ * become visible in one store_batch_done. Groups do not nest; no batch is taken while one is open.
+ * abort takes back every append since begin (receipts and queue numbers included). An error of an
+ * append inside leaves the group open: abort it. end of an empty group does nothing.
  */
 void store_group_begin(struct store *st);
 void store_group_end(struct store *st);
 void store_group_abort(struct store *st);
 
 /*
- * Space for decisions. The owner of the half table keeps reserved bytes == undecided halves x STORE_DECISION_RESERVE:
- * add right after the append of a HALF (which tested that there is room), and in recovery when a half comes from the
- * checkpoint or from apply(); sub when its decision is appended. An expired half is still undecided and needs a second
- * decision: give back its share only with that one (the append of the first then also uses the reserve: add once more when it
- * is applied).
+ * Space for decisions. The owner of the half table keeps reserved bytes == undecided halves x
+ * STORE_DECISION_RESERVE: add right after the append of a HALF (which tested that there is room),
+ * and in recovery when a half comes from the checkpoint or from apply(); sub when its decision is
+ * appended. An expired half is still undecided and needs a second decision: give back its share
+ * only with that one (the append of the first then also uses the reserve: add once more when it is
+ * applied).
  */
 void store_reserve_add(struct store *st, uint64_t bytes);
 void store_reserve_sub(struct store *st, uint64_t bytes); /* bytes <= what is reserved */
@@ -242,9 +267,8 @@ struct store_stats {
     uint64_t allocated_bytes; /* space behind `appended` that exists on disk */
     uint64_t reserved_bytes;  /* of it, kept for decisions */
     uint64_t batch_memory_bytes;
-    uint64_t
-        checkpoint_offset; /* log position of the last checkpoint: what is behind is replayed at the next start */
-    bool is_disk_full; /* the last preparation of a segment found no space */
+    uint64_t checkpoint_offset; /* of the last checkpoint: the next start replays what is behind */
+    bool is_disk_full;          /* the last preparation of a segment found no space */
 };
 
 struct store_stats store_stats(const struct store *st);
@@ -257,18 +281,24 @@ struct log_batch;
 /* NULL when nothing was appended, one is in flight, or a group is open. */
 struct log_batch *store_batch_take(struct store *st);
 
-/* [job] write, then sync. The two halves are for asynchronous flush, where producers are answered after the first. A failed
- * batch must not be run again: ESCROW_EIO and the like are final. */
+/*
+ * [job] write, then sync. The two halves are for asynchronous flush, where producers are answered
+ * after the first. A failed batch must not be run again: ESCROW_EIO and the like are final.
+ */
 ESCROW_MUST_USE int log_batch_run(struct log_batch *batch, struct err_ctx *err);
 ESCROW_MUST_USE int log_batch_write(struct log_batch *batch, struct err_ctx *err);
 ESCROW_MUST_USE int log_batch_sync(struct log_batch *batch, struct err_ctx *err);
 
-/* After log_batch_write came back and before log_batch_sync does: raise `written`. Optional; touches no field of the job. */
+/*
+ * After log_batch_write came back and before log_batch_sync does: raise `written`. Optional;
+ * touches no field of the job.
+ */
 void store_batch_written(struct store *st);
 
 /*
- * The batch has come back: raise written and durable, apply every record, raise visible. Takes the batch. Returns the error
- * of the run, or of apply; both FATAL, and no watermark rises beyond what is true.
+ * The batch has come back: raise written and durable, apply every record, raise visible. Takes the
+ * batch. Returns the error of the run, or of apply; both FATAL, and no watermark rises beyond what
+ * is true.
  */
 ESCROW_MUST_USE int store_batch_done(struct store *st, struct log_batch **batch,
                                      struct err_ctx *err);
@@ -279,11 +309,17 @@ void store_trim(struct store *st);
 /* Allocate the next segment. At most one exists. */
 struct segment_job;
 
-/* NULL when enough is allocated, one is in flight, or the last one found the disk full less than a second ago. */
+/*
+ * NULL when enough is allocated, one is in flight, or the last one found the disk full less than a
+ * second ago.
+ */
 struct segment_job *store_prepare_take(struct store *st, int64_t now_ms);
 void segment_job_run(struct segment_job *job); /* [job] */
 
-/* Takes the job. 0 also when the disk is full (store_stats says so, appends answer ESCROW_ENOSPC). Anything else is FATAL. */
+/*
+ * Takes the job. 0 also when the disk is full (store_stats says so, appends answer ESCROW_ENOSPC).
+ * Anything else is FATAL.
+ */
 ESCROW_MUST_USE int store_prepare_done(struct store *st, struct segment_job **job, int64_t now_ms,
                                        struct err_ctx *err);
 
@@ -291,15 +327,15 @@ ESCROW_MUST_USE int store_prepare_done(struct store *st, struct segment_job **jo
 struct flush_job;
 
 /*
- * NULL when too little was logged since the last one, one is in flight, or memory is short. `force` asks for one whenever
- * anything is newer than the last checkpoint. Calls owner->checkpoint_save.
+ * NULL when too little was logged since the last one, one is in flight, or memory is short. `force`
+ * asks for one whenever anything is newer than the last checkpoint. Calls owner->checkpoint_save.
  */
 struct flush_job *store_flush_take(struct store *st, bool force);
 void flush_job_run(struct flush_job *job); /* [job] */
 
 /*
- * Takes the job. 0; ESCROW_ENOSPC: nothing is lost, entries stay in memory, the old checkpoint counts, and the next take tries
- * again; anything else is FATAL.
+ * Takes the job. 0; ESCROW_ENOSPC: nothing is lost, entries stay in memory, the old checkpoint
+ * counts, and the next take tries again; anything else is FATAL.
  */
 ESCROW_MUST_USE int store_flush_done(struct store *st, struct flush_job **job, struct err_ctx *err);
 
@@ -316,9 +352,10 @@ struct store_release {
 };
 
 /*
- * Only inside apply() of a DECISION, once per queue named in its append, in the same order. *queue_offset is the entry's
- * number. Readers get the half's payload with queue offset, transaction bits and prepared offset patched. After the release
- * key look-ups find it too. ESCROW_ENOMEM, ESCROW_ECORRUPT (replay: the offset is not in the log).
+ * Only inside apply() of a DECISION, once per queue named in its append, in the same order.
+ * *queue_offset is the entry's number. Readers get the half's payload with queue offset,
+ * transaction bits and prepared offset patched. After the release key look-ups find it too.
+ * ESCROW_ENOMEM, ESCROW_ECORRUPT (replay: the offset is not in the log).
  */
 ESCROW_MUST_USE int store_release(struct store *st, const struct store_release *release,
                                   int64_t *queue_offset, struct err_ctx *err);
@@ -326,15 +363,17 @@ ESCROW_MUST_USE int store_release(struct store *st, const struct store_release *
 /* ------------------------------------------------------------------ reading */
 
 /*
- * All reading happens on the loop, from memory or from the page cache. What is not there would block: the call then returns
- * ESCROW_EAGAIN and has noted in the fetch what it needs. Run the fetch in the pool and call again with the same fetch and the
- * same arguments, until it is no longer ESCROW_EAGAIN:
+ * All reading happens on the loop, from memory or from the page cache. What is not there would
+ * block: the call then returns ESCROW_EAGAIN and has noted in the fetch what it needs. Run the
+ * fetch in the pool and call again with the same fetch and the same arguments, until it is no
+ * longer ESCROW_EAGAIN:
  *
- *     while ((rc = store_pull(st, &req, fetch, &res, err)) == ESCROW_EAGAIN)  pool: store_fetch_run(fetch)
+ *     while ((rc = store_pull(st, &req, fetch, &res, err)) == ESCROW_EAGAIN) pool:
+ *     store_fetch_run(fetch)
  *
- * Each round reads at least one new block and keeps those it has, so it ends. A fetch of NULL asks once: ESCROW_EAGAIN then
- * means "make a fetch". A fetch may be kept for the next read of the same consumer: it reads ahead. Its memory is bounded by
- * STORE_FETCH_BYTES_MAX plus one record.
+ * Each round reads at least one new block and keeps those it has, so it ends. A fetch of NULL asks
+ * once: ESCROW_EAGAIN then means "make a fetch". A fetch may be kept for the next read of the same
+ * consumer: it reads ahead. Its memory is bounded by STORE_FETCH_BYTES_MAX plus one record.
  */
 struct store_fetch;
 
@@ -377,31 +416,38 @@ struct store_pull_result {
 };
 
 /*
- * Append the records of a PULL answer to *body, back to back, as RocketMQ clients expect them. Every byte was checked against
- * its checksum. 0 or ESCROW_EAGAIN; ESCROW_ECORRUPT (err names file and offset; messages before the bad one are delivered
- * first, the error comes when it is the first), ESCROW_EIO, ESCROW_ENOMEM; ESCROW_ELIMIT: *body is full before the first.
- * On an error *body is as before.
+ * Append the records of a PULL answer to *body, back to back, as RocketMQ clients expect them.
+ * Every byte was checked against its checksum. 0 or ESCROW_EAGAIN; ESCROW_ECORRUPT (err names file
+ * and offset; messages before the bad one are delivered first, the error comes when it is the
+ * first), ESCROW_EIO, ESCROW_ENOMEM; ESCROW_ELIMIT: *body is full before the first. On an error
+ * *body is as before.
  */
 ESCROW_MUST_USE int store_pull(struct store *st, const struct store_pull_request *req,
                                struct store_fetch *fetch, struct buf *body,
                                struct store_pull_result *res, struct err_ctx *err);
 
 /*
- * The record at a physical offset, whatever its type. The bytes are copied to *scratch (cleared first), which rec's slices
- * point into. ESCROW_ENOTFOUND: no record begins there, or it is not visible yet; ESCROW_EAGAIN; ESCROW_EIO; ESCROW_ENOMEM.
- * An offset that came from a client may point into the middle of a record: that is ESCROW_ENOTFOUND, not corruption.
+ * The record at a physical offset, whatever its type. The bytes are copied to *scratch (cleared
+ * first), which rec's slices point into. ESCROW_ENOTFOUND: no record begins there, or it is not
+ * visible yet; ESCROW_EAGAIN; ESCROW_EIO; ESCROW_ENOMEM. An offset that came from a client may
+ * point into the middle of a record: that is ESCROW_ENOTFOUND, not corruption.
  */
 ESCROW_MUST_USE int store_read_record(struct store *st, uint64_t offset, struct store_fetch *fetch,
                                       struct buf *scratch, struct store_record *rec,
                                       struct err_ctx *err);
 
-/* The message at an offset of a queue, as store_pull would deliver it (released halves patched). ESCROW_ENOTFOUND too when the
- * offset is outside [min, max). */
+/*
+ * The message at an offset of a queue, as store_pull would deliver it (released halves patched).
+ * ESCROW_ENOTFOUND too when the offset is outside [min, max).
+ */
 ESCROW_MUST_USE int store_read_entry(struct store *st, const struct store_queue_ref *queue,
                                      int64_t offset, struct store_fetch *fetch, struct buf *scratch,
                                      struct store_record *rec, struct err_ctx *err);
 
-/* May this HALF be shown to consumers and look-ups: has store_release been called for it? ESCROW_EAGAIN; 1 yes, 0 no. */
+/*
+ * May this HALF be shown to consumers and look-ups: has store_release been called for it?
+ * ESCROW_EAGAIN; 1 yes, 0 no.
+ */
 ESCROW_MUST_USE int store_half_is_released(struct store *st, uint64_t half_offset,
                                            struct store_fetch *fetch, struct err_ctx *err);
 
@@ -409,7 +455,10 @@ ESCROW_MUST_USE int store_half_is_released(struct store *st, uint64_t half_offse
 bool store_queue_range(const struct store *st, const struct store_queue_ref *queue,
                        int64_t *min_offset, int64_t *max_offset);
 
-/* The first offset whose message was stored at or after `time_ms`; max when there is none. ESCROW_ENOTFOUND: no such queue. */
+/*
+ * The first offset whose message was stored at or after `time_ms`; max when there is none.
+ * ESCROW_ENOTFOUND: no such queue.
+ */
 ESCROW_MUST_USE int store_offset_by_time(struct store *st, const struct store_queue_ref *queue,
                                          int64_t time_ms, struct store_fetch *fetch,
                                          int64_t *offset, struct err_ctx *err);
@@ -421,12 +470,16 @@ struct store_queue_info {
     int64_t max_offset;
 };
 
-/* Every queue that exists, in no order; *cursor starts at 0; false at the end. Do not append between two calls. */
+/*
+ * Every queue that exists, in no order; *cursor starts at 0; false at the end. Do not append
+ * between two calls.
+ */
 bool store_queues_next(const struct store *st, uint64_t *cursor, struct store_queue_info *info);
 
 /*
- * Messages of a topic with a key (UNIQ_KEY or a word of KEYS), newest first. Fills at most `max` physical offsets of visible
- * messages and released halves, each verified against its record. ESCROW_EAGAIN as with every read.
+ * Messages of a topic with a key (UNIQ_KEY or a word of KEYS), newest first. Fills at most `max`
+ * physical offsets of visible messages and released halves, each verified against its record.
+ * ESCROW_EAGAIN as with every read.
  */
 struct store_key_query {
     struct slice topic;

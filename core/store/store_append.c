@@ -1,5 +1,6 @@
 /*
- * Appends: everything that can refuse the record is asked before anything changes, the queue number last. A record is complete
+ * Appends: everything that can refuse the record is asked before anything changes, the queue number
+ *          last. A record is complete
  * in memory when the function returns; its effects come in store_apply.c.
  */
 #include "core/base/check.h"

@@ -1,7 +1,7 @@
 /*
- * Records become true here, and nowhere else: live from the descriptors of a batch, in recovery from the decoded log. Both end in
- * apply_record(), in log order. Live, a queue number that differs from the one handed out is our bug; in recovery it means that
- * the log is not what was written.
+ * Records become true here, and nowhere else: live from the descriptors of a batch, in recovery
+ * from the decoded log. Both end in apply_record(), in log order. Live, a queue number that differs
+ * from the one handed out is our bug; in recovery it means that the log is not what was written.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"
@@ -124,7 +124,10 @@ int store_apply_batch(struct store *st, struct log_batch *batch, struct err_ctx 
         st->apply_release_count = desc->release_count;
         st->last_crc = get_le32(desc->record + AT_CRC);
         rc = show_owner(st, &rec, err);
-        /* Every number that was handed out has to become an entry: a hole would stop the queue for ever. */
+        /*
+         * Every number that was handed out has to become an entry: a hole would stop the queue for
+         * ever.
+         */
         CHECK_IMPLIES(rc == 0, st->apply_release_count == 0);
         release_at += desc->release_count;
     }

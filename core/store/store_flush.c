@@ -1,18 +1,20 @@
 /*
- * Checkpoints. On the loop everything that changes is copied or encoded, at one point of the log: `visible`. The job writes queue
- * entries, then index files, then the checkpoint that names them, each synced before the next. So whatever a checkpoint
- * speaks of is on disk, and what is on disk beyond it is cut and written again by the next start.
+ * Checkpoints. On the loop everything that changes is copied or encoded, at one point of the log:
+ * `visible`. The job writes queue entries, then index files, then the checkpoint that names them,
+ * each synced before the next. So whatever a checkpoint speaks of is on disk, and what is on disk
+ * beyond it is cut and written again by the next start.
  *
- * A flush without a checkpoint only bounds memory: when checkpoints are far apart because they are big.
+ * A flush without a checkpoint only bounds memory: when checkpoints are far apart because they are
+ * big.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/store/store_private.h"
 
-#define CHECKPOINT_SPACING                                                                         \
-    4 /* log between two checkpoints, in checkpoint sizes: bounds what they cost */
-#define FLUSH_RETRY_BYTES (UINT64_C(1) << 20)
+/* Log between two checkpoints, in checkpoint sizes: bounds what they cost. */
+#define CHECKPOINT_SPACING 4
+#define FLUSH_RETRY_BYTES  (UINT64_C(1) << 20)
 
 struct flush_job {
     struct store *st;

@@ -2,6 +2,7 @@
 
 #include "core/base/crc32c.h"
 #include "core/base/mem.h"
+#include "core/base/slice.h"
 #include "core/store/store.h"
 
 #include <inttypes.h>
@@ -26,23 +27,64 @@ static size_t format_line(const struct store_format *format, char *line, size_t 
     return (size_t)len;
 }
 
+/* What follows `word` in the text, up to the next blank or the end; empty when it is not there. */
+static struct slice word_after(struct slice text, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (size_t i = 0; i + len <= text.len; i++) {
+        if (memcmp(text.ptr + i, word, len) == 0) {
+            const uint8_t *begin = text.ptr + i + len;
+            size_t rest = text.len - i - len;
+            size_t n = 0;
+            while (n < rest && begin[n] != ' ' && begin[n] != '\n') {
+                n++;
+            }
+            return slice_of(begin, n);
+        }
+    }
+    return SLICE_EMPTY;
+}
+
+static uint32_t parse_hex(struct slice digits)
+{
+    uint32_t value = 0;
+
+    for (size_t i = 0; i < digits.len && i < 8; i++) {
+        uint8_t c = digits.ptr[i];
+        uint32_t digit = c >= '0' && c <= '9' ? c - 48u : c >= 'a' && c <= 'f' ? c - 87u : 0;
+        value = value << 4 | digit;
+    }
+    return value;
+}
+
 /*
- * The line is accepted only if it is, byte for byte, what format_line would write for the numbers in it: nothing else in the
- * file can be misread. Only the version is taken without its checksum, because the rest of a later version's line is unknown.
+ * The line is accepted only if it is, byte for byte, what format_line would write for the numbers
+ * in it: nothing else in the file can be misread. Only the version is taken without its checksum,
+ * because the rest of a later version's line is unknown.
  */
-static int format_parse(const char *text, size_t len, struct store_format *out, struct err_ctx *err)
+static int format_parse(struct slice text, struct store_format *out, struct err_ctx *err)
 {
     char line[LINE_MAX_BYTES];
-    int fields = sscanf(text, "escrow-store version=%u segment_bytes=%" SCNu64 " salt=%8x",
-                        &out->version, &out->segment_bytes, &out->salt);
+    int64_t version = 0;
+    int64_t segment_bytes = 0;
 
-    if (fields >= 1 && out->version != STORE_FORMAT_VERSION) {
+    if (slice_has_prefix(text, SLICE_LIT("escrow-store version=")) &&
+        slice_to_i64(word_after(text, "version="), &version) && version > 0 &&
+        version != STORE_FORMAT_VERSION) {
         return err_set(err, ESCROW_EVERSION,
-                       "%s: the data folder has format version %u, this program knows version %u",
-                       STORE_FORMAT_PATH, out->version, STORE_FORMAT_VERSION);
+                       "%s: the data folder has format version %" PRId64
+                       ", this program knows version %u",
+                       STORE_FORMAT_PATH, version, STORE_FORMAT_VERSION);
     }
-    if (fields != 3 || format_line(out, line, sizeof line) != len || memcmp(line, text, len) != 0 ||
-        !store_format_is_segment_size(out->segment_bytes)) {
+    (void)slice_to_i64(word_after(text, "segment_bytes="), &segment_bytes); /* 0 is refused below */
+    *out = (struct store_format){
+        .version = STORE_FORMAT_VERSION,
+        .salt = parse_hex(word_after(text, "salt=")),
+        .segment_bytes = segment_bytes > 0 ? (uint64_t)segment_bytes : 0,
+    };
+    if (!store_format_is_segment_size(out->segment_bytes) ||
+        format_line(out, line, sizeof line) != text.len || memcmp(line, text.ptr, text.len) != 0) {
         return err_set(err, ESCROW_ECORRUPT, "%s: offset 0: not the line of a data folder",
                        STORE_FORMAT_PATH);
     }
@@ -51,7 +93,6 @@ static int format_parse(const char *text, size_t len, struct store_format *out, 
 
 int store_format_read(struct disk *d, struct store_format *out, struct err_ctx *err)
 {
-    char text[LINE_MAX_BYTES];
     uint8_t *data;
     size_t len;
     int rc = disk_read_all(d, STORE_FORMAT_PATH, LINE_MAX_BYTES - 1, &data, &len, err);
@@ -64,10 +105,9 @@ int store_format_read(struct disk *d, struct store_format *out, struct err_ctx *
     if (rc != 0) {
         return rc;
     }
-    memcpy(text, data, len);
-    text[len] = '\0';
+    rc = format_parse(slice_of(data, len), out, err);
     mem_free(data);
-    return format_parse(text, len, out, err);
+    return rc;
 }
 
 int store_format_create(struct disk *d, const struct store_format *format, struct err_ctx *err)

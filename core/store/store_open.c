@@ -1,9 +1,11 @@
 /*
- * Opening a store. FORMAT.md, "Recovery", has the steps in words; their order here is: look at everything first, change nothing on
- * disk before the log is known to be sound, load, replay, and only then cut the torn tail and begin the new epoch.
+ * Opening a store. FORMAT.md, "Recovery", has the steps in words; their order here is: look at
+ * everything first, change nothing on disk before the log is known to be sound, load, replay, and
+ * only then cut the torn tail and begin the new epoch.
  *
- * The tail of the log is read twice, first to judge it and then to apply it, so that a damaged log is left exactly as it was
- * found. It is at most a checkpoint interval long, and the second time it comes from memory.
+ * The tail of the log is read twice, first to judge it and then to apply it, so that a damaged log
+ * is left exactly as it was found. It is at most a checkpoint interval long, and the second time it
+ * comes from memory.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"
@@ -78,7 +80,10 @@ static int load_format(struct store *st, struct store_recovery *recovery, struct
 
 /* ------------------------------------------------------------------ checkpoint */
 
-/* The checkpoint remembers the last record below its position: a log that was rolled back or exchanged does not have it. */
+/*
+ * The checkpoint remembers the last record below its position: a log that was rolled back or
+ * exchanged does not have it.
+ */
 static int check_last_record(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
 {
     char where[RECOVERY_WHERE_MAX];
@@ -228,7 +233,10 @@ static int fill_record(struct store *st, const struct envelope *e, struct slice 
     return 0;
 }
 
-/* A file of the index was lost: read that part of the log again. Records begin somewhere, segments always at one. */
+/*
+ * A file of the index was lost: read that part of the log again. Records begin somewhere, segments
+ * always at one.
+ */
 static int fill_index_gap(struct store *st, struct log_scan *scan, uint64_t begin, uint64_t end,
                           struct err_ctx *err)
 {
@@ -372,7 +380,10 @@ static int replay(struct store *st, const struct recovery_end *end, struct store
     return rc;
 }
 
-/* Handles for writing of everything from the end of the log on; one segment more if the log ends with its last byte. */
+/*
+ * Handles for writing of everything from the end of the log on; one segment more if the log ends
+ * with its last byte.
+ */
 static int open_for_append(struct store *st, uint64_t end, struct err_ctx *err)
 {
     struct disk_file *file;
@@ -418,8 +429,9 @@ static int begin_epoch(struct store *st, struct err_ctx *err)
 }
 
 /*
- * Make durable what was only seen. A process that was killed leaves writes, names and renames that the kernel shows but has not
- * synced; whoever is shown a message that recovery found there must not lose it to a power cut that follows.
+ * Make durable what was only seen. A process that was killed leaves writes, names and renames that
+ * the kernel shows but has not synced; whoever is shown a message that recovery found there must
+ * not lose it to a power cut that follows.
  */
 static int sync_what_was_found(struct store *st, uint64_t end, struct err_ctx *err)
 {

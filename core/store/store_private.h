@@ -1,4 +1,7 @@
-/* What the files of the facade share: store.c, store_open.c, store_append.c, store_apply.c, store_flush.c, fetch.c, reader.c. */
+/*
+ * What the files of the facade share: store.c, store_open.c, store_append.c, store_apply.c,
+ * store_flush.c, fetch.c, reader.c.
+ */
 #ifndef CORE_STORE_STORE_PRIVATE_H
 #define CORE_STORE_STORE_PRIVATE_H
 
@@ -50,8 +53,8 @@ struct message_keys {
 void message_keys_scan(struct slice properties, struct message_keys *keys);
 
 /*
- * Fill *rec from a record's envelope and payload, decoding a message. ESCROW_ECORRUPT when the payload of a MESSAGE or HALF is
- * none, or says it stands elsewhere.
+ * Fill *rec from a record's envelope and payload, decoding a message. ESCROW_ECORRUPT when the
+ * payload of a MESSAGE or HALF is none, or says it stands elsewhere.
  */
 ESCROW_MUST_USE int store_record_fill(struct store_record *rec, const struct envelope *e,
                                       struct slice payload);
@@ -64,7 +67,9 @@ void store_index_message(struct store *st, const struct store_record *rec, struc
 ESCROW_MUST_USE int store_replay(struct store *st, const struct store_record *rec, uint32_t crc,
                                  struct err_ctx *err);
 
-/* Recovery of a long log: write queue entries and index when memory is full of them. No checkpoint. */
+/*
+ * Recovery of a long log: write queue entries and index when memory is full of them. No checkpoint.
+ */
 ESCROW_MUST_USE int store_flush_replay(struct store *st, struct err_ctx *err);
 
 /* Every record of a batch that is durable. */

@@ -1,11 +1,14 @@
 /*
- * Power cuts and kills at every operation of a run. For each operation that touches the disk, before it happens:
+ * Power cuts and kills at every operation of a run. For each operation that touches the disk,
+ * before it happens:
  *
- *   - for each kind of power cut: take the disk as it would be found, recover, compare with the model; during that recovery cut the
- *     power again at every operation, recover from that, compare;
- *   - as after kill -9: recover from what the kernel shows, compare, then cut the power: whatever recovery had shown must still
- *     be there;
- *   - and after a recovery go on working: decide the halves that are left, append, restart, compare.
+ *   - for each kind of power cut: take the disk as it would be found, recover, compare with the
+ *     model; during that recovery cut the power again at every operation, recover from that,
+ *     compare;
+ *   - as after kill -9: recover from what the kernel shows, compare, then cut the power: whatever
+ *     recovery had shown must still be there;
+ *   - and after a recovery go on working: decide the halves that are left, append, restart,
+ *     compare.
  *
  * usage: crash_explorer [--seed n] [--runs n] [--steps n] [--depth 1|2]
  */
@@ -139,7 +142,10 @@ static void try_crash(struct explorer *x, const struct sim_op *op, enum sim_cras
     disk_free(&after);
 }
 
-/* Killed, restarted, and then the power goes: what the second process has shown to anybody has to be there. */
+/*
+ * Killed, restarted, and then the power goes: what the second process has shown to anybody has to
+ * be there.
+ */
 static void try_kill(struct explorer *x, const struct sim_op *op)
 {
     struct disk *killed = sim_disk_clone(x->script.disk);

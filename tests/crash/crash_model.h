@@ -1,8 +1,9 @@
 /*
- * What must be in a store, as a list of events in the order of the log. The log can only be cut at its end, so a recovered
- * store holds the events of some prefix of the list: its length follows from where recovery says the log ends, must cover
- * everything that was acknowledged, and must not split a group. Then every queue, half, position and key must be exactly what
- * that prefix makes of them. This is stricter than the six sentences of design.md section 9, and implies them.
+ * What must be in a store, as a list of events in the order of the log. The log can only be cut at
+ * its end, so a recovered store holds the events of some prefix of the list: its length follows
+ * from where recovery says the log ends, must cover everything that was acknowledged, and must not
+ * split a group. Then every queue, half, position and key must be exactly what that prefix makes of
+ * them. This is stricter than the six sentences of design.md section 9, and implies them.
  *
  * Owns:    its events.
  * Thread:  one.
@@ -57,15 +58,17 @@ void model_ack(struct model *m, uint64_t visible);
 
 extern const char *const model_topics[MODEL_TOPICS];
 
-/* MODEL_BODY_MAX bytes: the body of message `id`, but for its first four, which are the id. Static. */
+/*
+ * MODEL_BODY_MAX bytes: the body of message `id`, but for its first four, which are the id. Static.
+ */
 const uint8_t *model_pattern(uint32_t id);
 
 /* Undecided among the first `prefix` events? */
 bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix);
 
 /*
- * Compare a store that was just opened with the model. Returns the length of the prefix; aborts with `context` and what is
- * wrong otherwise.
+ * Compare a store that was just opened with the model. Returns the length of the prefix; aborts
+ * with `context` and what is wrong otherwise.
  */
 uint32_t model_compare(struct model *m, struct test_store *ts, const char *context);
 

@@ -1,7 +1,8 @@
 /*
- * A random run of a store that touches every kind of work: plain messages, halves, decisions over several topics, groups with a
- * position, groups given up, batches that overlap appends, segment rolls, checkpoints, clean stops and kills. The model is kept in
- * step; the disk's hook may look at it at any operation.
+ * A random run of a store that touches every kind of work: plain messages, halves, decisions over
+ * several topics, groups with a position, groups given up, batches that overlap appends, segment
+ * rolls, checkpoints, clean stops and kills. The model is kept in step; the disk's hook may look at
+ * it at any operation.
  *
  * Owns:    the store and the model; the disk is borrowed.
  * Thread:  one.

@@ -1,6 +1,7 @@
 /*
- * The same scripts on the kernel's files, and real kills: a child appends and tells what was acknowledged through shared memory,
- * the parent kills it with SIGKILL at a random moment, opens the store and looks.
+ * The same scripts on the kernel's files, and real kills: a child appends and tells what was
+ * acknowledged through shared memory, the parent kills it with SIGKILL at a random moment, opens
+ * the store and looks.
  *
  * usage: real_disk [--seed n] [--steps n] [--kills n]
  */
@@ -124,7 +125,7 @@ static void kill_once(const char *path, struct shared *shared, struct rand *rand
     if (pid == 0) {
         child(path, shared, rand_u64(rand));
     }
-    (void)nanosleep(&wait, NULL); /* this is the random moment, not a wait for something */
+    (void)nanosleep(&wait, NULL); /* allow(sleep): the random moment of the kill itself */
     CHECK(kill(pid, SIGKILL) == 0);
     CHECK(waitpid(pid, &status, 0) == pid);
     CHECK(WIFSIGNALED(status));

@@ -1,8 +1,9 @@
 /*
- * A hostile data folder: a small store, damaged as the input says, opened, read, written to, opened again, and looked at
- * offline. Anything may be refused; nothing may crash, leak, or hang.
+ * A hostile data folder: a small store, damaged as the input says, opened, read, written to, opened
+ * again, and looked at offline. Anything may be refused; nothing may crash, leak, or hang.
  *
- * Input: first byte bit 0: stopped or killed store; then commands, one byte each with operands (numbers little-endian):
+ * Input: first byte bit 0: stopped or killed store; then commands, one byte each with operands
+ *        (numbers little-endian):
  *   0  file u8, offset u16, len u8, bytes     overwrite
  *   1  offset u16                             give the record there a checksum that is right
  *   2  type u8, flags u8, len u8, payload     a valid record behind the last one
@@ -63,7 +64,9 @@ static struct slice take_bytes(struct input *in, size_t len)
     return s;
 }
 
-/* ------------------------------------------------------------------ an owner that believes nothing */
+/*
+ * ------------------------------------------------------------------ an owner that believes nothing
+ */
 
 struct owner {
     struct store *st;

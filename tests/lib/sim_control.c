@@ -1,4 +1,7 @@
-/* What tests do to a simulated disk from outside: faults, limits, looking at bytes and changing them. */
+/*
+ * What tests do to a simulated disk from outside: faults, limits, looking at bytes and changing
+ * them.
+ */
 #include "tests/lib/sim_disk_private.h"
 
 #include <string.h>

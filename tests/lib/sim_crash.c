@@ -1,7 +1,8 @@
 /*
- * Trees, pending changes, clones and power cuts. A pending change of content or size is applied to a copy of the durable content,
- * in the order in which it was made; which ones are applied is what the kinds of crash differ in. Names follow the same
- * rule, and whatever lies in a folder that did not survive is gone.
+ * Trees, pending changes, clones and power cuts. A pending change of content or size is applied to
+ * a copy of the durable content, in the order in which it was made; which ones are applied is what
+ * the kinds of crash differ in. Names follow the same rule, and whatever lies in a folder that did
+ * not survive is gone.
  */
 #include "core/base/check.h"
 #include "core/base/rand.h"

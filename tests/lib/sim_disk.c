@@ -1,7 +1,10 @@
 /*
- * The calls of core/io/disk.h. Each mutating one counts itself, shows itself to the hook, lets a fault fire, then changes what
- * the program sees and notes the change as pending; sync and sync_dir make pending changes durable.
+ * The calls of core/io/disk.h. Each mutating one counts itself, shows itself to the hook, lets a
+ * fault fire, then changes what the program sees and notes the change as pending; sync and sync_dir
+ * make pending changes durable.
  */
+#include "tests/lib/sim_disk.h"
+
 #include "core/base/check.h"
 #include "tests/lib/sim_disk_private.h"
 
@@ -296,7 +299,10 @@ static int sim_sync(struct disk_file *f, struct err_ctx *err)
     int rc = begin_op(disk_of(f), SIM_OP_SYNC, file->path, 0, 0, err);
 
     if (rc != 0) {
-        /* The kernel marks the pages clean: what was pending is in memory, will never be written, and nobody will know. */
+        /*
+         * The kernel marks the pages clean: what was pending is in memory, will never be written,
+         * and nobody will know.
+         */
         inode->is_lossy = inode->is_lossy || inode->change_count > 0;
     } else if (inode->is_lossy) {
         for (size_t i = 0; i < inode->change_count; i++) {

@@ -1,14 +1,16 @@
 /*
  * A disk in memory that can fail and lose power: the other implementation of core/io/disk.h.
  *
- * It keeps apart what the running program sees and what a power cut would leave. Per file: the durable content, and the
- * list of pending changes since the last disk_sync (data and size are separate changes, as they are in a real file system).
- * Per name: the durable tree, and the list of pending creations, renames and unlinks since the last disk_sync_dir of
- * their folder. sim_disk_crash makes a new disk from the durable state and a selection of the pending changes.
+ * It keeps apart what the running program sees and what a power cut would leave. Per file: the
+ * durable content, and the list of pending changes since the last disk_sync (data and size are
+ * separate changes, as they are in a real file system). Per name: the durable tree, and the list of
+ * pending creations, renames and unlinks since the last disk_sync_dir of their folder.
+ * sim_disk_crash makes a new disk from the durable state and a selection of the pending changes.
  *
- * Every mutating call (write, allocate, zero, truncate, sync, create, rename, unlink, mkdir, rmdir, sync_dir) is one
- * operation, numbered from 1. A hook sees each before it happens, so that a test can branch off a crash at every point of a
- * run. Faults fire at the n-th operation or the n-th read.
+ * Every mutating call (write, allocate, zero, truncate, sync, create, rename, unlink, mkdir, rmdir,
+ * sync_dir) is one operation, numbered from 1. A hook sees each before it happens, so that a test
+ * can branch off a crash at every point of a run. Faults fire at the n-th operation or the n-th
+ * read.
  *
  * Owns:    everything. Files must be closed before disk_free, as with any disk.
  * Thread:  one.
@@ -23,20 +25,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* An empty disk without limits. Never NULL: out of memory aborts, here and everywhere below (but mem_fault_at is honoured by
- * nothing in here: the disk's own memory does not count as the program's). */
+/*
+ * An empty disk without limits. Never NULL: out of memory aborts, here and everywhere below (but
+ * mem_fault_at is honoured by nothing in here: the disk's own memory does not count as the
+ * program's).
+ */
 struct disk *sim_disk_new(void);
 
-/* The same disk in another process's eyes after kill -9: same content, same pending changes, no open files, no locks. */
+/*
+ * The same disk in another process's eyes after kill -9: same content, same pending changes, no
+ * open files, no locks.
+ */
 struct disk *sim_disk_clone(const struct disk *d);
 
 enum sim_crash {
     SIM_DROP_UNSYNCED, /* nothing pending survives */
     SIM_KEEP_ALL,      /* everything pending survives */
     SIM_KEEP_SOME,     /* each pending change survives or not */
-    SIM_TEAR_512, /* each 512-byte sector of pending data survives or not; so does every other change */
+    /* each 512-byte sector of pending data survives or not; so does every other change */
+    SIM_TEAR_512,
     SIM_TEAR_4096, /* the same with pages of 4 KiB */
-    SIM_REORDER, /* a random number of changes survives, in any order: later ones without earlier ones */
+    /* a random number of changes survives, in any order: later ones without earlier ones */
+    SIM_REORDER,
     SIM_CRASH_COUNT
 };
 
@@ -78,7 +88,8 @@ void sim_disk_set_hook(struct disk *d, sim_hook_fn *hook, void *arg);
 uint64_t sim_disk_op_count(const struct disk *d);
 
 enum sim_fault {
-    SIM_FAULT_EIO, /* the operation fails; a failed sync loses what was pending for good, as on a real kernel */
+    /* the operation fails; a failed sync loses what was pending for good, as on a real kernel */
+    SIM_FAULT_EIO,
     SIM_FAULT_ENOSPC, /* the operation fails for want of space; only where that can be */
     SIM_FAULT_SHORT,  /* a write does half of its work, then fails with EIO */
     SIM_FAULT_DEAD,   /* this operation and every call after it fails with EIO */
@@ -103,7 +114,10 @@ void sim_disk_set_read_only(struct disk *d, bool is_read_only);
 /* disk_pread_nowait answers ESCROW_EAGAIN always: nothing is in memory. */
 void sim_disk_set_cold(struct disk *d, bool is_cold);
 
-/* ---- looking and touching, past all bookkeeping: the bytes are changed on the platter and in memory ---- */
+/*
+ * ---- looking and touching, past all bookkeeping: the bytes are changed on the platter and in
+ * memory ----
+ */
 
 /* false when there is no such file. */
 bool sim_disk_file_size(const struct disk *d, const char *path, uint64_t *size_bytes);

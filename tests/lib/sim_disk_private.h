@@ -44,7 +44,10 @@ struct sim_tree {
     size_t cap;
 };
 
-/* A change of a folder that is not durable: after it, `path` is inode, or a folder, or nothing; and `gone` is nothing. */
+/*
+ * A change of a folder that is not durable: after it, `path` is inode, or a folder, or nothing; and
+ * `gone` is nothing.
+ */
 struct sim_entry {
     char *folder;
     char *path;

@@ -1,6 +1,6 @@
 /*
- * The content of a file of the simulated disk: pages shared between copies until one is written, so that a copy of a file costs its
- * page table and zeros cost nothing.
+ * The content of a file of the simulated disk: pages shared between copies until one is written, so
+ * that a copy of a file costs its page table and zeros cost nothing.
  *
  * Owns:    references to its pages.
  * Thread:  one.
@@ -31,7 +31,10 @@ void sim_image_write(struct sim_image *img, uint64_t offset, const uint8_t *src,
 size_t sim_image_read(const struct sim_image *img, uint64_t offset, uint8_t *dst, size_t len);
 int sim_image_equal(const struct sim_image *a, const struct sim_image *b);
 
-/* Allocation that does not come back without memory; not the program's (mem.h), so that faults do not hit it. */
+/*
+ * Allocation that does not come back without memory; not the program's (mem.h), so that faults do
+ * not hit it.
+ */
 void *sim_alloc(size_t size_bytes);
 void *sim_grow(void *ptr, size_t size_bytes);
 void sim_free(void *ptr);

@@ -9,8 +9,8 @@
 #include <string.h>
 
 /*
- * Decision payload of this owner: 0 commit u8 | 1 count u8 | 2 entries: half offset u64, payload size u32, tag i64,
- * store ms i64, queue u32, topic length u8, topic.
+ * Decision payload of this owner: 0 commit u8 | 1 count u8 | 2 entries: half offset u64, payload
+ * size u32, tag i64, store ms i64, queue u32, topic length u8, topic.
  */
 #define ENTRY_FIXED 33u
 

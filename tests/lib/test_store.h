@@ -1,11 +1,11 @@
 /*
- * A store under test, with everything around it that a broker would be: jobs run inline, and a small owner that keeps halves,
- * decisions and counters the way the real ones do.
+ * A store under test, with everything around it that a broker would be: jobs run inline, and a
+ * small owner that keeps halves, decisions and counters the way the real ones do.
  *
  * Owns:    the store and the owner's tables; the disk is borrowed.
  * Thread:  one.
- * Holds:   what the owner knows comes from apply() and its checkpoint section alone, so that two runs over the same log must
- *          agree.
+ * Holds:   what the owner knows comes from apply() and its checkpoint section alone, so that two
+ *          runs over the same log must agree.
  */
 #ifndef TESTS_LIB_TEST_STORE_H
 #define TESTS_LIB_TEST_STORE_H
@@ -31,8 +31,8 @@ struct test_half {
 };
 
 struct test_owner {
-    uint64_t position;  /* last POSITION applied */
-    uint64_t applied;   /* records seen */
+    uint64_t position; /* last POSITION applied */
+    uint64_t applied;  /* records seen */
     uint64_t messages;
     uint64_t raw_bytes; /* of payloads that are nobody's business */
     uint64_t last_offset;
@@ -98,8 +98,8 @@ ESCROW_MUST_USE int test_position(struct test_store *ts, uint64_t position,
 struct test_half *test_owner_find(struct test_owner *owner, uint64_t offset);
 
 /*
- * Pull a whole queue from `offset` on, running fetches inline, and call fn for every message. The result of store_pull when it
- * is an error; a non-zero result of fn ends it.
+ * Pull a whole queue from `offset` on, running fetches inline, and call fn for every message. The
+ * result of store_pull when it is an error; a non-zero result of fn ends it.
  */
 typedef int test_visit_fn(void *arg, const struct record_view *view);
 ESCROW_MUST_USE int test_pull(struct test_store *ts, const char *topic, uint32_t queue_id,

@@ -1,7 +1,7 @@
 /*
- * Every byte of a small store is damaged in turn. What may happen: the start is refused, a read is refused, something is cut or
- * rebuilt and that is said, or nothing depends on the byte. What may not: a message that differs, is missing or is too many
- * without a word.
+ * Every byte of a small store is damaged in turn. What may happen: the start is refused, a read is
+ * refused, something is cut or rebuilt and that is said, or nothing depends on the byte. What may
+ * not: a message that differs, is missing or is too many without a word.
  */
 #include "core/base/mem.h"
 #include "core/store/inspect.h"
@@ -112,7 +112,10 @@ static void take_picture(struct picture *p)
     add_key(p, "H1");
 }
 
-/* One of everything, in several batches. With a checkpoint in the middle, and one at the end if it is to be a clean stop. */
+/*
+ * One of everything, in several batches. With a checkpoint in the middle, and one at the end if it
+ * is to be a clean stop.
+ */
 static struct disk *make_store(bool is_clean)
 {
     struct disk *disk = sim_disk_new();
@@ -201,11 +204,16 @@ static void rot_byte(struct rot *rot, const char *path, uint64_t at, uint8_t mas
 static void rot_file(void *arg, const char *path, uint64_t size)
 {
     struct rot *rot = arg;
-    /* Of a segment, what is written and a little more; the rest of the zeros is like its beginning. */
+    /*
+     * Of a segment, what is written and a little more; the rest of the zeros is like its beginning.
+     */
     uint64_t end = strncmp(path, "log/", 4) == 0 && size > 3000 ? 3000 : size;
 
     for (uint64_t at = 0; at < end; at++) {
-        /* The zeros of index pages are covered by the checksum of their page: every 16th of them will do. */
+        /*
+         * The zeros of index pages are covered by the checksum of their page: every 16th of them
+         * will do.
+         */
         if (strncmp(path, "index/", 6) == 0 && at % 4096 > 400 && at % 16 != 0) {
             continue;
         }

@@ -105,7 +105,10 @@ static void fill_to(uint64_t left)
 
 START_TEST(a_record_that_does_not_fit_begins_the_next_segment)
 {
-    /* A filler of 40 bytes in what is left; the record at the next segment's first byte; two writes, two syncs. */
+    /*
+     * A filler of 40 bytes in what is left; the record at the next segment's first byte; two
+     * writes, two syncs.
+     */
     uint8_t head[ENVELOPE_SIZE];
     uint64_t ops;
 
@@ -148,7 +151,10 @@ END_TEST
 
 START_TEST(only_allocated_space_is_handed_out)
 {
-    /* ESCROW_ELIMIT while the next segment is on its way, ESCROW_ENOSPC when it cannot come; nothing moves. */
+    /*
+     * ESCROW_ELIMIT while the next segment is on its way, ESCROW_ENOSPC when it cannot come;
+     * nothing moves.
+     */
     int rc;
     uint64_t end;
 
@@ -168,7 +174,10 @@ END_TEST
 
 START_TEST(reserved_decisions_fit_wherever_segments_end)
 {
-    /* New work stops while everything reserved still fits, one by one or as the longest record there is. */
+    /*
+     * New work stops while everything reserved still fits, one by one or as the longest record
+     * there is.
+     */
     for (int round = 0; round < 2; round++) {
         uint64_t halves = 2000;
         int rc;

@@ -41,7 +41,10 @@ static enum envelope_verdict verify(size_t have, uint64_t offset, uint64_t room,
 
 START_TEST(the_bytes_are_those_of_the_table)
 {
-    /* FORMAT.md, "Record": every field at its place, the checksum over salt, head and payload, zeros behind. */
+    /*
+     * FORMAT.md, "Record": every field at its place, the checksum over salt, head and payload,
+     * zeros behind.
+     */
     uint8_t salt[4];
     uint32_t crc;
 

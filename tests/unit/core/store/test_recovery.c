@@ -82,7 +82,10 @@ END_TEST
 
 START_TEST(a_torn_tail_is_cut_and_reported)
 {
-    /* The last batch, half written: cut, with place, size and reason; the rest is there, and the next start is clean. */
+    /*
+     * The last batch, half written: cut, with place, size and reason; the rest is there, and the
+     * next start is clean.
+     */
     uint64_t offsets[3];
 
     three_batches(offsets);
@@ -137,7 +140,10 @@ END_TEST
 
 START_TEST(a_tail_of_zeros_is_a_torn_tail)
 {
-    /* The file system had the size, not the data: blocks of the last batch read as zeros, later ones do not. */
+    /*
+     * The file system had the size, not the data: blocks of the last batch read as zeros, later
+     * ones do not.
+     */
     uint64_t offsets[3];
     uint8_t zeros[64] = {0};
 
@@ -156,7 +162,10 @@ END_TEST
 
 START_TEST(stale_bytes_of_an_older_epoch_are_not_read)
 {
-    /* A record behind the end that is valid in all but its epoch, as a segment that was used before would have: cut. */
+    /*
+     * A record behind the end that is valid in all but its epoch, as a segment that was used before
+     * would have: cut.
+     */
     uint64_t offsets[3];
     uint8_t stale[512];
     uint64_t from;
@@ -176,7 +185,9 @@ START_TEST(stale_bytes_of_an_older_epoch_are_not_read)
     test_store_close(&ts);
     ck_assert(sim_disk_peek(old, SEGMENT_0, from, stale, sizeof stale));
     disk_free(&old);
-    /* The history that counts: epochs 2 and 3, and it ends exactly where the stale record stands. */
+    /*
+     * The history that counts: epochs 2 and 3, and it ends exactly where the stale record stands.
+     */
     ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
     test_store_close(&ts);
     ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
@@ -203,7 +214,10 @@ END_TEST
 
 START_TEST(a_forged_record_in_a_body_is_not_believed)
 {
-    /* A sender knows the physical offset of what it sends, but not the salt: an imitation in a torn tail is no witness. */
+    /*
+     * A sender knows the physical offset of what it sends, but not the salt: an imitation in a torn
+     * tail is no witness.
+     */
     uint64_t offsets[3];
     uint8_t body[128] = {0};
     struct test_message m = {.topic = "T", .body = slice_of(body, sizeof body)};
@@ -275,7 +289,10 @@ static uint64_t add_record(unsigned type, uint32_t epoch)
 
 START_TEST(an_unknown_record_type_stops_the_start)
 {
-    /* A valid record that this version cannot apply: neither skipped nor cut. RELEASE is reserved and counts as unknown. */
+    /*
+     * A valid record that this version cannot apply: neither skipped nor cut. RELEASE is reserved
+     * and counts as unknown.
+     */
     static const unsigned types[] = {0, 5, 12, 255};
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
@@ -409,7 +426,10 @@ END_TEST
 
 START_TEST(a_log_older_than_its_checkpoint_is_corruption)
 {
-    /* Somebody put back a copy of log/ and left the rest: the record that the checkpoint remembers is not there. */
+    /*
+     * Somebody put back a copy of log/ and left the rest: the record that the checkpoint remembers
+     * is not there.
+     */
     uint64_t offsets[3];
     uint8_t *old = mem_alloc(STORE_SEGMENT_BYTES_MIN);
 
@@ -509,7 +529,10 @@ END_TEST
 
 START_TEST(any_operation_of_a_start_may_fail)
 {
-    /* EIO and ENOSPC at the n-th operation, and EIO at the n-th read: an error, no leak, and the next start has everything. */
+    /*
+     * EIO and ENOSPC at the n-th operation, and EIO at the n-th read: an error, no leak, and the
+     * next start has everything.
+     */
     for (int kind = 0; kind < 4; kind++) {
         for (uint64_t n = 1;; n++) {
             uint64_t offsets[3];

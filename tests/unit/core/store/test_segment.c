@@ -39,7 +39,10 @@ static void create(uint64_t first)
 
 START_TEST(a_segment_appears_whole_or_not_at_all)
 {
-    /* A crash at any operation of its creation, of any kind: no file of that name, or one of full size that reads as zeros. */
+    /*
+     * A crash at any operation of its creation, of any kind: no file of that name, or one of full
+     * size that reads as zeros.
+     */
     for (uint64_t n = 1;; n++) {
         struct disk *d = sim_disk_new();
         struct disk_file *f = NULL;
@@ -150,7 +153,10 @@ END_TEST
 
 START_TEST(writable_handles_stay_until_they_are_retired)
 {
-    /* What the log writes is not closed by readers; behind the durable end it counts like any other. */
+    /*
+     * What the log writes is not closed by readers; behind the durable end it counts like any
+     * other.
+     */
     struct disk_file *f;
 
     create(0);

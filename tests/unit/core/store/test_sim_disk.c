@@ -1,4 +1,7 @@
-/* The simulated disk itself: what survives a power cut is what the calls promised, and what might survive does now and then. */
+/*
+ * The simulated disk itself: what survives a power cut is what the calls promised, and what might
+ * survive does now and then.
+ */
 #include "tests/lib/sim_disk.h"
 
 #include "escrow/errors.h"

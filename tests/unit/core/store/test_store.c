@@ -87,7 +87,10 @@ END_TEST
 
 START_TEST(a_batch_fills_while_another_is_out)
 {
-    /* Group commit without a timer: what comes during a sync goes with the next one, numbers in order. */
+    /*
+     * Group commit without a timer: what comes during a sync goes with the next one, numbers in
+     * order.
+     */
     struct store_receipt r;
     struct log_batch *batch;
 
@@ -159,7 +162,10 @@ END_TEST
 
 START_TEST(a_half_is_delivered_by_reference_when_committed)
 {
-    /* Invisible until the decision is durable; then in the queue, patched, at the number reserved for it. */
+    /*
+     * Invisible until the decision is durable; then in the queue, patched, at the number reserved
+     * for it.
+     */
     struct test_message m = {.topic = "T", .queue_id = 2, .body = SLICE_LIT("half"), .uniq = "TX1"};
     struct store_receipt half;
     struct store_receipt r;
@@ -622,7 +628,10 @@ END_TEST
 
 START_TEST(a_full_disk_still_takes_decisions)
 {
-    /* New work is refused; every half accepted before can be decided, one by one; space makes it go on. */
+    /*
+     * New work is refused; every half accepted before can be decided, one by one; space makes it go
+     * on.
+     */
     struct test_message m = {.topic = "T", .body = SLICE_LIT("half")};
     uint64_t offsets[300];
     uint32_t count = 0;
@@ -713,8 +722,10 @@ END_TEST
 
 START_TEST(any_allocation_may_fail)
 {
-    /* The n-th allocation of open, append, run, checkpoint and pull fails, for every n: an error, no leak, and the second attempt
-     * succeeds. */
+    /*
+     * The n-th allocation of open, append, run, checkpoint and pull fails, for every n: an error,
+     * no leak, and the second attempt succeeds.
+     */
     for (uint64_t n = 1;; n++) {
         struct test_message m = {.topic = "T", .body = SLICE_LIT("body"), .uniq = "U", .keys = "k"};
         struct store_receipt r;
