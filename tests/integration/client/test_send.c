@@ -4,8 +4,6 @@
  */
 #include "tests/integration/client/rig.h"
 
-#include "src/client/client_private.h"
-
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,9 +100,11 @@ START_TEST(asynchronous_sends_beyond_the_memory_are_refused)
     }
     ck_assert_int_eq(rc, ESCROW_ELIMIT);
     bag_wait(&bag, taken);
-    ck_assert_uint_eq(atomic_load(&c->memory_used) > 65536 ? 1 : 0, 0);
+    ck_assert_uint_lt(taken, 100); /* a message counts for more than its one byte */
+    for (size_t i = 0; i < 3 * taken; i++) {
+        OK(escrow_send(p, m, NULL));
+    }
     escrow_producer_free(&p);
-    ck_assert_uint_eq(atomic_load(&c->memory_used), 0);
     escrow_message_free(&m);
     escrow_client_free(&c);
 }
@@ -174,6 +174,7 @@ START_TEST(an_ordering_key_keeps_to_its_queue)
 END_TEST
 
 struct nested {
+    struct escrow_client *c;
     struct escrow_producer *p;
     struct bag *bag;
 };
@@ -188,7 +189,7 @@ static void sends_again(int error, const struct escrow_receipt *receipt, void *a
     ck_assert_int_eq(error, 0);
     ck_assert_int_eq(escrow_send(n->p, m, NULL), ESCROW_EINVAL);
     OK(escrow_send_async(n->p, m, count_sent, n->bag));
-    OK(escrow_producer_new(n->p->client, "other", NULL, &other));
+    OK(escrow_producer_new(n->c, "other", NULL, &other));
     bag_add(n->bag, "producer", 8);
     escrow_message_free(&m);
     /* Freeing would block: what is made here is freed by the test. */
@@ -203,7 +204,7 @@ START_TEST(a_callback_may_send_but_not_wait)
 {
     struct escrow_client *c = rig_client(&rig);
     struct escrow_producer *p = NULL;
-    struct nested n = {.bag = &bag};
+    struct nested n = {.c = c, .bag = &bag};
     struct escrow_message *m = rig_message("Nested", "x");
 
     OK(escrow_producer_new(c, "shop", NULL, &p));
