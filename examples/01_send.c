@@ -1,4 +1,7 @@
-/* Send messages and wait until the broker has stored each of them. usage: 01_send [NAME-SERVERS [TOPIC [COUNT]]] */
+/*
+ * Send messages and wait until the broker has stored each of them. usage: 01_send [NAME-SERVERS
+ * [TOPIC [COUNT]]]
+ */
 #include <escrow/escrow.h>
 
 #include <stdio.h>

@@ -1,4 +1,7 @@
-/* Receive messages in a consumer group until so many have come. usage: 02_consume [NAME-SERVERS [TOPIC [COUNT [GROUP]]]] */
+/*
+ * Receive messages in a consumer group until so many have come. usage: 02_consume [NAME-SERVERS
+ * [TOPIC [COUNT [GROUP]]]]
+ */
 #include <escrow/escrow.h>
 
 #include <stdatomic.h>

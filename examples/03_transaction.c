@@ -1,6 +1,7 @@
 /*
- * A half message around a local transaction. Here the "database" is a file: the transaction is to create it. Killed between the
- * half and the decision, the broker asks any process of the group what became of it.
+ * A half message around a local transaction. Here the "database" is a file: the transaction is to
+ * create it. Killed between the half and the decision, the broker asks any process of the group
+ * what became of it.
  *
  * usage: 03_transaction NAME-SERVERS TOPIC FILE [commit|rollback|die]
  */

@@ -9,8 +9,9 @@
 #define ESCROW_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /*
- * A large buffer on the stack of a hot path, written before it is read: release builds clear every other variable
- * (-ftrivial-auto-var-init=zero), which for such a buffer costs more than the work done with it.
+ * A large buffer on the stack of a hot path, written before it is read: release builds clear every
+ * other variable (-ftrivial-auto-var-init=zero), which for such a buffer costs more than the work
+ * done with it.
  */
 #define ESCROW_UNINITIALIZED __attribute__((uninitialized))
 

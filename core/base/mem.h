@@ -23,7 +23,10 @@ void *mem_realloc(void *ptr, size_t size_bytes) ESCROW_MUST_USE;
 char *mem_strdup(const char *text) ESCROW_MUST_USE;
 void mem_free(void *ptr); /* NULL is fine */
 
-/* Give memory that is free inside this process back to the system. Takes milliseconds: for idle moments. */
+/*
+ * Give memory that is free inside this process back to the system. Takes milliseconds: for idle
+ * moments.
+ */
 void mem_trim(void);
 
 /* Fail the n-th allocation from now (1 = the next one), once. 0 switches faults off. */

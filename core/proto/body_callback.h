@@ -1,9 +1,13 @@
 /*
- * Body of an HTTP check-back: what the broker posts to the callback URL of a producer group, and the one answer it believes.
+ * Body of an HTTP check-back: what the broker posts to the callback URL of a producer group, and
+ * the one answer it believes.
  *
- *   request  {"transactionId":"..","nonce":"<16 hex digits>","producerGroup":"..","topic":"..","checks":n,
- *             "storedAt":ms, "xid":"..", "database":{"systemIdentifier":"..","timeline":n,"name":".."}}
- *            xid and database only when the half message carries them (properties ESCROW_XID, ESCROW_DB_...)
+ *   request  {"transactionId":"..","nonce":"<16 hex
+ *   digits>","producerGroup":"..","topic":"..","checks":n,
+ *             "storedAt":ms, "xid":"..",
+ *             "database":{"systemIdentifier":"..","timeline":n,"name":".."}}
+ *            xid and database only when the half message carries them (properties ESCROW_XID,
+ *            ESCROW_DB_...)
  *   answer   {"transactionId":"..","nonce":"..","state":"commit"|"rollback"|"in_progress"|"unknown"}
  *            both ids echoed exactly; status 200. Anything else is no answer.
  *
@@ -38,8 +42,8 @@ void callback_request_encode(struct buf *out, const struct callback_request *req
 enum callback_state { CALLBACK_COMMIT, CALLBACK_ROLLBACK, CALLBACK_IN_PROGRESS, CALLBACK_UNKNOWN };
 
 /*
- * Read an answer to the question with this id and nonce. 0 and *state; ESCROW_EPROTO when it is not exactly such an answer;
- * ESCROW_ENOMEM.
+ * Read an answer to the question with this id and nonce. 0 and *state; ESCROW_EPROTO when it is not
+ * exactly such an answer; ESCROW_ENOMEM.
  */
 ESCROW_MUST_USE int callback_answer_decode(struct slice body, struct slice transaction_id,
                                            uint64_t nonce, enum callback_state *state);

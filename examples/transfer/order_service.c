@@ -1,10 +1,11 @@
 /*
- * Service A of the money transfer: takes planned transfers from its own database, debits an account, and tells service B by a
- * message that is published if, and only if, the debit commits. It may be killed at any moment: started again it goes on
- * with whatever has no outcome.
+ * Service A of the money transfer: takes planned transfers from its own database, debits an
+ * account, and tells service B by a message that is published if, and only if, the debit commits.
+ * It may be killed at any moment: started again it goes on with whatever has no outcome.
  *
  * Three ways to bind a message to a transaction, all in use at once:
- *   path half, even id    escrow_pg_*: no callbacks; escrow-relay answers the broker's check-back from the marker row
+ *   path half, even id    escrow_pg_*: no callbacks; escrow-relay answers the broker's check-back
+ *                         from the marker row
  *   path half, odd id     escrow_txn_send: this process answers check-backs itself
  *   path outbox           SELECT escrow.publish(...): no client library at all in the transaction
  *
@@ -71,8 +72,9 @@ static bool run(PGconn *conn, const char *sql)
 }
 
 /*
- * Note the outcome and debit, inside a transaction. false: roll back; refused, failed, or done already by a process that was
- * killed before it could see its COMMIT through (the row then has an outcome, and this transaction must not debit again).
+ * Note the outcome and debit, inside a transaction. false: roll back; refused, failed, or done
+ * already by a process that was killed before it could see its COMMIT through (the row then has an
+ * outcome, and this transaction must not debit again).
  */
 static bool debit(PGconn *conn, const struct transfer *t)
 {
@@ -147,7 +149,10 @@ static enum escrow_txn_state execute(const struct escrow_message *message, const
                                : ESCROW_TXN_UNKNOWN; /* unknown: ask the marker */
 }
 
-/* The broker asks, possibly about a transaction of a process that was killed. The marker answers, and fences latecomers. */
+/*
+ * The broker asks, possibly about a transaction of a process that was killed. The marker answers,
+ * and fences latecomers.
+ */
 static enum escrow_txn_state check(const struct escrow_delivery *message, const char *id, void *arg)
 {
     const struct service *service = arg;
@@ -199,7 +204,9 @@ static void by_outbox(struct worker *w, const struct transfer *t)
 
 /* ---- work ---- */
 
-/* The next transfer without an outcome that is this worker's; counts the attempt. false: none left. */
+/*
+ * The next transfer without an outcome that is this worker's; counts the attempt. false: none left.
+ */
 static bool next_transfer(struct worker *w, struct transfer *t)
 {
     char sql[400];

@@ -1,6 +1,7 @@
 /*
- * Service B of the money transfer: credits an account for every message, exactly once: the inbox remembers in the same
- * transaction which transfers were credited, so a message that comes twice changes nothing.
+ * Service B of the money transfer: credits an account for every message, exactly once: the inbox
+ * remembers in the same transaction which transfers were credited, so a message that comes twice
+ * changes nothing.
  *
  * usage: payment_service CONNINFO NAME-SERVERS
  */
@@ -23,7 +24,9 @@ static void on_signal(int signum)
     must_stop = 1;
 }
 
-/* One connection per handler thread, opened again when it was lost; the process's end closes them. */
+/*
+ * One connection per handler thread, opened again when it was lost; the process's end closes them.
+ */
 static PGconn *connection(void)
 {
     static _Thread_local PGconn *conn;
@@ -63,7 +66,8 @@ static enum escrow_consume_result credit(const struct escrow_delivery *message, 
     (void)snprintf(text, sizeof text, "%.*s", (int)(bytes < sizeof text ? bytes : 0), body);
     if (sscanf(text, "%d %d %d", &id, &account, &amount) != 3) {
         (void)fprintf(stderr, "payment_service: not a transfer: %s\n", text);
-        return ESCROW_CONSUME_RETRY; /* to the dead-letter queue in the end, where a person looks at it */
+        /* to the dead-letter queue in the end, where a person looks at it */
+        return ESCROW_CONSUME_RETRY;
     }
     (void)snprintf(sql, sizeof sql,
                    "BEGIN; SELECT escrow.inbox_accept('payments', 'transfers', '%d')", id);

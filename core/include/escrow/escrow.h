@@ -1,28 +1,32 @@
 /*
  * libescrow: messages that agree with your database.
  *
- * A client finds its brokers through name servers and works against escrowd and against an Apache RocketMQ cluster alike.
- * Three ways to send:
+ * A client finds its brokers through name servers and works against escrowd and against an Apache
+ * RocketMQ cluster alike. Three ways to send:
  *
  *   escrow_send            an ordinary message
- *   escrow_txn_send        a half message around a local transaction that you run in a callback, with a check callback
- *   escrow_pg_*            (escrow/pg.h) a half message around a PostgreSQL transaction; no callbacks at all
+ *   escrow_txn_send        a half message around a local transaction that you run in a callback,
+ *                          with a check callback
+ *   escrow_pg_*            (escrow/pg.h) a half message around a PostgreSQL transaction; no
+ *                          callbacks at all
  *
  * and one way to receive: a push consumer in a group, with a handler.
  *
- * Threads: every function may be called from any thread. A client has one thread of its own for the network; completion
- * callbacks run on it and must not block: they may call anything here except functions marked "blocks". Handlers and
- * transaction callbacks run on worker threads and may block.
+ * Threads: every function may be called from any thread. A client has one thread of its own for the
+ * network; completion callbacks run on it and must not block: they may call anything here except
+ * functions marked "blocks". Handlers and transaction callbacks run on worker threads and may
+ * block.
  *
- * Ownership: what an escrow_*_new returns is yours until the matching escrow_*_free; free takes the address of your pointer
- * and sets it to NULL; NULL is fine. Strings and bytes passed in are copied. Strings passed out belong to the object.
+ * Ownership: what an escrow_*_new returns is yours until the matching escrow_*_free; free takes the
+ * address of your pointer and sets it to NULL; NULL is fine. Strings and bytes passed in are
+ * copied. Strings passed out belong to the object.
  *
- * Errors: functions return 0 or a negative ESCROW_E... (escrow/errors.h). escrow_error_class says what may be done next;
- * ESCROW_CLASS_UNKNOWN means that the request may have taken effect: do not repeat it as something new. The text of the last
- * error is at escrow_last_error (per thread).
+ * Errors: functions return 0 or a negative ESCROW_E... (escrow/errors.h). escrow_error_class says
+ * what may be done next; ESCROW_CLASS_UNKNOWN means that the request may have taken effect: do not
+ * repeat it as something new. The text of the last error is at escrow_last_error (per thread).
  *
- * Options are {key, value} pairs ended by {NULL, NULL}; NULL means all defaults. An unknown key or a bad value is
- * ESCROW_ECONFIG, with a text that names the key.
+ * Options are {key, value} pairs ended by {NULL, NULL}; NULL means all defaults. An unknown key or
+ * a bad value is ESCROW_ECONFIG, with a text that names the key.
  */
 #ifndef ESCROW_ESCROW_H
 #define ESCROW_ESCROW_H
@@ -51,17 +55,20 @@ struct escrow_delivery;
 /* Library version, "0.1.0". */
 ESCROW_API const char *escrow_version(void);
 
-/* ---- client ------------------------------------------------------------------------------------------------------ */
+/* ---- client ---------------------------------------------------------------------------------- */
 
 /*
- * name_servers: "host:port;host:port". Connects lazily: a name server that is down is not an error here.
+ * name_servers: "host:port;host:port". Connects lazily: a name server that is down is not an error
+ * here.
  *
  *   client.id              default "<ip>@<pid>#<random>"
- *   header                 "auto" (default: MessagePack to an escrowd, JSON to anything else), "msgpack", "json", "rocketmq"
+ *   header                 "auto" (default: MessagePack to an escrowd, JSON to anything else),
+ *                          "msgpack", "json", "rocketmq"
  *   connect.timeout.ms     3000
  *   route.refresh.ms       30000
  *   heartbeat.ms           30000
- *   memory.max.bytes       67108864: messages waiting to be sent or handled; a call that would exceed it is ESCROW_ELIMIT
+ *   memory.max.bytes       67108864: messages waiting to be sent or handled; a call that would
+ *                          exceed it is ESCROW_ELIMIT
  *   workers                threads for handlers and transaction callbacks, default 4
  *
  * Errors: ESCROW_ECONFIG, ESCROW_ENOMEM, ESCROW_ELIMIT (no thread).
@@ -69,13 +76,19 @@ ESCROW_API const char *escrow_version(void);
 ESCROW_API int escrow_client_new(const char *name_servers, const struct escrow_option *options,
                                  struct escrow_client **out);
 
-/* Blocks: finishes callbacks (ESCROW_ESHUTDOWN for what is under way), closes connections. Free its producers and consumers first. */
+/*
+ * Blocks: finishes callbacks (ESCROW_ESHUTDOWN for what is under way), closes connections. Free its
+ * producers and consumers first.
+ */
 ESCROW_API void escrow_client_free(struct escrow_client **client);
 
-/* One line about the calling thread's last error: what, where, what to do. "" when there was none. Valid until its next call. */
+/*
+ * One line about the calling thread's last error: what, where, what to do. "" when there was none.
+ * Valid until its next call.
+ */
 ESCROW_API const char *escrow_last_error(void);
 
-/* ---- messages ---------------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------- */
 
 /* NULL when out of memory. The topic's name is checked when the message is sent. */
 ESCROW_API struct escrow_message *escrow_message_new(const char *topic, const void *body,
@@ -91,19 +104,24 @@ ESCROW_API int escrow_message_set_keys(struct escrow_message *message, const cha
 /* Messages with the same ordering key go to the same queue. */
 ESCROW_API int escrow_message_set_ordering_key(struct escrow_message *message, const char *key);
 
-/* User property; names of RocketMQ's own properties and the bytes 0x01 and 0x02 are ESCROW_EINVAL. */
+/*
+ * User property; names of RocketMQ's own properties and the bytes 0x01 and 0x02 are ESCROW_EINVAL.
+ */
 ESCROW_API int escrow_message_set_property(struct escrow_message *message, const char *name,
                                            const char *value);
 
 /* Receipt of a sent message. */
 ESCROW_API void escrow_receipt_free(struct escrow_receipt **receipt);
-ESCROW_API const char *escrow_receipt_message_id(const struct escrow_receipt *receipt); /* UNIQ_KEY: stable over retries */
-ESCROW_API const char *escrow_receipt_offset_id(const struct escrow_receipt *receipt);  /* where the broker stored it */
+/* UNIQ_KEY: stable over retries */
+ESCROW_API const char *escrow_receipt_message_id(const struct escrow_receipt *receipt);
+/* where the broker stored it */
+ESCROW_API const char *escrow_receipt_offset_id(const struct escrow_receipt *receipt);
 ESCROW_API const char *escrow_receipt_broker(const struct escrow_receipt *receipt);
 ESCROW_API int32_t escrow_receipt_queue(const struct escrow_receipt *receipt);
-ESCROW_API int64_t escrow_receipt_offset(const struct escrow_receipt *receipt); /* in the queue; for a half: its log offset */
+/* in the queue; for a half: its log offset */
+ESCROW_API int64_t escrow_receipt_offset(const struct escrow_receipt *receipt);
 
-/* ---- producer ---------------------------------------------------------------------------------------------------- */
+/* ---- producer -------------------------------------------------------------------------------- */
 
 /*
  *   retries                tries after the first, each on another broker when there is one: 2
@@ -120,13 +138,17 @@ ESCROW_API void escrow_producer_free(struct escrow_producer **producer);
 
 /*
  * Send and wait until the broker has stored the message as durably as it is configured to. Blocks.
- * receipt may be NULL. Errors: RETRY class: nothing was stored. ESCROW_ETIMEOUT, ESCROW_ECLOSED (UNKNOWN): every try may have
- * been stored. ABORT class: the broker or this library refuses this message.
+ * receipt may be NULL. Errors: RETRY class: nothing was stored. ESCROW_ETIMEOUT, ESCROW_ECLOSED
+ * (UNKNOWN): every try may have been stored. ABORT class: the broker or this library refuses this
+ * message.
  */
 ESCROW_API int escrow_send(struct escrow_producer *producer, const struct escrow_message *message,
                            struct escrow_receipt **receipt);
 
-/* error as for escrow_send; receipt is NULL on error, and is freed after the callback returns. Runs exactly once, never inside escrow_send_async. */
+/*
+ * error as for escrow_send; receipt is NULL on error, and is freed after the callback returns. Runs
+ * exactly once, never inside escrow_send_async.
+ */
 typedef void escrow_send_fn(int error, const struct escrow_receipt *receipt, void *arg);
 
 /* An error returned here means that fn will not run. */
@@ -143,7 +165,7 @@ ESCROW_API int escrow_send_batch(struct escrow_producer *producer,
 ESCROW_API int escrow_send_oneway(struct escrow_producer *producer,
                                   const struct escrow_message *message);
 
-/* ---- transactions with callbacks --------------------------------------------------------------------------------- */
+/* ---- transactions with callbacks ------------------------------------------------------------- */
 
 enum escrow_txn_state {
     ESCROW_TXN_UNKNOWN = 0,    /* cannot say; will be asked again, and it counts */
@@ -152,36 +174,45 @@ enum escrow_txn_state {
     ESCROW_TXN_IN_PROGRESS = 1 /* still running; will be asked again, and it does not count */
 };
 
-/* The local transaction. Called once, after the half message is durable. arg is escrow_txn_send's. */
+/*
+ * The local transaction. Called once, after the half message is durable. arg is escrow_txn_send's.
+ */
 typedef enum escrow_txn_state escrow_txn_execute_fn(const struct escrow_message *message,
                                                     const char *transaction_id, void *arg);
 
-/* What became of a transaction, possibly one of another process of the group. arg is escrow_txn_producer_new's. */
+/*
+ * What became of a transaction, possibly one of another process of the group. arg is
+ * escrow_txn_producer_new's.
+ */
 typedef enum escrow_txn_state escrow_txn_check_fn(const struct escrow_delivery *message,
                                                   const char *transaction_id, void *arg);
 
-/* A producer that answers the broker's check-backs for its group. check may be NULL when something else answers them. */
+/*
+ * A producer that answers the broker's check-backs for its group. check may be NULL when something
+ * else answers them.
+ */
 ESCROW_API int escrow_txn_producer_new(struct escrow_client *client, const char *group,
                                        const struct escrow_option *options,
                                        escrow_txn_check_fn *check, void *arg,
                                        struct escrow_producer **out);
 
 /*
- * Half message, local transaction in `execute` (on this thread), durable decision. Blocks.
- * *state (may be NULL) is what execute returned, ESCROW_TXN_UNKNOWN when it was not called. An error after a commit was
- * decided locally is in class UNKNOWN or RETRY: check-back will finish it; the message is not lost. ESCROW_ECONFLICT: the broker
- * had already decided the other way.
+ * Half message, local transaction in `execute` (on this thread), durable decision. Blocks. *state
+ * (may be NULL) is what execute returned, ESCROW_TXN_UNKNOWN when it was not called. An error after
+ * a commit was decided locally is in class UNKNOWN or RETRY: check-back will finish it; the message
+ * is not lost. ESCROW_ECONFLICT: the broker had already decided the other way.
  */
 ESCROW_API int escrow_txn_send(struct escrow_producer *producer,
                                const struct escrow_message *message, escrow_txn_execute_fn *execute,
                                void *arg, enum escrow_txn_state *state,
                                struct escrow_receipt **receipt);
 
-/* ---- push consumer ----------------------------------------------------------------------------------------------- */
+/* ---- push consumer --------------------------------------------------------------------------- */
 
 enum escrow_consume_result {
-    ESCROW_CONSUME_OK = 0,   /* done with it */
-    ESCROW_CONSUME_RETRY = 1 /* deliver it again later (retry topic, with back-off; dead-letter queue in the end) */
+    ESCROW_CONSUME_OK = 0, /* done with it */
+    /* deliver it again later (retry topic, with back-off; dead-letter queue in the end) */
+    ESCROW_CONSUME_RETRY = 1
 };
 
 typedef enum escrow_consume_result escrow_handler_fn(const struct escrow_delivery *message,
@@ -191,7 +222,8 @@ typedef enum escrow_consume_result escrow_handler_fn(const struct escrow_deliver
  *   concurrency            handlers at a time: 4
  *   from                   "first" or "last": where a new group begins; default "first"
  *   retries.max            16
- *   retry.delay.ms         wait before the first redelivery when the broker has no retry topic: 1000
+ *   retry.delay.ms         wait before the first redelivery when the broker has no retry topic:
+ *                          1000
  *   pull.batch             32
  *   prefetch.max           messages waiting for a handler, all queues together: 1000
  *   commit.ms              how often offsets are stored: 1000
@@ -221,7 +253,8 @@ ESCROW_API int32_t escrow_delivery_queue(const struct escrow_delivery *message);
 ESCROW_API int64_t escrow_delivery_offset(const struct escrow_delivery *message);
 ESCROW_API int64_t escrow_delivery_born_ms(const struct escrow_delivery *message);
 ESCROW_API int64_t escrow_delivery_stored_ms(const struct escrow_delivery *message);
-ESCROW_API int32_t escrow_delivery_attempt(const struct escrow_delivery *message); /* 0 the first time */
+/* 0 the first time */
+ESCROW_API int32_t escrow_delivery_attempt(const struct escrow_delivery *message);
 
 #ifdef __cplusplus
 }
