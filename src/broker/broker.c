@@ -1,6 +1,7 @@
 /*
- * Start order: tables, transactions, store (recovery fills the tables), pump, timers, listeners, registration. Stop is the
- * reverse: nothing new comes in, what is under way is answered, the log is written, a checkpoint is taken.
+ * Start order: tables, transactions, store (recovery fills the tables), pump, timers, listeners,
+ * registration. Stop is the reverse: nothing new comes in, what is under way is answered, the log
+ * is written, a checkpoint is taken.
  */
 #include "src/broker/broker.h"
 
@@ -118,7 +119,9 @@ static int store_start(struct broker *b, struct err_ctx *err)
 
 static void offsets_timer(void *arg)
 {
-    offsets_flush(arg);
+    if (offsets_flush(arg) != 0) {
+        log_debug("offsets.flush", "consumer offsets wait for the next try");
+    }
 }
 
 static int listen_on(struct broker *b, uint64_t port, size_t index, struct err_ctx *err)
@@ -133,6 +136,13 @@ static int listen_on(struct broker *b, uint64_t port, size_t index, struct err_c
     return tcp_listen(&b->tcp, &lc, &b->listeners[index], err);
 }
 
+static bool addr_is_any(const struct tcp_addr *addr)
+{
+    static const uint8_t zero[sizeof addr->ip];
+
+    return memcmp(addr->ip, zero, addr->ip_len) == 0;
+}
+
 /* The address that clients are told: broker.ip, or what we listen on when that is one address. */
 static int advertised_host(struct broker *b, uint16_t port, struct err_ctx *err)
 {
@@ -143,7 +153,7 @@ static int advertised_host(struct broker *b, uint16_t port, struct err_ctx *err)
     if (tcp_addr_parse(host, port, &addr) != 0) {
         return err_set(err, ESCROW_ECONFIG, "broker.ip = '%s': expected a numeric address", host);
     }
-    if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0) {
+    if (addr_is_any(&addr)) {
         return err_set(err, ESCROW_ECONFIG,
                        "listen.host = %s needs broker.ip: the address that clients connect to",
                        c->listen_host);
@@ -221,7 +231,6 @@ static int broker_start_parts(struct broker *b, struct err_ctx *err)
         if (rc == 0) {
             rc = pump_start(&b->pump, b);
             if (rc != 0) {
-                store_close(&b->store);
                 return err_set(err, rc, "log thread: %s", escrow_strerror(rc));
             }
         }
@@ -335,12 +344,15 @@ void broker_stop(struct broker *b)
     register_stop(b);
     hold_release_all(b);
     if (is_pumping) {
+        transactions_stop(b); /* no new questions */
+        loop_timer_stop(b->loop, &b->offsets_timer);
         if (b->checker.questions.next != NULL) {
             checker_stop(b);
         }
-        transactions_stop(b);
-        loop_timer_stop(b->loop, &b->offsets_timer);
-        offsets_flush(b);
+        if (offsets_flush(b) != 0) {
+            log_warn("stop.offsets", "the newest consumer offsets could not be written: consumers "
+                                     "will see their last messages again");
+        }
         pump_stop(&b->pump);
     }
     if (b->tcp.loop != NULL) {

@@ -3,8 +3,8 @@
  *
  * Owns:    all members. disk, clock, loop and config are borrowed and outlive it.
  * Thread:  loop, except what pump.h says.
- * Holds:   between two loop iterations the in-memory state is what applying the log up to `visible` makes, plus what was
- *          noted for records that are appended but not yet durable.
+ * Holds:   between two loop iterations the in-memory state is what applying the log up to `visible`
+ *          makes, plus what was noted for records that are appended but not yet durable.
  */
 #ifndef SRC_BROKER_BROKER_H
 #define SRC_BROKER_BROKER_H
@@ -67,26 +67,30 @@ struct broker {
     struct record_host store_host; /* what message ids say */
     struct hash_key hash_key;
     struct loop_timer txn_timer;
-    struct loop_deferred txn_soon; /* a half became durable: its first check may be the next event */
+    /* a half became durable: its first check may be the next event */
+    struct loop_deferred txn_soon;
     struct loop_timer offsets_timer;
     uint64_t session_id_last;
     bool is_draining;
 };
 
 /*
- * Open the data folder (recovery included), start everything, listen. Logs what recovery did. On an error everything is undone
- * and *err says which part and why.
+ * Open the data folder (recovery included), start everything, listen. Logs what recovery did. On an
+ * error everything is undone and *err says which part and why.
  */
 ESCROW_MUST_USE int broker_start(struct broker *b, const struct config *config, struct loop *l,
                                  struct clock *clock, struct disk *disk, struct err_ctx *err);
 
 /*
- * Stop taking requests, answer what is under way, write everything, take a checkpoint, close. Blocks (runs the loop) for at
- * most config drain.timeout.ms plus the last flush.
+ * Stop taking requests, answer what is under way, write everything, take a checkpoint, close.
+ * Blocks (runs the loop) for at most config drain.timeout.ms plus the last flush.
  */
 void broker_stop(struct broker *b);
 
-/* Something that can never be undone went wrong (a failed sync, corrupt data): log one line and end the process, status 1. */
+/*
+ * Something that can never be undone went wrong (a failed sync, corrupt data): log one line and end
+ * the process, status 1.
+ */
 _Noreturn void broker_fatal(struct broker *b, const char *event, const struct err_ctx *err);
 
 /* A session's connection has closed. */

@@ -1,6 +1,6 @@
 /*
- * Life of a question: the half is read (from the page cache, or by a fetch in the pool), then it goes out by the way that the
- * scanner named, then it is settled: reported to txn, obeyed, freed.
+ * Life of a question: the half is read (from the page cache, or by a fetch in the pool), then it
+ * goes out by the way that the scanner named, then it is settled: reported to txn, obeyed, freed.
  */
 #include "src/broker/checker.h"
 

@@ -1,14 +1,18 @@
 /*
- * Checker: carries out the questions that the check-back scanner asks (txn.h, txn_ask) and brings the answers back.
+ * Checker: carries out the questions that the check-back scanner asks (txn.h, txn_ask) and brings
+ * the answers back.
  *
- * Live: CHECK_TRANSACTION_STATE down a connection of the producer group; the answer is an END_TRANSACTION that comes some
- * time, or never. HTTP: a POST to the group's callback URL; typed answer or none (core/proto/body_callback.h).
+ * Live: CHECK_TRANSACTION_STATE down a connection of the producer group; the answer is an
+ * END_TRANSACTION that comes some time, or never. HTTP: a POST to the group's callback URL; typed
+ * answer or none (core/proto/body_callback.h).
  *
- * checker_ask never calls txn before it has returned: what fails at once is reported from a deferred call.
+ * checker_ask never calls txn before it has returned: what fails at once is reported from a
+ * deferred call.
  *
  * Owns:    questions under way (each holds what it read of the half), the HTTP client.
  * Thread:  loop; reading a half may go to the pool.
- * Holds:   every question is reported to txn exactly once, except live ones that were sent (their answer is a request).
+ * Holds:   every question is reported to txn exactly once, except live ones that were sent (their
+ *          answer is a request).
  */
 #ifndef SRC_BROKER_CHECKER_H
 #define SRC_BROKER_CHECKER_H
@@ -34,7 +38,10 @@ struct checker {
 /* ESCROW_ENOMEM. The configuration says which callbacks there are. */
 ESCROW_MUST_USE int checker_start(struct broker *b);
 
-/* Give up what is under way (nothing is reported any more); runs the loop while reads are in the pool. */
+/*
+ * Give up what is under way (nothing is reported any more); runs the loop while reads are in the
+ * pool.
+ */
 void checker_stop(struct broker *b);
 
 /* Ask. Memory shortage counts as "could not be delivered". */

@@ -30,8 +30,6 @@ static void subscription_free(struct client_group *group, struct client_subscrip
 {
     list_remove(&sub->node);
     group->subscription_count--;
-    mem_free(sub->expression);
-    mem_free(sub->expression_type);
     mem_free(sub);
 }
 
@@ -74,7 +72,10 @@ static int group_get(struct clients *c, struct slice name, bool is_consumer,
     return 0;
 }
 
-/* Take a role out; frees the group with its last one. Returns true when the group still has members. */
+/*
+ * Take a role out; frees the group with its last one. Returns true when the group still has
+ * members.
+ */
 static bool role_free(struct clients *c, struct client_role *role)
 {
     struct client_group *group = role->group;
@@ -101,16 +102,18 @@ static int role_get(struct clients *c, struct session *s, struct client_group *g
     struct list *pos;
     struct list *tmp;
     struct client_role *role;
+    size_t count = 0;
 
     *is_new = false;
     LIST_FOREACH(pos, tmp, &s->roles) {
         role = LIST_ENTRY(pos, struct client_role, by_session);
+        count++;
         if (role->group == group && slice_eq_str(client_id, role->client_id)) {
             *out = role;
             return 0;
         }
     }
-    if (c->role_count >= CLIENT_ROLES_MAX) {
+    if (c->role_count >= CLIENT_ROLES_MAX || count >= CLIENT_ROLES_OF_ONE_MAX) {
         return ESCROW_ELIMIT;
     }
     role = mem_calloc(1, sizeof *role);
@@ -169,8 +172,6 @@ static int subscription_put(struct client_group *group, const struct subscriptio
     struct client_subscription *sub = NULL;
     struct list *pos;
     struct list *tmp;
-    char *expression;
-    char *expression_type;
 
     LIST_FOREACH(pos, tmp, &group->subscriptions) {
         struct client_subscription *s = LIST_ENTRY(pos, struct client_subscription, node);
@@ -185,26 +186,15 @@ static int subscription_put(struct client_group *group, const struct subscriptio
     if (sub == NULL && group->subscription_count >= CLIENT_SUBSCRIPTIONS_MAX) {
         return ESCROW_ELIMIT;
     }
-    expression = mem_alloc(in->expression.len + 1);
-    expression_type = mem_alloc(in->expression_type.len + 1);
-    if (sub == NULL && expression != NULL && expression_type != NULL) {
+    if (sub == NULL) {
         sub = mem_calloc(1, sizeof *sub);
-        if (sub != NULL) {
-            (void)slice_to_cstr(in->topic, sub->topic, sizeof sub->topic);
-            list_push(&group->subscriptions, &sub->node);
-            group->subscription_count++;
+        if (sub == NULL) {
+            return ESCROW_ENOMEM;
         }
+        (void)slice_to_cstr(in->topic, sub->topic, sizeof sub->topic);
+        list_push(&group->subscriptions, &sub->node);
+        group->subscription_count++;
     }
-    if (sub == NULL || expression == NULL || expression_type == NULL) {
-        mem_free(expression);
-        mem_free(expression_type);
-        return ESCROW_ENOMEM;
-    }
-    mem_free(sub->expression);
-    mem_free(sub->expression_type);
-    sub->expression = slice_to_cstr(in->expression, expression, in->expression.len + 1);
-    sub->expression_type =
-        slice_to_cstr(in->expression_type, expression_type, in->expression_type.len + 1);
     sub->version = in->version;
     sub->is_current = true;
     sub->is_tag = slice_eq_str(in->expression_type, "TAG");

@@ -1,12 +1,14 @@
 /*
  * Clients: which producer and consumer groups live on which connection, as their heartbeats say.
  *
- * A producer group's connections are who a check-back asks; a consumer group's members are who shares its queues, and they are
- * told when one comes or goes. Nothing here is durable: a client that is there says so again within 30 seconds.
+ * A producer group's connections are who a check-back asks; a consumer group's members are who
+ * shares its queues, and they are told when one comes or goes. Nothing here is durable: a client
+ * that is there says so again within 30 seconds.
  *
  * Owns:    groups, roles, subscriptions; sessions are borrowed and leave through clients_on_close.
  * Thread:  loop.
- * Holds:   every role is in the list of its session and in the list of its group; a group without roles does not exist.
+ * Holds:   every role is in the list of its session and in the list of its group; a group without
+ *          roles does not exist.
  */
 #ifndef SRC_BROKER_CLIENTS_H
 #define SRC_BROKER_CLIENTS_H
@@ -24,16 +26,15 @@ struct broker;
 struct session;
 
 #define CLIENT_ID_MAX            255
-#define CLIENT_ROLES_MAX         1000000 /* (connection, group) pairs of the whole broker */
-#define CLIENT_SUBSCRIPTIONS_MAX 1000    /* topics of one consumer group */
+#define CLIENT_ROLES_MAX         200000 /* (connection, group) pairs of the whole broker */
+#define CLIENT_ROLES_OF_ONE_MAX  1024   /* of one connection: looked through at each heartbeat */
+#define CLIENT_SUBSCRIPTIONS_MAX 1000   /* topics of one consumer group */
 #define CLIENT_EXPIRY_MS                                                                           \
     120000 /* no heartbeat for longer: gone, although the connection is there */
 
 struct client_subscription {
     struct list node;
     char topic[256];
-    char *expression;
-    char *expression_type;
     int64_t version;
     struct tag_filter filter; /* of a TAG expression; matches everything otherwise (is_tag tells) */
     bool is_tag;
@@ -74,9 +75,10 @@ void clients_start(struct broker *b); /* the expiry timer */
 void clients_fini(struct broker *b);  /* sessions are gone */
 
 /*
- * A heartbeat came by this session. Registers its groups, replaces subscriptions that are newer, creates retry topics, tells
- * the other members what changed, and tells txn that a producer group can be reached. ESCROW_EINVAL (a bad name),
- * ESCROW_ELIMIT, ESCROW_ENOMEM: the groups before the bad one are registered.
+ * A heartbeat came by this session. Registers its groups, replaces subscriptions that are newer,
+ * creates retry topics, tells the other members what changed, and tells txn that a producer group
+ * can be reached. ESCROW_EINVAL (a bad name), ESCROW_ELIMIT, ESCROW_ENOMEM: the groups before the
+ * bad one are registered.
  */
 ESCROW_MUST_USE int clients_heartbeat(struct broker *b, struct session *s,
                                       const struct heartbeat *hb);

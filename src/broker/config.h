@@ -1,8 +1,10 @@
 /*
- * Configuration of escrowd: one table of options, four sources. Later sources win: built-in default, configuration file
- * (key = value lines), environment (ESCROW_<KEY WITH _ FOR .>), command line (--key value or --key=value).
+ * Configuration of escrowd: one table of options, four sources. Later sources win: built-in
+ * default, configuration file (key = value lines), environment (ESCROW_ and the key in capitals, _
+ * for .), command line (--key value or --key=value).
  *
- * Everything from outside is checked here, once, with a line that says which option, from where, and what it may be.
+ * Everything from outside is checked here, once, with a line that says which option, from where,
+ * and what it may be.
  *
  * Owns:    all strings.
  * Thread:  filled before the loop runs, then only read.
@@ -21,8 +23,9 @@
 #define CONFIG_TEXT_MAX      1024
 
 /*
- * X(member, key, kind, default, minimum, maximum, help). kind: TEXT (minimum and maximum of its length), SIZE (bytes; k, m, g
- * after the number), NUMBER, BOOL, CHOICE (help begins with the choices).
+ * X(member, key, kind, default, minimum, maximum, help). kind: TEXT (minimum and maximum of its
+ * length), SIZE (bytes; k, m, g after the number), NUMBER, BOOL, CHOICE (help begins with the
+ * choices).
  */
 #define CONFIG_OPTIONS(X)                                                                          \
     X(role, "role", CHOICE, "both", 0, 0, "both|broker|namesrv: what this process is")             \
@@ -42,8 +45,8 @@
     X(broker_name, "broker.name", TEXT, "escrow-a", 1, 127, "name of this broker in routes")       \
     X(cluster_name, "cluster.name", TEXT, "DefaultCluster", 1, 127, "name of the cluster")         \
     X(broker_ip, "broker.ip", TEXT, "", 0, 64,                                                     \
-      "address that clients are told to connect to; default: listen.host, or this host's first "   \
-      "address when that is 0.0.0.0")                                                              \
+      "address that clients are told to connect to; default: listen.host; has to be given when "   \
+      "that is 0.0.0.0")                                                                           \
     X(flush, "flush", CHOICE, "sync", 0, 0,                                                        \
       "sync|async: answer producers after the disk has the message, or after the kernel has it")   \
     X(segment_bytes, "log.segment.bytes", SIZE, "1g", 1048576, 4294967296,                         \
@@ -128,20 +131,29 @@ ESCROW_MUST_USE int config_init(struct config *c, struct err_ctx *err);
 void config_fini(struct config *c);
 
 /*
- * Set one option by key ("broker.port", "callback.orders"). `where` is put in front of an error ("escrowd.conf:12", "--broker.port",
- * "ESCROW_BROKER_PORT"). ESCROW_ECONFIG: unknown key or bad value, with what it may be; ESCROW_ENOMEM.
+ * Set one option by key ("broker.port", "callback.orders"). `where` is put in front of an error
+ * ("escrowd.conf:12", "--broker.port"). ESCROW_ECONFIG: unknown key or bad value, with what it may
+ * be; ESCROW_ENOMEM.
  */
 ESCROW_MUST_USE int config_set(struct config *c, const char *key, const char *value,
                                const char *where, struct err_ctx *err);
 
-/* Read key = value lines; '#' and ';' begin comments. ESCROW_ENOTFOUND, ESCROW_ECONFIG (file and line), ESCROW_EIO. */
+/*
+ * Read key = value lines; '#' and ';' begin comments. ESCROW_ENOTFOUND, ESCROW_ECONFIG (file and
+ * line), ESCROW_EIO.
+ */
 ESCROW_MUST_USE int config_read_file(struct config *c, const char *path, struct err_ctx *err);
 
-/* Take every ESCROW_... variable that names an option; other variables are not ours to judge. ESCROW_ECONFIG. */
+/*
+ * Take every ESCROW_... variable that names an option; other variables are not ours to judge.
+ * ESCROW_ECONFIG.
+ */
 ESCROW_MUST_USE int config_read_environment(struct config *c, char *const *environment,
                                             struct err_ctx *err);
 
-/* Check what depends on several options and fill the derived ones. ESCROW_ECONFIG, ESCROW_ENOMEM. */
+/*
+ * Check what depends on several options and fill the derived ones. ESCROW_ECONFIG, ESCROW_ENOMEM.
+ */
 ESCROW_MUST_USE int config_finish(struct config *c, struct err_ctx *err);
 
 /* URL for a producer group, or NULL. */

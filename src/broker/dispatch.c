@@ -8,6 +8,27 @@ struct route_entry {
     bool needs_store;
 };
 
+static struct route_entry find_namesrv_handler(int32_t code)
+{
+    switch (code) {
+    case REQUEST_GET_ROUTEINFO_BY_TOPIC:
+    case REQUEST_REGISTER_BROKER:
+    case REQUEST_UNREGISTER_BROKER:
+    case REQUEST_GET_BROKER_CLUSTER_INFO:
+    case REQUEST_GET_ALL_TOPIC_LIST_FROM_NAMESERVER:
+    case REQUEST_GET_TOPICS_BY_CLUSTER:
+    case REQUEST_QUERY_DATA_VERSION:
+    case REQUEST_PUT_KV_CONFIG:
+    case REQUEST_GET_KV_CONFIG:
+    case REQUEST_DELETE_KV_CONFIG:
+    case REQUEST_GET_KVLIST_BY_NAMESPACE:
+    case REQUEST_DELETE_TOPIC_IN_NAMESRV:
+        return (struct route_entry){handle_namesrv, false};
+    default: /* the code is a number from outside, not an enum */
+        return (struct route_entry){NULL, false};
+    }
+}
+
 static struct route_entry find_handler(int32_t code)
 {
     switch (code) {
@@ -66,21 +87,8 @@ static struct route_entry find_handler(int32_t code)
         return (struct route_entry){handle_list_groups, true};
     case REQUEST_ESCROW_TXN_HORIZON:
         return (struct route_entry){handle_txn_horizon, true};
-    case REQUEST_GET_ROUTEINFO_BY_TOPIC:
-    case REQUEST_REGISTER_BROKER:
-    case REQUEST_UNREGISTER_BROKER:
-    case REQUEST_GET_BROKER_CLUSTER_INFO:
-    case REQUEST_GET_ALL_TOPIC_LIST_FROM_NAMESERVER:
-    case REQUEST_GET_TOPICS_BY_CLUSTER:
-    case REQUEST_QUERY_DATA_VERSION:
-    case REQUEST_PUT_KV_CONFIG:
-    case REQUEST_GET_KV_CONFIG:
-    case REQUEST_DELETE_KV_CONFIG:
-    case REQUEST_GET_KVLIST_BY_NAMESPACE:
-    case REQUEST_DELETE_TOPIC_IN_NAMESRV:
-        return (struct route_entry){handle_namesrv, false};
-    default: /* the code is a number from outside, not an enum */
-        return (struct route_entry){NULL, false};
+    default:
+        return find_namesrv_handler(code);
     }
 }
 

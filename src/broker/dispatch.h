@@ -1,5 +1,6 @@
 /*
- * Request code -> handler. One line per code in dispatch.c; the handlers live in handle_<request>.c.
+ * Request code -> handler. One line per code in dispatch.c; the handlers live in
+ * handle_<request>.c.
  * Thread: loop.
  */
 #ifndef SRC_BROKER_DISPATCH_H
@@ -9,8 +10,10 @@
 
 typedef void request_fn(struct request *req);
 
-/* Run the handler of req->header->code; answers REQUEST_CODE_NOT_SUPPORTED when there is none. The request is finished when it
- * returns (answered, failed or deferred). */
+/*
+ * Run the handler of req->header->code; answers REQUEST_CODE_NOT_SUPPORTED when there is none. The
+ * request is finished when it returns (answered, failed or deferred).
+ */
 void dispatch_request(struct request *req);
 
 /* Handlers, by file. Each finishes its request. */

@@ -1,4 +1,7 @@
-/* HEART_BEAT 34, UNREGISTER_CLIENT 35, GET_CONSUMER_LIST_BY_GROUP 38, CHECK_CLIENT_CONFIG 46 (PROTOCOL.md, "Clients"). */
+/*
+ * HEART_BEAT 34, UNREGISTER_CLIENT 35, GET_CONSUMER_LIST_BY_GROUP 38, CHECK_CLIENT_CONFIG 46
+ * (PROTOCOL.md, "Clients").
+ */
 #include "core/base/mem.h"
 #include "core/proto/body_heartbeat.h"
 #include "core/proto/body_lists.h"

@@ -1,6 +1,6 @@
 /*
- * ESCROW_END_TRANSACTION 30001: decide 1 to 1024 halves of one producer group, answered when the decision is durable. Also what
- * the command line decides by hand with.
+ * ESCROW_END_TRANSACTION 30001: decide 1 to 1024 halves of one producer group, answered when the
+ * decision is durable. Also what the command line decides by hand with.
  */
 #include "core/base/limits.h"
 #include "core/base/mem.h"
@@ -27,7 +27,9 @@ static void confirmed_free(struct confirmed *c)
     }
 }
 
-/* What holds for a half now. confirmed_decide has put this request's own decision into `fact` too. */
+/*
+ * What holds for a half now. confirmed_decide has put this request's own decision into `fact` too.
+ */
 static enum txn_decision decided_of(const struct txn_end_result *r)
 {
     if (r->fact.kind == DECISION_COMMIT) {

@@ -1,6 +1,7 @@
 /*
- * END_TRANSACTION 37: RocketMQ's, usually one-way; answered, if an answer is asked for, when the decision is durable. STATES.md
- * says what each state answers; handle_end_confirmed.c is the same for our own clients.
+ * END_TRANSACTION 37: RocketMQ's, usually one-way; answered, if an answer is asked for, when the
+ * decision is durable. STATES.md says what each state answers; handle_end_confirmed.c is the same
+ * for our own clients.
  */
 #include "core/base/log.h"
 #include "src/broker/broker.h"
@@ -48,6 +49,13 @@ static void end_answered(struct broker *b, struct pending *p, int error)
     }
     if (error == 0) {
         deferred_ok(&p->deferred);
+    } else if (error == ESCROW_ECONFLICT) {
+        deferred_fail(&p->deferred, -1, error, "the transaction was committed before");
+    } else if (error == ESCROW_EROLLEDBACK) {
+        deferred_fail(&p->deferred, -1, error, "the transaction was rolled back before");
+    } else if (error == ESCROW_EPERM) {
+        deferred_fail(&p->deferred, RESPONSE_TRANSACTION_STATE_GROUP_WRONG, error,
+                      "the half message belongs to another producer group");
     } else {
         deferred_fail(&p->deferred, -1, error, NULL);
     }

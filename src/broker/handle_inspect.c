@@ -1,4 +1,7 @@
-/* Looking into a running broker: 30004 transactions, 30005 status, 30006 groups, 30007 horizon (PROTOCOL.md, "Inspection"). */
+/*
+ * Looking into a running broker: 30004 transactions, 30005 status, 30006 groups, 30007 horizon
+ * (PROTOCOL.md, "Inspection").
+ */
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/proto/body_escrow.h"
@@ -8,13 +11,22 @@
 
 /* ---- transactions ---- */
 
+/* txn_list calls for one answer: a filter that fits nothing must not hold up the loop */
 #define LIST_ROWS_BATCH 64
+#define LIST_LOOKS_MAX  64
 
+/* Arguments, and how far the walk has come: it goes on where a read had to wait. */
 struct list_args {
     struct txn_filter filter;
     char group[GROUP_LEN_MAX + 1];
     uint64_t cursor;
     uint32_t limit;
+    uint32_t looks;
+    struct list_writer w;
+    struct txn_row rows[LIST_ROWS_BATCH];
+    size_t row_count;
+    size_t row_next;
+    bool is_end;
 };
 
 /* The id stands in the half's record; the rest in the table. */
@@ -51,27 +63,29 @@ static int list_row(struct read_job *job, struct list_writer *w, const struct tx
 
 static int list_step(struct read_job *job, struct err_ctx *err)
 {
-    const struct list_args *args = job->ptr;
-    struct txn_row rows[LIST_ROWS_BATCH];
-    struct list_writer w;
+    struct list_args *args = job->ptr;
     struct buf scratch;
-    uint64_t cursor = args->cursor;
-    bool is_end = false;
     int rc = 0;
 
-    buf_clear(&job->body);
     buf_init(&scratch, 0);
-    list_txn_begin(&w, &job->body);
-    while (rc == 0 && !is_end && w.count < args->limit) {
-        size_t want = args->limit - w.count;
-        size_t n = txn_list(job->broker->txn, &args->filter, &cursor, rows,
-                            want < LIST_ROWS_BATCH ? want : LIST_ROWS_BATCH, &is_end);
-        for (size_t i = 0; rc == 0 && i < n; i++) {
-            rc = list_row(job, &w, &rows[i], &scratch, err);
+    while (rc == 0) {
+        size_t want = args->limit - args->w.count;
+        if (args->row_next < args->row_count) {
+            rc = list_row(job, &args->w, &args->rows[args->row_next], &scratch, err);
+            args->row_next += rc == 0 ? 1 : 0;
+            continue;
         }
+        if (args->is_end || want == 0 || args->looks++ == LIST_LOOKS_MAX) {
+            break;
+        }
+        args->row_next = 0;
+        args->row_count = txn_list(job->broker->txn, &args->filter, &args->cursor, args->rows,
+                                   want < LIST_ROWS_BATCH ? want : LIST_ROWS_BATCH, &args->is_end);
     }
-    list_txn_end(&w, !is_end, cursor);
     buf_fini(&scratch);
+    if (rc == 0) {
+        list_txn_end(&args->w, !args->is_end, args->cursor);
+    }
     return rc == 0 && buf_failed(&job->body) ? ESCROW_ENOMEM : rc;
 }
 
@@ -131,6 +145,7 @@ void handle_list_transactions(struct request *req)
     args->cursor = in.cursor;
     args->limit = in.limit;
     job->ptr = args;
+    list_txn_begin(&args->w, &job->body);
     read_job_start(job);
 }
 
@@ -241,8 +256,8 @@ static void put_group(void *arg, struct slice group, struct slice topic, uint32_
                             .committed = offset};
     int64_t min_offset = 0;
 
-    if (a->only.len > 0 && !slice_eq(a->only, group)) {
-        return;
+    if ((a->only.len > 0 && !slice_eq(a->only, group)) || a->w.out->len > FRAME_SIZE_MAX) {
+        return; /* not asked for; or too much for a frame already: request_end says so */
     }
     if (!store_queue_range(a->broker->store, &ref, &min_offset, &row.max)) {
         row.max = 0;

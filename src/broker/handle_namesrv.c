@@ -1,4 +1,7 @@
-/* Requests to the name server (PROTOCOL.md, "Name server"): routes, registration, cluster, lists, key-value configuration. */
+/*
+ * Requests to the name server (PROTOCOL.md, "Name server"): routes, registration, cluster, lists,
+ * key-value configuration.
+ */
 #include "core/base/limits.h"
 #include "core/base/log.h"
 #include "core/proto/names.h"

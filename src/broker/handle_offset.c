@@ -1,9 +1,9 @@
 /*
- * Offsets: QUERY_CONSUMER_OFFSET 14, UPDATE_CONSUMER_OFFSET 15, SEARCH_OFFSET_BY_TIMESTAMP 29, GET_MAX_OFFSET 30,
- * GET_MIN_OFFSET 31, GET_EARLIEST_MSG_STORETIME 32 (PROTOCOL.md, "Offsets").
+ * Offsets: QUERY_CONSUMER_OFFSET 14, UPDATE_CONSUMER_OFFSET 15, SEARCH_OFFSET_BY_TIMESTAMP 29,
+ * GET_MAX_OFFSET 30, GET_MIN_OFFSET 31, GET_EARLIEST_MSG_STORETIME 32 (PROTOCOL.md, "Offsets").
  *
- * An update that asks for an answer gets it when the offset is durable. One-way updates and those that ride on a pull are
- * written together by offsets_flush, which a timer calls.
+ * An update that asks for an answer gets it when the offset is durable. One-way updates and those
+ * that ride on a pull are written together by offsets_flush, which a timer calls.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
@@ -16,13 +16,13 @@
 
 #define OFFSETS_RECORD_BYTES (64u * 1024)
 
-void offsets_flush(struct broker *b)
+int offsets_flush(struct broker *b)
 {
     bool has_more = offsets_is_dirty(&b->offsets);
+    int rc = 0;
 
-    while (has_more) {
+    while (has_more && rc == 0) {
         struct store_receipt receipt;
-        int rc;
         buf_clear(&b->scratch);
         has_more = offsets_take_dirty(&b->offsets, &b->scratch, OFFSETS_RECORD_BYTES);
         if (b->scratch.len == 0) {
@@ -33,10 +33,9 @@ void offsets_flush(struct broker *b)
                                                         buf_slice(&b->scratch), NULL, &receipt);
         if (rc != 0) {
             offsets_redirty(&b->offsets, buf_slice(&b->scratch));
-            log_debug("offsets.flush", "offsets not written yet: %s", escrow_strerror(rc));
-            break;
         }
     }
+    return rc;
 }
 
 struct queue_field {
@@ -62,6 +61,15 @@ static bool queue_decode(struct request *req, struct queue_field *in)
         return false;
     }
     return true;
+}
+
+/* Offsets are kept for queues that the topic has: clients cannot make the table grow at will. */
+static bool queue_exists(const struct broker *b, const struct queue_field *in)
+{
+    const struct topic *topic = topics_find(&b->topics, in->topic);
+
+    return topic != NULL && ((uint32_t)in->queue_id < topic->read_queues ||
+                             (uint32_t)in->queue_id < topic->write_queues);
 }
 
 static void answer_offset(struct request *req, const char *field, int64_t offset)
@@ -106,7 +114,10 @@ void handle_query_offset(struct request *req)
         answer_offset(req, "offset", offset);
         return;
     }
-    /* A new group on a young queue begins at its first message, whatever its consumers say: nothing is skipped. */
+    /*
+     * A new group on a young queue begins at its first message, whatever its consumers say: nothing
+     * is skipped.
+     */
     queue_range(req, &in, &min_offset, &max_offset);
     if (set_zero && min_offset == 0) {
         answer_offset(req, "offset", 0);
@@ -143,16 +154,18 @@ void handle_update_offset(struct request *req)
     if (!queue_decode(req, &in)) {
         return;
     }
-    rc = pump_reserve(&b->pump);
+    rc = queue_exists(b, &in) ? pump_reserve(&b->pump) : ESCROW_EINVAL;
     if (rc == 0) {
         rc = offsets_note(&b->offsets, group, in.topic, (uint32_t)in.queue_id, offset);
+    }
+    if (rc == 0 && !req->to.is_oneway) {
+        rc = offsets_flush(b);
     }
     if (rc != 0) {
         request_fail(req, -1, rc, "offset not stored: %s", escrow_strerror(rc));
     } else if (req->to.is_oneway) {
         request_ok(req);
     } else {
-        offsets_flush(b);
         (void)pump_wait(&b->pump, pump_tail(&b->pump), false, update_answered, request_defer(req));
     }
 }

@@ -1,11 +1,12 @@
 /*
  * PULL_MESSAGE 11 and LITE_PULL_MESSAGE 361 (PROTOCOL.md, "Pull").
  *
- * Happy path: what the page cache holds is read on the loop and answered at once, without an allocation. Nothing new and the
- * client may wait: hold.h. Not in memory: a fetch in the pool, then again.
+ * Happy path: what the page cache holds is read on the loop and answered at once, without an
+ * allocation. Nothing new and the client may wait: hold.h. Not in memory: a fetch in the pool, then
+ * again.
  *
- * Failures: a record that does not match its checksum is never sent: the client gets an error, the log line names file and
- * offset, and every other queue goes on.
+ * Failures: a record that does not match its checksum is never sent: the client gets an error, the
+ * log line names file and offset, and every other queue goes on.
  */
 #include "core/base/check.h"
 #include "core/base/log.h"

@@ -1,9 +1,10 @@
 /*
- * Look-ups: QUERY_MESSAGE 12 by key, VIEW_MESSAGE_BY_ID 33 by physical offset (PROTOCOL.md, "Look-ups"). A half that was not
- * committed is found by neither.
+ * Look-ups: QUERY_MESSAGE 12 by key, VIEW_MESSAGE_BY_ID 33 by physical offset (PROTOCOL.md,
+ * "Look-ups"). A half that was not committed is found by neither.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
+#include "core/base/mem.h"
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
@@ -13,36 +14,70 @@
 
 /* ---- by key ---- */
 
-/* Append the records that have the key; from the beginning, at each call. */
-static int query_step(struct read_job *job, struct err_ctx *err)
-{
+/*
+ * Where the messages are; and how many of them have been read: the walk goes on where a read had to
+ * wait.
+ */
+struct query_found {
     uint64_t offsets[QUERY_RESULTS_MAX];
-    struct store *st = job->broker->store;
+    uint32_t count;
+    uint32_t next;
+    bool is_known;
+};
+
+/* A committed half is stored as one: say what became of it. */
+static void show_as_committed(uint8_t *record)
+{
+    int32_t flags = record_peek_sys_flag(record);
+
+    if ((flags & SYSFLAG_TXN_MASK) == SYSFLAG_TXN_PREPARED) {
+        record_patch_sys_flag(record, (flags & ~SYSFLAG_TXN_MASK) | SYSFLAG_TXN_COMMIT);
+    }
+}
+
+static int query_find(struct read_job *job, struct query_found *found, struct err_ctx *err)
+{
     struct store_key_query query = {.topic = slice_str(job->topic),
                                     .key = buf_slice(&job->key),
                                     .begin_ms = job->number,
                                     .end_ms = job->number2,
                                     .max = job->count};
-    uint32_t count = 0;
-    struct buf one;
-    int rc = store_query_key(st, &query, job->fetch, offsets, &count, err);
+    int rc = found->is_known ? 0
+                             : store_query_key(job->broker->store, &query, job->fetch,
+                                               found->offsets, &found->count, err);
 
-    buf_clear(&job->body);
+    found->is_known = rc == 0;
+    return rc;
+}
+
+/* Append the records that have the key, newest first, as many as fit in one answer. */
+static int query_step(struct read_job *job, struct err_ctx *err)
+{
+    struct query_found *found = job->ptr;
+    struct buf one;
+    int rc = query_find(job, found, err);
+
     buf_init(&one, 0);
-    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+    while (rc == 0 && found->next < found->count) {
         struct store_record rec;
-        rc = store_read_record(st, offsets[i], job->fetch, &one, &rec, err);
-        if (rc == 0) {
-            buf_append_slice(&job->body, rec.payload);
-            job->result = rec.store_ms;
-            job->offset = rec.offset;
+        size_t at = job->body.len;
+        rc = store_read_record(job->broker->store, found->offsets[found->next], job->fetch, &one,
+                               &rec, err);
+        if (rc != 0 || at + rec.payload.len > FRAME_SIZE_MAX - HEADER_SIZE_MAX) {
+            break;
         }
+        found->next++;
+        buf_append_slice(&job->body, rec.payload);
+        if (buf_failed(&job->body)) {
+            rc = ESCROW_ENOMEM;
+            break;
+        }
+        show_as_committed(job->body.ptr + at);
+        job->result = rec.store_ms;
+        job->offset = rec.offset;
     }
     buf_fini(&one);
-    if (rc == 0 && buf_failed(&job->body)) {
-        rc = err_set(err, ESCROW_ETOOBIG, "more messages than fit in one answer");
-    }
-    if (rc == 0 && count == 0) {
+    if (rc == 0 && found->count == 0) {
         rc = err_set(err, ESCROW_ENOTFOUND, "can not find message, maybe time range not correct");
     }
     return rc;
@@ -68,6 +103,7 @@ void handle_query_key(struct request *req)
     int64_t begin_ms = 0;
     int64_t end_ms = INT64_MAX;
     int32_t max = 32;
+    struct query_found *found;
     struct read_job *job;
 
     if (header_get_str(req->header, "topic", &topic) != 0 || name_check_topic(topic) != 0 ||
@@ -78,10 +114,17 @@ void handle_query_key(struct request *req)
         request_fail(req, -1, ESCROW_EINVAL, "query: a field is missing or malformed");
         return;
     }
-    job = read_job_new(req, query_step, query_done);
-    if (job == NULL) {
+    found = mem_calloc(1, sizeof *found);
+    if (found == NULL) {
+        request_fail(req, -1, ESCROW_ENOMEM, NULL);
         return;
     }
+    job = read_job_new(req, query_step, query_done);
+    if (job == NULL) {
+        mem_free(found);
+        return;
+    }
+    job->ptr = found;
     (void)slice_to_cstr(topic, job->topic, sizeof job->topic);
     buf_append_slice(&job->key, key);
     job->number = begin_ms;
@@ -115,9 +158,7 @@ static int view_step(struct read_job *job, struct err_ctx *err)
         buf_consume(&job->body, skip);
         job->body.len = len;
         if (rec.type == STORE_HALF) {
-            record_patch_sys_flag(job->body.ptr,
-                                  (record_peek_sys_flag(job->body.ptr) & ~SYSFLAG_TXN_MASK) |
-                                      SYSFLAG_TXN_COMMIT);
+            show_as_committed(job->body.ptr);
         }
     }
     return rc;

@@ -1,11 +1,13 @@
 /*
  * SEND_MESSAGE 10, SEND_MESSAGE_V2 310, SEND_BATCH_MESSAGE 320 (PROTOCOL.md, "Send").
  *
- * Happy path: check, append, wait for the log, answer. A message with property TRAN_MSG=true becomes a half: the same path, but
- * txn_prepare comes first and its place in the queue is decided later. Checks come in RocketMQ's order, so that a request with
- * two faults gets the same code from both.
+ * Happy path: check, append, wait for the log, answer. A message with property TRAN_MSG=true
+ * becomes a half: the same path, but txn_prepare comes first and its place in the queue is decided
+ * later. Checks come in RocketMQ's order, so that a request with two faults gets the same code from
+ * both.
  *
- * Failures: nothing is appended; the producer gets the code its client retries on (2, 14) or does not (13, 16, 29).
+ * Failures: nothing is appended; the producer gets the code its client retries on (2, 14) or does
+ * not (13, 16, 29).
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
@@ -28,14 +30,18 @@ struct send {
     struct send_request in;
     struct topic *topic;
     struct props_known props;
-    uint8_t properties
-        [PROPERTIES_LEN_MAX]; /* rewritten string; unused when the client's can be stored as it is */
+    /* rewritten string; unused when the client's can be stored as it is */
+    uint8_t properties[PROPERTIES_LEN_MAX];
     char made_id[MSGID_TEXT_MAX + 1];
+    struct name_buf dlq_name;
 };
 
 /* ---- answers ---- */
 
-/* msgId of a batch: the ids of its messages, joined by commas. Their offsets are not kept: tools ask by UNIQ_KEY. */
+/*
+ * A batch is answered with the place of its first message: the others follow it, and tools ask by
+ * UNIQ_KEY.
+ */
 static void send_answered(struct broker *b, struct pending *p, int error)
 {
     const struct pending_send *s = &p->arg.send;
@@ -66,7 +72,6 @@ static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t
     a->offset = offset;
     a->queue_offset = queue_offset;
     a->queue_id = s->in.queue_id;
-    a->count = 1;
     a->id_len = 0;
     if (s->props.uniq_key.len <= sizeof a->id) {
         a->id_len = (uint8_t)s->props.uniq_key.len;
@@ -96,6 +101,28 @@ static void send_refused(struct send *s, int error)
 
 /* ---- checks ---- */
 
+/*
+ * A consumer whose send-back failed sends the copy itself. When the retries of its group are used
+ * up the copy goes to the dead-letter queue instead, as it would have with a send-back.
+ */
+static bool send_redirect(struct send *s)
+{
+    const size_t prefix = sizeof NAME_RETRY_PREFIX - 1;
+    int32_t max = s->in.max_reconsume_times >= 0 ? s->in.max_reconsume_times : RETRY_COUNT_DEFAULT;
+
+    if (name_topic_class(s->in.topic) != TOPIC_RETRY || s->in.reconsume_times < max) {
+        return true;
+    }
+    if (name_dlq_topic(slice_of(s->in.topic.ptr + prefix, s->in.topic.len - prefix),
+                       &s->dlq_name) != 0) {
+        request_fail(s->req, -1, ESCROW_EINVAL, "the retry topic does not name a group");
+        return false;
+    }
+    s->in.topic = slice_str(s->dlq_name.text);
+    s->in.queue_id = 0;
+    return true;
+}
+
 static bool send_check_topic(struct send *s)
 {
     struct err_ctx err = {.code = 0};
@@ -103,6 +130,9 @@ static bool send_check_topic(struct send *s)
     uint32_t queues;
     int rc;
 
+    if (!send_redirect(s)) {
+        return false;
+    }
     if (!name_is_sendable(s->in.topic)) {
         request_fail(s->req, RESPONSE_NO_PERMISSION, ESCROW_EPERM,
                      "sending message to the topic[%.*s] is forbidden.", SLICE_ARGS(s->in.topic));
@@ -148,8 +178,9 @@ static bool send_check_body(struct send *s)
 }
 
 /*
- * Properties as they are stored: the client's string, less WAIT (it spoke of this send only) and POP_CK (only the broker may
- * write it), plus a UNIQ_KEY if it gave none. Most clients' strings pass as they are.
+ * Properties as they are stored: the client's string, less WAIT (it spoke of this send only) and
+ * POP_CK (only the broker may write it), plus a UNIQ_KEY if it gave none. Most clients' strings
+ * pass as they are.
  */
 static int send_properties(struct send *s, struct slice in, struct slice *out)
 {
@@ -207,23 +238,21 @@ static void send_plain(struct send *s, struct slice properties)
     send_wait(s, receipt.wait_for, true, receipt.offset, receipt.queue_offset);
 }
 
-/* A half that is there already is answered with where it is: the producer's first try had arrived. */
+/*
+ * A half that is there already is answered with where it is: the producer's first try had arrived.
+ */
 static void send_half_again(struct send *s, const struct txn_prepare_result *prep)
 {
-    uint64_t wait_for = prep->wait ? pump_tail(&s->broker->pump) : 0;
-
     if (prep->verdict == TXN_DECIDED) {
         request_fail(s->req, -1, ESCROW_ECONFLICT, "transaction %.*s was decided before: %s by %s",
                      SLICE_ARGS(s->props.uniq_key), decision_kind_name(prep->fact.kind),
                      decision_by_name(prep->fact.by));
         return;
     }
-    if (wait_for == 0) {
-        wait_for = store_watermarks(s->broker->store).visible;
-    }
-    /* The ring is ordered by position: behind what waits already. */
-    send_wait(s, wait_for > pump_tail(&s->broker->pump) ? wait_for : pump_tail(&s->broker->pump),
-              false, prep->offset, (int64_t)prep->offset);
+    /*
+     * Behind what waits already, whether prep->wait or not: answers leave in the order of the log.
+     */
+    send_wait(s, pump_tail(&s->broker->pump), false, prep->offset, (int64_t)prep->offset);
 }
 
 static void send_half(struct send *s, struct slice properties)
@@ -287,6 +316,9 @@ static int send_all(struct send *s, struct store_receipt *first, struct store_re
         if (rc != 0) {
             return rc;
         }
+        if (slice_eq_str(s->props.tran_msg, "true")) {
+            return ESCROW_EREJECTED;
+        }
         fields = send_fields(s, item.body, properties);
         fields.flag = item.flag;
         rc = store_append_message(s->broker->store, STORE_MESSAGE, &fields, NULL, last);
@@ -308,6 +340,11 @@ static void send_batch(struct send *s)
     uint32_t count = 0;
     int rc = batch_check(s->req->body, &count);
 
+    if ((s->in.sys_flag & SYSFLAG_TXN_MASK) != 0) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_EREJECTED,
+                     "half messages cannot be sent in a batch");
+        return;
+    }
     if (rc != 0 || name_topic_class(s->in.topic) == TOPIC_RETRY) {
         request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, rc != 0 ? rc : ESCROW_EINVAL,
                      "malformed batch: %s", rc != 0 ? escrow_strerror(rc) : "a retry topic");
@@ -317,11 +354,17 @@ static void send_batch(struct send *s)
     rc = send_all(s, &first, &last);
     if (rc != 0) {
         store_group_abort(s->broker->store);
-        send_refused(s, rc);
+        if (rc == ESCROW_EREJECTED) {
+            request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, rc,
+                         "half messages cannot be sent in a batch");
+        } else {
+            send_refused(s, rc);
+        }
         return;
     }
     store_group_end(s->broker->store);
     s->broker->metrics.messages_in += count;
+    s->props.uniq_key = SLICE_EMPTY; /* there is one for each message */
     send_wait(s, last.wait_for, true, first.offset, first.queue_offset);
 }
 

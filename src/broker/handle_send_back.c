@@ -1,8 +1,10 @@
 /*
- * CONSUMER_SEND_MSG_BACK 36: a consumer could not handle a message and wants it again later (PROTOCOL.md, "Retry").
+ * CONSUMER_SEND_MSG_BACK 36: a consumer could not handle a message and wants it again later
+ * (PROTOCOL.md, "Retry").
  *
- * A copy goes to %RETRY%<group>, or to %DLQ%<group> when its retries are used up. The copy keeps body, properties and born
- * data; it remembers where it came from. The wait before the retry is the consumer's (property ESCROW_NOT_BEFORE).
+ * A copy goes to %RETRY%<group>, or to %DLQ%<group> when its retries are used up. The copy keeps
+ * body, properties and born data; it remembers where it came from. It can be pulled at once: how
+ * long to wait before the retry is the consumer's affair.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
@@ -12,8 +14,6 @@
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 #include "src/broker/topic_create.h"
-
-#define RETRIES_MAX_DEFAULT 16
 
 struct send_back {
     struct slice group;
@@ -32,7 +32,7 @@ static int send_back_decode(struct header *h, struct send_back *in)
         return ESCROW_EINVAL;
     }
     if (in->retries_max < 0) {
-        in->retries_max = RETRIES_MAX_DEFAULT;
+        in->retries_max = RETRY_COUNT_DEFAULT;
     }
     return 0;
 }
@@ -42,7 +42,14 @@ static int read_step(struct read_job *job, struct err_ctx *err)
     struct store_record rec;
     int rc = store_read_record(job->broker->store, job->offset, job->fetch, &job->body, &rec, err);
 
-    if (rc == 0 && rec.type != STORE_MESSAGE && rec.type != STORE_HALF) {
+    if (rc == 0 && rec.type == STORE_HALF) {
+        /*
+         * What was not committed was never delivered: nobody can send it back, and no copy of it
+         * may come to life.
+         */
+        int released = store_half_is_released(job->broker->store, job->offset, job->fetch, err);
+        rc = released == 1 ? 0 : released == 0 ? ESCROW_ENOTFOUND : released;
+    } else if (rc == 0 && rec.type != STORE_MESSAGE) {
         rc = ESCROW_ENOTFOUND;
     }
     if (rc == 0) {
@@ -56,7 +63,10 @@ static int read_step(struct read_job *job, struct err_ctx *err)
                                   : rc;
 }
 
-/* Properties of the copy: where it came from, and nothing that would make it a half or delay it again. */
+/*
+ * Properties of the copy: where it came from, and nothing that would make it a half or delay it
+ * again.
+ */
 static int copy_properties(const struct record_view *view, struct broker *b, uint64_t offset,
                            struct props_writer *w)
 {

@@ -1,8 +1,10 @@
 /*
- * ESCROW_SOURCE_OPEN 30003 and ESCROW_PUBLISH_BATCH 30002: the broker's end of the exactly-once hand-off from an outbox.
+ * ESCROW_SOURCE_OPEN 30003 and ESCROW_PUBLISH_BATCH 30002: the broker's end of the exactly-once
+ * hand-off from an outbox.
  *
- * A batch is one atomic group of the log: its messages, and behind them the POSITION record that says they are in. The whole
- * request is checked before the first append; after it, only a refusal of the store can take the group back.
+ * A batch is one atomic group of the log: its messages, and behind them the POSITION record that
+ * says they are in. The whole request is checked before the first append; after it, only a refusal
+ * of the store can take the group back.
  */
 #include "core/base/limits.h"
 #include "core/base/log.h"
@@ -60,7 +62,10 @@ static int source_append(struct broker *b, const struct source *next, uint64_t *
         *wait_for = receipt.wait_for;
         rc = sources_note(&b->sources, next, receipt.offset);
         if (rc != 0) {
-            /* The record is in the log and the table does not know it: only a restart makes them agree. */
+            /*
+             * The record is in the log and the table does not know it: only a restart makes them
+             * agree.
+             */
             struct err_ctx err = {.code = 0};
             (void)err_set(&err, rc, "source %s: out of memory behind its POSITION record",
                           next->name);
@@ -170,7 +175,10 @@ struct publish {
     uint8_t properties[PROPERTIES_LEN_MAX];
 };
 
-/* Every topic of the batch exists before the group begins, so that creating one cannot break it off. */
+/*
+ * Every topic of the batch exists before the group begins, so that creating one cannot break it
+ * off.
+ */
 static int publish_topics(struct publish *pub, struct publish_reader *reader, struct err_ctx *err)
 {
     struct publish_row row;
@@ -189,6 +197,9 @@ static int publish_topics(struct publish *pub, struct publish_reader *reader, st
                                   SOURCE_TOPIC_QUEUES, &pub->topic, err);
         if (rc != 0) {
             return rc;
+        }
+        if ((pub->topic->perm & PERM_WRITE) == 0) {
+            return err_set(err, ESCROW_EPERM, "the topic[%s] is not writable", pub->topic->name);
         }
     }
     return rc == 0 ? publish_reader_begin(reader, body) : rc;
@@ -248,7 +259,8 @@ static int publish_row(struct publish *pub, const struct publish_row *row)
         pub->topic = topics_find(&b->topics, row->topic);
     }
     if (pub->topic == NULL) {
-        return ESCROW_ENOROUTE; /* publish_topics made it; a body that changed between two walks is not possible */
+        /* publish_topics made it; a body that changed between two walks is not possible */
+        return ESCROW_ENOROUTE;
     }
     fields.queue_id = publish_queue(pub, row);
     fields.topic = slice_str(pub->topic->name);
@@ -292,7 +304,8 @@ static int publish_append(struct publish *pub, struct publish_reader *reader,
 }
 
 /*
- * 0: appended, or stored before (then *wait_for is the tail and count 0). The rest as sources_advance and the appends say.
+ * 0: appended, or stored before (then *wait_for is the tail and count 0). The rest as
+ * sources_advance and the appends say.
  */
 static int publish_run(struct publish *pub, struct publish_reader *reader, uint64_t *wait_for,
                        struct err_ctx *err)

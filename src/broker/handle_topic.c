@@ -1,4 +1,7 @@
-/* UPDATE_AND_CREATE_TOPIC 17, GET_ALL_TOPIC_CONFIG 21, GET_TOPIC_CONFIG 351 (PROTOCOL.md, "Topics"). */
+/*
+ * UPDATE_AND_CREATE_TOPIC 17, GET_ALL_TOPIC_CONFIG 21, GET_TOPIC_CONFIG 351 (PROTOCOL.md,
+ * "Topics").
+ */
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/proto/body_topic.h"

@@ -33,7 +33,9 @@ static void queue_free(struct hold *h, struct hold_queue *q)
     mem_free(q);
 }
 
-/* Take a pull out of the waiting; the queue entry goes with its last one, unless it is being woken. */
+/*
+ * Take a pull out of the waiting; the queue entry goes with its last one, unless it is being woken.
+ */
 static void hold_remove(struct hold *h, struct pull *pull)
 {
     struct hold_queue *q = pull->queue;
@@ -49,7 +51,10 @@ static void hold_remove(struct hold *h, struct pull *pull)
     }
 }
 
-/* Everything that waits for a queue runs again; those that still find nothing come back to a new wait. */
+/*
+ * Everything that waits for a queue runs again; those that still find nothing come back to a new
+ * wait.
+ */
 static void hold_wake(void *arg)
 {
     struct broker *b = arg;
@@ -86,9 +91,15 @@ void hold_init(struct broker *b, struct hash_key key)
 
 void hold_fini(struct broker *b)
 {
-    CHECK(b->hold.count == 0);
-    loop_deferred_cancel(&b->hold.wake);
-    strmap_fini(&b->hold.queues);
+    struct hold *h = &b->hold;
+
+    CHECK(h->count == 0);
+    loop_deferred_cancel(&h->wake);
+    while (!list_is_empty(&h->woken)) { /* woken for pulls that the end has answered */
+        queue_free(h, LIST_ENTRY(h->woken.next, struct hold_queue, woken_node));
+    }
+    CHECK(h->queues.count == 0);
+    strmap_fini(&h->queues);
 }
 
 static void hold_time_up(void *arg)

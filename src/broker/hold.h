@@ -1,10 +1,12 @@
 /*
- * Held pulls: long polling. A pull that found nothing new waits here until its queue moves, its time is up, its connection
- * goes, or the broker drains; then it runs again or is answered "nothing found".
+ * Held pulls: long polling. A pull that found nothing new waits here until its queue moves, its
+ * time is up, its connection goes, or the broker drains; then it runs again or is answered "nothing
+ * found".
  *
  * Owns:    every struct pull in it (pull.h) and one entry per queue that somebody waits for.
  * Thread:  loop.
- * Holds:   a held pull is in the list of its session and of its queue, and its timer runs. count <= config pulls.held.max.
+ * Holds:   a held pull is in the list of its session and of its queue, and its timer runs. count <=
+ *          config pulls.held.max.
  */
 #ifndef SRC_BROKER_HOLD_H
 #define SRC_BROKER_HOLD_H

@@ -1,7 +1,8 @@
 /*
  * escrowd: command line, signals, the parts put together.
  *
- * Exit status: 0 stopped as asked; 1 something failed for good (the log line says what); 2 bad command line or configuration.
+ * Exit status: 0 stopped as asked; 1 something failed for good (the log line says what); 2 bad
+ * command line or configuration.
  */
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
@@ -95,7 +96,9 @@ static int take_option(struct config *c, char **argv, int left, int *used, struc
                                         : config_set(c, key, value, where, err);
 }
 
-/* The file first, wherever --config stands on the command line; then environment; then the rest of the command line. */
+/*
+ * The file first, wherever --config stands on the command line; then environment; then the rest of the command line.
+ */
 static int read_configuration(struct config *c, int argc, char **argv, struct err_ctx *err)
 {
     int used = 1;

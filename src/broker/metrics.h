@@ -1,5 +1,6 @@
 /*
- * Counters of the broker since its start. One table: the struct, the names and the help texts cannot drift.
+ * Counters of the broker since its start. One table: the struct, the names and the help texts
+ * cannot drift.
  * Thread: loop.
  */
 #ifndef SRC_BROKER_METRICS_H

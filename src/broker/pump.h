@@ -1,15 +1,18 @@
 /*
- * Pump: takes the store's jobs to the threads that run them and gives answers that wait for the log.
+ * Pump: takes the store's jobs to the threads that run them and gives answers that wait for the
+ * log.
  *
- * One batch is on its way to disk; meanwhile the next one fills. When it is done its records are applied and the answers that
- * waited for it are written, in the order of the log. A lone batch is written and synced on the loop itself, because the
- * hand-over costs more than it would hide; under load the log thread does it beside the loop.
+ * One batch is on its way to disk; meanwhile the next one fills. When it is done its records are
+ * applied and the answers that waited for it are written, in the order of the log. A lone batch is
+ * written and synced on the loop itself, because the hand-over costs more than it would hide; under
+ * load the log thread does it beside the loop.
  *
  * Owns:    the log thread, the jobs on their way, the queue of waiting answers.
  * Thread:  loop.
- * Errors:  a job that fails for good ends the process through broker_fatal: nothing acknowledged is lost, and nothing more is
- *          acknowledged.
- * Holds:   wait_for never decreases along a queue; every pending is completed or, at the end, cancelled exactly once.
+ * Errors:  a job that fails for good ends the process through broker_fatal: nothing acknowledged is
+ *          lost, and nothing more is acknowledged.
+ * Holds:   wait_for never decreases along a queue; every pending is completed or, at the end,
+ *          cancelled exactly once.
  */
 #ifndef SRC_BROKER_PUMP_H
 #define SRC_BROKER_PUMP_H
@@ -28,7 +31,10 @@
 struct broker;
 struct pending;
 
-/* Write the answer of p->deferred (and free p->arg.ptr if it owns something). error is 0, or ESCROW_ESHUTDOWN at the end. */
+/*
+ * Write the answer of p->deferred (and free p->arg.ptr if it owns something). error is 0, or
+ * ESCROW_ESHUTDOWN at the end.
+ */
 typedef void pending_fn(struct broker *b, struct pending *p, int error);
 
 /* What the answer to a send says; inline, so that a send allocates nothing. */
@@ -36,7 +42,6 @@ struct pending_send {
     uint64_t offset;      /* physical, of the first message */
     int64_t queue_offset; /* of the first message */
     int32_t queue_id;
-    uint32_t count; /* messages of a batch; 1 otherwise */
     uint8_t id_len;
     char id[MSGID_TEXT_MAX + 8]; /* UNIQ_KEY; longer ones are left out of the answer */
 };
@@ -81,7 +86,7 @@ struct pump {
     uint64_t batches_inline;
     uint64_t batches_handed;
     uint64_t records_last; /* appended when the trim timer last looked */
-    bool is_trimmed; /* idle, and memory was given back */
+    bool is_trimmed;       /* idle, and memory was given back */
     bool is_stopping;
 };
 
@@ -89,22 +94,29 @@ struct pump {
 ESCROW_MUST_USE int pump_start(struct pump *p, struct broker *b);
 
 /*
- * Room for one more waiting answer, or ESCROW_ENOMEM; call it before the append, so that an appended record always gets its
- * answer.
+ * Room for one more waiting answer, or ESCROW_ENOMEM; call it before the append, so that an
+ * appended record always gets its answer.
  */
 ESCROW_MUST_USE int pump_reserve(struct pump *p);
 
-/* Answer when the log has passed wait_for. Takes over the deferred. Never fails after pump_reserve. is_early: in asynchronous
- * flush mode the write is enough. Returns the entry so that the caller fills arg. */
+/*
+ * Answer when the log has passed wait_for. Takes over the deferred. Never fails after pump_reserve.
+ * is_early: in asynchronous flush mode the write is enough. Returns the entry so that the caller
+ * fills arg.
+ */
 struct pending *pump_wait(struct pump *p, uint64_t wait_for, bool is_early, pending_fn *fn,
                           struct deferred deferred);
 
-/* Position behind everything appended so far: waiting for it makes an answer about in-flight facts true. */
+/*
+ * Position behind everything appended so far: waiting for it makes an answer about in-flight facts
+ * true.
+ */
 uint64_t pump_tail(const struct pump *p);
 
 /*
- * Stop: write and sync everything appended, give every answer, take a last checkpoint, end the log thread. Runs the loop
- * meanwhile; blocks the caller. Pending answers that cannot be given are cancelled.
+ * Stop: write and sync everything appended, give every answer, take a last checkpoint, end the log
+ * thread. Runs the loop meanwhile; blocks the caller. Pending answers that cannot be given are
+ * cancelled.
  */
 void pump_stop(struct pump *p);
 

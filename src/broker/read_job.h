@@ -1,13 +1,15 @@
 /*
- * A request that reads from the store and may have to wait for the disk: look-ups, searches, listings.
+ * A request that reads from the store and may have to wait for the disk: look-ups, searches,
+ * listings.
  *
  *     job = read_job_new(req, step, done);     the request is deferred
  *     ... fill the arguments ...
  *     read_job_start(job);
  *
- * `step` is called on the loop, again and again while it returns ESCROW_EAGAIN, with a fetch in between; so it begins from its
- * arguments each time, and clears what it appends to. On 0 `done` writes the answer; on anything else the job answers the
- * error. Then the job is freed.
+ * `step` is called on the loop, again and again while it returns ESCROW_EAGAIN, with a fetch in
+ * between. A step that reads one thing begins from its arguments each time. One that reads several
+ * goes on where it had to wait: the fetch keeps what it read last, and only that. On 0 `done`
+ * writes the answer; on anything else the job answers the error. Then the job is freed.
  *
  * Owns:    itself, from start on; the session is held by the deferred request.
  * Thread:  loop; the fetch runs in the pool.

@@ -1,10 +1,12 @@
 /*
- * Registrar: tells the name servers that this broker is there and which topics it has: the built-in one directly, others by
- * REGISTER_BROKER every 30 seconds and at once after a change; UNREGISTER_BROKER at the end.
+ * Registrar: tells the name servers that this broker is there and which topics it has: the built-in
+ * one directly, others by REGISTER_BROKER every 30 seconds and at once after a change;
+ * UNREGISTER_BROKER at the end.
  *
  * Owns:    one connection to each configured name server.
  * Thread:  loop.
- * Errors:  a name server that is down costs a log line and is tried again; nothing else waits for it.
+ * Errors:  a name server that is down costs a log line and is tried again; nothing else waits for
+ *          it.
  */
 #ifndef SRC_BROKER_REGISTER_H
 #define SRC_BROKER_REGISTER_H

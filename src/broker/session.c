@@ -1,10 +1,12 @@
 /*
- * Happy path: session_accept, then on_frame for every frame: decode, dispatch, and the handler answers now or later. Answers
- * are appended to the connection's output and leave with one system call per loop iteration.
+ * Happy path: session_accept, then on_frame for every frame: decode, dispatch, and the handler
+ * answers now or later. Answers are appended to the connection's output and leave with one system
+ * call per loop iteration.
  *
- * Failures: a frame that is not one closes the connection without an answer (as RocketMQ does). An answer that does not fit in
- * the peer's output means that it does not read: it is closed. A session whose connection closed stays as an empty shell until
- * the last deferred request lets go of it.
+ * Failures: a frame that is not one closes the connection without an answer (as RocketMQ does). An
+ * answer that does not fit in the peer's output means that it does not read: it is closed. A
+ * session whose connection closed stays as an empty shell until the last deferred request lets go
+ * of it.
  */
 #include "src/broker/session.h"
 
@@ -101,16 +103,17 @@ static void session_on_frame(struct tcp_conn *conn, struct slice bytes)
         return;
     }
     if (header_is_response(&b->header)) {
-        return; /* clients answer our pushes only with requests of their own; RocketMQ ignores these too */
+        /* clients answer our pushes only with requests of their own; RocketMQ ignores these too */
+        return;
     }
     s->language = b->header.language;
     s->version = b->header.version;
     s->push_type = (uint8_t)frame.type;
     req.body = frame.body;
     req.to = answer_to(&b->header);
-    req.bytes = (uint32_t)frame.size;
+    req.bytes = (uint32_t)frame.size + SESSION_REQUEST_BYTES;
     s->in_flight_count++;
-    s->in_flight_bytes += frame.size;
+    s->in_flight_bytes += req.bytes;
     if (s->in_flight_bytes > b->config->inflight_max_bytes && !s->is_throttled) {
         s->is_throttled = true;
         tcp_conn_pause(conn);
@@ -153,7 +156,10 @@ struct tcp_conn *session_accept(void *arg, const struct tcp_addr *peer)
 
 /* ---- answers ---- */
 
-/* The peer does not take what it asked for: what was begun is thrown away and the connection with it. */
+/*
+ * The peer does not take what it asked for: what was begun is thrown away and the connection with
+ * it.
+ */
 static void session_overrun(struct session *s, int error)
 {
     if (error != ESCROW_ECLOSED) {

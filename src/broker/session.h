@@ -1,13 +1,17 @@
 /*
- * Session: one connection of a client to the broker or the name server, and the requests it has under way.
+ * Session: one connection of a client to the broker or the name server, and the requests it has
+ * under way.
  *
- * Limits: a frame (config frame.max.bytes), requests that wait for their answer (inflight.max.bytes per session: reading
- * pauses until some are answered), output that the peer does not take (core/io_uv/tcp.h: reading pauses, then the connection
- * is closed). So a slow reader never grows the server's memory.
+ * Limits: a frame (config frame.max.bytes), requests that wait for their answer (inflight.max.bytes
+ * per session: reading pauses until some are answered), output that the peer does not take
+ * (core/io_uv/tcp.h: reading pauses, then the connection is closed). So a slow reader never grows
+ * the server's memory.
  *
- * Owns:    its tcp_conn. A session lives until its connection is closed and nobody holds it (session_hold).
+ * Owns:    its tcp_conn. A session lives until its connection is closed and nobody holds it
+ *          (session_hold).
  * Thread:  loop.
- * Holds:   in_flight_bytes is the sum over requests not yet finished; each request is finished exactly once.
+ * Holds:   in_flight_bytes is the sum over requests not yet finished; each request is finished
+ *          exactly once.
  */
 #ifndef SRC_BROKER_SESSION_H
 #define SRC_BROKER_SESSION_H
@@ -24,6 +28,12 @@
 struct broker;
 
 #define SESSION_MAGIC UINT32_C(0x53455353)
+
+/*
+ * What a request that waits costs besides its frame (struct pull is the largest): counts as in
+ * flight too.
+ */
+#define SESSION_REQUEST_BYTES 1024u
 
 struct session {
     struct tcp_conn conn; /* first: the connection's callbacks get back to the session */
@@ -46,9 +56,10 @@ struct session {
 };
 
 /*
- * A request while its handler runs. Slices in header and body are borrowed until the handler returns. A handler finishes its
- * request in exactly one of these ways: request_ok, request_fail, request_begin + request_end, or request_defer (and later
- * answer_later_... of whoever took it over).
+ * A request while its handler runs. Slices in header and body are borrowed until the handler
+ * returns. A handler finishes its request in exactly one of these ways: request_ok, request_fail,
+ * request_begin + request_end, or request_defer (and later answer_later_... of whoever took it
+ * over).
  */
 struct request {
     struct broker *broker;
@@ -56,7 +67,7 @@ struct request {
     struct header *header;
     struct slice body;
     struct answer_to to;
-    uint32_t bytes; /* size of its frame */
+    uint32_t bytes; /* what it counts as in flight */
     bool is_finished;
 };
 
@@ -76,18 +87,24 @@ void session_drop(struct session *s); /* may free it */
 /* Empty success. */
 void request_ok(struct request *req);
 
-/* Error answer: response code (-1 = answer_code(error)), error, one line (NULL = text of the error). */
+/*
+ * Error answer: response code (-1 = answer_code(error)), error, one line (NULL = text of the
+ * error).
+ */
 void request_fail(struct request *req, int32_t code, int error, const char *fmt, ...)
     ESCROW_PRINTF(4, 5);
 
 /*
- * An answer with fields or body: begin, header_put_..., header_end, body into w->buf, end. For a one-way request begin returns
- * false, the request is finished and nothing may be written.
+ * An answer with fields or body: begin, header_put_..., header_end, body into w->buf, end. For a
+ * one-way request begin returns false, the request is finished and nothing may be written.
  */
 bool request_begin(struct request *req, struct header_writer *w, int32_t code, struct slice remark);
 void request_end(struct request *req, struct header_writer *w);
 
-/* Finish later: the request's place in the in-flight count stays taken until deferred_... is called. */
+/*
+ * Finish later: the request's place in the in-flight count stays taken until deferred_... is
+ * called.
+ */
 struct deferred request_defer(struct request *req);
 
 /* The same three for a deferred request; each finishes it and lets go of the session. */
@@ -100,8 +117,9 @@ void deferred_end(struct deferred *d, struct header_writer *w);
 void deferred_cancel(struct deferred *d);
 
 /*
- * Send a frame the peer did not ask for (pushes, check-backs): `write` gets the buffer to append one whole frame to. Returns
- * ESCROW_ECLOSED, ESCROW_ELIMIT (its output is full), or what `write` returned.
+ * Send a frame the peer did not ask for (pushes, check-backs): `write` gets the buffer to append
+ * one whole frame to. Returns ESCROW_ECLOSED, ESCROW_ELIMIT (its output is full), or what `write`
+ * returned.
  */
 typedef int session_write_fn(struct session *s, struct buf *out, void *arg);
 ESCROW_MUST_USE int session_push(struct session *s, session_write_fn *write, void *arg);

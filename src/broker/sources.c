@@ -103,7 +103,10 @@ int sources_advance(const struct source *src, uint64_t epoch, struct slice prev,
     if (src == NULL || src->epoch != epoch) {
         return ESCROW_EFENCED;
     }
-    if (to.len == 0 || to.len > SOURCE_POSITION_MAX) {
+    if (to.len == 0) {
+        return ESCROW_EINVAL;
+    }
+    if (to.len > SOURCE_POSITION_MAX) {
         return ESCROW_ETOOBIG;
     }
     if (slice_eq(to, buf_slice(&src->position))) {

@@ -78,7 +78,8 @@ ESCROW_MUST_USE int sources_open(const struct sources *s, const struct source_op
  *   ESCROW_EEXIST    it is stored already (to == current position): answer as success
  *   ESCROW_EFENCED   a newer epoch exists, or the source was never opened
  *   ESCROW_ECONFLICT `prev` is not the current position: the relay has to open again and compare
- *   ESCROW_ETOOBIG   position too long
+ *   ESCROW_EINVAL    `to` is empty
+ *   ESCROW_ETOOBIG   `to` is too long
  */
 ESCROW_MUST_USE int sources_advance(const struct source *src, uint64_t epoch, struct slice prev,
                                     struct slice to, struct source *next);

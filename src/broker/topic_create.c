@@ -54,7 +54,10 @@ int topic_write(struct broker *b, const struct topic *topic, uint64_t *wait_for,
                              escrow_strerror(rc));
 }
 
-/* Queues and permissions that an automatically created topic gets; false when it may not be created. */
+/*
+ * Queues and permissions that an automatically created topic gets; false when it may not be
+ * created.
+ */
 static bool topic_from_template(struct broker *b, enum topic_class class_,
                                 struct slice default_topic, struct topic *topic)
 {

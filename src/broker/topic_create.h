@@ -1,6 +1,7 @@
 /*
- * Topics that come into being: by the first send to them (template topic TBW102), by a consumer group (its retry and
- * dead-letter topics), by command. The TOPIC record is appended before whatever needs the topic, so the log has it first.
+ * Topics that come into being: by the first send to them (template topic TBW102), by a consumer
+ * group (its retry and dead-letter topics), by command. The TOPIC record is appended before
+ * whatever needs the topic, so the log has it first.
  * Thread: loop.
  */
 #ifndef SRC_BROKER_TOPIC_CREATE_H
@@ -11,22 +12,31 @@
 
 struct broker;
 
+#define RETRY_COUNT_DEFAULT 16 /* of a consumer group whose client does not say; RocketMQ's */
+
 /*
- * The topic, created when missing and creation is allowed: %RETRY% and %DLQ% topics always (1 queue), others from the template
- * `default_topic` with at most its queues (config topic.auto.create).
+ * The topic, created when missing and creation is allowed: %RETRY% and %DLQ% topics always (1
+ * queue), others from the template `default_topic` with at most its queues (config
+ * topic.auto.create).
  *
- * ESCROW_ENOROUTE: it does not exist and may not be created; ESCROW_EINVAL: the name; ESCROW_ENOSPC, ESCROW_ELIMIT,
- * ESCROW_ENOMEM: as of an append. *err has the text for the client.
+ * ESCROW_ENOROUTE: it does not exist and may not be created; ESCROW_EINVAL: the name;
+ * ESCROW_ENOSPC, ESCROW_ELIMIT, ESCROW_ENOMEM: as of an append. *err has the text for the client.
  */
 ESCROW_MUST_USE int topic_find_or_create(struct broker *b, struct slice name,
                                          struct slice default_topic, uint32_t queues,
                                          struct topic **out, struct err_ctx *err);
 
-/* Create, or change an existing one: append its TOPIC record. Errors as above. *wait_for: log position that makes it durable. */
+/*
+ * Create, or change an existing one: append its TOPIC record. Errors as above. *wait_for: log
+ * position that makes it durable.
+ */
 ESCROW_MUST_USE int topic_write(struct broker *b, const struct topic *topic, uint64_t *wait_for,
                                 struct err_ctx *err);
 
-/* First start: the topics that RocketMQ clients and tools expect of every broker. Appends what is missing. */
+/*
+ * First start: the topics that RocketMQ clients and tools expect of every broker. Appends what is
+ * missing.
+ */
 ESCROW_MUST_USE int topic_create_system(struct broker *b, struct err_ctx *err);
 
 #endif

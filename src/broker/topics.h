@@ -6,8 +6,11 @@
  * section.
  *
  * Owns:    every struct topic in it; pointers stay valid until the topic is deleted or the table is
- * freed. Thread:  loop. Pure:    no clock, no I/O. Holds:   names passed name_check before they
- * came in; 0 < queues <= QUEUES_PER_TOPIC_MAX; count <= TOPICS_MAX.
+ *          freed.
+ * Thread:  loop.
+ * Pure:    no clock, no I/O.
+ * Holds:   names passed name_check before they came in; 0 < queues <= QUEUES_PER_TOPIC_MAX; count
+ *          <= TOPICS_MAX.
  */
 #ifndef SRC_BROKER_TOPICS_H
 #define SRC_BROKER_TOPICS_H

@@ -83,7 +83,10 @@ void transactions_obey(struct broker *b, struct txn_update *u)
     }
 }
 
-/* A few rounds at a time: what is overdue after an outage must not keep the loop from its connections. */
+/*
+ * A few rounds at a time: what is overdue after an outage must not keep the loop from its
+ * connections.
+ */
 static void transactions_tick(void *arg)
 {
     struct broker *b = arg;

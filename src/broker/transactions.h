@@ -1,5 +1,6 @@
 /*
- * Obeying txn/: appends the records its updates hold, sends the questions, keeps the reserve, runs the timer.
+ * Obeying txn/: appends the records its updates hold, sends the questions, keeps the reserve, runs
+ * the timer.
  * Thread: loop.
  */
 #ifndef SRC_BROKER_TRANSACTIONS_H
@@ -13,12 +14,15 @@
 struct broker;
 
 /*
- * Append update.decision (if any) as a DECISION record and tell txn. 0, or the append's error: then nothing was decided.
- * Afterwards waiting for pump_tail makes every fact of the update true.
+ * Append update.decision (if any) as a DECISION record and tell txn. 0, or the append's error: then
+ * nothing was decided. Afterwards waiting for pump_tail makes every fact of the update true.
  */
 ESCROW_MUST_USE int transactions_append_decision(struct broker *b, const struct txn_update *u);
 
-/* Everything an update of the scanner wants: decision, CHECK record, questions. Failures are left to the scanner's next turn. */
+/*
+ * Everything an update of the scanner wants: decision, CHECK record, questions. Failures are left
+ * to the scanner's next turn.
+ */
 void transactions_obey(struct broker *b, struct txn_update *u);
 
 /* The timer begins and ends; after the end nothing sets it again. */

@@ -1,6 +1,7 @@
 /*
- * Name server: the registry and the timer that expires what is silent. Requests come in through src/broker/handle_namesrv.c,
- * because broker and name server share sessions and dispatch; one process is both by default.
+ * Name server: the registry and the timer that expires what is silent. Requests come in through
+ * src/broker/handle_namesrv.c, because broker and name server share sessions and dispatch; one
+ * process is both by default.
  *
  * Thread:  loop.
  */

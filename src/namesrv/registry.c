@@ -1,7 +1,7 @@
 /*
- * Who is there. A registration finds or makes the broker, moves its address to the id it claims, and takes over its topics
- * when the data version changed. Everything that removes an address ends in broker_remove_addr, and a broker without
- * addresses is taken out of every topic.
+ * Who is there. A registration finds or makes the broker, moves its address to the id it claims,
+ * and takes over its topics when the data version changed. Everything that removes an address ends
+ * in broker_remove_addr, and a broker without addresses is taken out of every topic.
  */
 #include "src/namesrv/registry_private.h"
 
@@ -43,7 +43,10 @@ void registry_fini(struct registry *r)
     map_free_values(&r->kv);
 }
 
-/* Cluster and broker names and addresses are shown to people and put into routes: printable, without quotes or blanks. */
+/*
+ * Cluster and broker names and addresses are shown to people and put into routes: printable,
+ * without quotes or blanks.
+ */
 static bool text_is_plain(struct slice s, size_t max)
 {
     if (s.len == 0 || s.len > max) {
@@ -85,7 +88,10 @@ static void topic_delete(struct registry *r, struct slice name)
     }
 }
 
-/* The broker serves nothing any more. Restarts the walk after each deletion, because deleting moves entries. */
+/*
+ * The broker serves nothing any more. Deleting moves later entries of a run back, so the walk looks
+ * at the same slot again; what moves from the front of the table to its end was looked at before.
+ */
 static void broker_delete(struct registry *r, struct registry_broker *broker)
 {
     size_t cursor = 0;
@@ -98,7 +104,7 @@ static void broker_delete(struct registry *r, struct registry_broker *broker)
                 slice_of(slice_to_cstr(slice_of(slot->key, slot->key_len), name, sizeof name),
                          slot->key_len);
             topic_delete(r, key);
-            cursor = 0;
+            cursor--;
         }
     }
     CHECK(strmap_take(&r->brokers, slice_str(broker->name)) == broker);
@@ -139,7 +145,10 @@ static struct registry_broker *broker_new(struct registry *r, const struct regis
     return broker;
 }
 
-/* Put the address under its id, keeping the order; an older entry of the same address or the same id is replaced. */
+/*
+ * Put the address under its id, keeping the order; an older entry of the same address or the same
+ * id is replaced.
+ */
 static int broker_put_addr(struct registry_broker *broker, int64_t now_ms,
                            const struct registration *reg)
 {

@@ -1,15 +1,17 @@
 /*
  * Name server registry: which brokers are alive and which topics they serve.
  *
- * Nothing is durable: brokers register again every 30 seconds, and with every name server. A broker is gone when it says so,
- * when its connection closes, or when it has been silent for its heartbeat time-out. Rules as RocketMQ's name server
- * (shared facts in core/proto/PROTOCOL.md, "Registration"): the table of topics comes from the master (id 0), is taken over
- * when its data version changed, and topics missing from a later table stay until they are deleted.
+ * Nothing is durable: brokers register again every 30 seconds, and with every name server. A broker
+ * is gone when it says so, when its connection closes, or when it has been silent for its heartbeat
+ * time-out. Rules as RocketMQ's name server (shared facts in core/proto/PROTOCOL.md,
+ * "Registration"): the table of topics comes from the master (id 0), is taken over when its data
+ * version changed, and topics missing from a later table stay until they are deleted.
  *
  * Owns:    everything in it, as copies.
  * Thread:  loop.
  * Pure:    no clock, no I/O; time comes in (milliseconds, monotonic).
- * Holds:   every broker has at least one address; every queue entry names a broker in the table (registry_check).
+ * Holds:   every broker has at least one address; every queue entry names a broker in the table
+ *          (registry_check).
  */
 #ifndef SRC_NAMESRV_REGISTRY_H
 #define SRC_NAMESRV_REGISTRY_H
@@ -45,8 +47,11 @@ struct registration {
     struct slice addr;  /* "host:port" */
     int64_t broker_id;  /* 0 = master */
     int64_t timeout_ms; /* 0 = REGISTRY_EXPIRY_MS */
-    uint64_t
-        conn; /* identity of the connection it came by, for registry_on_close; 0 = none (the built-in broker) */
+    /*
+         * identity of the connection it came by, for registry_on_close; 0 = none (the built-in
+         * broker)
+         */
+    uint64_t conn;
     struct data_version version;
     const struct topic_config *topics;
     size_t topic_count;
@@ -56,8 +61,9 @@ void registry_init(struct registry *r, struct hash_key key);
 void registry_fini(struct registry *r);
 
 /*
- * Enter or refresh a broker. ESCROW_EINVAL (a name empty, too long or with control characters), ESCROW_ELIMIT,
- * ESCROW_ENOMEM; after ESCROW_ENOMEM part of the topics may have been taken over and the next registration completes them.
+ * Enter or refresh a broker. ESCROW_EINVAL (a name empty, too long or with control characters),
+ * ESCROW_ELIMIT, ESCROW_ENOMEM; after ESCROW_ENOMEM part of the topics may have been taken over and
+ * the next registration completes them.
  */
 ESCROW_MUST_USE int registry_register(struct registry *r, int64_t now_ms,
                                       const struct registration *reg);
@@ -72,13 +78,19 @@ void registry_on_close(struct registry *r, uint64_t conn);
 /* Drop what has been silent too long; returns how many addresses. */
 size_t registry_expire(struct registry *r, int64_t now_ms);
 
-/* Append the route of a topic (body of 105). ESCROW_ENOROUTE when no live broker serves it, ESCROW_ENOMEM. */
+/*
+ * Append the route of a topic (body of 105). ESCROW_ENOROUTE when no live broker serves it,
+ * ESCROW_ENOMEM.
+ */
 ESCROW_MUST_USE int registry_route(const struct registry *r, struct slice topic, struct buf *out);
 
 /* Append the body of 106. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int registry_cluster_info(const struct registry *r, struct buf *out);
 
-/* Append {"topicList":[...]} of all topics; of one cluster's when cluster is not empty. ESCROW_ENOMEM. */
+/*
+ * Append {"topicList":[...]} of all topics; of one cluster's when cluster is not empty.
+ * ESCROW_ENOMEM.
+ */
 ESCROW_MUST_USE int registry_topic_list(const struct registry *r, struct slice cluster,
                                         struct buf *out);
 
@@ -86,7 +98,10 @@ ESCROW_MUST_USE int registry_topic_list(const struct registry *r, struct slice c
 bool registry_is_current(const struct registry *r, struct slice broker_name,
                          const struct data_version *version);
 
-/* Forget a topic everywhere; the next changed registration of a broker that still has it brings it back. */
+/*
+ * Forget a topic everywhere; the next changed registration of a broker that still has it brings it
+ * back.
+ */
 void registry_delete_topic(struct registry *r, struct slice topic);
 
 /* Key-value configuration. ESCROW_EINVAL, ESCROW_ELIMIT, ESCROW_ENOMEM; ESCROW_ENOTFOUND. */
