@@ -331,7 +331,7 @@ int escrow_client_new(const char *name_servers, const struct escrow_option *opti
     c->connect_timeout_ms = 3000;
     c->route_refresh_ms = 30000;
     c->heartbeat_ms = 30000;
-    c->memory_max = 64u * 1024 * 1024;
+    c->memory_max = UINT64_C(64) * 1024 * 1024;
     c->worker_count = 4;
     list_init(&c->producers);
     list_init(&c->consumers);

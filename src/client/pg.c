@@ -231,7 +231,7 @@ static int half_new(struct escrow_pg_txn *t, const struct escrow_message *messag
 
 int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *message)
 {
-    struct pg_half *h;
+    struct pg_half *h = NULL;
     int rc = message_check(txn->producer, message);
 
     if (rc == 0) {

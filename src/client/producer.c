@@ -183,9 +183,13 @@ int receipt_new(struct escrow_receipt **out)
 
 int receipt_give(int rc, const struct escrow_receipt *from, struct escrow_receipt **out)
 {
-    if (out != NULL && rc == 0) {
+    if (out == NULL) {
+        return rc;
+    }
+    if (rc == 0) {
+        CHECK(*out != NULL); /* receipt_new made it */
         **out = *from;
-    } else if (out != NULL) {
+    } else {
         escrow_receipt_free(out);
     }
     return rc;
