@@ -73,7 +73,7 @@ static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t
     a->queue_offset = queue_offset;
     a->queue_id = s->in.queue_id;
     a->id_len = 0;
-    if (s->props.uniq_key.len <= sizeof a->id) {
+    if (s->props.uniq_key.len > 0 && s->props.uniq_key.len <= sizeof a->id) {
         a->id_len = (uint8_t)s->props.uniq_key.len;
         memcpy(a->id, s->props.uniq_key.ptr, s->props.uniq_key.len);
     }
