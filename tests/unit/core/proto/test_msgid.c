@@ -10,6 +10,14 @@ static const uint8_t loopback[4] = {127, 0, 0, 1};
 #define MARCH_15 INT64_C(1773576000000)
 #define MARCH_1  INT64_C(1772323200000)
 
+/* Member by member: the byte between them may hold anything. */
+static void assert_same_host(const struct record_host *a, const struct record_host *b)
+{
+    ck_assert_mem_eq(a->ip, b->ip, sizeof a->ip);
+    ck_assert_uint_eq(a->ip_len, b->ip_len);
+    ck_assert_uint_eq(a->port, b->port);
+}
+
 START_TEST(an_offset_id_has_the_known_text)
 {
     /* Shows: 127.0.0.1:10911 at 6110, the id that Java prints, and back. */
@@ -22,7 +30,7 @@ START_TEST(an_offset_id_has_the_known_text)
     ck_assert_str_eq(text, "7F00000100002A9F00000000000017DE");
     ck_assert_int_eq(msgid_decode(slice_str(text), &back, &offset), 0);
     ck_assert_int_eq(offset, 6110);
-    ck_assert_mem_eq(&back, &host, sizeof host);
+    assert_same_host(&back, &host);
     ck_assert_int_eq(msgid_decode(SLICE_LIT("7f00000100002a9f00000000000017de"), &back, &offset),
                      0);
 }
@@ -40,7 +48,7 @@ START_TEST(an_ipv6_id_has_56_characters)
     ck_assert_str_eq(text, "20010DB80000000000000000000000010000FFFF7FFFFFFFFFFFFFFF");
     ck_assert_int_eq(msgid_decode(slice_str(text), &back, &offset), 0);
     ck_assert_int_eq(offset, INT64_MAX);
-    ck_assert_mem_eq(&back, &host, sizeof host);
+    assert_same_host(&back, &host);
 }
 END_TEST
 
