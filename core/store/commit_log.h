@@ -50,17 +50,17 @@ struct log_desc {
     uint8_t flags;
 };
 
-#define LOG_CHUNK_BYTES (64u * 1024)
+#define LOG_CHUNK_BYTES ((size_t)64 << 10)
 /* Records of one batch: bounds their descriptors to about 24 MB. */
-#define LOG_DESCS_MAX (256u * 1024)
+#define LOG_DESCS_MAX ((size_t)256 << 10)
 
 /*
  * Reserved for START records, which every restart adds also when the disk is full: 1,170 of them.
  */
-#define LOG_START_RESERVE (64u * 1024)
+#define LOG_START_RESERVE (UINT64_C(64) << 10)
 
 /* Longest DECISION record. */
-#define LOG_DECISION_MAX (STORE_DECISION_RESERVE * END_TXN_HALVES_MAX)
+#define LOG_DECISION_MAX ((uint64_t)STORE_DECISION_RESERVE * END_TXN_HALVES_MAX)
 
 struct log_chunk {
     uint8_t *mem;

@@ -10,6 +10,8 @@
 #include "core/base/mem.h"
 #include "core/store/recovery.h"
 
+#include <inttypes.h>
+
 struct store_fetch *store_fetch_new(struct store *st)
 {
     struct store_fetch *fetch = mem_calloc(1, sizeof *fetch);
@@ -246,21 +248,31 @@ static int wish_entries(struct store *st, struct store_fetch *fetch, const struc
     return ESCROW_EAGAIN;
 }
 
-int fetch_entries(struct store *st, struct store_fetch *fetch, const struct queue *queue,
-                  uint64_t first, struct queue_entry *local, const struct queue_entry **entries,
-                  uint32_t *count)
+int fetch_entries(struct store *st, struct store_fetch *fetch, const struct entry_ref *first,
+                  struct entry_run *run, struct err_ctx *err)
 {
+    uint64_t number = first->number;
     int rc;
 
-    if (fetch != NULL && fetch->queue == queue && first >= fetch->entry_first &&
-        first < fetch->entry_first + fetch->entry_count) {
-        *entries = fetch->entries + (first - fetch->entry_first);
-        *count = (uint32_t)(fetch->entry_first + fetch->entry_count - first);
+    run->count = 0;
+    if (fetch != NULL && fetch->queue == first->queue && number >= fetch->entry_first &&
+        number < fetch->entry_first + fetch->entry_count) {
+        run->entries = fetch->entries + (number - fetch->entry_first);
+        run->count = (uint32_t)(fetch->entry_first + fetch->entry_count - number);
         return 0;
     }
-    rc = queues_read_nowait(st->queues, queue, first, FETCH_LOCAL_ENTRIES, local, count);
-    *entries = local;
-    return rc == ESCROW_EAGAIN ? wish_entries(st, fetch, queue, first) : rc;
+    run->entries = run->local;
+    rc = queues_read_nowait(st->queues, first->queue, number, FETCH_LOCAL_ENTRIES, run->local,
+                            &run->count);
+    if (rc == ESCROW_EAGAIN) {
+        rc = wish_entries(st, fetch, first->queue, number);
+    }
+    if (rc != 0 && rc != ESCROW_EAGAIN) {
+        (void)err_set(err, rc, "queues: entry %" PRIu64 " of queue %.*s/%u: %s", number,
+                      SLICE_ARGS(queue_topic(first->queue)), (unsigned)first->queue->id,
+                      escrow_strerror(rc));
+    }
+    return rc;
 }
 
 /* ------------------------------------------------------------------ the key index */

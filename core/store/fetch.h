@@ -15,7 +15,7 @@
 
 #define FETCH_ENTRIES 1024u
 /* What a wish reads at least: a backlog is read in big pieces. */
-#define FETCH_AHEAD_BYTES (256u * 1024)
+#define FETCH_AHEAD_BYTES ((size_t)256 << 10)
 
 enum fetch_wish {
     FETCH_NOTHING = 0,
@@ -93,15 +93,24 @@ struct log_range {
 ESCROW_MUST_USE int fetch_log(struct store *st, struct store_fetch *fetch,
                               const struct log_range *range, uint8_t *dst, struct err_ctx *err);
 
-/*
- * Entries of a queue from number `first` on: *entries is borrowed until the next call, and points
- * into `local` (FETCH_LOCAL_ENTRIES of them) or the fetch. At least one with 0.
- */
+/* An entry by its number. */
+struct entry_ref {
+    const struct queue *queue;
+    uint64_t number;
+};
+
+/* Entries that follow each other; they lie in `local` or in the fetch. */
 #define FETCH_LOCAL_ENTRIES 64u
+struct entry_run {
+    const struct queue_entry *entries;
+    uint32_t count;
+    struct queue_entry local[FETCH_LOCAL_ENTRIES];
+};
+
+/* Entries from `first` on, at least one with 0; borrowed until the next call with this fetch. */
 ESCROW_MUST_USE int fetch_entries(struct store *st, struct store_fetch *fetch,
-                                  const struct queue *queue, uint64_t first,
-                                  struct queue_entry *local, const struct queue_entry **entries,
-                                  uint32_t *count);
+                                  const struct entry_ref *first, struct entry_run *run,
+                                  struct err_ctx *err);
 
 /*
  * Candidates for a key. ESCROW_EAGAIN the first time, always: index files are read in the pool.
@@ -117,12 +126,11 @@ ESCROW_MUST_USE int fetch_hits(struct store_fetch *fetch, const struct key_index
  * `queue` speaks of? Fills *rec, whose slices point into bytes. ESCROW_ECORRUPT with place and
  * reason.
  */
-ESCROW_MUST_USE int reader_verify(const struct store *st, const struct queue *queue,
-                                  uint64_t number, const struct queue_entry *entry, uint8_t *bytes,
+ESCROW_MUST_USE int reader_verify(const struct store *st, const struct entry_ref *ref,
+                                  const struct queue_entry *entry, uint8_t *bytes,
                                   struct store_record *rec, struct err_ctx *err);
 
 /* Make the payload of a released half what consumers expect of entry `number`. */
-void reader_patch(const struct queue *queue, uint64_t number, const struct store_record *rec,
-                  uint8_t *payload);
+void reader_patch(const struct entry_ref *ref, const struct store_record *rec, uint8_t *payload);
 
 #endif

@@ -6,6 +6,7 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/proto/names.h"
+#include "core/store/fetch.h"
 #include "core/store/inspect_private.h"
 #include "core/store/key_index.h"
 #include "core/store/queues.h"
@@ -75,9 +76,11 @@ static int open_queues(struct verify *v)
 }
 
 /* One entry, from wherever it is. */
-static int read_entries(struct verify *v, const struct queue *q, uint64_t number, uint32_t count,
+static int read_entries(struct verify *v, const struct entry_ref *ref, uint32_t count,
                         struct queue_entry *entries, uint32_t *got, struct err_ctx *err)
 {
+    const struct queue *q = ref->queue;
+    uint64_t number = ref->number;
     struct queues_read read;
     int rc = queues_read_nowait(v->queues, q, number, count, entries, got);
 
@@ -115,7 +118,8 @@ static void verify_message(struct verify *v, const struct store_record *rec)
         return; /* retention */
     }
     if (q != NULL && number < q->visible) {
-        rc = read_entries(v, q, number, 1, &entry, &got, &err);
+        struct entry_ref ref = {.queue = q, .number = number};
+        rc = read_entries(v, &ref, 1, &entry, &got, &err);
     }
     if (rc != 0) {
         finding(v, rc, err.text);
@@ -169,42 +173,43 @@ static void verify_entry(struct verify *v, const struct queue *q, uint64_t numbe
     }
 }
 
-static int verify_queue(struct verify *v, const struct queue *q, struct err_ctx *err)
+static int verify_queue(struct verify *v, const struct queue *q)
 {
     struct queue_entry entries[ENTRIES_AT_ONCE];
-    uint64_t number = q->min;
+    struct entry_ref ref = {.queue = q, .number = q->min};
 
     v->report->queues++;
-    while (number < q->visible) {
-        uint64_t left = q->visible - number;
+    while (ref.number < q->visible) {
+        uint64_t left = q->visible - ref.number;
+        struct err_ctx err = {.code = 0};
         uint32_t got = 0;
-        int rc =
-            read_entries(v, q, number, left < ENTRIES_AT_ONCE ? (uint32_t)left : ENTRIES_AT_ONCE,
-                         entries, &got, err);
+        int rc = read_entries(v, &ref, left < ENTRIES_AT_ONCE ? (uint32_t)left : ENTRIES_AT_ONCE,
+                              entries, &got, &err);
         if (rc == ESCROW_ENOMEM) {
             return rc;
         }
         if (rc != 0) {
-            finding(v, rc, err == NULL ? escrow_strerror(rc) : err->text);
-            return 0;
+            finding(v, rc, err.text);
+            ref.number++; /* the next one may be good */
+            continue;
         }
         for (uint32_t i = 0; i < got; i++) {
-            verify_entry(v, q, number + i, &entries[i]);
+            verify_entry(v, q, ref.number + i, &entries[i]);
         }
         v->report->queue_entries += got;
-        number += got;
+        ref.number += got;
     }
     return 0;
 }
 
-static int verify_queues(struct verify *v, struct err_ctx *err)
+static int verify_queues(struct verify *v)
 {
     struct queues_cursor cursor = {0};
     const struct queue *q;
     int rc = 0;
 
     while (rc == 0 && v->queues != NULL && (q = queues_next(v->queues, &cursor)) != NULL) {
-        rc = verify_queue(v, q, err);
+        rc = verify_queue(v, q);
     }
     return rc;
 }
@@ -314,7 +319,7 @@ int inspect_verify(struct inspect *in, const struct inspect_verify *how,
         rc = verify_log(&v, err);
     }
     if (rc == 0) {
-        rc = verify_queues(&v, err);
+        rc = verify_queues(&v);
     }
     if (rc == 0) {
         verify_index(&v);

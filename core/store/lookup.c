@@ -109,51 +109,46 @@ int store_read_record(struct store *st, uint64_t offset, struct store_fetch *fet
 }
 
 /* As store_read_entry, without patching. */
-static int read_entry(struct store *st, const struct queue *queue, uint64_t number,
-                      struct store_fetch *fetch, struct buf *scratch, struct store_record *rec,
-                      struct err_ctx *err)
+static int read_entry(struct store *st, const struct entry_ref *ref, struct store_fetch *fetch,
+                      struct buf *scratch, struct store_record *rec, struct err_ctx *err)
 {
-    struct queue_entry local[FETCH_LOCAL_ENTRIES];
-    const struct queue_entry *entries = local;
-    uint32_t count = 0;
-    int rc = fetch_entries(st, fetch, queue, number, local, &entries, &count);
+    struct entry_run run;
+    int rc = fetch_entries(st, fetch, ref, &run, err);
 
     if (rc != 0) {
-        return rc == ESCROW_EAGAIN
-                   ? rc
-                   : err_set(err, rc, "queues: entry %" PRIu64 " of queue %.*s/%u: %s", number,
-                             SLICE_ARGS(queue_topic(queue)), (unsigned)queue->id,
-                             escrow_strerror(rc));
+        return rc;
     }
-    rc = read_record(st, entries[0].offset, fetch, scratch, rec, err);
+    rc = read_record(st, run.entries[0].offset, fetch, scratch, rec, err);
     if (rc == ESCROW_ENOTFOUND) {
         return err_set(err, ESCROW_ECORRUPT,
                        "queues: entry %" PRIu64 " of queue %.*s/%u points to log offset %" PRIu64
                        ", where no record begins",
-                       number, SLICE_ARGS(queue_topic(queue)), (unsigned)queue->id,
-                       entries[0].offset);
+                       ref->number, SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id,
+                       run.entries[0].offset);
     }
-    return rc != 0 ? rc : reader_verify(st, queue, number, &entries[0], scratch->ptr, rec, err);
+    return rc != 0 ? rc : reader_verify(st, ref, &run.entries[0], scratch->ptr, rec, err);
 }
 
-int store_read_entry(struct store *st, const struct store_queue_ref *queue, int64_t offset,
+int store_read_entry(struct store *st, const struct store_entry_ref *entry,
                      struct store_fetch *fetch, struct buf *scratch, struct store_record *rec,
                      struct err_ctx *err)
 {
-    const struct queue *q = queues_find(st->queues, queue->topic, queue->queue_id);
+    struct entry_ref ref = {.queue = queues_find(st->queues, entry->topic, entry->queue_id),
+                            .number = (uint64_t)entry->offset};
     int rc = fetch_settle(fetch, err);
 
     if (rc != 0) {
         return rc;
     }
-    if (q == NULL || offset < 0 || (uint64_t)offset < q->min || (uint64_t)offset >= q->visible) {
+    if (ref.queue == NULL || entry->offset < 0 || ref.number < ref.queue->min ||
+        ref.number >= ref.queue->visible) {
         return err_set(err, ESCROW_ENOTFOUND, "queue %.*s/%u has no message %" PRId64,
-                       SLICE_ARGS(queue->topic), queue->queue_id, offset);
+                       SLICE_ARGS(entry->topic), entry->queue_id, entry->offset);
     }
-    rc = read_entry(st, q, (uint64_t)offset, fetch, scratch, rec, err);
+    rc = read_entry(st, &ref, fetch, scratch, rec, err);
     if (rc == 0 && rec->type == STORE_HALF) {
-        reader_patch(q, (uint64_t)offset, rec, scratch->ptr + ENVELOPE_SIZE);
-        rec->queue_offset = offset;
+        reader_patch(&ref, rec, scratch->ptr + ENVELOPE_SIZE);
+        rec->queue_offset = entry->offset;
     }
     return rc;
 }
@@ -164,7 +159,7 @@ int store_offset_by_time(struct store *st, const struct store_queue_ref *queue, 
                          struct store_fetch *fetch, int64_t *offset, struct err_ctx *err)
 {
     const struct queue *q = queues_find(st->queues, queue->topic, queue->queue_id);
-    struct queue_search local;
+    struct queue_search local = {.low = 0};
     struct queue_search *search = fetch != NULL ? &fetch->search : &local;
     struct buf scratch;
     uint64_t number;
@@ -184,8 +179,9 @@ int store_offset_by_time(struct store *st, const struct store_queue_ref *queue, 
     }
     buf_init(&scratch, 0);
     while (rc == 0 && queue_search_next(search, &number)) {
+        struct entry_ref ref = {.queue = q, .number = number};
         struct store_record rec;
-        rc = read_entry(st, q, number, fetch, &scratch, &rec, err);
+        rc = read_entry(st, &ref, fetch, &scratch, &rec, err);
         if (rc == 0) {
             queue_search_feed(search, number, rec.store_ms);
         }

@@ -15,34 +15,34 @@
 
 #include <inttypes.h>
 
-#define RUN_BYTES_MAX (256u * 1024) /* records read in one go, unless a single one is bigger */
+#define RUN_BYTES_MAX                                                                              \
+    ((size_t)256 << 10) /* records read in one go, unless a single one is bigger */
 /* bytes of other queues' records that are cheaper to read than to skip */
 #define RUN_GAP_MAX      4096u
 #define PULL_ENTRIES_MAX 8192u /* entries a filter may reject in one call */
 
 /* ------------------------------------------------------------------ one record */
 
-static const char *verify_message(const struct queue *queue, uint64_t number,
-                                  const struct store_record *rec)
+static const char *verify_message(const struct entry_ref *ref, const struct store_record *rec)
 {
-    bool is_parked = slice_eq_str(queue_topic(queue), TOPIC_EXPIRED);
+    bool is_parked = slice_eq_str(queue_topic(ref->queue), TOPIC_EXPIRED);
 
     if (rec->type != STORE_MESSAGE && rec->type != STORE_HALF) {
         return "record is no message";
     }
-    if (rec->type == STORE_MESSAGE && (uint64_t)rec->queue_offset != number) {
+    if (rec->type == STORE_MESSAGE && (uint64_t)rec->queue_offset != ref->number) {
         return "record has another queue offset";
     }
     if (rec->type == STORE_HALF && is_parked) {
         return NULL;
     }
-    if (!slice_eq(rec->topic, queue_topic(queue)) || rec->queue_id != queue->id) {
+    if (!slice_eq(rec->topic, queue_topic(ref->queue)) || rec->queue_id != ref->queue->id) {
         return "record is of another queue";
     }
     return NULL;
 }
 
-int reader_verify(const struct store *st, const struct queue *queue, uint64_t number,
+int reader_verify(const struct store *st, const struct entry_ref *ref,
                   const struct queue_entry *entry, uint8_t *bytes, struct store_record *rec,
                   struct err_ctx *err)
 {
@@ -68,25 +68,24 @@ int reader_verify(const struct store *st, const struct queue *queue, uint64_t nu
             why = "payload makes no sense";
         }
         if (why == NULL) {
-            why = verify_message(queue, number, rec);
+            why = verify_message(ref, rec);
         }
     }
     if (why != NULL) {
         return err_set(err, ESCROW_ECORRUPT, "%s: %s: entry %" PRIu64 " of queue %.*s/%u",
-                       recovery_where(&st->segs, entry->offset, where), why, number,
-                       SLICE_ARGS(queue_topic(queue)), (unsigned)queue->id);
+                       recovery_where(&st->segs, entry->offset, where), why, ref->number,
+                       SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id);
     }
     return 0;
 }
 
-void reader_patch(const struct queue *queue, uint64_t number, const struct store_record *rec,
-                  uint8_t *payload)
+void reader_patch(const struct entry_ref *ref, const struct store_record *rec, uint8_t *payload)
 {
-    bool is_parked = slice_eq_str(queue_topic(queue), TOPIC_EXPIRED);
+    bool is_parked = slice_eq_str(queue_topic(ref->queue), TOPIC_EXPIRED);
     int32_t flags = record_peek_sys_flag(payload) & ~SYSFLAG_TXN_MASK;
 
     CHECK(rec->type == STORE_HALF);
-    record_patch_queue_offset(payload, (int64_t)number);
+    record_patch_queue_offset(payload, (int64_t)ref->number);
     record_patch_sys_flag(payload, flags | (is_parked ? SYSFLAG_TXN_NONE : SYSFLAG_TXN_COMMIT));
     record_patch_prepared_offset(payload, (int64_t)rec->offset);
 }
@@ -206,16 +205,16 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
     rc = fetch_log(p->st, p->fetch, &range, bytes, p->err);
     for (uint32_t i = 0; rc == 0 && i < run->count; i++) {
         const struct queue_entry *entry = &entries[run->index[i]];
-        uint64_t number = first + run->index[i];
+        struct entry_ref ref = {.queue = p->queue, .number = first + run->index[i]};
         uint8_t *src = p->body->ptr + at + (entry->offset - run->start);
-        struct store_record rec;
+        struct store_record rec = {.offset = 0};
 
-        rc = reader_verify(p->st, p->queue, number, entry, src, &rec, p->err);
+        rc = reader_verify(p->st, &ref, entry, src, &rec, p->err);
         if (rc == 0) {
             uint8_t *dst = p->body->ptr + p->body->len;
             memmove(dst, rec.payload.ptr, rec.payload.len);
             if (rec.type == STORE_HALF) {
-                reader_patch(p->queue, number, &rec, dst);
+                reader_patch(&ref, &rec, dst);
             }
             p->body->len += rec.payload.len;
             p->res->last_store_ms = rec.store_ms;
@@ -228,29 +227,23 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
 /* One round: some entries, as many runs as they make. 1: go on; 0: enough. */
 static int pull_round(struct pull *p)
 {
-    struct queue_entry local[FETCH_LOCAL_ENTRIES];
-    const struct queue_entry *entries = local;
-    uint64_t first = (uint64_t)p->res->next_offset;
-    uint32_t count = 0;
+    struct entry_run got;
+    struct entry_ref ref = {.queue = p->queue, .number = (uint64_t)p->res->next_offset};
+    uint64_t first = ref.number;
     uint32_t next = 0;
     struct run run;
-    int rc = fetch_entries(p->st, p->fetch, p->queue, first, local, &entries, &count);
+    int rc = fetch_entries(p->st, p->fetch, &ref, &got, p->err);
 
     if (rc != 0) {
-        if (rc != ESCROW_EAGAIN) {
-            (void)err_set(p->err, rc, "queues: entry %" PRIu64 " of queue %.*s/%u: %s", first,
-                          SLICE_ARGS(queue_topic(p->queue)), (unsigned)p->queue->id,
-                          escrow_strerror(rc));
-        }
         return rc;
     }
-    while (next < count && p->res->count < p->req->count_max) {
+    while (next < got.count && p->res->count < p->req->count_max) {
         uint32_t before = next;
         uint32_t done = 0;
 
-        rc = collect_run(p, entries, count, &next, &run);
+        rc = collect_run(p, got.entries, got.count, &next, &run);
         if (rc == 0 && run.count > 0) {
-            rc = deliver_run(p, entries, first, &run, &done);
+            rc = deliver_run(p, got.entries, first, &run, &done);
             p->res->count += done;
         }
         if (rc != 0) {

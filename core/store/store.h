@@ -44,7 +44,7 @@ struct store;
 #define STORE_SEGMENT_BYTES_MAX (UINT64_C(1) << 32)
 
 /* Part of the format: recovery relies on it when it searches behind a bad record. */
-#define STORE_BATCH_BYTES_MAX (32u * 1024 * 1024)
+#define STORE_BATCH_BYTES_MAX ((size_t)32 << 20)
 
 /*
  * Allocated log space that one undecided half keeps free for its decision, envelope and padding
@@ -377,7 +377,7 @@ ESCROW_MUST_USE int store_release(struct store *st, const struct store_release *
  */
 struct store_fetch;
 
-#define STORE_FETCH_BYTES_MAX (1024u * 1024)
+#define STORE_FETCH_BYTES_MAX ((size_t)1 << 20)
 
 /* NULL when out of memory. */
 struct store_fetch *store_fetch_new(struct store *st);
@@ -440,8 +440,13 @@ ESCROW_MUST_USE int store_read_record(struct store *st, uint64_t offset, struct 
  * The message at an offset of a queue, as store_pull would deliver it (released halves patched).
  * ESCROW_ENOTFOUND too when the offset is outside [min, max).
  */
-ESCROW_MUST_USE int store_read_entry(struct store *st, const struct store_queue_ref *queue,
-                                     int64_t offset, struct store_fetch *fetch, struct buf *scratch,
+struct store_entry_ref {
+    struct slice topic;
+    uint32_t queue_id;
+    int64_t offset;
+};
+ESCROW_MUST_USE int store_read_entry(struct store *st, const struct store_entry_ref *entry,
+                                     struct store_fetch *fetch, struct buf *scratch,
                                      struct store_record *rec, struct err_ctx *err);
 
 /*

@@ -245,6 +245,7 @@ void handle_search_offset(struct request *req)
 static int earliest_step(struct read_job *job, struct err_ctx *err)
 {
     struct store_queue_ref ref = {.topic = slice_str(job->topic), .queue_id = job->queue_id};
+    struct store_entry_ref first;
     struct store_record rec;
     int64_t min_offset;
     int64_t max_offset;
@@ -255,7 +256,8 @@ static int earliest_step(struct read_job *job, struct err_ctx *err)
         min_offset == max_offset) {
         return 0;
     }
-    rc = store_read_entry(job->broker->store, &ref, min_offset, job->fetch, &job->body, &rec, err);
+    first = (struct store_entry_ref){ref.topic, ref.queue_id, min_offset};
+    rc = store_read_entry(job->broker->store, &first, job->fetch, &job->body, &rec, err);
     if (rc == 0) {
         job->result = rec.store_ms;
     }

@@ -170,7 +170,7 @@ START_TEST(a_half_is_delivered_by_reference_when_committed)
     struct store_receipt half;
     struct store_receipt r;
     struct store_record rec;
-    struct store_queue_ref q = {SLICE_LIT("T"), 2};
+    struct store_entry_ref q = {SLICE_LIT("T"), 2, 1};
     struct buf scratch;
 
     open_new();
@@ -185,7 +185,7 @@ START_TEST(a_half_is_delivered_by_reference_when_committed)
     RUN();
     ck_assert_str_eq(test_bodies(&ts, "T", 2), "before,half,after");
     for (int round = 0; round < 2; round++) {
-        ck_assert_int_eq(store_read_entry(ts.st, &q, 1, NULL, &scratch, &rec, &ts.err), 0);
+        ck_assert_int_eq(store_read_entry(ts.st, &q, NULL, &scratch, &rec, &ts.err), 0);
         ck_assert_int_eq(rec.type, STORE_HALF);
         ck_assert_int_eq(record_peek_queue_offset(rec.payload.ptr), 1);
         ck_assert_int_eq(record_peek_sys_flag(rec.payload.ptr) & SYSFLAG_TXN_MASK,
@@ -364,6 +364,7 @@ START_TEST(everything_can_be_read_cold)
 {
     /* Nothing in the page cache: every read goes through fetches, and finds the same. */
     struct store_queue_ref q = {SLICE_LIT("T"), 0};
+    struct store_entry_ref entry = {SLICE_LIT("T"), 0, 0};
     struct store_fetch *fetch;
     struct store_record rec;
     struct buf scratch;
@@ -388,14 +389,16 @@ START_TEST(everything_can_be_read_cold)
     }
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(offset, 100);
+    entry.offset = offset;
     buf_init(&scratch, 0);
-    while ((rc = store_read_entry(ts.st, &q, 100, fetch, &scratch, &rec, &ts.err)) ==
+    while ((rc = store_read_entry(ts.st, &entry, fetch, &scratch, &rec, &ts.err)) ==
            ESCROW_EAGAIN) {
         store_fetch_run(fetch);
     }
     ck_assert_int_eq(rc, 0);
     ck_assert_int_eq(rec.store_ms, 2000);
-    ck_assert_int_eq(store_read_entry(ts.st, &q, 7, NULL, &scratch, &rec, &ts.err), ESCROW_EAGAIN);
+    entry.offset = 7;
+    ck_assert_int_eq(store_read_entry(ts.st, &entry, NULL, &scratch, &rec, &ts.err), ESCROW_EAGAIN);
     buf_fini(&scratch);
     store_fetch_free(&fetch);
     shut();
