@@ -51,7 +51,9 @@ struct mailbox {
 ESCROW_MUST_USE int mailbox_init_loop(struct mailbox *m, struct loop *l, size_t limit,
                                       mailbox_fn *fn, void *arg);
 
-/* Messages are fetched with mailbox_wait, by one thread or by several: each message by one of them. */
+/*
+ * Messages are fetched with mailbox_wait, by one thread or by several: each message by one of them.
+ */
 ESCROW_MUST_USE int mailbox_init_thread(struct mailbox *m, size_t limit);
 
 /* The caller knows that no thread will post any more. Messages still inside are dropped: take them

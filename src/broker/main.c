@@ -97,7 +97,8 @@ static int take_option(struct config *c, char **argv, int left, int *used, struc
 }
 
 /*
- * The file first, wherever --config stands on the command line; then environment; then the rest of the command line.
+ * The file first, wherever --config stands on the command line; then the environment; then the
+ * rest of the command line.
  */
 static int read_configuration(struct config *c, int argc, char **argv, struct err_ctx *err)
 {
