@@ -13,6 +13,7 @@
 #include "escrow/pg.h"
 
 #include "core/base/buf.h"
+#include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/proto/properties.h"
 #include "src/client/client_private.h"
@@ -243,6 +244,7 @@ int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *me
     if (rc != 0) {
         return rc;
     }
+    CHECK(h != NULL); /* half_new made it */
     rc = client_post(txn->producer->client, &h->op.task);
     if (rc != 0) {
         half_free(txn, h);
