@@ -15,8 +15,9 @@
 
 #include <inttypes.h>
 
-#define RUN_BYTES_MAX                                                                              \
-    ((size_t)256 << 10) /* records read in one go, unless a single one is bigger */
+/* Records read in one go, unless a single one is bigger. */
+#define RUN_BYTES_MAX ((size_t)256 << 10)
+
 /* bytes of other queues' records that are cheaper to read than to skip */
 #define RUN_GAP_MAX      4096u
 #define PULL_ENTRIES_MAX 8192u /* entries a filter may reject in one call */
@@ -212,11 +213,11 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
         rc = reader_verify(p->st, &ref, entry, src, &rec, p->err);
         if (rc == 0) {
             uint8_t *dst = p->body->ptr + p->body->len;
-            memmove(dst, rec.payload.ptr, rec.payload.len);
+            memmove(dst, src + ENVELOPE_SIZE, entry->size_bytes);
             if (rec.type == STORE_HALF) {
                 reader_patch(&ref, &rec, dst);
             }
-            p->body->len += rec.payload.len;
+            p->body->len += entry->size_bytes;
             p->res->last_store_ms = rec.store_ms;
             (*done)++;
         }

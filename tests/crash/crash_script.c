@@ -44,8 +44,9 @@ static size_t body_size(struct script *s)
 }
 
 static int append_message(struct script *s, enum store_type type, struct store_receipt *receipt,
-                          struct test_message *m)
+                          const struct test_message *to)
 {
+    struct test_message m = *to;
     static uint8_t body[MODEL_BODY_MAX];
     char uniq[16];
     uint32_t id = s->model.next_id;
@@ -54,11 +55,11 @@ static int append_message(struct script *s, enum store_type type, struct store_r
     memcpy(body, model_pattern(id), size);
     put_le32(body, id);
     (void)snprintf(uniq, sizeof uniq, "ID%u", id);
-    m->body = slice_of(body, size);
-    m->uniq = uniq;
-    m->tag = id % 3 == 0 ? "tag" : NULL;
-    return type == STORE_HALF ? test_half(&s->ts, m, receipt)
-                              : test_append(&s->ts, type, m, receipt);
+    m.body = slice_of(body, size);
+    m.uniq = uniq;
+    m.tag = id % 3 == 0 ? "tag" : NULL;
+    return type == STORE_HALF ? test_half(&s->ts, &m, receipt)
+                              : test_append(&s->ts, type, &m, receipt);
 }
 
 /* false: back-pressure, nothing was appended. */

@@ -332,7 +332,7 @@ int test_decide(struct test_store *ts, bool commit, const uint64_t *offsets, uin
              ? ESCROW_ENOMEM
              : store_append_decision(ts->st, buf_slice(&b), refs, commit ? count : 0, ts, out);
     if (rc == 0) {
-        store_reserve_sub(ts->st, count * STORE_DECISION_RESERVE);
+        store_reserve_sub(ts->st, (uint64_t)count * STORE_DECISION_RESERVE);
     }
     buf_fini(&b);
     return rc;
@@ -372,7 +372,7 @@ int test_pull(struct test_store *ts, const char *topic, uint32_t queue_id, int64
         .queue_id = queue_id,
         .offset = offset,
         .count_max = 32,
-        .bytes_max = 256u * 1024,
+        .bytes_max = (size_t)256 << 10,
     };
     struct store_fetch *fetch = store_fetch_new(ts->st);
     struct store_pull_result res;
