@@ -132,8 +132,11 @@ static int listen_on(struct broker *b, uint64_t port, size_t index, struct err_c
                                    .on_accept = session_accept,
                                    .arg = b};
 
+    int rc;
+
     CHECK(index < BROKER_LISTENERS_MAX);
-    return tcp_listen(&b->tcp, &lc, &b->listeners[index], err);
+    rc = tcp_listen(&b->tcp, &lc, &b->listeners[index], err);
+    return rc == ESCROW_EINVAL ? ESCROW_ECONFIG : rc; /* listen.host is no address of ours */
 }
 
 static bool addr_is_any(const struct tcp_addr *addr)
