@@ -135,6 +135,9 @@ END
 $$;
 
 -- Publish a message if, and only if, the current transaction commits. Returns the id of the row.
+--
+-- Every service pays for each line of this in each of its transactions. Measured, per call: one more expression or statement
+-- 1 to 2 us, routing through the partitioned table 2 us, a bounded or look-ahead regular expression 10 to 80 us.
 CREATE FUNCTION escrow.publish(topic text, body bytea, tag text DEFAULT NULL, keys text DEFAULT NULL,
                                ordering_key text DEFAULT NULL, properties jsonb DEFAULT NULL)
 RETURNS bigint LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -143,36 +146,46 @@ AS $$
 DECLARE
     new_id bigint;
     pairs text[];
-    milestone pg_snapshot;
+    slot smallint;
 BEGIN
     IF properties IS NOT NULL THEN
         pairs := escrow.property_pairs(properties);
     END IF;
-    -- Cheap tests first: the bounded and look-ahead forms of these regular expressions cost 10 to 80 us, these 0.2 us.
     IF (topic !~ '[^%|a-zA-Z0-9_-]' AND topic NOT LIKE '\%%' AND octet_length(topic) BETWEEN 1 AND 127
         AND topic NOT LIKE 'rmq\_sys\_%' AND topic NOT LIKE 'RMQ\_SYS\_%'
         AND topic NOT IN ('TBW102', 'TRANS_CHECK_MAX_TIME_TOPIC', 'SCHEDULE_TOPIC_XXXX', 'SELF_TEST_TOPIC', 'OFFSET_MOVED_EVENT')
         AND octet_length(body) <= 4194304) IS NOT TRUE
-       OR (tag IS NOT NULL AND tag ~ '[[:cntrl:]|]')
-       OR (keys IS NOT NULL AND keys ~ '[[:cntrl:]]')
-       OR (ordering_key IS NOT NULL AND ordering_key ~ '[[:cntrl:]]')
+       OR tag ~ '[[:cntrl:]|]' OR keys ~ '[[:cntrl:]]' OR ordering_key ~ '[[:cntrl:]]'
        OR (COALESCE(tag, keys, ordering_key, pairs[1]) IS NOT NULL
            AND COALESCE(octet_length(tag), 0) + COALESCE(octet_length(keys), 0) + COALESCE(octet_length(ordering_key), 0)
                + COALESCE(octet_length(array_to_string(pairs, '  ')), 0) > 30000)
     THEN
         PERFORM escrow.publish_refuse(topic, body, tag, keys, ordering_key, pairs);
     END IF;
-    new_id := nextval('escrow.outbox_id');
-    IF new_id % 4096 = 0 THEN
-        milestone := pg_current_snapshot();
-    END IF;
     -- Wake the relay, unless it is awake (it holds the lock) or somebody else is about to wake it (he holds it). NOTIFY at
     -- every commit would make all commits of the cluster wait for each other.
     IF pg_try_advisory_xact_lock(1702060914, 1) THEN
         PERFORM pg_notify('escrow_outbox', '');
     END IF;
-    INSERT INTO escrow.outbox (id, topic, tag, keys, ordering_key, properties, milestone, body)
-    VALUES (new_id, topic, nullif(tag, ''), nullif(keys, ''), nullif(ordering_key, ''), pairs, milestone, body);
+    new_id := nextval('escrow.outbox_id');
+    slot := escrow.outbox_slot();
+    IF slot = 0 THEN
+        INSERT INTO escrow.outbox_0 (slot, id, topic, tag, keys, ordering_key, properties, milestone, body)
+        VALUES (0, new_id, topic, nullif(tag, ''), nullif(keys, ''), nullif(ordering_key, ''), pairs,
+                CASE WHEN new_id % 4096 = 0 THEN pg_current_snapshot() END, body);
+    ELSIF slot = 1 THEN
+        INSERT INTO escrow.outbox_1 (slot, id, topic, tag, keys, ordering_key, properties, milestone, body)
+        VALUES (1, new_id, topic, nullif(tag, ''), nullif(keys, ''), nullif(ordering_key, ''), pairs,
+                CASE WHEN new_id % 4096 = 0 THEN pg_current_snapshot() END, body);
+    ELSIF slot = 2 THEN
+        INSERT INTO escrow.outbox_2 (slot, id, topic, tag, keys, ordering_key, properties, milestone, body)
+        VALUES (2, new_id, topic, nullif(tag, ''), nullif(keys, ''), nullif(ordering_key, ''), pairs,
+                CASE WHEN new_id % 4096 = 0 THEN pg_current_snapshot() END, body);
+    ELSE
+        INSERT INTO escrow.outbox_3 (slot, id, topic, tag, keys, ordering_key, properties, milestone, body)
+        VALUES (3, new_id, topic, nullif(tag, ''), nullif(keys, ''), nullif(ordering_key, ''), pairs,
+                CASE WHEN new_id % 4096 = 0 THEN pg_current_snapshot() END, body);
+    END IF;
     RETURN new_id;
 END
 $$;
