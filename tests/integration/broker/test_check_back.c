@@ -1,0 +1,462 @@
+/* Check-back and decisions through the real process: who is asked, what counts, what holds in the end. */
+#include "tests/integration/broker/http_stub.h"
+#include "tests/lib/broker_client.h"
+#include "tests/lib/broker_fixture.h"
+
+#include "core/proto/body_inspect.h"
+#include "escrow/errors.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PARKED "TRANS_CHECK_MAX_TIME_TOPIC"
+
+/* Quick timers: first question after 50 ms, then every 100 to 200 ms. */
+#define QUICK                                                                                      \
+    "--log.segment.bytes", "1m", "--txn.timeout.ms", "50", "--txn.check.interval.ms", "100",       \
+        "--txn.check.interval.max.ms", "200", "--callback.timeout.ms", "300"
+
+static const char *callback_arg(const struct http_stub *s, char *dst, size_t size)
+{
+    (void)snprintf(dst, size, "default=http://127.0.0.1:%u/check", s->port); /* fits */
+    return dst;
+}
+
+static int64_t send_half(struct client *c, const char *topic, const char *id)
+{
+    char properties[128];
+
+    (void)snprintf(properties, sizeof properties, "UNIQ_KEY=%s", id); /* fits */
+    return client_send(
+        c, &(struct test_message){
+               .topic = topic, .properties = properties, .body = slice_str(id), .is_half = true});
+}
+
+static void await_max(struct client *c, const char *topic, int64_t max)
+{
+    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+
+    while (client_max_offset(c, topic, 0) < max) {
+        test_await(-1, deadline_ms, topic);
+    }
+    ck_assert_int_eq(client_max_offset(c, topic, 0), max);
+}
+
+static void await_metric(struct client *c, const char *name, int64_t least)
+{
+    int64_t deadline_ms = test_now_ms() + 2 * BROKER_WAIT_MS;
+
+    while (client_metric(c, name) < least) {
+        test_await(-1, deadline_ms, name);
+    }
+}
+
+/* Decide one half by 30001: its error; *decided what holds. */
+static int decide(struct client *c, const char *id, int64_t offset, enum txn_decision decision,
+                  bool is_operator, enum txn_decision *decided)
+{
+    struct end_txn_request req = {.producer_group = is_operator ? SLICE_EMPTY : SLICE_LIT("pg"),
+                                  .decision = decision,
+                                  .is_operator = is_operator};
+    struct end_txn_half half = {.transaction_id = slice_str(id), .offset = offset};
+    struct end_txn_result result;
+
+    ck_assert_int_eq(client_decide(c, &req, &half, 1, &result), RESPONSE_SUCCESS);
+    *decided = result.decided;
+    return result.error;
+}
+
+START_TEST(a_connected_producer_is_asked_and_its_answer_decides)
+{
+    /* The question carries both offsets, the id and the record; the answer is an END_TRANSACTION. */
+    struct broker_fixture f;
+    struct client c;
+    struct client producer;
+    struct record_view view;
+    struct slice id = SLICE_EMPTY;
+    int64_t offset;
+    int64_t asked = -1;
+    struct header_writer *w;
+
+    broker_fixture_start(&f, (const char *const[]){QUICK, NULL});
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    client_open(&producer, f.port, HEADER_ROCKETMQ);
+    ck_assert_int_eq(client_heartbeat(&producer, "p1", "pg", NULL, NULL), RESPONSE_SUCCESS);
+    offset = send_half(&c, "T", "live-1");
+    ck_assert_int_eq(client_receive(&producer, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(producer.header.code, REQUEST_CHECK_TRANSACTION_STATE);
+    ck_assert(header_is_oneway(&producer.header));
+    ck_assert_int_eq(producer.header.type, HEADER_ROCKETMQ);
+    ck_assert_int_eq(header_get_i64(&producer.header, "commitLogOffset", &asked), 0);
+    ck_assert_int_eq(asked, offset);
+    ck_assert_int_eq(header_get_i64(&producer.header, "tranStateTableOffset", &asked), 0);
+    ck_assert_int_eq(asked, offset);
+    ck_assert_int_eq(header_get_str(&producer.header, "transactionId", &id), 0);
+    ck_assert(slice_eq_str(id, "live-1"));
+    ck_assert_int_eq(record_decode(producer.body, &view), 0);
+    ck_assert(slice_eq_str(view.f.topic, "T"));
+    ck_assert(slice_eq_str(view.f.body, "live-1"));
+    w = client_begin(&producer, REQUEST_END_TRANSACTION, HEADER_FLAG_ONEWAY);
+    header_put_str(w, "producerGroup", SLICE_LIT("pg"));
+    header_put_i64(w, "commitLogOffset", offset);
+    header_put_i64(w, "commitOrRollback", 8);
+    header_put_bool(w, "fromTransactionCheck", true);
+    header_put_str(w, "transactionId", SLICE_LIT("live-1"));
+    client_submit(&producer, SLICE_EMPTY);
+    await_max(&c, "T", 1);
+    ck_assert_int_eq(client_metric(&c, "txn_decided_by_check"), 1);
+    client_close(&producer);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(without_a_producer_the_callback_is_asked)
+{
+    /* Commit and rollback by HTTP; the question names group, topic and transaction. */
+    struct broker_fixture f;
+    struct http_stub stub = {.port = 0};
+    struct client c;
+    char callback[100];
+
+    http_stub_start(&stub, STUB_COMMIT);
+    broker_fixture_start(&f, (const char *const[]){QUICK, "--callback",
+                                                   callback_arg(&stub, callback, sizeof callback),
+                                                   NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    (void)send_half(&c, "T", "http-1");
+    await_max(&c, "T", 1);
+    stub.mode = STUB_ROLLBACK;
+    (void)send_half(&c, "T", "http-2");
+    await_metric(&c, "txn_rolled_back", 1);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 1);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 0);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    http_stub_stop(&stub);
+    ck_assert_ptr_nonnull(strstr(stub.request, "\"transactionId\":\"http-2\""));
+    ck_assert_ptr_nonnull(strstr(stub.request, "\"producerGroup\":\"pg\""));
+    ck_assert_ptr_nonnull(strstr(stub.request, "\"topic\":\"T\""));
+}
+END_TEST
+
+START_TEST(what_is_no_answer_counts_nothing)
+{
+    /*
+     * One counted round would expire the half (txn.check.max = 1). Wrong nonce, wrong id, unknown words,
+     * garbage, status 500, a cut answer, silence and "in progress" count nothing, across a SIGKILL too; then a
+     * commit commits.
+     */
+    static const enum http_stub_mode modes[] = {STUB_WRONG_NONCE, STUB_WRONG_ID,   STUB_WRONG_STATE,
+                                                STUB_GARBAGE,     STUB_STATUS_500, STUB_CUT,
+                                                STUB_SILENT,      STUB_IN_PROGRESS};
+    struct broker_fixture f;
+    struct http_stub stub = {.port = 0};
+    struct client c;
+    char callback[100];
+
+    http_stub_start(&stub, STUB_IN_PROGRESS);
+    broker_fixture_start(&f, (const char *const[]){QUICK, "--txn.check.max", "1", "--callback",
+                                                   callback_arg(&stub, callback, sizeof callback),
+                                                   NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    (void)send_half(&c, "T", "nobody-knows");
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        http_stub_expect(&stub, modes[i], 2);
+        if (i == 3) {
+            client_close(&c);
+            broker_fixture_kill(&f);
+            broker_fixture_launch(&f);
+            client_open(&c, f.port, HEADER_MSGPACK);
+        }
+    }
+    ck_assert_int_eq(client_metric(&c, "txn_rounds_counted"), 0);
+    ck_assert_int_eq(client_metric(&c, "txn_expired"), 0);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 0);
+    stub.mode = STUB_COMMIT;
+    await_max(&c, "T", 1);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    http_stub_stop(&stub);
+}
+END_TEST
+
+START_TEST(a_group_that_is_down_for_a_while_loses_nothing)
+{
+    /* Nobody to ask: the group pauses and nothing is counted; a producer that connects is asked at once. */
+    struct broker_fixture f;
+    struct http_stub stub = {.port = 0};
+    struct client c;
+    struct client producer;
+    char callback[100];
+    int64_t start_ms;
+
+    http_stub_start(&stub, STUB_COMMIT);
+    http_stub_stop(&stub); /* its port refuses connections now */
+    broker_fixture_start(&f, (const char *const[]){QUICK, "--txn.check.max", "1", "--callback",
+                                                   callback_arg(&stub, callback, sizeof callback),
+                                                   NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    for (int i = 0; i < 20; i++) {
+        char id[32];
+        (void)snprintf(id, sizeof id, "down-%d", i); /* fits */
+        (void)send_half(&c, "T", id);
+    }
+    await_metric(&c, "txn_group_pauses", 3);
+    ck_assert_int_eq(client_metric(&c, "txn_rounds_counted"), 0);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 20);
+    client_open(&producer, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&producer, "p1", "pg", NULL, NULL), RESPONSE_SUCCESS);
+    start_ms = test_now_ms();
+    for (int i = 0; i < 20; i++) {
+        int64_t offset = -1;
+        ck_assert_int_eq(client_receive(&producer, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(producer.header.code, REQUEST_CHECK_TRANSACTION_STATE);
+        ck_assert_int_eq(header_get_i64(&producer.header, "commitLogOffset", &offset), 0);
+    }
+    ck_assert_int_lt(test_now_ms() - start_ms, 2000); /* a pause would have been 4 s and more */
+    client_close(&producer);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(used_up_checks_park_the_half_until_a_person_decides)
+{
+    /*
+     * Answered "unknown" twice: in the parking topic, not in its own; so after SIGKILL. By hand one is
+     * committed, one rolled back; the first decision holds, and who asks later is told which.
+     */
+    struct broker_fixture f;
+    struct http_stub stub = {.port = 0};
+    struct client c;
+    enum txn_decision decided;
+    char callback[100];
+    int64_t first;
+    int64_t second;
+
+    http_stub_start(&stub, STUB_UNKNOWN);
+    broker_fixture_start(&f, (const char *const[]){QUICK, "--txn.check.max", "2", "--callback",
+                                                   callback_arg(&stub, callback, sizeof callback),
+                                                   NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    first = send_half(&c, "T", "lost-1");
+    second = send_half(&c, "T", "lost-2");
+    await_max(&c, PARKED, 2);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 0);
+    client_close(&c);
+    broker_fixture_kill(&f);
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_MSGPACK);
+    ck_assert_int_eq(client_max_offset(&c, PARKED, 0), 2);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 0);
+    ck_assert_int_eq(client_metric(&c, "txn_expired_now"), 2);
+    ck_assert_int_eq(decide(&c, "lost-1", first, TXN_COMMIT, true, &decided), 0);
+    ck_assert_int_eq(decide(&c, "lost-2", END_TXN_OFFSET_NONE, TXN_ROLLBACK, true, &decided),
+                     ESCROW_ENOTFOUND); /* without group or offset there is no way to find it */
+    ck_assert_int_eq(decide(&c, "lost-2", second, TXN_ROLLBACK, true, &decided), 0);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 1);
+    for (int round = 0; round < 2; round++) {
+        ck_assert_int_eq(decide(&c, "lost-1", first, TXN_COMMIT, false, &decided), 0);
+        ck_assert_int_eq(decided, TXN_COMMIT);
+        ck_assert_int_eq(decide(&c, "lost-1", first, TXN_ROLLBACK, true, &decided),
+                         ESCROW_ECONFLICT);
+        ck_assert_int_eq(decided, TXN_COMMIT);
+        ck_assert_int_eq(decide(&c, "lost-2", second, TXN_COMMIT, true, &decided),
+                         ESCROW_EROLLEDBACK);
+        ck_assert_int_eq(decided, TXN_ROLLBACK);
+        ck_assert_int_eq(client_end(&c, "pg", second, "lost-2", 8), RESPONSE_TRANSACTION_FAILED);
+        ck_assert(slice_eq_str(c.header.remark, "the transaction was rolled back before"));
+        ck_assert_int_eq(client_end(&c, "pg", first, "lost-1", 12), RESPONSE_TRANSACTION_FAILED);
+        ck_assert(slice_eq_str(c.header.remark, "the transaction was committed before"));
+        ck_assert_int_eq(client_end(&c, "pg", first, "lost-1", 8), RESPONSE_SUCCESS);
+        client_close(&c);
+        broker_fixture_kill(&f);
+        broker_fixture_launch(&f);
+        client_open(&c, f.port, HEADER_MSGPACK);
+    }
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 1);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    http_stub_stop(&stub);
+}
+END_TEST
+
+START_TEST(who_may_not_decide_is_refused)
+{
+    /* Another group, another id, an unknown offset, a record that is no half; nothing changes. */
+    struct broker_fixture f;
+    struct client c;
+    enum txn_decision decided;
+    int64_t offset;
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    (void)client_send(&c, &(struct test_message){.topic = "T", .body = SLICE_LIT("plain")});
+    offset = send_half(&c, "T", "mine");
+    ck_assert_int_eq(client_end(&c, "other", offset, "mine", 8),
+                     RESPONSE_TRANSACTION_STATE_GROUP_WRONG);
+    ck_assert_int_eq(client_error(&c), ESCROW_EPERM);
+    ck_assert_int_eq(client_end(&c, "pg", offset, "not-mine", 8), RESPONSE_QUERY_NOT_FOUND);
+    ck_assert_int_eq(client_end(&c, "pg", offset + 8, "mine", 8), RESPONSE_QUERY_NOT_FOUND);
+    ck_assert_int_eq(client_end(&c, "pg", 0, "mine", 8), RESPONSE_QUERY_NOT_FOUND);
+    ck_assert_int_eq(client_end(&c, "pg", -1, "mine", 8), RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(client_end(&c, "pg", offset, "mine", 0), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 1);
+    ck_assert_int_eq(decide(&c, "mine", END_TXN_OFFSET_NONE, TXN_COMMIT, false, &decided), 0);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 2);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(an_undecided_half_can_be_reached_by_no_request)
+{
+    /* Pull, look-up by offset and by key, and send-back: none shows or copies it, before or after a rollback. */
+    struct broker_fixture f;
+    struct client c;
+    struct header_writer *w;
+    int64_t offset;
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    offset = send_half(&c, "T", "hidden");
+    for (int round = 0; round < 2; round++) {
+        ck_assert_int_eq(client_pull(&c, &(struct test_pull){"g", "T", 0, 0, 10, 0}),
+                         RESPONSE_PULL_NOT_FOUND);
+        w = client_begin(&c, REQUEST_VIEW_MESSAGE_BY_ID, 0);
+        header_put_i64(w, "offset", offset);
+        ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SYSTEM_ERROR);
+        w = client_begin(&c, REQUEST_QUERY_MESSAGE, 0);
+        header_put_str(w, "topic", SLICE_LIT("T"));
+        header_put_str(w, "key", SLICE_LIT("hidden"));
+        ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_QUERY_NOT_FOUND);
+        w = client_begin(&c, REQUEST_CONSUMER_SEND_MSG_BACK, 0);
+        header_put_i64(w, "offset", offset);
+        header_put_str(w, "group", SLICE_LIT("g"));
+        header_put_i64(w, "delayLevel", 0);
+        ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SYSTEM_ERROR);
+        ck_assert_int_eq(client_end(&c, "pg", offset, "hidden", 12), RESPONSE_SUCCESS);
+    }
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+#define SPLIT_ROUNDS 12
+
+START_TEST(one_decision_over_three_topics_is_whole_after_sigkill)
+{
+    /*
+     * Three halves in three topics, one commit, SIGKILL without waiting for the answer: after each restart
+     * all three are visible or none, and what was answered holds.
+     */
+    static const char *const topics[] = {"A", "B", "C"};
+    struct broker_fixture f;
+    struct client c;
+
+    broker_fixture_start(&f, (const char *const[]){"--log.segment.bytes", "1m", NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    for (int t = 0; t < 3; t++) {
+        client_topic(&c, topics[t], 1);
+    }
+    for (int round = 0; round < SPLIT_ROUNDS; round++) {
+        struct end_txn_request req = {.producer_group = SLICE_LIT("pg"), .decision = TXN_COMMIT};
+        struct end_txn_half halves[3];
+        struct end_txn_result results[3];
+        char ids[3][32];
+        struct buf body;
+        int64_t max[3];
+        for (int t = 0; t < 3; t++) {
+            (void)snprintf(ids[t], sizeof ids[t], "r%d-%s", round, topics[t]); /* fits */
+            halves[t] = (struct end_txn_half){.transaction_id = slice_str(ids[t]),
+                                              .offset = send_half(&c, topics[t], ids[t])};
+        }
+        buf_init(&body, 0);
+        end_txn_request_encode(&body, &req, halves, 3);
+        (void)client_begin(&c, REQUEST_ESCROW_END_TRANSACTION, 0);
+        client_submit(&c, buf_slice(&body));
+        if (round % 3 == 1) {
+            ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+        }
+        buf_fini(&body);
+        client_close(&c);
+        broker_fixture_kill(&f);
+        broker_fixture_launch(&f);
+        client_open(&c, f.port, HEADER_MSGPACK);
+        for (int t = 0; t < 3; t++) {
+            max[t] = client_max_offset(&c, topics[t], 0);
+        }
+        ck_assert_int_eq(max[0], max[1]);
+        ck_assert_int_eq(max[0], max[2]);
+        if (round % 3 == 1) {
+            ck_assert_int_eq(max[0], round + 1);
+        }
+        ck_assert_int_eq(client_decide(&c, &req, halves, 3, results), RESPONSE_SUCCESS);
+        for (int t = 0; t < 3; t++) {
+            ck_assert_int_eq(results[t].error, 0);
+            ck_assert_int_eq(client_max_offset(&c, topics[t], 0), round + 1);
+        }
+    }
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(a_half_sent_again_is_the_same_half)
+{
+    /* Same group and id: the first offset, one copy; after a decision: refused with what holds. */
+    struct broker_fixture f;
+    struct client c;
+    int64_t offset;
+    struct test_message m = {
+        .topic = "T", .properties = "UNIQ_KEY=again", .body = SLICE_LIT("again"), .is_half = true};
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    for (int i = 0; i < 5; i++) {
+        client_put_send(&c, &m, 0); /* all at once: the later ones meet the first in flight */
+    }
+    ck_assert_int_eq(client_flush(&c), 0);
+    for (int i = 0; i < 5; i++) {
+        ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(c.header.code, RESPONSE_SUCCESS);
+    }
+    offset = client_send(&c, &m);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    ck_assert_int_eq(client_end(&c, "pg", offset, "again", 8), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 1);
+    ck_assert_int_eq(client_try_send(&c, &m), RESPONSE_TRANSACTION_FAILED);
+    ck_assert_int_eq(client_error(&c), ESCROW_ECONFLICT);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+static void add(TCase *tc)
+{
+    tcase_add_test(tc, a_connected_producer_is_asked_and_its_answer_decides);
+    tcase_add_test(tc, without_a_producer_the_callback_is_asked);
+    tcase_add_test(tc, what_is_no_answer_counts_nothing);
+    tcase_add_test(tc, a_group_that_is_down_for_a_while_loses_nothing);
+    tcase_add_test(tc, used_up_checks_park_the_half_until_a_person_decides);
+    tcase_add_test(tc, who_may_not_decide_is_refused);
+    tcase_add_test(tc, an_undecided_half_can_be_reached_by_no_request);
+    tcase_add_test(tc, one_decision_over_three_topics_is_whole_after_sigkill);
+    tcase_add_test(tc, a_half_sent_again_is_the_same_half);
+}
+
+int main(void)
+{
+    return broker_fixture_main("check_back", 120, add);
+}
