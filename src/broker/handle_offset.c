@@ -14,7 +14,7 @@
 #include "src/broker/offsets_flush.h"
 #include "src/broker/read_job.h"
 
-#define OFFSETS_RECORD_BYTES (64u * 1024)
+#define OFFSETS_RECORD_BYTES 65536
 
 int offsets_flush(struct broker *b)
 {

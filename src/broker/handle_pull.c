@@ -22,8 +22,8 @@
 #define PULL_SYS_SUSPEND      2
 #define PULL_SYS_SUBSCRIPTION 4
 
-#define PULL_BYTES_DEFAULT  (256u * 1024) /* RocketMQ's limit for messages in memory */
-#define PULL_BYTES_MAX      (1024u * 1024)
+#define PULL_BYTES_DEFAULT  262144 /* 256 KiB: RocketMQ's limit for messages in memory */
+#define PULL_BYTES_MAX      1048576
 #define PULL_SUSPEND_MAX_MS 60000
 
 struct pull_request {
@@ -364,9 +364,9 @@ void handle_pull(struct request *req)
         .queue_id = (uint32_t)in.queue_id,
         .offset = in.offset,
         .count_max = in.count_max > PULL_MESSAGES_MAX ? PULL_MESSAGES_MAX : (uint32_t)in.count_max,
-        .bytes_max = in.bytes_max <= 0                        ? PULL_BYTES_DEFAULT
-                     : in.bytes_max > (int32_t)PULL_BYTES_MAX ? PULL_BYTES_MAX
-                                                              : (size_t)in.bytes_max,
+        .bytes_max = in.bytes_max <= 0               ? PULL_BYTES_DEFAULT
+                     : in.bytes_max > PULL_BYTES_MAX ? PULL_BYTES_MAX
+                                                     : (size_t)in.bytes_max,
         .filter = filter.is_all ? NULL : pull_filter,
         .filter_arg = &filter};
     buf_clear(&b->scratch);

@@ -13,7 +13,8 @@
 
 void cli_options_init(struct cli_options *options)
 {
-    const char *namesrv = getenv("ESCROW_NAMESRV");
+    const char *namesrv =
+        getenv("ESCROW_NAMESRV"); /* NOLINT(concurrency-mt-unsafe): before any thread */
 
     *options = (struct cli_options){.timeout_ms = 5000};
     options->namesrv = namesrv != NULL && namesrv[0] != '\0' ? namesrv : CLI_NAMESRV;

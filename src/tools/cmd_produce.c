@@ -233,6 +233,24 @@ static int send_file(struct produce *p)
     return rc;
 }
 
+/* More of standard input behind what `in` holds; *is_end when there is none. */
+static int read_more(struct produce *p, struct buf *in, bool *is_end)
+{
+    uint8_t *dst = buf_reserve(in, 65536);
+    ssize_t got;
+
+    if (dst == NULL) {
+        return err_set(&p->cli.err, ESCROW_ETOOBIG, "a line is too long");
+    }
+    got = read(STDIN_FILENO, dst, 65536);
+    if (got < 0 && errno != EINTR) {
+        return err_set_errno(&p->cli.err, errno, "standard input");
+    }
+    buf_commit(in, got > 0 ? (size_t)got : 0);
+    *is_end = got == 0;
+    return 0;
+}
+
 /* A message per line; empty lines are none. */
 static int send_lines(struct produce *p)
 {
@@ -245,19 +263,12 @@ static int send_lines(struct produce *p)
         const uint8_t *nl = in.len == 0 ? NULL : memchr(in.ptr, '\n', in.len);
         size_t len = nl != NULL ? (size_t)(nl - in.ptr) : in.len;
 
-        if (nl != NULL || is_end) {
-            rc = len > 0 ? send_one(p, slice_of(in.ptr, len)) : 0;
-            buf_consume(&in, len + (nl != NULL));
-        } else {
-            uint8_t *dst = buf_reserve(&in, 65536);
-            ssize_t got = dst == NULL ? -1 : read(STDIN_FILENO, dst, 65536);
-            if (got < 0 && (dst == NULL || errno != EINTR)) {
-                rc = dst == NULL ? err_set(&p->cli.err, ESCROW_ETOOBIG, "a line is too long")
-                                 : err_set_errno(&p->cli.err, errno, "standard input");
-            }
-            buf_commit(&in, got > 0 ? (size_t)got : 0);
-            is_end = got == 0;
+        if (nl == NULL && !is_end) {
+            rc = read_more(p, &in, &is_end);
+            continue;
         }
+        rc = len > 0 ? send_one(p, slice_of(in.ptr, len)) : 0;
+        buf_consume(&in, len + (nl != NULL));
     }
     buf_fini(&in);
     return rc;

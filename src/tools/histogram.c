@@ -15,7 +15,7 @@ static uint32_t bucket_of(uint64_t value)
 {
     uint32_t shift;
 
-    if (value < 2 * HISTOGRAM_SUB) {
+    if (value < UINT64_C(2) * HISTOGRAM_SUB) {
         return (uint32_t)value;
     }
     shift = 63u - (uint32_t)__builtin_clzll(value) - HISTOGRAM_SUB_BITS;

@@ -204,7 +204,7 @@ static void end_if_pipe_is_closed(void)
     if (errno == EPIPE) {
         (void)sigemptyset(&set); /* these cannot fail with a valid signal */
         (void)sigaddset(&set, SIGPIPE);
-        (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+        (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
         (void)raise(SIGPIPE);
     }
 }
