@@ -168,7 +168,7 @@ ESCROW_MUST_USE int store_open(struct disk *disk, const struct store_config *cfg
                                struct store_recovery *recovery, struct err_ctx *err);
 
 /*
- * Close. All jobs must have been completed. Does not write: for a clean stop, first run batches
+ * Close. All jobs must have been completed, all fetches freed. Does not write: for a clean stop, first run batches
  * until store_batch_take returns NULL, then one store_flush_take(st, true). Sets *st to NULL; NULL
  * inside is fine.
  */
@@ -229,8 +229,9 @@ ESCROW_MUST_USE int store_append_decision(struct store *st, struct slice payload
 /*
  * Atomic group: the appends between begin and end are in the log all or none, whatever crashes, and
  * become visible in one store_batch_done. Groups do not nest; no batch is taken while one is open.
- * abort takes back every append since begin (receipts and queue numbers included). An error of an
- * append inside leaves the group open: abort it. end of an empty group does nothing.
+ * abort takes back every append since begin (receipts and queue numbers included; not what the
+ * caller added to the reserve or took from it). An error of an append inside leaves the group open:
+ * abort it. end of an empty group does nothing.
  */
 void store_group_begin(struct store *st);
 void store_group_end(struct store *st);

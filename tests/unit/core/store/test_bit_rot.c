@@ -116,7 +116,7 @@ static void take_picture(struct picture *p)
  * One of everything, in several batches. With a checkpoint in the middle, and one at the end if it
  * is to be a clean stop.
  */
-static struct disk *make_store(bool is_clean)
+static struct disk *make_store(bool is_clean, uint64_t *end)
 {
     struct disk *disk = sim_disk_new();
     struct test_message m = {.topic = "A", .body = SLICE_LIT("one"), .tag = "x", .keys = "k"};
@@ -124,6 +124,7 @@ static struct disk *make_store(bool is_clean)
     struct store_receipt half[2];
 
     ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    ts.no_prepare = true; /* one segment is enough to be damaged */
     ck_assert_int_eq(test_append(&ts, STORE_MESSAGE, &m, &r), 0);
     m = (struct test_message){.topic = "A", .body = SLICE_LIT("held"), .tag = "x", .uniq = "H1"};
     ck_assert_int_eq(test_half(&ts, &m, &half[0]), 0);
@@ -141,7 +142,9 @@ static struct disk *make_store(bool is_clean)
     store_group_end(ts.st);
     ck_assert_int_eq(test_store_run(&ts), 0);
     ck_assert_int_eq(test_send(&ts, "A", 0, "three", &r), 0);
-    ck_assert_int_eq(is_clean ? test_store_stop(&ts) : test_store_run(&ts), 0);
+    ck_assert_int_eq(test_store_run(&ts), 0);
+    *end = store_watermarks(ts.st).durable;
+    ck_assert_int_eq(is_clean ? test_store_stop(&ts) : 0, 0);
     test_store_close(&ts);
     return disk;
 }
@@ -154,6 +157,7 @@ struct rot {
     uint64_t unreadable;
     uint64_t reported;
     uint64_t harmless;
+    uint64_t end; /* of the log */
     bool is_clean;
 };
 
@@ -204,10 +208,8 @@ static void rot_byte(struct rot *rot, const char *path, uint64_t at, uint8_t mas
 static void rot_file(void *arg, const char *path, uint64_t size)
 {
     struct rot *rot = arg;
-    /*
-     * Of a segment, what is written and a little more; the rest of the zeros is like its beginning.
-     */
-    uint64_t end = strncmp(path, "log/", 4) == 0 && size > 3000 ? 3000 : size;
+    /* Of a segment, what is written and a little more; the other zeros are like these. */
+    uint64_t end = strncmp(path, "log/", 4) == 0 ? rot->end + 64 : size;
 
     for (uint64_t at = 0; at < end; at++) {
         /*
@@ -225,7 +227,8 @@ static void rot_store(bool is_clean)
 {
     static struct rot rot;
 
-    rot = (struct rot){.is_clean = is_clean, .whole = make_store(is_clean)};
+    rot = (struct rot){.is_clean = is_clean};
+    rot.whole = make_store(is_clean, &rot.end);
     struct disk *copy = sim_disk_clone(rot.whole);
     ck_assert_int_eq(test_store_open(&ts, copy, NULL), 0);
     take_picture(&rot.want);
@@ -240,7 +243,7 @@ static void rot_store(bool is_clean)
         (unsigned long long)rot.flips, (unsigned long long)rot.refused,
         (unsigned long long)rot.unreadable, (unsigned long long)rot.reported,
         (unsigned long long)rot.harmless);
-    ck_assert_uint_gt(rot.refused, 500);
+    ck_assert_uint_gt(rot.refused, 400);
     ck_assert_uint_gt(rot.unreadable, 100);
     ck_assert_int_eq(mem_live_count(), 0);
 }
