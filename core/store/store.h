@@ -168,9 +168,9 @@ ESCROW_MUST_USE int store_open(struct disk *disk, const struct store_config *cfg
                                struct store_recovery *recovery, struct err_ctx *err);
 
 /*
- * Close. All jobs must have been completed, all fetches freed. Does not write: for a clean stop, first run batches
- * until store_batch_take returns NULL, then one store_flush_take(st, true). Sets *st to NULL; NULL
- * inside is fine.
+ * Close. All jobs must have been completed, all fetches freed. Does not write: for a clean stop,
+ * first run batches until store_batch_take returns NULL, then one store_flush_take(st, true). Sets
+ * *st to NULL; NULL inside is fine.
  */
 void store_close(struct store **st);
 
