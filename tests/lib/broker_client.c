@@ -7,8 +7,9 @@
 #include "escrow/errors.h"
 #include "tests/lib/broker_fixture.h"
 
-#include <arpa/inet.h>
 #include <check.h>
+
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>

@@ -43,7 +43,10 @@ void client_open(struct client *c, uint16_t port, enum header_type type);
 ESCROW_MUST_USE int client_try_open(struct client *c, uint16_t port, enum header_type type);
 void client_close(struct client *c);
 
-/* A request in c->out; flag 0 or HEADER_FLAG_ONEWAY. Then fields, then client_submit or client_call. */
+/*
+ * A request in c->out; flag 0 or HEADER_FLAG_ONEWAY. Then fields, then client_submit or
+ * client_call.
+ */
 struct header_writer *client_begin(struct client *c, int32_t code, int32_t flag);
 void client_finish(struct client *c, struct slice body); /* end it, and leave it in c->out */
 ESCROW_MUST_USE int client_flush(struct client *c);      /* send c->out: 0, ESCROW_ECLOSED */
@@ -55,8 +58,10 @@ ESCROW_MUST_USE int client_raw(struct client *c, const void *bytes, size_t len);
 /* The next frame: 0, ESCROW_ECLOSED, ESCROW_ETIMEOUT after timeout_ms. */
 ESCROW_MUST_USE int client_receive(struct client *c, int64_t timeout_ms);
 
-/* Submit, and wait for the answer to it (others in between are passed over). Returns its code; -1 when
- * the connection was lost. */
+/*
+ * Submit, and wait for the answer to it (others in between are passed over). Returns its code; -1
+ * when the connection was lost.
+ */
 int32_t client_call(struct client *c, struct slice body);
 
 /* escrowError of the answer, 0 when it has none. */
@@ -86,7 +91,9 @@ int64_t client_send(struct client *c, const struct test_message *m);
 /* The same; returns the response code. */
 int32_t client_try_send(struct client *c, const struct test_message *m);
 
-/* PULL with the subscription "*"; waits up to suspend_ms in the broker. Returns the response code. */
+/*
+ * PULL with the subscription "*"; waits up to suspend_ms in the broker. Returns the response code.
+ */
 struct test_pull {
     const char *group;
     const char *topic;
@@ -112,7 +119,9 @@ int32_t client_decide(struct client *c, const struct end_txn_request *req,
 /* A number of STATUS. */
 int64_t client_metric(struct client *c, const char *name);
 
-/* HEART_BEAT of a producer group, or of a consumer group of one topic. Returns the response code. */
+/*
+ * HEART_BEAT of a producer group, or of a consumer group of one topic. Returns the response code.
+ */
 int32_t client_heartbeat(struct client *c, const char *id, const char *producer_group,
                          const char *consumer_group, const char *topic);
 

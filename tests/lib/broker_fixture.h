@@ -2,7 +2,8 @@
  * A real escrowd of the test's own: private folder, ports that the kernel chose, ended by its id.
  *
  *     int main(void) { return broker_fixture_main("limits", add_tests); }
- *     ... in a test: broker_fixture_start(&f, (const char *const[]){"--connections.max", "3", NULL});
+ *     ... in a test:
+ *     broker_fixture_start(&f, (const char *const[]){"--connections.max", "3", NULL});
  *
  * Owns:    the process and what it logged. Folders lie in one temporary folder of the test program,
  *          which its main removes, whatever becomes of the tests.
@@ -45,7 +46,10 @@ void broker_fixture_launch(struct broker_fixture *f);
 /* init and launch. args: options ended by NULL, borrowed until stop; NULL for none. */
 void broker_fixture_start(struct broker_fixture *f, const char *const *args);
 
-/* Start something that is expected to end by itself: returns its exit status, 128 + signal if killed. */
+/*
+ * Start something that is expected to end by itself: returns its exit status, 128 + signal if
+ * killed.
+ */
 int broker_fixture_run(struct broker_fixture *f);
 
 void broker_fixture_kill(struct broker_fixture *f);      /* SIGKILL, and wait for it */
@@ -75,7 +79,9 @@ void test_folder(char *path, size_t size);
 
 int64_t test_now_ms(void); /* monotonic */
 
-/* The test ends when the deadline has passed; otherwise waits a moment for `fd` (-1: for nothing). */
+/*
+ * The test ends when the deadline has passed; otherwise waits a moment for `fd` (-1: for nothing).
+ */
 void test_await(int fd, int64_t deadline_ms, const char *what);
 
 /* One suite of one case; timeout for each test. Exit status for main. */

@@ -1,4 +1,7 @@
-/* Check-back and decisions through the real process: who is asked, what counts, what holds in the end. */
+/*
+ * Check-back and decisions through the real process: who is asked, what counts, what holds in the
+ * end.
+ */
 #include "tests/integration/broker/http_stub.h"
 #include "tests/lib/broker_client.h"
 #include "tests/lib/broker_fixture.h"
@@ -68,7 +71,9 @@ static int decide(struct client *c, const char *id, int64_t offset, enum txn_dec
 
 START_TEST(a_connected_producer_is_asked_and_its_answer_decides)
 {
-    /* The question carries both offsets, the id and the record; the answer is an END_TRANSACTION. */
+    /*
+     * The question carries both offsets, the id and the record; the answer is an END_TRANSACTION.
+     */
     struct broker_fixture f;
     struct client c;
     struct client producer;
@@ -145,9 +150,9 @@ END_TEST
 START_TEST(what_is_no_answer_counts_nothing)
 {
     /*
-     * One counted round would expire the half (txn.check.max = 1). Wrong nonce, wrong id, unknown words,
-     * garbage, status 500, a cut answer, silence and "in progress" count nothing, across a SIGKILL too; then a
-     * commit commits.
+     * One counted round would expire the half (txn.check.max = 1). Wrong nonce, wrong id, unknown
+     * words, garbage, status 500, a cut answer, silence and "in progress" count nothing, across a
+     * SIGKILL too; then a commit commits.
      */
     static const enum http_stub_mode modes[] = {STUB_WRONG_NONCE, STUB_WRONG_ID,   STUB_WRONG_STATE,
                                                 STUB_GARBAGE,     STUB_STATUS_500, STUB_CUT,
@@ -187,7 +192,10 @@ END_TEST
 
 START_TEST(a_group_that_is_down_for_a_while_loses_nothing)
 {
-    /* Nobody to ask: the group pauses and nothing is counted; a producer that connects is asked at once. */
+    /*
+     * Nobody to ask: the group pauses and nothing is counted; a producer that connects is asked at
+     * once.
+     */
     struct broker_fixture f;
     struct http_stub stub = {.port = 0};
     struct client c;
@@ -229,8 +237,8 @@ END_TEST
 START_TEST(used_up_checks_park_the_half_until_a_person_decides)
 {
     /*
-     * Answered "unknown" twice: in the parking topic, not in its own; so after SIGKILL. By hand one is
-     * committed, one rolled back; the first decision holds, and who asks later is told which.
+     * Answered "unknown" twice: in the parking topic, not in its own; so after SIGKILL. By hand one
+     * is committed, one rolled back; the first decision holds, and who asks later is told which.
      */
     struct broker_fixture f;
     struct http_stub stub = {.port = 0};
@@ -320,7 +328,10 @@ END_TEST
 
 START_TEST(an_undecided_half_can_be_reached_by_no_request)
 {
-    /* Pull, look-up by offset and by key, and send-back: none shows or copies it, before or after a rollback. */
+    /*
+     * Pull, look-up by offset and by key, and send-back: none shows or copies it, before or after a
+     * rollback.
+     */
     struct broker_fixture f;
     struct client c;
     struct header_writer *w;
@@ -357,8 +368,8 @@ END_TEST
 START_TEST(one_decision_over_three_topics_is_whole_after_sigkill)
 {
     /*
-     * Three halves in three topics, one commit, SIGKILL without waiting for the answer: after each restart
-     * all three are visible or none, and what was answered holds.
+     * Three halves in three topics, one commit, SIGKILL without waiting for the answer: after each
+     * restart all three are visible or none, and what was answered holds.
      */
     static const char *const topics[] = {"A", "B", "C"};
     struct broker_fixture f;

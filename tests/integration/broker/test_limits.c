@@ -1,4 +1,7 @@
-/* Hostile clients: each limit of PROTOCOL.md is met, answered or closed as it says, and the server goes on. */
+/*
+ * Hostile clients: each limit of PROTOCOL.md is met, answered or closed as it says, and the server
+ * goes on.
+ */
 #include "tests/lib/broker_client.h"
 #include "tests/lib/broker_fixture.h"
 
@@ -209,7 +212,9 @@ START_TEST(connections_over_the_limit_are_closed_at_once)
 }
 END_TEST
 
-/* Send what is in c->out without reading, until it is sent or the server takes no more for a while. */
+/*
+ * Send what is in c->out without reading, until it is sent or the server takes no more for a while.
+ */
 static bool push_blindly(struct client *c)
 {
     size_t at = 0;
@@ -234,8 +239,8 @@ static bool push_blindly(struct client *c)
 START_TEST(ten_thousand_pulls_without_reading_do_not_grow_the_server)
 {
     /*
-     * Each answer would have 1 MiB. The server stops reading from the client that does not read, keeps
-     * about one answer for it, serves others meanwhile, and gives everything once it reads.
+     * Each answer would have 1 MiB. The server stops reading from the client that does not read,
+     * keeps about one answer for it, serves others meanwhile, and gives everything once it reads.
      */
     struct broker_fixture f;
     struct client c;
@@ -270,7 +275,10 @@ END_TEST
 
 START_TEST(pulls_that_all_wake_at_once_meet_the_output_limit)
 {
-    /* 100 held pulls of one connection, one message of 1 MiB, output limit 4 MiB: closed, nothing grows. */
+    /*
+     * 100 held pulls of one connection, one message of 1 MiB, output limit 4 MiB: closed, nothing
+     * grows.
+     */
     struct broker_fixture f;
     struct client slow;
     struct client c;
@@ -331,8 +339,9 @@ END_TEST
 START_TEST(requests_in_flight_are_limited_per_connection)
 {
     /*
-     * inflight.max.bytes = 64 KiB: of 1,000 long polls the server reads about 60 and leaves the rest in
-     * the socket; another connection is served; a message wakes those that wait, and then the rest comes.
+     * inflight.max.bytes = 64 KiB: of 1,000 long polls the server reads about 60 and leaves the
+     * rest in the socket; another connection is served; a message wakes those that wait, and then
+     * the rest comes.
      */
     struct broker_fixture f;
     struct client many;
@@ -365,7 +374,10 @@ END_TEST
 
 START_TEST(a_flood_of_oneway_sends_is_taken_in_order_and_bounded)
 {
-    /* 20,000 one-way sends of 4 KiB (80 MiB): none is answered, memory stays, and what is stored is in order. */
+    /*
+     * 20,000 one-way sends of 4 KiB (80 MiB): none is answered, memory stays, and what is stored is
+     * in order.
+     */
     struct broker_fixture f;
     struct client c;
     uint8_t *body = zeros(4096);
@@ -412,8 +424,8 @@ END_TEST
 START_TEST(memory_of_all_connections_is_limited)
 {
     /*
-     * memory.max.bytes = 16 MiB: 64 connections that each send 4 MiB of a frame and stop. Those that go
-     * beyond are closed; the server's memory and the rest of its service are untouched.
+     * memory.max.bytes = 16 MiB: 64 connections that each send 4 MiB of a frame and stop. Those
+     * that go beyond are closed; the server's memory and the rest of its service are untouched.
      */
     struct broker_fixture f;
     struct client c[64];

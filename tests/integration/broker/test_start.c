@@ -205,7 +205,10 @@ static void flip_byte(const char *path, off_t at)
 
 START_TEST(a_damaged_byte_in_the_middle_of_the_log_stops_the_start)
 {
-    /* One line with file and offset, status 1, nothing in the folder has changed; repaired, it starts. */
+    /*
+     * One line with file and offset, status 1, nothing in the folder has changed; repaired, it
+     * starts.
+     */
     struct broker_fixture f;
     char log_folder[300];
     char path[512];
@@ -334,7 +337,10 @@ END_TEST
 
 START_TEST(after_sigkill_everything_acknowledged_is_there)
 {
-    /* Messages, topics, confirmed offsets and undecided halves; the log line says what was replayed. */
+    /*
+     * Messages, topics, confirmed offsets and undecided halves; the log line says what was
+     * replayed.
+     */
     struct broker_fixture f;
     struct client c;
     struct header_writer *w;
