@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/io_uv/disk_posix.h"
 #include "tests/crash/crash_script.h"
+#include "tests/lib/temp_folder.h"
 
 #include <ftw.h>
 #include <inttypes.h>
@@ -164,7 +165,7 @@ static void run_kills(const char *path, uint64_t seed, uint64_t kills)
 
 int main(int argc, char **argv)
 {
-    char folder[] = "/tmp/escrow-real-disk-XXXXXX";
+    char folder[TEMP_FOLDER_MAX];
     char path[sizeof folder + 16];
     uint64_t seed = 1;
     uint64_t steps = 150;
@@ -183,7 +184,7 @@ int main(int argc, char **argv)
             return 2;
         }
     }
-    CHECK(mkdtemp(folder) != NULL);
+    CHECK(temp_folder_make(folder, "real-disk"));
     (void)snprintf(path, sizeof path, "%s/script", folder);
     run_script(path, seed, steps);
     (void)snprintf(path, sizeof path, "%s/kills", folder);

@@ -2,6 +2,7 @@
 
 #include "outbox/pg/migrate.h"
 #include "outbox/pg/schema.h"
+#include "tests/lib/temp_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,8 +83,8 @@ void pg_fixture_start(struct pg_fixture *f, const char *const *settings)
     PGconn *pg;
 
     *f = (struct pg_fixture){.pipe_fd = -1};
-    (void)snprintf(f->folder, sizeof f->folder, "/tmp/escrow-pg-XXXXXX"); /* short: unix sockets */
-    NEED(mkdtemp(f->folder) != NULL);
+    _Static_assert(sizeof f->folder == TEMP_FOLDER_MAX, "the folder's name has to fit");
+    NEED(temp_folder_make(f->folder, "pg"));
     NEED(chmod(f->folder, 0755) == 0);
     NEED(pipe2(ends, O_CLOEXEC) == 0);
     f->keeper = fork();

@@ -2,6 +2,7 @@
 
 #include "core/base/mem.h"
 #include "escrow/errors.h"
+#include "tests/lib/temp_folder.h"
 #include "tests/unit/core/base/unit_main.h"
 
 #include <errno.h>
@@ -23,14 +24,14 @@
 
 #define KIB ((uint64_t)1024)
 
-static char base[] = "/tmp/escrow-disk-XXXXXX"; /* removed by teardown */
+static char base[TEMP_FOLDER_MAX]; /* removed by teardown */
 static char root[64];
 static struct disk *disk;
 static struct err_ctx err;
 
 static void setup(void)
 {
-    ck_assert_ptr_nonnull(mkdtemp(base));
+    ck_assert(temp_folder_make(base, "disk"));
     (void)snprintf(root, sizeof root, "%s/data", base);
     ck_assert_msg(disk_posix_new(root, &disk, &err) == 0, "%s", err.text);
 }

@@ -6,6 +6,7 @@
 #include "core/io_uv/disk_posix.h"
 #include "core/store/key_index.h"
 #include "core/store/queues.h"
+#include "tests/lib/temp_folder.h"
 #include "tests/unit/core/base/unit_main.h"
 
 #include <pthread.h>
@@ -20,7 +21,7 @@ struct jobs {
     int rc;
 };
 
-static char folder[] = "/tmp/escrow-derived-XXXXXX";
+static char folder[TEMP_FOLDER_MAX];
 static struct disk *disk;
 static struct queues *qs;
 static struct key_index *ix;
@@ -33,7 +34,7 @@ static void setup(void)
     struct key_index_options index_options = {.file_entries = 500, .merge_files = 3};
     struct key_index_report report;
 
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert(temp_folder_make(folder, "derived"));
     ck_assert_int_eq(disk_posix_new(folder, &disk, NULL), 0);
     queue_options.disk = disk;
     index_options.disk = disk;

@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/io_uv/disk_posix.h"
+#include "tests/lib/temp_folder.h"
 #include "tests/lib/test_store.h"
 #include "tests/unit/core/base/unit_main.h"
 
@@ -224,11 +225,11 @@ START_TEST(jobs_run_beside_the_loop)
 {
     /* Several segments and checkpoints; everything arrives in order, live and after a restart. */
     static struct rig rig;
-    char folder[] = "/tmp/escrow-store-threads-XXXXXX";
+    char folder[TEMP_FOLDER_MAX];
     struct store_config cfg;
     struct disk *disk;
 
-    ck_assert_ptr_nonnull(mkdtemp(folder));
+    ck_assert(temp_folder_make(folder, "store-threads"));
     ck_assert_int_eq(disk_posix_new(folder, &disk, NULL), 0);
     test_store_config(&cfg);
     cfg.checkpoint_bytes = 300000;
