@@ -238,9 +238,10 @@ static void put_base64(struct buf *out, struct slice in)
 
     for (size_t i = 0; i < in.len; i += 3) {
         size_t n = in.len - i < 3 ? in.len - i : 3;
-        uint32_t second = n > 1 ? in.ptr[i + 1] : 0;
-        uint32_t third = n > 2 ? in.ptr[i + 2] : 0;
-        uint32_t v = (uint32_t)in.ptr[i] << 16 | second << 8 | third;
+        uint32_t v = 0;
+        for (size_t k = 0; k < 3; k++) {
+            v = v * 256 + (k < n ? in.ptr[i + k] : 0u);
+        }
         for (size_t c = 0; c < 4; c++) {
             buf_append_u8(out, c <= n ? (uint8_t)digits[v >> (18 - 6 * c) & 63] : '=');
         }
