@@ -1,4 +1,6 @@
-/* Folders of tests: below TMPDIR, which tests/run.sh removes as a whole, or below /tmp. Any thread. */
+/*
+ * Folders of tests: below TMPDIR, which tests/run.sh removes as a whole, or below /tmp. Any thread.
+ */
 #ifndef TESTS_LIB_TEMP_FOLDER_H
 #define TESTS_LIB_TEMP_FOLDER_H
 
