@@ -55,7 +55,7 @@ static uint32_t recover(struct explorer *x, struct disk *disk, struct test_store
     uint32_t prefix;
 
     x->states++;
-    if (test_store_open(ts, disk, NULL) != 0) {
+    if (test_store_open_txn(ts, disk, NULL) != 0) {
         (void)fprintf(stderr, "WRONG: %s: does not open: %s\n", x->where, ts->err.text);
         abort();
     }
@@ -87,7 +87,7 @@ static void go_on(struct explorer *x, struct disk *disk, struct test_store *ts, 
     CHECK(test_store_run(ts) == 0);
     messages = (uint32_t)ts->owner.messages;
     test_store_close(ts);
-    if (test_store_open(ts, disk, NULL) != 0) {
+    if (test_store_open_txn(ts, disk, NULL) != 0) {
         (void)fprintf(stderr, "WRONG: %s: does not open after going on: %s\n", x->where,
                       ts->err.text);
         abort();
@@ -196,7 +196,7 @@ static void try_kill_and_work(struct explorer *x, const struct sim_op *op)
     messages = ts.owner.messages;
     after = sim_disk_crash(killed, SIM_DROP_UNSYNCED, x->seed);
     test_store_close(&ts);
-    if (test_store_open(&ts, after, NULL) != 0 || ts.owner.messages != messages) {
+    if (test_store_open_txn(&ts, after, NULL) != 0 || ts.owner.messages != messages) {
         (void)fprintf(stderr, "WRONG: %s: %" PRIu64 " of %" PRIu64 " messages: %s\n", x->where,
                       ts.owner.messages, messages, ts.err.text);
         abort();

@@ -259,5 +259,8 @@ uint32_t model_compare(struct model *m, struct test_store *ts, const char *conte
     compare_halves(&cmp, ts);
     compare_key(&cmp, ts);
     store_check(ts->st);
+    if (ts->txn != NULL) {
+        test_txn_check(ts);
+    }
     return cmp.prefix;
 }

@@ -198,7 +198,7 @@ static void step_overlap(struct script *s)
 
 static void open_again(struct script *s)
 {
-    MUST(s, test_store_open(&s->ts, s->disk, NULL));
+    MUST(s, test_store_open_txn(&s->ts, s->disk, NULL));
 }
 
 static void step_restart(struct script *s, bool is_clean)

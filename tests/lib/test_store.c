@@ -4,6 +4,7 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/proto/properties.h"
+#include "tests/lib/test_txn.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -85,6 +86,17 @@ static int apply_decision(struct test_store *ts, const struct store_record *rec,
     return 0;
 }
 
+/* Records that the real half-message store has a part in. */
+static int txn_apply(struct test_store *ts, const struct store_record *rec, struct err_ctx *err)
+{
+    int rc = 0;
+
+    if (rec->type == STORE_HALF) {
+        rc = apply_half(ts, rec);
+    }
+    return rc != 0 ? rc : test_txn_apply(ts, rec, err);
+}
+
 static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx *err)
 {
     struct test_store *ts = arg;
@@ -96,6 +108,9 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
     CHECK(rec->offset > owner->last_offset || owner->applied == 0);
     owner->last_offset = rec->offset;
     owner->applied++;
+    if (ts->txn != NULL && (rec->type == STORE_HALF || rec->type == STORE_DECISION)) {
+        return txn_apply(ts, rec, err);
+    }
     switch (rec->type) {
     case STORE_MESSAGE:
         owner->messages++;
@@ -133,13 +148,16 @@ static int owner_save(void *arg, struct store_sections *sections)
     buf_append(b, &ts->owner,
                offsetof(struct test_owner, halves) +
                    ts->owner.half_count * sizeof(struct test_half));
-    return 0;
+    return ts->txn == NULL ? 0 : test_txn_save(ts, sections);
 }
 
 static int owner_load(void *arg, struct slice name, struct slice data, struct err_ctx *err)
 {
     struct test_store *ts = arg;
 
+    if (ts->txn != NULL && slice_eq_str(name, "txn")) {
+        return test_txn_load(ts, data, err);
+    }
     if (!slice_eq_str(name, "test-owner")) {
         return err_set(err, ESCROW_EVERSION, "unknown section");
     }
@@ -173,7 +191,7 @@ void test_store_config(struct store_config *cfg)
     cfg->now_ms = 1000;
 }
 
-int test_store_open(struct test_store *ts, struct disk *disk, const struct store_config *cfg)
+static int open_store(struct test_store *ts, const struct store_config *cfg)
 {
     struct store_config plain;
     struct store_owner owner = {
@@ -181,15 +199,27 @@ int test_store_open(struct test_store *ts, struct disk *disk, const struct store
         .apply = owner_apply,
         .checkpoint_save = owner_save,
         .checkpoint_load = owner_load,
-        .list_releases = owner_list,
+        .list_releases = ts->txn != NULL ? NULL : owner_list,
     };
-    int rc;
 
     test_store_config(&plain);
+    return store_open(ts->disk, cfg != NULL ? cfg : &plain, &owner, &ts->st, &ts->recovery,
+                      &ts->err);
+}
+
+static void begin(struct test_store *ts, struct disk *disk)
+{
     memset(ts, 0, sizeof *ts);
     ts->disk = disk;
     ts->now_ms = 1000;
-    rc = store_open(disk, cfg != NULL ? cfg : &plain, &owner, &ts->st, &ts->recovery, &ts->err);
+}
+
+int test_store_open(struct test_store *ts, struct disk *disk, const struct store_config *cfg)
+{
+    int rc;
+
+    begin(ts, disk);
+    rc = open_store(ts, cfg);
     for (uint32_t i = 0; rc == 0 && i < ts->owner.half_count; i++) {
         if (ts->owner.halves[i].state == TEST_HALF_UNDECIDED) {
             store_reserve_add(ts->st, STORE_DECISION_RESERVE);
@@ -198,9 +228,25 @@ int test_store_open(struct test_store *ts, struct disk *disk, const struct store
     return rc;
 }
 
+int test_store_open_txn(struct test_store *ts, struct disk *disk, const struct store_config *cfg)
+{
+    int rc;
+
+    begin(ts, disk);
+    test_txn_new(ts);
+    rc = open_store(ts, cfg);
+    if (rc == 0) {
+        test_txn_sync_reserve(ts);
+    } else {
+        test_txn_free(ts);
+    }
+    return rc;
+}
+
 void test_store_close(struct test_store *ts)
 {
     store_close(&ts->st);
+    test_txn_free(ts);
 }
 
 int test_store_run(struct test_store *ts)
@@ -281,9 +327,13 @@ int test_append(struct test_store *ts, enum store_type type, const struct test_m
     if (m->keys != NULL) {
         props_put(&w, SLICE_LIT("KEYS"), slice_str(m->keys));
     }
+    if (ts->txn != NULL && type == STORE_HALF) {
+        props_put(&w, SLICE_LIT("PGROUP"), SLICE_LIT(TEST_TXN_GROUP));
+    }
     CHECK(w.error == 0);
     f.properties = slice_of(w.ptr, w.len);
-    return store_append_message(ts->st, type, &f, ts, out);
+    return ts->txn != NULL && type == STORE_HALF ? test_txn_append(ts, &f, out)
+                                                 : store_append_message(ts->st, type, &f, ts, out);
 }
 
 int test_send(struct test_store *ts, const char *topic, uint32_t queue_id, const char *body,
@@ -299,7 +349,7 @@ int test_half(struct test_store *ts, const struct test_message *m, struct store_
 {
     int rc = test_append(ts, STORE_HALF, m, out);
 
-    if (rc == 0) {
+    if (rc == 0 && ts->txn == NULL) {
         store_reserve_add(ts->st, STORE_DECISION_RESERVE);
     }
     return rc;
@@ -313,6 +363,9 @@ int test_decide(struct test_store *ts, bool commit, const uint64_t *offsets, uin
     int rc;
 
     CHECK(count <= 64);
+    if (ts->txn != NULL) {
+        return test_txn_decide(ts, commit, offsets, count, out);
+    }
     buf_init(&b, 0);
     buf_append_u8(&b, commit ? 1 : 0);
     buf_append_u8(&b, (uint8_t)count);

@@ -41,6 +41,8 @@ struct test_owner {
     struct test_half halves[TEST_HALVES_MAX];
 };
 
+struct txn;
+
 struct test_store {
     struct disk *disk;
     struct store *st;
@@ -49,6 +51,7 @@ struct test_store {
     struct err_ctx err;
     int64_t now_ms;
     bool no_prepare; /* test_store_run leaves segments alone */
+    struct txn *txn; /* the real half-message store beside the small one, or NULL */
 };
 
 /* 1 MiB segments, checkpoints only when asked for. */
@@ -58,6 +61,14 @@ void test_store_config(struct store_config *cfg);
 ESCROW_MUST_USE int test_store_open(struct test_store *ts, struct disk *disk,
                                     const struct store_config *cfg);
 void test_store_close(struct test_store *ts);
+
+/*
+ * The same with the real half-message store (txn/) behind every half and decision. The small table
+ * of the owner is kept too, and test_txn_check compares the two.
+ */
+ESCROW_MUST_USE int test_store_open_txn(struct test_store *ts, struct disk *disk,
+                                        const struct store_config *cfg);
+void test_txn_check(struct test_store *ts);
 
 /* Take, run and complete batches and segment preparations until there is nothing to do. */
 ESCROW_MUST_USE int test_store_run(struct test_store *ts);
