@@ -60,6 +60,7 @@ void relay_config_init(struct relay_config *cfg)
     *cfg = (struct relay_config){
         .batch_rows_max = 4096,
         .batch_bytes_max = (size_t)1 << 20,
+        .sort_bytes_max = (size_t)16 << 20,
         .window_bytes = (size_t)8 << 20,
         .poll_min_ms = 3,
         .poll_max_ms = 100,
@@ -91,6 +92,7 @@ struct relay *relay_new(const struct relay_config *cfg)
     r->deadline_ms = RELAY_NEVER_MS;
     backoff_init(&r->backoff, cfg->backoff_base_ms, cfg->backoff_max_ms, cfg->seed);
     batcher_init(&r->batcher, cfg->batch_rows_max, cfg->batch_bytes_max);
+    sorter_init(&r->sorter, cfg->sort_bytes_max);
     position_init(&r->cursor);
     position_init(&r->acked_position);
     for (size_t i = 0; i < RELAY_STEPS_MAX; i++) {
@@ -111,6 +113,7 @@ void relay_free(struct relay *r)
     CHECK(relay_is_drained(r));
     relay_unread(r);
     batcher_fini(&r->batcher);
+    sorter_fini(&r->sorter);
     position_fini(&r->cursor);
     position_fini(&r->acked_position);
     for (size_t i = 0; i < RELAY_STEPS_MAX; i++) {
@@ -142,7 +145,10 @@ static void drained(struct relay *r, int64_t now_ms)
     CHECK(relay_is_drained(r));
     move(r, r->drain_to, "drained");
     r->deadline_ms = RELAY_NEVER_MS;
-    if (r->state == RELAY_BACKOFF) {
+    if (r->state == RELAY_BACKOFF && r->is_big && r->sorts_here) {
+        r->sorts_here = false;
+        r->deadline_ms = now_ms;
+    } else if (r->state == RELAY_BACKOFF) {
         wait_ms = r->needs_person ? backoff_next_slow(&r->backoff) : backoff_next(&r->backoff);
         r->deadline_ms = now_ms + wait_ms;
     }
@@ -386,6 +392,9 @@ static void read_step(struct relay *r, int64_t now_ms, struct relay_update *out)
     r->seen_id = r->cursor.last_id;
     r->progress_rows = r->stats.rows_read;
     r->progress_acked = r->stats.batches_acked;
+    r->step_bytes = 0;
+    r->sorts_here = !r->is_big;
+    out->is_sorted = r->is_big;
     ask(r, now_ms, RELAY_READING, RELAY_DB_READ, out, "read");
 }
 
@@ -544,10 +553,16 @@ static void on_read_done(struct relay *r, const struct relay_event *ev, struct r
     if (r->state != RELAY_READING) {
         return;
     }
-    rc = relay_seal(r, true);
+    rc = r->sorts_here ? relay_unsort(r) : 0;
+    if (rc == 0) {
+        rc = relay_seal(r, true);
+    }
     if (rc != 0) {
         fail(r, ev->now_ms, rc, "read", NULL, out);
         return;
+    }
+    if (r->cursor.old.xmax >= r->big_xmax && r->step_bytes <= r->cfg.sort_bytes_max / 2) {
+        r->is_big = false;
     }
     r->stats.differences++;
     r->step_index++;
@@ -634,6 +649,15 @@ static void on_wake(struct relay *r, int64_t now_ms, struct relay_update *out)
 static void on_db_failed(struct relay *r, const struct relay_event *ev, struct relay_update *out)
 {
     if (relay_is_final(r) || r->state == RELAY_BACKOFF || r->state == RELAY_DRAINING) {
+        return;
+    }
+    if (ev->code == ESCROW_ELIMIT && r->state == RELAY_READING && r->sorts_here) {
+        /*
+         * No failure: the same again, sorted by the database. A COPY ends only with its connection.
+         */
+        r->is_big = true;
+        r->big_xmax = r->cursor.new.xmax;
+        leave(r, ev->now_ms, RELAY_BACKOFF, out);
         return;
     }
     r->needs_person = ev->needs_person;

@@ -69,10 +69,11 @@ struct relay_config {
     uint32_t lane;
     size_t batch_rows_max;
     size_t batch_bytes_max;
-    size_t window_bytes;  /* sent and unanswered; at least one batch is always allowed */
-    uint32_t poll_min_ms; /* after rows: the next look */
-    uint32_t poll_max_ms; /* nothing for long: the fallback when no wake-up comes */
-    uint32_t maintain_ms; /* between two reports to the database */
+    size_t sort_bytes_max; /* a difference bigger than that is sorted by the database */
+    size_t window_bytes;   /* sent and unanswered; at least one batch is always allowed */
+    uint32_t poll_min_ms;  /* after rows: the next look */
+    uint32_t poll_max_ms;  /* nothing for long: the fallback when no wake-up comes */
+    uint32_t maintain_ms;  /* between two reports to the database */
     uint32_t backoff_base_ms;
     uint32_t backoff_max_ms;
     uint32_t db_timeout_ms; /* for one answer of the database */
@@ -136,8 +137,9 @@ struct relay_update {
     enum relay_db_command db;
     bool must_open_sink; /* -> OPENED; sink_source and may_adopt */
     bool may_adopt;
-    bool hold_wake;       /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
-    bool keep_rows;       /* ADOPT */
+    bool hold_wake; /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
+    bool is_sorted; /* READ: rows must come sorted, with their order id; else with their xid */
+    bool keep_rows; /* ADOPT */
     uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */
     bool has_news;        /* relay_error() says something that has not been reported yet */
     int64_t deadline_ms;
@@ -167,9 +169,10 @@ void relay_free(struct relay *r);
 void relay_step(struct relay *r, const struct relay_event *ev, struct relay_update *out);
 
 /*
- * One row of the COPY, in READING. 0, or an error after which the caller feeds DB_FAILED with that
- * code: ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties, or rows out of order: the query is not
- * what this code believes).
+ * One row of the COPY, in READING, as the command said: sorted or not. 0, or an error after which
+ * the caller feeds DB_FAILED with that code: ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties, or
+ * rows out of order: the query is not what this code believes), ESCROW_ELIMIT (too big to be sorted
+ * here).
  */
 ESCROW_MUST_USE int relay_row(struct relay *r, const struct outbox_row *row);
 

@@ -6,6 +6,7 @@
 #define OUTBOX_RELAY_PRIVATE_H
 
 #include "outbox/relay.h"
+#include "outbox/sorter.h"
 
 struct relay {
     struct relay_config cfg;
@@ -36,6 +37,11 @@ struct relay {
 
     /* Publishing. */
     uint64_t epoch;
+    struct sorter sorter;
+    bool sorts_here;   /* the present READ */
+    bool is_big;       /* the last difference did not fit into the sorter */
+    uint64_t big_xmax; /* and ended here: small ones before it say nothing */
+    size_t step_bytes; /* of the present difference */
     struct batcher batcher;
     struct list sealed;             /* struct batch with its positions, in order; not yet taken */
     struct list flight;             /* struct batch, lent to the sink, in order */
@@ -62,6 +68,9 @@ ESCROW_MUST_USE int relay_seal(struct relay *r, bool is_end);
  * relay_seal.
  */
 ESCROW_MUST_USE int relay_seal_empty(struct relay *r);
+
+/* READ is done: what the sorter has goes to the batcher, in order. Errors as relay_seal. */
+ESCROW_MUST_USE int relay_unsort(struct relay *r);
 
 /* Is the window open? */
 bool relay_has_room(const struct relay *r);

@@ -116,12 +116,12 @@ int relay_seal_empty(struct relay *r)
     return rc;
 }
 
-int relay_row(struct relay *r, const struct outbox_row *row)
+/* The next row in order. */
+static int take_row(struct relay *r, const struct outbox_row *row)
 {
     int rc;
 
-    CHECK(r->state == RELAY_READING);
-    if (row->order_id < r->seen_order_id ||
+    if (row->order_id < row->id || row->order_id < r->seen_order_id ||
         (row->order_id == r->seen_order_id && row->id <= r->seen_id)) {
         return ESCROW_EPROTO;
     }
@@ -131,14 +131,44 @@ int relay_row(struct relay *r, const struct outbox_row *row)
     }
     r->seen_order_id = row->order_id;
     r->seen_id = row->id;
-    r->stats.rows_read++;
-    r->round_rows++;
     return list_is_empty(&r->batcher.ready) ? 0 : relay_seal(r, false);
+}
+
+int relay_row(struct relay *r, const struct outbox_row *row)
+{
+    int rc;
+
+    CHECK(r->state == RELAY_READING);
+    rc = r->sorts_here ? sorter_put(&r->sorter, row) : take_row(r, row);
+    if (rc == 0) {
+        r->stats.rows_read++;
+        r->round_rows++;
+        r->step_bytes += row_size_bytes(row);
+    }
+    return rc;
+}
+
+int relay_unsort(struct relay *r)
+{
+    uint64_t order_id = r->seen_order_id;
+    uint64_t id = r->seen_id;
+    struct outbox_row row;
+    int rc = 0;
+
+    sorter_sort(&r->sorter);
+    while (rc == 0 && sorter_next(&r->sorter, &row)) {
+        /* Up to here it was published before the position was taken up again. */
+        if (row.order_id > order_id || (row.order_id == order_id && row.id > id)) {
+            rc = take_row(r, &row);
+        }
+    }
+    sorter_clear(&r->sorter);
+    return rc;
 }
 
 bool relay_wants_rows(const struct relay *r)
 {
-    return r->state == RELAY_READING && relay_has_room(r);
+    return r->state == RELAY_READING && (r->sorts_here || relay_has_room(r));
 }
 
 struct sink_batch *relay_take_batch(struct relay *r)
@@ -158,6 +188,7 @@ void relay_unread(struct relay *r)
     struct batch *batch;
 
     batcher_clear(&r->batcher);
+    sorter_clear(&r->sorter);
     while ((batch = first(&r->sealed)) != NULL) {
         r->flight_bytes -= batch->sink.size_bytes;
         batch_free(batch);

@@ -79,7 +79,7 @@ static bool take_row(struct cursor *c, struct outbox_row *row)
     int64_t created_us;
 
     if (!take_i64(c, &order_id) || !take_i64(c, &id) || !take_i64(c, &created_us) || id <= 0 ||
-        order_id < id) {
+        order_id <= 0) {
         return false;
     }
     row->order_id = (uint64_t)order_id;

@@ -1,9 +1,9 @@
 /*
  * One row of the outbox, and its decoder: PostgreSQL's binary COPY format.
  *
- * The relay reads with COPY (SELECT order_id, id, created_at, topic, tag, keys, ordering_key,
- * properties, body ...) TO STDOUT (FORMAT binary). The bytes come from a server that may be
- * anything, so every length is checked.
+ * The relay reads with COPY (SELECT order_id or xid, id, created_at, topic, tag, keys,
+ * ordering_key, properties, body ...) TO STDOUT (FORMAT binary). The bytes come from a server that
+ * may be anything, so every length is checked.
  *
  * Owns:    nothing; slices are borrowed from the bytes that were decoded.
  * Thread:  any. Pure.
@@ -19,7 +19,8 @@
 #include <stdint.h>
 
 struct outbox_row {
-    uint64_t order_id; /* highest id in the row's transaction; rows of one transaction share it */
+    uint64_t order_id; /* highest id in the row's transaction, which its rows share; while the rows
+                          are not sorted yet: the transaction's id */
     uint64_t id;
     int64_t created_ms; /* Unix time */
     struct slice topic;

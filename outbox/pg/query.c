@@ -95,23 +95,17 @@ void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake
 
 #define COLUMNS "xid, id, created_at, topic, tag, keys, ordering_key, properties, body"
 
-void query_read(struct buf *out, const struct position *at)
+/* Every row of the difference, once. */
+static void put_difference(struct buf *out, const struct position *at)
 {
-    size_t before;
+    size_t before = out->len;
 
-    CHECK(at->is_reading);
-    buf_append_str(out, "COPY (SELECT order_id, id, created_at, topic, tag, keys, ordering_key, "
-                        "properties, body FROM "
-                        "(SELECT o.*, max(o.id) OVER (PARTITION BY o.xid) AS order_id FROM (");
-    before = out->len;
     /* Running then, ended now. */
     buf_append_str(out, "SELECT " COLUMNS " FROM escrow.outbox WHERE xid = ");
-    if (put_xids(out, &at->old, &at->new) == 0) {
-        if (out->ptr != NULL && !buf_failed(out)) {
-            out->len = before;
-        }
-    } else {
+    if (put_xids(out, &at->old, &at->new) > 0) {
         buf_append_str(out, " UNION ALL ");
+    } else if (!buf_failed(out)) {
+        out->len = before;
     }
     /* Not begun then, ended now. */
     buf_append_fmt(out,
@@ -123,12 +117,27 @@ void query_read(struct buf *out, const struct position *at)
         put_snapshot(out, &at->new);
         buf_append_str(out, ")");
     }
-    buf_append_str(out, ") AS o) AS w");
-    if (at->last_order_id > 0) {
-        buf_append_fmt(out, " WHERE (order_id, id) > (%" PRIu64 ", %" PRIu64 ")", at->last_order_id,
-                       at->last_id);
+}
+
+void query_read(struct buf *out, const struct position *at, bool is_sorted)
+{
+    CHECK(at->is_reading);
+    buf_append_str(out, "COPY (");
+    if (is_sorted) {
+        buf_append_str(out, "SELECT order_id, id, created_at, topic, tag, keys, ordering_key, "
+                            "properties, body FROM "
+                            "(SELECT o.*, max(o.id) OVER (PARTITION BY o.xid) AS order_id FROM (");
     }
-    buf_append_str(out, " ORDER BY order_id, id) TO STDOUT (FORMAT binary)");
+    put_difference(out, at);
+    if (is_sorted) {
+        buf_append_str(out, ") AS o) AS w");
+        if (at->last_order_id > 0) {
+            buf_append_fmt(out, " WHERE (order_id, id) > (%" PRIu64 ", %" PRIu64 ")",
+                           at->last_order_id, at->last_id);
+        }
+        buf_append_str(out, " ORDER BY order_id, id");
+    }
+    buf_append_str(out, ") TO STDOUT (FORMAT binary)");
 }
 
 void query_flush(struct buf *out)

@@ -37,8 +37,12 @@ enum query_wake {
 #define QUERY_SNAPSHOT_COLUMNS 6
 void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake wake);
 
-/* COPY of the difference of position `at`, after its last row. */
-void query_read(struct buf *out, const struct position *at);
+/*
+ * COPY of the difference of position `at`. is_sorted: in order, after its last row, the first
+ * column is the order id. Otherwise in any order, all of it, and the first column is the
+ * transaction's id.
+ */
+void query_read(struct buf *out, const struct position *at, bool is_sorted);
 
 void query_flush(struct buf *out);
 

@@ -370,7 +370,7 @@ static void build_sql(struct relay_loop *rl, const struct relay_update *up)
         query_flush(&rl->sql);
         break;
     case RELAY_DB_READ:
-        query_read(&rl->sql, relay_cursor(rl->relay));
+        query_read(&rl->sql, relay_cursor(rl->relay), up->is_sorted);
         rl->decoder = (struct row_decoder){.has_header = false};
         break;
     case RELAY_DB_MAINTAIN:

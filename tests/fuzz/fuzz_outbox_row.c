@@ -27,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         rc = row_decode(&decoder, slice_of(data + at, len), &row);
         CHECK(rc == 0 || rc == 1 || rc == ESCROW_EPROTO);
         if (rc == 1) {
-            CHECK(row.id <= row.order_id);
+            CHECK(row.id > 0);
+            CHECK(row.order_id > 0);
             CHECK(row_size_bytes(&row) <= len);
             rc = batcher_put(&batcher, &row);
             CHECK(rc == 0 || rc == ESCROW_EPROTO);

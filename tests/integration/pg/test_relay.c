@@ -314,13 +314,17 @@ static bool has_queue(void *arg)
 
 START_TEST(a_slow_broker_slows_the_read_down)
 {
-    /* What is read ahead stays inside the window; the rest waits in the database. */
+    /*
+     * One transaction too big to be sorted here: what is read ahead stays inside the window; the
+     * rest waits in the database.
+     */
     struct rig r;
     const struct relay_stats *stats;
 
     rig_init(&r, &fixture, "slow_broker", 10000);
     r.cfg.relay.window_bytes = 20000;
     r.cfg.relay.batch_bytes_max = 4000;
+    r.cfg.relay.sort_bytes_max = 50000;
     (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', convert_to(repeat('x', 100), 'UTF8')) "
                             "FROM generate_series(1, 10000)");
     r.broker.holds_batches = true;
@@ -328,7 +332,8 @@ START_TEST(a_slow_broker_slows_the_read_down)
     rig_until(&r, has_queue, &r, "batches");
     rig_run_ms(&r, 300);
     stats = relay_stats(relay_loop_relay(r.relay));
-    ck_assert_uint_le((stats->rows_read - stats->rows_acked) * 101, 20000 + 4000 + 101);
+    ck_assert_uint_gt(stats->rows_read, 100);
+    ck_assert_uint_le(stats->rows_read * 101, 50000 + 20000 + 4000 + 101);
     fake_broker_release(&r.broker);
     rig_until_count(&r, 10000);
     rig_fini(&r);

@@ -36,6 +36,8 @@ static void config_of(struct relay_config *cfg)
     cfg->poll_max_ms = 64;
     cfg->maintain_ms = 1000;
     cfg->db_timeout_ms = 500;
+    cfg->sort_bytes_max =
+        1; /* nothing fits: the database sorts, and rows are batched as they come */
 }
 
 static void desk_init(struct desk *d)
@@ -86,6 +88,28 @@ static void answer_snapshot(struct desk *d, const char *text, bool has_rows, boo
                                  .is_durable = is_durable});
 }
 
+/* SNAPSHOT with rows, up to READING: the first row does not fit, so it is read again, sorted. */
+static void read_sorted(struct desk *d, const char *text)
+{
+    struct outbox_row row = {
+        .order_id = 1, .id = 1, .topic = SLICE_LIT("t"), .body = SLICE_LIT("body")};
+
+    answer_snapshot(d, text, true, true);
+    expect(d, RELAY_READING, RELAY_DB_READ);
+    ck_assert(!d->up.is_sorted);
+    ck_assert_int_eq(relay_row(d->relay, &row), ESCROW_ELIMIT);
+    feed(d, (struct relay_event){.type = RELAY_EV_DB_FAILED, .code = ESCROW_ELIMIT});
+    expect(d, RELAY_BACKOFF, RELAY_DB_NONE);
+    ck_assert(!d->up.has_news);
+    ck_assert_int_eq(d->up.deadline_ms, d->now_ms);
+    tick_at_deadline(d);
+    feed(d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3});
+    feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 9});
+    answer_snapshot(d, text, true, true);
+    expect(d, RELAY_READING, RELAY_DB_READ);
+    ck_assert(d->up.is_sorted);
+}
+
 static int put_row(struct desk *d, uint64_t order_id, uint64_t id)
 {
     struct outbox_row row = {
@@ -119,10 +143,13 @@ START_TEST(the_happy_path)
 {
     /* Connect, open, look, make durable, read, publish, look again. */
     struct desk d;
+    struct relay_config cfg;
     struct sink_batch *first;
     struct sink_batch *second;
 
-    desk_init(&d);
+    config_of(&cfg);
+    cfg.sort_bytes_max = 1000;
+    desk_init_with(&d, &cfg);
     go(&d, SLICE_EMPTY);
     expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
     ck_assert(!d.up.hold_wake);
@@ -130,18 +157,22 @@ START_TEST(the_happy_path)
     expect(&d, RELAY_FLUSHING, RELAY_DB_FLUSH);
     feed(&d, (struct relay_event){.type = RELAY_EV_FLUSHED});
     expect(&d, RELAY_READING, RELAY_DB_READ);
-    ck_assert_int_eq(put_row(&d, 1, 1), 0);
+    /* As the table has them: transaction 105 published rows 2 and 3, transaction 107 row 1. */
+    ck_assert_int_eq(put_row(&d, 105, 3), 0);
+    ck_assert_int_eq(put_row(&d, 107, 1), 0);
+    ck_assert_int_eq(put_row(&d, 105, 2), 0);
     ck_assert_ptr_null(relay_take_batch(d.relay));
-    ck_assert_int_eq(put_row(&d, 3, 2), 0);
-    ck_assert_int_eq(put_row(&d, 3, 3), 0);
+    feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
     first = relay_take_batch(d.relay);
     ck_assert_ptr_nonnull(first);
     ck_assert_uint_eq(first->message_count, 1);
     ck_assert_uint_eq(first->prev.len, 0);
+    ck_assert_uint_eq(first->messages[0].row_id, 1);
     ck_assert_uint_eq(first->epoch, 9);
-    feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
     second = relay_take_batch(d.relay);
     ck_assert_uint_eq(second->message_count, 2);
+    ck_assert_uint_eq(second->messages[0].row_id, 2);
+    ck_assert_uint_eq(second->messages[1].row_id, 3);
     ck_assert(slice_eq(second->prev, first->next));
     ck_assert(!slice_eq(second->next, first->next));
     expect(&d, RELAY_PUBLISHING, RELAY_DB_NONE); /* the window is 10 bytes */
@@ -194,7 +225,7 @@ START_TEST(the_database_is_told_now_and_then)
 
     desk_init(&d);
     go(&d, SLICE_EMPTY);
-    answer_snapshot(&d, "100:100:", true, true);
+    read_sorted(&d, "100:100:");
     ck_assert_int_eq(put_row(&d, 1, 1), 0);
     feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
     batch = relay_take_batch(d.relay);
@@ -222,7 +253,7 @@ START_TEST(rows_out_of_order_are_refused)
 
     desk_init(&d);
     go(&d, SLICE_EMPTY);
-    answer_snapshot(&d, "100:100:", true, true);
+    read_sorted(&d, "100:100:");
     ck_assert_int_eq(put_row(&d, 5, 4), 0);
     ck_assert_int_eq(put_row(&d, 5, 4), ESCROW_EPROTO);
     ck_assert_int_eq(put_row(&d, 3, 3), ESCROW_EPROTO);
@@ -240,7 +271,7 @@ START_TEST(a_failed_batch_drains_and_backs_off)
 
     desk_init(&d);
     go(&d, SLICE_EMPTY);
-    answer_snapshot(&d, "100:100:", true, true);
+    read_sorted(&d, "100:100:");
     for (uint64_t id = 1; id <= 5; id++) {
         ck_assert_int_eq(put_row(&d, id, id), 0);
     }
@@ -269,7 +300,7 @@ START_TEST(a_fenced_relay_ends)
 
     desk_init(&d);
     go(&d, SLICE_EMPTY);
-    answer_snapshot(&d, "100:100:", true, true);
+    read_sorted(&d, "100:100:");
     ck_assert_int_eq(put_row(&d, 1, 1), 0);
     feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
     give_back(&d, relay_take_batch(d.relay), ESCROW_EFENCED);
@@ -290,7 +321,7 @@ START_TEST(a_silent_database_times_out_and_a_slow_broker_does_not)
 
     desk_init(&d);
     go(&d, SLICE_EMPTY);
-    answer_snapshot(&d, "100:100:", true, true);
+    read_sorted(&d, "100:100:");
     ck_assert_int_eq(put_row(&d, 1, 1), 0);
     ck_assert_int_eq(put_row(&d, 2, 2), 0);
     ck_assert_int_eq(put_row(&d, 3, 3), 0);
@@ -342,7 +373,7 @@ START_TEST(stopping_waits_for_what_the_sink_has)
 
     desk_init(&d);
     go(&d, SLICE_EMPTY);
-    answer_snapshot(&d, "100:100:", true, true);
+    read_sorted(&d, "100:100:");
     ck_assert_int_eq(put_row(&d, 1, 1), 0);
     feed(&d, (struct relay_event){.type = RELAY_EV_READ_DONE});
     batch = relay_take_batch(d.relay);
@@ -453,7 +484,10 @@ START_TEST(failed_allocations_are_failures_like_any_other)
 
     for (n = 1; fired; n++) {
         struct desk d;
-        desk_init(&d);
+        struct relay_config cfg;
+        config_of(&cfg);
+        cfg.sort_bytes_max = 1000;
+        desk_init_with(&d, &cfg);
         mem_fault_at(n);
         feed(&d, (struct relay_event){.type = RELAY_EV_START});
         feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});

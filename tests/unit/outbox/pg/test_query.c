@@ -33,7 +33,7 @@ START_TEST(a_read_asks_for_exactly_the_difference)
     p.last_order_id = 77;
     p.last_id = 75;
     buf_init(&out, 0);
-    query_read(&out, &p);
+    query_read(&out, &p, true);
     sql = text_of(&out);
     ck_assert_ptr_nonnull(strstr(sql, "xid = ANY ('{100,110}'::xid8[]) UNION ALL"));
     ck_assert_ptr_nonnull(strstr(sql, "xid >= '120'::xid8 AND xid < '150'::xid8"));
@@ -57,8 +57,9 @@ START_TEST(a_read_without_running_transactions_is_simple)
     parse(&p.new, "150:150:");
     p.is_reading = true;
     buf_init(&out, 0);
-    query_read(&out, &p);
+    query_read(&out, &p, false);
     sql = text_of(&out);
+    ck_assert_ptr_null(strstr(sql, "ORDER BY"));
     ck_assert_ptr_null(strstr(sql, "ANY"));
     ck_assert_ptr_null(strstr(sql, "pg_visible"));
     ck_assert_ptr_null(strstr(sql, "(order_id, id) >"));
