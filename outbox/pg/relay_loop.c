@@ -535,7 +535,7 @@ void relay_loop_free(struct relay_loop *rl)
     if (rl == NULL) {
         return;
     }
-    CHECK(!rl->is_started);
+    CHECK(!rl->is_started || relay_is_final(rl->relay)); /* ended may not have been called yet */
     pg_conn_close(&rl->conn);
     loop_timer_stop(rl->loop, &rl->timer);
     loop_deferred_cancel(&rl->ending);

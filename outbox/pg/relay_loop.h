@@ -42,7 +42,7 @@ void relay_loop_start(struct relay_loop *rl);
 /* Stop reading, wait for what the sink has; then ended. Harmless when it has ended. */
 void relay_loop_stop(struct relay_loop *rl);
 
-/* After ended, or before start. NULL is fine. */
+/* Before start, or when the relay is in a final state. NULL is fine. */
 void relay_loop_free(struct relay_loop *rl);
 
 const struct relay *relay_loop_relay(const struct relay_loop *rl);

@@ -264,6 +264,7 @@ static void stop_relay(struct program *p)
         relay_loop_stop(p->relay); /* when it has not been */
     }
     remote_fini(&p->remote); /* everything that is under way comes back now */
+    loop_run_once(&p->loop, false);
     cleaner_free(p->cleaner);
     relay_loop_free(p->relay);
     broker_sink_free(p->sink);

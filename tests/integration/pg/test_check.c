@@ -389,6 +389,19 @@ START_TEST(while_the_database_is_down_nobody_was_asked)
 }
 END_TEST
 
+/* The question is on its way when the statement is sent. */
+static const char *ask_then(struct bench *b, const char *txn_id, const char *sql)
+{
+    b->q = question(b, txn_id, NULL);
+    b->is_answered = false;
+    check_ask(b->checker, &b->q);
+    loop_run_once(&b->loop, false);
+    ck_assert_int_eq(PQsendQuery(b->pg, sql), 1);
+    run_until(&b->loop, &b->is_answered);
+    ck_assert_int_eq(b->q.code, 0);
+    return check_state_name(b->q.state);
+}
+
 START_TEST(local_transaction_and_check_back_never_both_win)
 {
     /*
@@ -409,10 +422,15 @@ START_TEST(local_transaction_and_check_back_never_both_win)
         bool is_marked;
         (void)snprintf(txn_id, sizeof txn_id, "race%d", i);
         (void)snprintf(sql, sizeof sql, "SELECT escrow.transaction_mark('%s')", txn_id);
-        ck_assert_int_eq(PQsendQuery(b.pg, sql), 1);
-        do {
+        if (i % 2 == 0) {
+            ck_assert_int_eq(PQsendQuery(b.pg, sql), 1);
             state = check(&b, txn_id, NULL);
-        } while (strcmp(state, "in_progress") == 0);
+        } else {
+            state = ask_then(&b, txn_id, sql);
+        }
+        while (strcmp(state, "in_progress") == 0) {
+            state = check(&b, txn_id, NULL);
+        }
         res = PQgetResult(b.pg);
         is_marked = PQresultStatus(res) == PGRES_TUPLES_OK;
         while (res != NULL) {
@@ -423,7 +441,8 @@ START_TEST(local_transaction_and_check_back_never_both_win)
         committed += is_marked;
         rolled_back += !is_marked;
     }
-    ck_assert_uint_gt(committed + rolled_back, 299);
+    ck_assert_uint_gt(committed, 0);
+    ck_assert_uint_gt(rolled_back, 0);
     bench_fini(&b);
 }
 END_TEST
