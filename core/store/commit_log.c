@@ -101,17 +101,20 @@ static bool space_suffices(const struct commit_log *log, enum store_type type, u
 
 bool commit_log_wants_segment(const struct commit_log *log)
 {
-    return commit_log_allocated(log) <
-           log->opt.ahead_bytes + space_kept(log, log->appended, log->reserved);
+    return log->is_starved ||
+           commit_log_allocated(log) <
+               log->opt.ahead_bytes + space_kept(log, log->appended, log->reserved);
 }
 
-static int no_space(const struct commit_log *log)
+/* What is allocated may be plenty for others: a big record does not fit in the rest of a segment. */
+static int no_space(struct commit_log *log)
 {
+    log->is_starved = true;
     return log->is_disk_full ? ESCROW_ENOSPC : ESCROW_ELIMIT;
 }
 
-/* Where the record goes, and whether that is allowed. Changes nothing. */
-static int find_place(const struct commit_log *log, uint64_t reserve_more, struct log_slot *slot)
+/* Where the record goes, and whether that is allowed. */
+static int find_place(struct commit_log *log, uint64_t reserve_more, struct log_slot *slot)
 {
     const struct log_batch *b = log->filling;
     uint64_t padded = envelope_padded(slot->length);

@@ -135,6 +135,7 @@ struct commit_log {
     struct log_mark mark; /* valid while is_group */
     bool is_group;
     bool is_disk_full;
+    bool is_starved; /* an append found no space: a segment is wanted whatever is left */
     bool is_preparing;
     bool has_failed;  /* a batch could not be written: nothing may follow it */
     int64_t retry_ms; /* do not prepare again before; INT64_MIN = at once */

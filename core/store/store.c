@@ -177,6 +177,7 @@ int store_prepare_done(struct store *st, struct segment_job **job, int64_t now_m
     if (rc == 0) {
         rc = segments_append(&st->segs, &j->file);
         st->log.is_disk_full = false;
+        st->log.is_starved = false;
         st->log.retry_ms = INT64_MIN;
         st->flush_retry_at = 0;
     }

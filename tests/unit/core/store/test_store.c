@@ -347,6 +347,24 @@ START_TEST(the_log_goes_on_in_the_next_segment)
 }
 END_TEST
 
+START_TEST(a_record_of_any_size_gets_its_segment)
+{
+    /*
+     * More is allocated than is kept ahead, and still the record does not fit: refused once, then
+     * the segment it needs is there.
+     */
+    open_new();
+    ck_assert_int_eq(send_big("T", 400000, 'a'), 0);
+    RUN();
+    ck_assert_uint_gt(store_stats(ts.st).allocated_bytes, STORE_SEGMENT_BYTES_MIN / 2 + 65536);
+    ck_assert_int_eq(send_big("T", 700000, 'b'), ESCROW_ELIMIT);
+    RUN();
+    ck_assert_int_eq(send_big("T", 700000, 'b'), 0);
+    RUN();
+    shut();
+}
+END_TEST
+
 START_TEST(a_record_bigger_than_a_segment_is_refused)
 {
     /* ESCROW_ETOOBIG, and nothing has changed. */
@@ -779,6 +797,7 @@ int main(void)
     tcase_add_test(tc, an_aborted_group_was_never_there);
     tcase_add_test(tc, a_group_survives_a_restart_as_a_whole);
     tcase_add_test(tc, the_log_goes_on_in_the_next_segment);
+    tcase_add_test(tc, a_record_of_any_size_gets_its_segment);
     tcase_add_test(tc, a_record_bigger_than_a_segment_is_refused);
     tcase_add_test(tc, everything_can_be_read_cold);
     tcase_add_test(tc, messages_are_found_by_key);
