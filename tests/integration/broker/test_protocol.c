@@ -54,7 +54,10 @@ static int64_t send_text(struct client *c, const char *topic, const char *text)
 
 START_TEST(a_send_in_each_spelling_and_encoding)
 {
-    /* Long names with 10, letters with 310, in each header type: all are stored, ids and fields answered. */
+    /*
+     * Long names with 10, letters with 310, in each header type: all are stored, ids and fields
+     * answered.
+     */
     struct client c;
 
     start(&c, HEADER_JSON);
@@ -156,7 +159,9 @@ static int32_t send_batch(struct client *c, const char *const *properties, int32
 
 START_TEST(a_batch_is_stored_whole_or_not_at_all)
 {
-    /* Three items; then one with a half among them, a transaction flag, no item: MESSAGE_ILLEGAL. */
+    /*
+     * Three items; then one with a half among them, a transaction flag, no item: MESSAGE_ILLEGAL.
+     */
     struct client c;
 
     start(&c, HEADER_JSON);
@@ -179,7 +184,10 @@ END_TEST
 
 START_TEST(topics_come_from_their_template_only)
 {
-    /* TBW102 creates with at most its 8 queues; another template, or topic.auto.create = false, does not. */
+    /*
+     * TBW102 creates with at most its 8 queues; another template, or topic.auto.create = false,
+     * does not.
+     */
     struct client c;
     struct send_request req;
     struct header_writer *w;
@@ -457,7 +465,10 @@ static int64_t last_of(struct client *c, const char *topic, int32_t *times)
 
 START_TEST(retries_end_in_the_dead_letter_queue)
 {
-    /* Sent back twice with a maximum of 2, then dead; level -1 is dead at once; a copy sent by hand likewise. */
+    /*
+     * Sent back twice with a maximum of 2, then dead; level -1 is dead at once; a copy sent by hand
+     * likewise.
+     */
     struct client c;
     struct send_request req;
     struct header_writer *w;
@@ -557,7 +568,10 @@ END_TEST
 
 START_TEST(the_name_server_answers)
 {
-    /* Section 12 on its port: route, cluster, lists, key-value configuration; unknown topics have no route. */
+    /*
+     * Section 12 on its port: route, cluster, lists, key-value configuration; unknown topics have
+     * no route.
+     */
     struct client c;
     struct client n;
     struct header_writer *w;
@@ -605,7 +619,10 @@ END_TEST
 
 START_TEST(a_broker_registers_with_a_name_server_of_its_own)
 {
-    /* Two processes: the route is there soon after a topic is made, and gone when the broker stops or dies. */
+    /*
+     * Two processes: the route is there soon after a topic is made, and gone when the broker stops
+     * or dies.
+     */
     static struct broker_fixture broker;
     struct client n;
     struct client c;
@@ -645,14 +662,12 @@ END_TEST
 
 START_TEST(what_is_going_on_can_be_looked_at)
 {
-    /* 30004 in pages, by state and group; 30006 lag and members; 30007 the oldest undecided half. */
+    /* 30004 in pages, by state; 30007 the oldest undecided half. */
     struct client c;
     struct list_txn_request req = {.limit = 10, .older_than_ms = INSPECT_NONE};
     struct list_reader list;
     struct list_txn_row row;
-    struct group_row group;
     struct txn_horizon horizon;
-    struct header_writer *w;
     struct buf body;
     int64_t last = -1;
     int rows = 0;
@@ -700,6 +715,22 @@ START_TEST(what_is_going_on_can_be_looked_at)
     ck_assert_uint_eq(horizon.undecided, 25);
     ck_assert_int_gt(horizon.born_ms, 0);
     ck_assert_int_le(horizon.born_ms, horizon.now_ms);
+    buf_fini(&body);
+    stop(&c);
+}
+END_TEST
+
+START_TEST(a_group_has_its_lag_and_its_members)
+{
+    /* 30006: what is committed, what there is, who is connected. */
+    struct client c;
+    struct list_reader list;
+    struct group_row group;
+    struct header_writer *w;
+    struct buf body;
+
+    start(&c, HEADER_ROCKETMQ);
+    buf_init(&body, 0);
     (void)send_text(&c, "T", "x");
     w = queue_request(&c, REQUEST_UPDATE_CONSUMER_OFFSET, "T", 0);
     header_put_str(w, "consumerGroup", SLICE_LIT("g"));
@@ -744,7 +775,10 @@ static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const
 
 START_TEST(an_outbox_batch_is_stored_once_and_by_its_owner)
 {
-    /* Repeated: success, nothing new; from elsewhere: conflict; older epoch: fenced; another database: foreign. */
+    /*
+     * Repeated: success, nothing new; from elsewhere: conflict; older epoch: fenced; another
+     * database: foreign.
+     */
     struct client c;
     struct source_open_answer open;
     struct source_open_request foreign = {
@@ -799,6 +833,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, the_name_server_answers);
     tcase_add_test(tc, a_broker_registers_with_a_name_server_of_its_own);
     tcase_add_test(tc, what_is_going_on_can_be_looked_at);
+    tcase_add_test(tc, a_group_has_its_lag_and_its_members);
     tcase_add_test(tc, an_outbox_batch_is_stored_once_and_by_its_owner);
 }
 
