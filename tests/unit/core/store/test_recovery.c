@@ -80,6 +80,37 @@ START_TEST(bit_rot_in_the_middle_is_corruption)
 }
 END_TEST
 
+START_TEST(a_lost_write_in_the_middle_is_corruption)
+{
+    /* The device said that it had written the second batch; zeros are there. */
+    static const uint8_t zeros[4096];
+    uint64_t offsets[3];
+
+    three_batches(offsets);
+    test_store_close(&ts);
+    ck_assert(sim_disk_poke(disk, SEGMENT_0, offsets[1], zeros, (size_t)(offsets[2] - offsets[1])));
+    refused(ESCROW_ECORRUPT, "no record begins here");
+    shut();
+}
+END_TEST
+
+START_TEST(a_misdirected_write_is_corruption)
+{
+    /* A whole valid record, in the place of another one. */
+    uint64_t offsets[3];
+    uint8_t record[512];
+    size_t len;
+
+    three_batches(offsets);
+    test_store_close(&ts);
+    len = (size_t)(offsets[2] - offsets[1]);
+    ck_assert(sim_disk_peek(disk, SEGMENT_0, offsets[0], record, len));
+    ck_assert(sim_disk_poke(disk, SEGMENT_0, offsets[1], record, len));
+    refused(ESCROW_ECORRUPT, "record of another place");
+    shut();
+}
+END_TEST
+
 START_TEST(a_torn_tail_is_cut_and_reported)
 {
     /*
@@ -574,12 +605,85 @@ START_TEST(any_operation_of_a_start_may_fail)
 }
 END_TEST
 
+/* Messages until something fails; what was acknowledged, in *acked. The result of what failed. */
+static int work(int *acked)
+{
+    static char big[300001];
+    int rc = 0;
+
+    memset(big, 'b', sizeof big - 1);
+    *acked = 0;
+    for (int i = 0; i < 6 && rc == 0; i++) {
+        store_group_begin(ts.st);
+        rc = test_send(&ts, "T", 0, i % 2 == 0 ? big : "small", NULL);
+        if (rc != 0) {
+            store_group_abort(ts.st);
+            return rc;
+        }
+        store_group_end(ts.st);
+        rc = test_store_run(&ts);
+        *acked += rc == 0 ? 1 : 0;
+        if (rc == 0 && i % 2 == 1) {
+            rc = test_store_checkpoint(&ts, true);
+        }
+    }
+    return rc;
+}
+
+static int count_one(void *arg, const struct record_view *view)
+{
+    (void)view;
+    ++*(int *)arg;
+    return 0;
+}
+
+START_TEST(any_operation_of_a_run_may_fail)
+{
+    /*
+     * EIO, no space, half a write, at the n-th operation: the error is told, a full disk does not
+     * stop the store for good, and whatever was acknowledged is there, after a kill and after a
+     * power cut.
+     */
+    static const enum sim_fault faults[] = {SIM_FAULT_EIO, SIM_FAULT_ENOSPC, SIM_FAULT_SHORT,
+                                            SIM_FAULT_DEAD};
+
+    for (size_t kind = 0; kind < sizeof faults / sizeof faults[0]; kind++) {
+        bool fired = true;
+        for (uint64_t n = 1; fired; n++) {
+            struct disk *after;
+            int acked;
+            int found = 0;
+            int rc;
+
+            open_new();
+            sim_disk_fault_at(disk, n, faults[kind]);
+            rc = work(&acked);
+            fired = sim_disk_fault_fired(disk);
+            ck_assert(fired || rc == 0);
+            ck_assert(rc != 0 || acked == 6);
+            test_store_close(&ts);
+            after = sim_disk_crash(disk, (enum sim_crash)(n % SIM_CRASH_COUNT), n);
+            ck_assert_msg(test_store_open(&ts, after, NULL) == 0, "fault %zu at %u: %s", kind,
+                          (unsigned)n, ts.err.text);
+            ck_assert_int_eq(test_pull(&ts, "T", 0, 0, count_one, &found), 0);
+            ck_assert_int_ge(found, acked);
+            test_store_close(&ts);
+            disk_free(&after);
+            shut();
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("core/store/recovery");
     TCase *tc = tcase_create("recovery");
 
     tcase_add_test(tc, bit_rot_in_the_middle_is_corruption);
+    tcase_add_test(tc, a_lost_write_in_the_middle_is_corruption);
+    tcase_add_test(tc, a_misdirected_write_is_corruption);
+    tcase_add_test(tc, any_operation_of_a_run_may_fail);
     tcase_add_test(tc, a_torn_tail_is_cut_and_reported);
     tcase_add_test(tc, damage_in_the_last_batch_of_a_clean_stop_is_corruption);
     tcase_add_test(tc, garbage_lengths_do_not_lead_astray);
