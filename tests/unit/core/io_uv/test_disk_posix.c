@@ -25,7 +25,7 @@
 #define KIB ((uint64_t)1024)
 
 static char base[TEMP_FOLDER_MAX]; /* removed by teardown */
-static char root[64];
+static char root[TEMP_FOLDER_MAX + 8];
 static struct disk *disk;
 static struct err_ctx err;
 
