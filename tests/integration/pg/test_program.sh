@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# The real programs: PostgreSQL, escrowd, escrow-relay, with SIGKILL at any moment. Shows that every committed row is in the
+# topic exactly once, in the order of its key; that the exit statuses mean what they say; that check-backs are answered.
+#
+# usage: test_program.sh ESCROWD ESCROW_RELAY ESCROW POSTGRES_SH
+set -euo pipefail
+
+escrowd=$1 relay=$2 cli=$3 postgres=$4
+folder=$(mktemp -d /tmp/escrow-prog-XXXXXX)
+chmod 755 "$folder"
+escrowd_pid= relay_pid= writer_pid=
+
+cleanup() {
+    local status=$?
+    trap - EXIT
+    for pid in $writer_pid $relay_pid $escrowd_pid; do
+        kill -9 "$pid" 2>/dev/null || true
+    done
+    wait 2>/dev/null || true
+    bash "$postgres" kill "$folder/pg" >/dev/null 2>&1 || true
+    if [ $status -ne 0 ]; then
+        tail -n 20 "$folder"/*.log >&2 || true
+    fi
+    rm -rf "$folder"
+    exit $status
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+fail() {
+    echo "test_program: $*" >&2
+    exit 1
+}
+
+mkdir "$folder/pg"
+db=$(bash "$postgres" start "$folder/pg" fsync=off)
+export ESCROW_RELAY_DB=$db
+
+sql() { psql -qXAt -v ON_ERROR_STOP=1 -d "$db" -c "$1"; }
+
+# Ports that are free now; the programs are started again on the same ones.
+port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+broker_port=$(port) check_port=$(port) namesrv_port=$(port)
+
+# Wait until a line of the log says so: no guess at times. $3: lines before that do not count.
+wait_log() {
+    local log=$1 event=$2 from=$3 i
+    touch "$log"
+    for ((i = 0; i < 600; i++)); do
+        tail -n "+$((from + 1))" "$log" | grep -q " $event " && return 0
+        read -r -t 0.05 <>"$folder/never" || true
+    done
+    fail "no $event in $log"
+}
+mkfifo "$folder/never"
+lines() { if [ -f "$1" ]; then wc -l <"$1"; else echo 0; fi; }
+
+start_escrowd() {
+    local from
+    from=$(lines "$folder/escrowd.log")
+    "$escrowd" --data.dir "$folder/data" --broker.port "$broker_port" --broker.vip.port 0 --namesrv.port "$namesrv_port" \
+        --log.segment.bytes 16m --callback "default=http://127.0.0.1:$check_port/check" >>"$folder/escrowd.log" 2>&1 &
+    escrowd_pid=$!
+    wait_log "$folder/escrowd.log" ready "$from"
+}
+
+start_relay() {
+    "$relay" run --broker "127.0.0.1:$broker_port" --check.listen "127.0.0.1:$check_port" --backoff.max.ms 200 \
+        --rotate.bytes 64k --maintain.ms 20 >>"$folder/relay.log" 2>&1 &
+    relay_pid=$!
+}
+
+lag() { "$relay" status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["readers"][0]["lag_rows"])'; }
+
+wait_drained() {
+    local i
+    for ((i = 0; i < 600; i++)); do
+        [ "$(lag)" = 0 ] && return 0
+        read -r -t 0.05 <>"$folder/never" || true
+    done
+    fail "the outbox is not drained: $(lag) rows"
+}
+
+# --- Before the schema is there: one line, exit 1; then install it twice.
+"$relay" status >/dev/null 2>"$folder/status.log" && fail "status without a schema"
+grep -q "run escrow-relay migrate" "$folder/status.log" || fail "status does not say what to do"
+"$relay" migrate | grep -q "version [0-9]*, was 0" || fail "migrate"
+"$relay" migrate | grep -q "nothing to do" || fail "migrate again"
+
+# --- A writer: transactions of one to four messages on four keys, every third rolled back; relay and broker are killed meanwhile.
+sql "CREATE PROCEDURE work(n int) LANGUAGE plpgsql AS \$\$ BEGIN FOR i IN 1..n LOOP
+       PERFORM escrow.publish('orders', convert_to(i || '.' || k, 'UTF8'), ordering_key => (i % 4)::text) FROM generate_series(1, 1 + i % 4) k;
+       IF i % 3 = 0 THEN ROLLBACK; ELSE COMMIT; END IF; END LOOP; END \$\$"
+start_escrowd
+start_relay
+for round in 1 2 3 4 5 6; do
+    (sql "CALL work(500)" >/dev/null) &
+    writer_pid=$!
+    wait_log "$folder/relay.log" outbox.db.connected 0
+    if [ $((round % 2)) = 0 ]; then
+        kill -9 "$escrowd_pid"
+        wait "$escrowd_pid" 2>/dev/null || true
+        start_escrowd
+    else
+        kill -9 "$relay_pid"
+        wait "$relay_pid" 2>/dev/null || true
+        start_relay
+    fi
+    wait "$writer_pid"
+    writer_pid=
+done
+wait_drained
+
+"$cli" consume orders --namesrv "127.0.0.1:$namesrv_port" --json >"$folder/messages.json"
+python3 - "$folder/messages.json" <<'PY'
+import collections, json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+want = collections.Counter(f"{i}.{k}" for i in range(1, 501) if i % 3 for k in range(1, 2 + i % 4))
+got = collections.Counter(row["body"] for row in rows)
+assert got == {body: 6 for body in want}, f"{sum(got.values())} messages of {6 * len(want)}: {[b for b in want if got[b] != 6][:5]}"
+queues = collections.defaultdict(list)
+for row in rows:
+    queues[row["queue"]].append(row)
+for queue in queues.values():                       # in a queue each key's messages ascend, round after round
+    queue.sort(key=lambda row: row["queueOffset"])
+    last = {}
+    for row in queue:
+        i, k = map(int, row["body"].split("."))
+        rounds, before = last.get(i % 4, (0, (0, 0)))
+        last[i % 4] = (rounds + ((i, k) <= before), (i, k))
+    assert all(rounds <= 5 for rounds, _ in last.values()), "a key is out of order"
+PY
+
+# --- A second relay takes over; the first ends with status 3 as soon as there is something to publish.
+first=$relay_pid
+"$relay" run --broker "127.0.0.1:$broker_port" --check.listen off >>"$folder/relay2.log" 2>&1 &
+relay_pid=$!
+wait_log "$folder/relay2.log" outbox.db.connected 0
+for i in 1 2 3 4 5; do
+    sql "SELECT escrow.publish('orders', 'fence')" >/dev/null
+    wait_drained
+    kill -0 "$first" 2>/dev/null || break
+done
+status=0
+wait "$first" || status=$?
+[ "$status" = 3 ] || fail "the fenced relay ended with status $status"
+
+# --- SIGTERM ends cleanly; a check endpoint alone answers.
+kill -TERM "$relay_pid"
+status=0
+wait "$relay_pid" || status=$?
+[ "$status" = 0 ] || fail "SIGTERM: status $status"
+relay_pid=
+"$relay" check-endpoint --check.listen "127.0.0.1:$check_port" >>"$folder/check.log" 2>&1 &
+relay_pid=$!
+wait_log "$folder/check.log" relay.check.listen 0
+sql "SELECT escrow.transaction_mark('t1')" >/dev/null
+answer=$(python3 - "$check_port" <<'PY'
+import sys, urllib.request
+request = urllib.request.Request(f"http://127.0.0.1:{sys.argv[1]}/check", b'{"transactionId":"t1","nonce":"0a"}', method="POST")
+print(urllib.request.urlopen(request, timeout=20).read().decode())
+PY
+)
+[ "$answer" = '{"transactionId":"t1","nonce":"0a","state":"commit"}' ] || fail "check-back: $answer"
+
+# --- A database that is not the one of the position: status 4, and the line says what to do.
+kill -TERM "$relay_pid"
+wait "$relay_pid"
+relay_pid=
+sql "CREATE DATABASE copy TEMPLATE postgres"
+status=0
+"$relay" run --db "${db/dbname=postgres/dbname=copy}" --broker "127.0.0.1:$broker_port" --check.listen off >>"$folder/copy.log" 2>&1 || status=$?
+[ "$status" = 4 ] || fail "a copy: status $status"
+grep -q -- "--adopt=" "$folder/copy.log" || fail "the refusal does not say what to do"
+echo "test_program: all is well"
