@@ -106,7 +106,7 @@ bool commit_log_wants_segment(const struct commit_log *log)
                log->opt.ahead_bytes + space_kept(log, log->appended, log->reserved);
 }
 
-/* What is allocated may be plenty for others: a big record does not fit in the rest of a segment. */
+/* Plenty may be allocated for others: a big record does not fit in the rest of a segment. */
 static int no_space(struct commit_log *log)
 {
     log->is_starved = true;
