@@ -146,15 +146,19 @@ static bool addr_is_any(const struct tcp_addr *addr)
     return memcmp(addr->ip, zero, addr->ip_len) == 0;
 }
 
-/* The address that clients are told: broker.ip, or what we listen on when that is one address. */
-static int advertised_host(struct broker *b, uint16_t port, struct err_ctx *err)
+/*
+ * The address that clients are told: broker.ip, or what we listen on when that is one address. Its
+ * port is known when we listen.
+ */
+static int advertised_host(struct broker *b, struct err_ctx *err)
 {
     const struct config *c = b->config;
     const char *host = c->broker_ip[0] != '\0' ? c->broker_ip : c->listen_host;
     struct tcp_addr addr;
 
-    if (tcp_addr_parse(host, port, &addr) != 0) {
-        return err_set(err, ESCROW_ECONFIG, "broker.ip = '%s': expected a numeric address", host);
+    if (tcp_addr_parse(host, 0, &addr) != 0) {
+        return err_set(err, ESCROW_ECONFIG, "%s = '%s': expected a numeric address",
+                       c->broker_ip[0] != '\0' ? "broker.ip" : "listen.host", host);
     }
     if (addr_is_any(&addr)) {
         return err_set(err, ESCROW_ECONFIG,
@@ -162,7 +166,6 @@ static int advertised_host(struct broker *b, uint16_t port, struct err_ctx *err)
                        c->listen_host);
     }
     b->store_host.ip_len = addr.ip_len;
-    b->store_host.port = port;
     memcpy(b->store_host.ip, addr.ip, addr.ip_len);
     return 0;
 }
@@ -176,7 +179,7 @@ static int listeners_start(struct broker *b, struct err_ctx *err)
     if (c->is_broker) {
         rc = listen_on(b, c->broker_port, 0, err);
         if (rc == 0) {
-            rc = advertised_host(b, tcp_listener_addr(b->listeners[0])->port, err);
+            b->store_host.port = tcp_listener_addr(b->listeners[0])->port;
         }
         if (rc == 0 && c->vip_port != 0) {
             rc = listen_on(b, c->vip_port, 1, err);
@@ -216,7 +219,8 @@ static int broker_role_start(struct broker *b, struct err_ctx *err)
                      b->config->offsets_flush_ms, offsets_timer, b);
     transactions_start(b);
     memcpy(self.ip, b->store_host.ip, self.ip_len);
-    return register_start(b, tcp_addr_format(&self, addr, sizeof addr), err);
+    register_start(b, tcp_addr_format(&self, addr, sizeof addr));
+    return 0;
 }
 
 static int broker_start_parts(struct broker *b, struct err_ctx *err)
@@ -227,7 +231,14 @@ static int broker_start_parts(struct broker *b, struct err_ctx *err)
         return err_set(err, rc, "network: %s", escrow_strerror(rc));
     }
     if (b->config->is_broker) {
-        rc = txn_start(b, err);
+        /* What can be wrong in the configuration first, then the disk. */
+        rc = advertised_host(b, err);
+        if (rc == 0) {
+            rc = register_configure(b, err);
+        }
+        if (rc == 0) {
+            rc = txn_start(b, err);
+        }
         if (rc == 0) {
             rc = store_start(b, err);
         }

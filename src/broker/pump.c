@@ -309,7 +309,9 @@ void pump_stop(struct pump *p)
 
     p->is_stopping = true;
     while (pump_is_busy(p)) {
-        loop_run_once(b->loop, true);
+        /* Sleep only while another thread has something that will wake us: a batch goes inline. */
+        loop_run_once(b->loop, p->batch != NULL || p->segment != NULL || p->flush != NULL ||
+                                   pool_in_flight(&p->pool) > 0);
     }
     p->flush = store_flush_take(b->store, true);
     if (p->flush != NULL) {

@@ -226,7 +226,7 @@ void register_soon(struct broker *b)
 }
 
 /* "host:port;host:port" */
-static int peers_parse(struct broker *b, struct err_ctx *err)
+int register_configure(struct broker *b, struct err_ctx *err)
 {
     struct registrar *r = &b->registrar;
     const char *p = b->config->namesrv_addrs;
@@ -254,14 +254,10 @@ static int peers_parse(struct broker *b, struct err_ctx *err)
     return 0;
 }
 
-int register_start(struct broker *b, const char *addr, struct err_ctx *err)
+void register_start(struct broker *b, const char *addr)
 {
     struct registrar *r = &b->registrar;
-    int rc = peers_parse(b, err);
 
-    if (rc != 0) {
-        return rc;
-    }
     (void)snprintf(r->addr, sizeof r->addr, "%s", addr); /* TCP_ADDR_TEXT_MAX holds any address */
     r->version_ms = loop_wall_ms(b->loop);
     loop_deferred_init(&r->soon, register_now, b);
@@ -270,7 +266,6 @@ int register_start(struct broker *b, const char *addr, struct err_ctx *err)
         peer_connect(&r->peers[i]);
     }
     register_everywhere(b);
-    return 0;
 }
 
 void register_stop(struct broker *b)

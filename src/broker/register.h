@@ -48,8 +48,11 @@ struct registrar {
     bool is_stopping;
 };
 
-/* ESCROW_ECONFIG: a name server address that is none. `addr` is this broker's own, "host:port". */
-ESCROW_MUST_USE int register_start(struct broker *b, const char *addr, struct err_ctx *err);
+/* Read namesrv.addrs. ESCROW_ECONFIG: an address that is none. Before register_start. */
+ESCROW_MUST_USE int register_configure(struct broker *b, struct err_ctx *err);
+
+/* `addr` is this broker's own, "host:port". */
+void register_start(struct broker *b, const char *addr);
 
 /* Topics have changed: register before the loop sleeps. */
 void register_soon(struct broker *b);

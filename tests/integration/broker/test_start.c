@@ -40,11 +40,14 @@ START_TEST(a_port_in_use_stops_the_start)
     struct broker_fixture a;
     struct broker_fixture b;
     struct client c;
+    int64_t start_ms;
 
     broker_fixture_start(&a, NULL);
     broker_fixture_init(&b, NULL);
     b.port = a.port;
+    start_ms = test_now_ms();
     REFUSAL(&b, 1, "127.0.0.1", "in use");
+    ck_assert_int_lt(test_now_ms() - start_ms, 4000); /* nothing is waited for */
     b.port = 0;
     b.name_port = a.name_port;
     REFUSAL(&b, 1, "127.0.0.1", "in use");
@@ -103,6 +106,7 @@ START_TEST(bad_options_are_named)
         struct broker_fixture f;
         broker_fixture_init(&f, args);
         REFUSAL(&f, 2, cases[i].text);
+        ck_assert_uint_eq(folder_sum(f.folder), 17); /* nothing was begun */
     }
 }
 END_TEST
