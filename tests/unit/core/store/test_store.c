@@ -490,6 +490,71 @@ START_TEST(messages_are_found_by_key)
 }
 END_TEST
 
+static void find_index(void *arg, const char *path, uint64_t size)
+{
+    char *found = arg;
+
+    (void)size;
+    if (strncmp(path, "index/", 6) == 0 && found[0] == '\0') {
+        (void)snprintf(found, 128, "%s", path);
+    }
+}
+
+START_TEST(a_lost_file_of_the_key_index_is_built_again)
+{
+    /* Damaged or deleted: told, and every message and released half is found by key as before. */
+    struct test_message m = {.topic = "T", .body = SLICE_LIT("b"), .uniq = "HALF", .keys = "k"};
+    struct store_receipt half;
+    struct store_receipt r;
+    uint64_t offsets[10];
+    char path[128] = "";
+    char uniq[16];
+    char keys[16];
+    uint8_t byte = 0;
+
+    open_new();
+    ck_assert_int_eq(test_half(&ts, &m, &half), 0);
+    RUN();
+    ck_assert_int_eq(test_decide(&ts, true, &half.offset, 1, &r), 0);
+    for (int i = 0; i < 70000; i++) {
+        (void)snprintf(uniq, sizeof uniq, "U%d", i);
+        (void)snprintf(keys, sizeof keys, "K%d", i);
+        m.uniq = uniq;
+        m.keys = keys;
+        if (test_append(&ts, STORE_MESSAGE, &m, &r) != 0) {
+            RUN();
+            ck_assert_int_eq(test_append(&ts, STORE_MESSAGE, &m, &r), 0);
+        }
+    }
+    ck_assert_int_eq(test_store_stop(&ts), 0);
+    sim_disk_visit(disk, find_index, path);
+    ck_assert_str_ne(path, "");
+    for (int round = 0; round < 2; round++) {
+        if (round == 0) {
+            ck_assert(sim_disk_peek(disk, path, 9, &byte, 1));
+            byte ^= 1;
+            ck_assert(sim_disk_poke(disk, path, 9, &byte, 1));
+        } else {
+            ck_assert(sim_disk_remove(disk, path));
+        }
+        ck_assert_msg(test_store_open(&ts, disk, NULL) == 0, "%s", ts.err.text);
+        ck_assert((round == 0) == (strstr(ts.recovery.index_lost, path) != NULL));
+        ck_assert_uint_eq(query("T", "U0", offsets), 1);
+        ck_assert_uint_eq(query("T", "K40000", offsets), 1);
+        ck_assert_uint_eq(query("T", "U69999", offsets), 1);
+        ck_assert_uint_eq(query("T", "HALF", offsets), 1);
+        ck_assert_uint_eq(offsets[0], half.offset);
+        ck_assert_int_eq(test_send(&ts, "T", 0, "more", NULL), 0);
+        ck_assert_int_eq(test_store_stop(&ts), 0);
+        path[0] = '\0';
+        sim_disk_visit(disk, find_index, path);
+        ck_assert_str_ne(path, "");
+    }
+    disk_free(&disk);
+    ck_assert_int_eq(mem_live_count(), 0);
+}
+END_TEST
+
 static bool only_even(void *arg, int64_t tag)
 {
     (void)arg;
@@ -801,6 +866,7 @@ int main(void)
     tcase_add_test(tc, a_record_bigger_than_a_segment_is_refused);
     tcase_add_test(tc, everything_can_be_read_cold);
     tcase_add_test(tc, messages_are_found_by_key);
+    tcase_add_test(tc, a_lost_file_of_the_key_index_is_built_again);
     tcase_add_test(tc, a_filter_skips_by_tag);
     tcase_add_test(tc, a_pull_says_where_the_queue_begins_and_ends);
     tcase_add_test(tc, an_offset_that_is_no_record_is_not_found);
