@@ -34,10 +34,9 @@ static const struct sm_state relay_states[RELAY_STATE_COUNT] = {
     [RELAY_OPENING] = {"OPENING", TO(SNAPSHOT) | TO(ADOPTING) | TO(DRAINING), false},
     [RELAY_ADOPTING] = {"ADOPTING", TO(SNAPSHOT) | TO(DRAINING), false},
     [RELAY_SNAPSHOT] = {"SNAPSHOT",
-                        TO(SNAPSHOT) | TO(FLUSHING) | TO(READING) | TO(PUBLISHING) | TO(IDLE) |
-                            TO(ADOPTING) | TO(DRAINING),
+                        TO(SNAPSHOT) | TO(READING) | TO(PUBLISHING) | TO(IDLE) | TO(ADOPTING) |
+                            TO(DRAINING),
                         false},
-    [RELAY_FLUSHING] = {"FLUSHING", TO(READING) | TO(PUBLISHING) | TO(DRAINING), false},
     [RELAY_READING] = {"READING",
                        TO(READING) | TO(PUBLISHING) | TO(SNAPSHOT) | TO(MAINTAINING) | TO(IDLE) |
                            TO(DRAINING),
@@ -395,6 +394,7 @@ static void read_step(struct relay *r, int64_t now_ms, struct relay_update *out)
     r->step_bytes = 0;
     r->sorts_here = !r->is_big;
     out->is_sorted = r->is_big;
+    out->is_short = r->step_count == 1 && !r->is_big;
     ask(r, now_ms, RELAY_READING, RELAY_DB_READ, out, "read");
 }
 
@@ -539,8 +539,6 @@ static void on_snapshot(struct relay *r, const struct relay_event *ev, struct re
         fail(r, ev->now_ms, rc, "snapshot", NULL, out);
     } else if (r->step_count == 0) {
         nothing_new(r, ev, out);
-    } else if (!ev->is_durable) {
-        ask(r, ev->now_ms, RELAY_FLUSHING, RELAY_DB_FLUSH, out, "not durable");
     } else {
         read_step(r, ev->now_ms, out);
     }
@@ -621,7 +619,6 @@ static void on_tick(struct relay *r, int64_t now_ms, struct relay_update *out)
     case RELAY_CONNECTING:
     case RELAY_ADOPTING:
     case RELAY_SNAPSHOT:
-    case RELAY_FLUSHING:
     case RELAY_MAINTAINING:
         fail(r, now_ms, ESCROW_ETIMEOUT, "database", "no answer for too long", out);
         return;
@@ -698,11 +695,6 @@ void relay_step(struct relay *r, const struct relay_event *ev, struct relay_upda
         break;
     case RELAY_EV_SNAPSHOT:
         on_snapshot(r, ev, out);
-        break;
-    case RELAY_EV_FLUSHED:
-        if (r->state == RELAY_FLUSHING) {
-            read_step(r, ev->now_ms, out);
-        }
         break;
     case RELAY_EV_READ_DONE:
         on_read_done(r, ev, out);

@@ -11,7 +11,7 @@
  * Pure:    no clock, no I/O, no log. Time comes in with each event.
  * Holds:   at most one database command is outstanding; batches are sent in the order of their
  *          positions, each with the one before as `prev`; a batch is sent only for rows whose
- *          transactions are durable (relay_check).
+ *          transactions are durable.
  */
 #ifndef OUTBOX_RELAY_H
 #define OUTBOX_RELAY_H
@@ -39,7 +39,6 @@
     X(OPENING)     /* asking the broker for epoch and position */                                  \
     X(ADOPTING)    /* the database is being taken over under a new identity */                     \
     X(SNAPSHOT)    /* asking what is new */                                                        \
-    X(FLUSHING)    /* waiting until what is new is durable */                                      \
     X(READING)     /* COPY of one difference */                                                    \
     X(PUBLISHING)  /* nothing to read until the broker has taken some of what was sent */          \
     X(MAINTAINING) /* telling the database what is passed; rotation */                             \
@@ -93,12 +92,11 @@ enum relay_event_type {
     RELAY_EV_WAKE,         /* the database says that something was published */
     RELAY_EV_DB_CONNECTED, /* db, reports */
     RELAY_EV_DB_FAILED,    /* code, text: the connection is gone or useless, and closed */
-    RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows, is_durable */
-    RELAY_EV_FLUSHED,
-    RELAY_EV_READ_DONE,  /* all rows of the difference were fed with relay_row */
-    RELAY_EV_MAINTAINED, /* reports */
-    RELAY_EV_ADOPTED,    /* snapshots[0]: what is passed now */
-    RELAY_EV_OPENED      /* code, text, epoch, position */
+    RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows */
+    RELAY_EV_READ_DONE,    /* all rows of the difference were fed with relay_row */
+    RELAY_EV_MAINTAINED,   /* reports */
+    RELAY_EV_ADOPTED,      /* snapshots[0]: what is passed now */
+    RELAY_EV_OPENED        /* code, text, epoch, position */
 };
 
 struct relay_event {
@@ -112,8 +110,7 @@ struct relay_event {
     struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;
     bool is_cut; /* there are more steps between the last but one and the present than were named */
-    bool has_rows;   /* rows between the position and the present exist */
-    bool is_durable; /* everything that the present snapshot sees is on disk */
+    bool has_rows; /* rows between the position and the present exist */
     uint64_t epoch;
     struct slice position;
 };
@@ -122,8 +119,8 @@ enum relay_db_command {
     RELAY_DB_NONE,
     RELAY_DB_CONNECT,  /* -> DB_CONNECTED with the identity */
     RELAY_DB_CLOSE,    /* whatever is outstanding is forgotten; no event follows */
-    RELAY_DB_SNAPSHOT, /* -> SNAPSHOT; what is new since relay_position()->old; hold_wake */
-    RELAY_DB_FLUSH,    /* -> FLUSHED: make everything up to now durable */
+    RELAY_DB_SNAPSHOT, /* -> SNAPSHOT: what is new since relay_cursor()->old; hold_wake. When there
+                          are rows, all that the present snapshot sees is made durable first */
     RELAY_DB_READ, /* -> relay_row for each row, then READ_DONE; the difference in relay_cursor() */
     RELAY_DB_MAINTAIN, /* -> MAINTAINED; relay_acked()->old is passed */
     RELAY_DB_ADOPT     /* -> ADOPTED; keep_rows */
@@ -138,6 +135,7 @@ struct relay_update {
     bool must_open_sink; /* -> OPENED; sink_source and may_adopt */
     bool may_adopt;
     bool hold_wake; /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
+    bool is_short;  /* READ: few rows are expected */
     bool is_sorted; /* READ: rows must come sorted, with their order id; else with their xid */
     bool keep_rows; /* ADOPT */
     uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */

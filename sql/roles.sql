@@ -38,6 +38,7 @@ GRANT EXECUTE ON FUNCTION
     escrow.database_identity(),
     escrow.reader_register(text, integer),
     escrow.reader_report(text, integer, pg_snapshot, bigint),
+    escrow.outbox_read(xid8[], xid8, xid8, pg_snapshot),
     escrow.outbox_rotate(bigint, interval),
     escrow.outbox_adopt(text, integer, boolean),
     escrow.transaction_clean(timestamptz, timestamptz, integer),

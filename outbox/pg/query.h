@@ -31,20 +31,26 @@ enum query_wake {
 };
 
 /*
- * What is new since `old`. Columns: present snapshot, is it durable, are there rows, milestones
- * separated by blanks (or NULL), how many, was the wake lock taken (NULL: not asked).
+ * What is new since `old`. When there are rows, the statement's end makes durable what its snapshot
+ * sees, on synchronous standbys too. Columns: present snapshot, are there rows, milestones
+ * separated by blanks (or NULL), how many, was the wake lock taken (NULL: not asked), where it was
+ * made durable.
  */
 #define QUERY_SNAPSHOT_COLUMNS 6
 void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake wake);
 
-/*
- * COPY of the difference of position `at`. is_sorted: in order, after its last row, the first
- * column is the order id. Otherwise in any order, all of it, and the first column is the
- * transaction's id.
- */
-void query_read(struct buf *out, const struct position *at, bool is_sorted);
+enum query_read {
+    QUERY_READ_SHORT, /* few rows: without planning, which would cost more than reading them */
+    QUERY_READ_LONG,  /* many */
+    /* in order, after the position's last row; the others give all, in any order */
+    QUERY_READ_SORTED
+};
 
-void query_flush(struct buf *out);
+/*
+ * COPY of the difference of position `at`. The first column is the order id when sorted, otherwise
+ * the transaction's id.
+ */
+void query_read(struct buf *out, const struct position *at, enum query_read how);
 
 /*
  * Report, durably, and rotate. Columns: reports made, partitions emptied, is another one being

@@ -45,7 +45,6 @@ struct relay_loop {
     size_t step_count;
     bool is_cut;
     bool has_rows;
-    bool is_durable;
     struct row_decoder decoder;
 };
 
@@ -107,7 +106,7 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
 /* Milestones are separated by blanks and come before the present. */
 static bool take_snapshots(struct relay_loop *rl, const PGresult *res)
 {
-    struct slice left = PQgetisnull(res, 0, 3) ? SLICE_EMPTY : slice_str(PQgetvalue(res, 0, 3));
+    struct slice left = PQgetisnull(res, 0, 2) ? SLICE_EMPTY : slice_str(PQgetvalue(res, 0, 2));
     uint64_t count;
 
     rl->step_count = 0;
@@ -120,16 +119,15 @@ static bool take_snapshots(struct relay_loop *rl, const PGresult *res)
         rl->step_count++;
         left = blank == NULL ? SLICE_EMPTY : slice_of(blank + 1, left.len - len - 1);
     }
-    if (PQgetisnull(res, 0, 0) || !field_u64(res, 4, &count) ||
+    if (PQgetisnull(res, 0, 0) || !field_u64(res, 3, &count) ||
         snapshot_parse(&rl->steps[rl->step_count], slice_str(PQgetvalue(res, 0, 0))) != 0) {
         return false;
     }
     rl->step_count++;
     rl->is_cut = count >= QUERY_MILESTONES_MAX;
-    rl->is_durable = field_bool(res, 1);
-    rl->has_rows = field_bool(res, 2);
+    rl->has_rows = field_bool(res, 1);
     if (rl->asks_wake) {
-        rl->holds_wake = field_bool(res, 5);
+        rl->holds_wake = field_bool(res, 4);
     }
     return true;
 }
@@ -173,7 +171,6 @@ static void on_result(void *arg, const PGresult *res)
         break;
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
-    case RELAY_DB_FLUSH:
     case RELAY_DB_READ:
         break;
     }
@@ -225,11 +222,7 @@ static void on_done(void *arg, const struct pg_error *err)
                                       .snapshots = rl->steps,
                                       .snapshot_count = rl->step_count,
                                       .is_cut = rl->is_cut,
-                                      .has_rows = rl->has_rows,
-                                      .is_durable = rl->is_durable});
-        return;
-    case RELAY_DB_FLUSH:
-        feed(rl, (struct relay_event){.type = RELAY_EV_FLUSHED});
+                                      .has_rows = rl->has_rows});
         return;
     case RELAY_DB_READ:
         if (!rl->decoder.is_done) {
@@ -366,11 +359,11 @@ static void build_sql(struct relay_loop *rl, const struct relay_update *up)
         rl->asks_wake = wake == QUERY_WAKE_HOLD;
         rl->holds_wake = rl->holds_wake && wake != QUERY_WAKE_RELEASE;
         break;
-    case RELAY_DB_FLUSH:
-        query_flush(&rl->sql);
-        break;
     case RELAY_DB_READ:
-        query_read(&rl->sql, relay_cursor(rl->relay), up->is_sorted);
+        query_read(&rl->sql, relay_cursor(rl->relay),
+                   up->is_sorted  ? QUERY_READ_SORTED
+                   : up->is_short ? QUERY_READ_SHORT
+                                  : QUERY_READ_LONG);
         rl->decoder = (struct row_decoder){.has_header = false};
         break;
     case RELAY_DB_MAINTAIN:

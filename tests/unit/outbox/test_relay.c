@@ -78,14 +78,13 @@ static void go(struct desk *d, struct slice position)
     feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 9, .position = position});
 }
 
-static void answer_snapshot(struct desk *d, const char *text, bool has_rows, bool is_durable)
+static void answer_snapshot(struct desk *d, const char *text, bool has_rows)
 {
     ck_assert_int_eq(snapshot_parse(&d->snapshot, slice_str(text)), 0);
     feed(d, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
                                  .snapshots = &d->snapshot,
                                  .snapshot_count = 1,
-                                 .has_rows = has_rows,
-                                 .is_durable = is_durable});
+                                 .has_rows = has_rows});
 }
 
 /* SNAPSHOT with rows, up to READING: the first row does not fit, so it is read again, sorted. */
@@ -94,7 +93,7 @@ static void read_sorted(struct desk *d, const char *text)
     struct outbox_row row = {
         .order_id = 1, .id = 1, .topic = SLICE_LIT("t"), .body = SLICE_LIT("body")};
 
-    answer_snapshot(d, text, true, true);
+    answer_snapshot(d, text, true);
     expect(d, RELAY_READING, RELAY_DB_READ);
     ck_assert(!d->up.is_sorted);
     ck_assert_int_eq(relay_row(d->relay, &row), ESCROW_ELIMIT);
@@ -105,7 +104,7 @@ static void read_sorted(struct desk *d, const char *text)
     tick_at_deadline(d);
     feed(d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3});
     feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 9});
-    answer_snapshot(d, text, true, true);
+    answer_snapshot(d, text, true);
     expect(d, RELAY_READING, RELAY_DB_READ);
     ck_assert(d->up.is_sorted);
 }
@@ -141,7 +140,7 @@ static void desk_fini(struct desk *d)
 
 START_TEST(the_happy_path)
 {
-    /* Connect, open, look, make durable, read, publish, look again. */
+    /* Connect, open, look, read, publish, look again. */
     struct desk d;
     struct relay_config cfg;
     struct sink_batch *first;
@@ -153,9 +152,7 @@ START_TEST(the_happy_path)
     go(&d, SLICE_EMPTY);
     expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
     ck_assert(!d.up.hold_wake);
-    answer_snapshot(&d, "100:110:100", true, false);
-    expect(&d, RELAY_FLUSHING, RELAY_DB_FLUSH);
-    feed(&d, (struct relay_event){.type = RELAY_EV_FLUSHED});
+    answer_snapshot(&d, "100:110:100", true);
     expect(&d, RELAY_READING, RELAY_DB_READ);
     /* As the table has them: transaction 105 published rows 2 and 3, transaction 107 row 1. */
     ck_assert_int_eq(put_row(&d, 105, 3), 0);
@@ -197,7 +194,7 @@ START_TEST(polls_get_rarer_and_a_wake_up_comes_first)
     desk_init(&d);
     go(&d, SLICE_EMPTY);
     for (int i = 0; i < 6; i++) {
-        answer_snapshot(&d, "100:100:", false, true);
+        answer_snapshot(&d, "100:100:", false);
         expect(&d, RELAY_IDLE, RELAY_DB_NONE);
         waits[i] = d.up.deadline_ms - d.now_ms;
         tick_at_deadline(&d);
@@ -207,11 +204,11 @@ START_TEST(polls_get_rarer_and_a_wake_up_comes_first)
         ck_assert_int_ge(waits[i], waits[i - 1]);
     }
     ck_assert_int_eq(waits[5], 64);
-    answer_snapshot(&d, "100:100:", false, true);
+    answer_snapshot(&d, "100:100:", false);
     feed(&d, (struct relay_event){.type = RELAY_EV_WAKE});
     expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
     feed(&d, (struct relay_event){.type = RELAY_EV_WAKE}); /* while it looks: look again */
-    answer_snapshot(&d, "101:101:", false, true);
+    answer_snapshot(&d, "101:101:", false);
     expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
     desk_fini(&d);
 }
@@ -238,7 +235,7 @@ START_TEST(the_database_is_told_now_and_then)
     feed(&d, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = 4});
     expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
     ck_assert_uint_eq(relay_cursor(d.relay)->reports, 4);
-    answer_snapshot(&d, "100:101:", false, true);
+    answer_snapshot(&d, "100:101:", false);
     d.now_ms += 2000;
     feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
     expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT); /* nothing to tell */
@@ -462,7 +459,7 @@ START_TEST(a_database_behind_its_position_is_refused)
     encode(&bytes, here, 3, "50:60:50");
     desk_init(&d);
     go(&d, buf_slice(&bytes));
-    answer_snapshot(&d, "55:55:", true, true);
+    answer_snapshot(&d, "55:55:", true);
     ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
     desk_fini(&d);
     buf_clear(&bytes);
@@ -499,8 +496,7 @@ START_TEST(failed_allocations_are_failures_like_any_other)
                 feed(&d, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
                                               .snapshots = &d.snapshot,
                                               .snapshot_count = 1,
-                                              .has_rows = true,
-                                              .is_durable = true});
+                                              .has_rows = true});
             }
             for (uint64_t id = 1; id <= 5 && rc == 0 && relay_state(d.relay) == RELAY_READING;
                  id++) {

@@ -158,6 +158,7 @@ static void db_lost(struct world *w)
 static void answer_snapshot(struct world *w)
 {
     struct snapshot steps[8];
+    bool has_rows;
     const struct snapshot *old = &relay_cursor(w->relay)->old;
     size_t count = 0;
 
@@ -171,11 +172,14 @@ static void answer_snapshot(struct world *w)
     }
     snapshot_init(&steps[count]);
     model_db_snapshot(w->db, &steps[count++]);
+    has_rows = model_db_has_rows(w->db, old, &steps[count - 1]);
+    if (has_rows) {
+        model_db_flush(w->db);
+    }
     feed(w, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
                                  .snapshots = steps,
                                  .snapshot_count = count,
-                                 .has_rows = model_db_has_rows(w->db, old, &steps[count - 1]),
-                                 .is_durable = w->db->wal_flushed == w->db->wal_insert});
+                                 .has_rows = has_rows});
     for (size_t i = 0; i < count; i++) {
         snapshot_fini(&steps[i]);
     }
@@ -257,10 +261,6 @@ static void answer_db(struct world *w)
         break;
     case RELAY_DB_SNAPSHOT:
         answer_snapshot(w);
-        break;
-    case RELAY_DB_FLUSH:
-        model_db_flush(w->db);
-        feed(w, (struct relay_event){.type = RELAY_EV_FLUSHED});
         break;
     case RELAY_DB_MAINTAIN:
         feed(w, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = ++w->reports});

@@ -33,7 +33,7 @@ START_TEST(a_read_asks_for_exactly_the_difference)
     p.last_order_id = 77;
     p.last_id = 75;
     buf_init(&out, 0);
-    query_read(&out, &p, true);
+    query_read(&out, &p, QUERY_READ_SORTED);
     sql = text_of(&out);
     ck_assert_ptr_nonnull(strstr(sql, "xid = ANY ('{100,110}'::xid8[]) UNION ALL"));
     ck_assert_ptr_nonnull(strstr(sql, "xid >= '120'::xid8 AND xid < '150'::xid8"));
@@ -57,12 +57,32 @@ START_TEST(a_read_without_running_transactions_is_simple)
     parse(&p.new, "150:150:");
     p.is_reading = true;
     buf_init(&out, 0);
-    query_read(&out, &p, false);
+    query_read(&out, &p, QUERY_READ_LONG);
     sql = text_of(&out);
     ck_assert_ptr_null(strstr(sql, "ORDER BY"));
     ck_assert_ptr_null(strstr(sql, "ANY"));
     ck_assert_ptr_null(strstr(sql, "pg_visible"));
     ck_assert_ptr_null(strstr(sql, "(order_id, id) >"));
+    position_fini(&p);
+    buf_fini(&out);
+}
+END_TEST
+
+START_TEST(a_short_read_goes_through_the_function)
+{
+    /* The same numbers as parameters. */
+    struct position p;
+    struct buf out;
+
+    position_init(&p);
+    parse(&p.old, "100:120:100,105,110");
+    parse(&p.new, "105:150:105,130");
+    p.is_reading = true;
+    buf_init(&out, 0);
+    query_read(&out, &p, QUERY_READ_SHORT);
+    ck_assert_str_eq(text_of(&out),
+                     "COPY (SELECT * FROM escrow.outbox_read('{100,110}'::xid8[], '120', '150', "
+                     "'105:150:105,130'::pg_snapshot)) TO STDOUT (FORMAT binary)");
     position_fini(&p);
     buf_fini(&out);
 }
@@ -89,10 +109,10 @@ START_TEST(the_wake_lock_is_asked_for_as_told)
     snapshot_init(&old);
     buf_init(&out, 0);
     query_snapshot(&out, &old, QUERY_WAKE_KEEP);
-    ck_assert_ptr_null(strstr(text_of(&out), "advisory"));
+    ck_assert_str_eq(text_of(&out), "EXECUTE escrow_look ('1', '{}'::xid8[], false)");
     buf_clear(&out);
     query_snapshot(&out, &old, QUERY_WAKE_HOLD);
-    ck_assert_ptr_nonnull(strstr(text_of(&out), "pg_try_advisory_lock(1702060914, 1)"));
+    ck_assert_ptr_nonnull(strstr(text_of(&out), ", true)"));
     buf_clear(&out);
     query_snapshot(&out, &old, QUERY_WAKE_RELEASE);
     ck_assert_ptr_eq(strstr(text_of(&out), "SELECT pg_advisory_unlock(1702060914, 1); "),
@@ -109,6 +129,7 @@ int main(void)
 
     tcase_add_test(tc, a_read_asks_for_exactly_the_difference);
     tcase_add_test(tc, a_read_without_running_transactions_is_simple);
+    tcase_add_test(tc, a_short_read_goes_through_the_function);
     tcase_add_test(tc, names_are_quoted);
     tcase_add_test(tc, the_wake_lock_is_asked_for_as_told);
     suite_add_tcase(suite, tc);
