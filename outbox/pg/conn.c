@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "escrow/errors.h"
+#include "outbox/pg/resolve.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +51,8 @@ void pg_conn_close(struct pg_conn *c)
     DCHECK_THREAD(c->loop);
     poll_drop(c);
     loop_deferred_cancel(&c->work);
+    pg_resolve_cancel(c->resolve);
+    c->resolve = NULL;
     if (c->pg != NULL) {
         PQfinish(c->pg);
         c->pg = NULL;
@@ -216,21 +219,51 @@ static void on_notice(void *arg, const char *message)
     log_debug("outbox.db.notice", "%s", line);
 }
 
+/* Names are addresses now: connect. */
+static void on_resolved(void *arg, const struct pg_hosts *hosts)
+{
+    struct pg_conn *c = arg;
+    const char *keywords[7] = {"dbname", "fallback_application_name", "client_encoding"};
+    const char *values[7] = {c->conninfo, "escrow-relay", "UTF8"};
+    size_t count = 3;
+
+    c->resolve = NULL;
+    if (hosts->error != NULL) {
+        struct pg_error err = {.needs_person = false};
+        (void)snprintf(err.text, sizeof err.text, "%s", hosts->error);
+        lose(c, ESCROW_ECONN, &err);
+        return;
+    }
+    if (hosts->hostaddr != NULL && hosts->host != NULL) {
+        keywords[count] = "host";
+        values[count++] = hosts->host;
+        keywords[count] = "hostaddr";
+        values[count++] = hosts->hostaddr;
+        if (hosts->port != NULL) {
+            keywords[count] = "port";
+            values[count++] = hosts->port;
+        }
+    }
+    c->pg = PQconnectStartParams(keywords, values, 1);
+    if (c->pg == NULL || PQstatus(c->pg) == CONNECTION_BAD) {
+        lose_by_libpq(c, ESCROW_ECONN);
+        return;
+    }
+    (void)PQsetNoticeProcessor(c->pg, on_notice, NULL); /* returns the one before */
+    connect_step(c, PGRES_POLLING_WRITING); /* libpq's rule: behave as if it had said so */
+}
+
 void pg_conn_open(struct pg_conn *c, const char *conninfo)
 {
-    static const char *const keywords[] = {"dbname", "fallback_application_name", "client_encoding",
-                                           NULL};
-    const char *values[] = {conninfo, "escrow-relay", "UTF8", NULL};
-
     DCHECK_THREAD(c->loop);
     CHECK(c->state == PG_CONN_CLOSED);
     CHECK(c->pg == NULL);
     c->state = PG_CONN_CONNECTING;
-    c->pg = PQconnectStartParams(keywords, values, 1);
-    if (c->pg != NULL) {
-        (void)PQsetNoticeProcessor(c->pg, on_notice, NULL); /* returns the one before */
+    c->conninfo = conninfo;
+    c->resolve = pg_resolve_start(c->loop, conninfo, on_resolved, c);
+    if (c->resolve == NULL) {
+        loop_defer(c->loop, &c->work); /* out of memory: lost, but not here */
     }
-    loop_defer(c->loop, &c->work);
 }
 
 /* Hand over what has arrived. Stops when a handler closed or paused the connection. */
@@ -241,11 +274,7 @@ static void conn_work(void *arg)
     struct pg_conn *c = arg;
 
     if (c->state == PG_CONN_CONNECTING) {
-        if (c->pg == NULL || PQstatus(c->pg) == CONNECTION_BAD) {
-            lose_by_libpq(c, ESCROW_ECONN);
-        } else {
-            connect_step(c, PGRES_POLLING_WRITING); /* libpq's rule: behave as if it had said so */
-        }
+        lose_by_libpq(c, ESCROW_ENOMEM); /* pg_conn_open could not say so itself */
     } else if (c->has_error && c->state == PG_CONN_BUSY) {
         lose(c, ESCROW_ECONN, &c->error); /* sending failed */
     } else {

@@ -8,8 +8,7 @@
  * Thread:  the loop.
  * Holds:   no handler is called inside pg_conn_open, pg_conn_query or pg_conn_pause, and none after
  *          pg_conn_close.
- * Waits:   never; only a host name that is not an address is looked up by libpq in the calling
- *          thread: use addresses or a local resolver, or hostaddr.
+ * Waits:   never; names of hosts are looked up by resolve.h.
  */
 #ifndef OUTBOX_PG_CONN_H
 #define OUTBOX_PG_CONN_H
@@ -48,6 +47,7 @@ struct pg_conn_handlers {
 };
 
 struct pg_poll;
+struct pg_resolve;
 
 enum pg_conn_state {
     PG_CONN_CLOSED,
@@ -63,6 +63,8 @@ struct pg_conn {
     void *arg;
     PGconn *pg;
     struct pg_poll *poll;
+    struct pg_resolve *resolve; /* while names are looked up */
+    const char *conninfo;       /* the caller's, until it is used */
     enum pg_conn_state state;
     unsigned generation; /* counts closes, to see one inside a callback */
     bool is_paused;
@@ -76,7 +78,7 @@ struct pg_conn {
 void pg_conn_init(struct pg_conn *c, struct loop *l, const struct pg_conn_handlers *handlers,
                   void *arg);
 
-/* Connect; CLOSED only. conninfo: as psql takes it. */
+/* Connect; CLOSED only. conninfo: as psql takes it; borrowed until connected or lost. */
 void pg_conn_open(struct pg_conn *c, const char *conninfo);
 
 /* Send one or more statements as one message (one transaction). READY only. */

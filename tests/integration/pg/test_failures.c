@@ -248,6 +248,47 @@ START_TEST(a_batch_that_is_refused_is_sent_again)
 }
 END_TEST
 
+START_TEST(names_of_hosts_are_looked_up)
+{
+    /*
+     * A name without an address is said; a list goes on with the rest; localhost and addresses work
+     * as far as a refusal.
+     */
+    static const char *const cases[][2] = {
+        {"host=no-such-host.invalid", "host name \"no-such-host.invalid\""},
+        {"host=no-such-host.invalid,127.0.0.1 port=1,2 dbname=x", "port 2 failed"},
+        {"host=localhost port=1 dbname=x", "port 1 failed"},
+        {"postgresql://[::1]:1/x", "port 1 failed"},
+        {"host=127.0.0.1,localhost port=1 dbname=x", "port 1 failed"},
+    };
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_names", 10);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        r.cfg.conninfo = cases[i][0];
+        rig_start(&r);
+        rig_until_error(&r, cases[i][1]);
+        rig_stop(&r);
+    }
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_lookup_under_way_does_not_keep_the_relay)
+{
+    /* Stopped while the name server is being asked. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_lookup", 10);
+    for (int i = 0; i < 5; i++) {
+        r.cfg.conninfo = "host=no-such-host.invalid";
+        rig_start(&r);
+        rig_stop(&r);
+    }
+    rig_fini(&r);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     ADD(suite, a_restart_of_the_database_is_survived);
@@ -260,4 +301,6 @@ static void add_tests(Suite *suite)
     ADD(suite, the_relay_needs_no_more_than_its_role);
     ADD(suite, a_broker_that_is_down_is_survived);
     ADD(suite, a_batch_that_is_refused_is_sent_again);
+    ADD(suite, names_of_hosts_are_looked_up);
+    ADD(suite, a_lookup_under_way_does_not_keep_the_relay);
 }
