@@ -191,11 +191,12 @@ static void put_batch(struct run *r)
 
 /* ---- answers: in the order of the requests, because all of one connection are of one kind ---- */
 
-static void take_plains(struct run *r, int64_t wait_ms)
+static void take_plains(struct run *r, uint32_t count, int64_t wait_ms)
 {
     struct send_answer answer;
 
-    while (r->plain_answered < r->plain_count && client_receive(&r->plain, wait_ms) == 0) {
+    while (count-- > 0 && r->plain_answered < r->plain_count &&
+           client_receive(&r->plain, wait_ms) == 0) {
         struct item *item = &r->plains[r->plain_answered++];
         if (r->plain.header.code == RESPONSE_SUCCESS) {
             ck_assert_int_eq(send_answer_decode(&r->plain.header, &answer), 0);
@@ -319,7 +320,7 @@ static void load_and_kill(struct run *r, int64_t duration_ms)
         ck_assert_int_eq(client_flush(&r->halves), 0);
         ck_assert_int_eq(client_flush(&r->outbox), 0);
         pull_some(r);
-        take_plains(r, 0);
+        take_plains(r, WINDOW, 0);
         take_batch(r, 0);
         if (rand_below(&r->rand, 2) == 0) {
             take_halves(r, CLIENT_WAIT_MS);
@@ -327,9 +328,19 @@ static void load_and_kill(struct run *r, int64_t duration_ms)
         }
     } while (test_now_ms() < end_ms);
     take_halves(r, CLIENT_WAIT_MS);
+    take_plains(r, WINDOW, CLIENT_WAIT_MS);
     decide_some(r, false);
+    /*
+     * A burst in small writes, and the kill with the n-th answer: an answer that went out before
+     * its record was written would be caught.
+     */
+    for (int i = 0; i < WINDOW; i++) {
+        put_plain(r);
+        ck_assert_int_eq(client_flush(&r->plain), 0);
+    }
+    take_plains(r, (uint32_t)rand_below(&r->rand, WINDOW), CLIENT_WAIT_MS);
     broker_fixture_kill(&r->f);
-    take_plains(r, 0); /* answers that were on their way count */
+    take_plains(r, WINDOW, 0); /* answers that were on their way count */
     take_batch(r, 0);
 }
 

@@ -384,6 +384,60 @@ START_TEST(after_sigkill_everything_acknowledged_is_there)
 }
 END_TEST
 
+START_TEST(a_clean_stop_leaves_nothing_to_replay)
+{
+    /*
+     * Topics, queues, consumer offsets, an outbox position, undecided and decided halves: all come
+     * from the checkpoint, without one record of the log.
+     */
+    struct broker_fixture f;
+    struct client c;
+    struct source_open_answer open;
+    struct header_writer *w;
+    int64_t halves[2];
+
+    broker_fixture_start(&f, (const char *const[]){"--log.segment.bytes", "1m", NULL});
+    fill(&f, 5);
+    client_open(&c, f.port, HEADER_JSON);
+    for (int i = 0; i < 2; i++) {
+        halves[i] = client_send(
+            &c, &(struct test_message){.topic = "T",
+                                       .properties = i == 0 ? "UNIQ_KEY=h0" : "UNIQ_KEY=h1",
+                                       .body = SLICE_LIT("half"),
+                                       .is_half = true});
+    }
+    ck_assert_int_eq(client_end(&c, "pg", halves[0], "h0", 12), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_source_open(&c, "db", 0, &open), RESPONSE_SUCCESS);
+    ck_assert_uint_eq(open.epoch, 1);
+    w = client_begin(&c, REQUEST_UPDATE_CONSUMER_OFFSET, HEADER_FLAG_ONEWAY);
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    header_put_i64(w, "commitOffset", 4);
+    client_submit(&c, SLICE_EMPTY);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 5);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    broker_fixture_launch(&f);
+    ck_assert_ptr_nonnull(strstr(broker_fixture_log(&f), "replayed 0 records"));
+    client_open(&c, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 5);
+    w = client_begin(&c, REQUEST_QUERY_CONSUMER_OFFSET, 0);
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SUCCESS);
+    ck_assert(slice_eq_str(header_str(&c.header, "offset"), "4"));
+    ck_assert_int_eq(client_end(&c, "pg", halves[0], "h0", 8), RESPONSE_TRANSACTION_FAILED);
+    ck_assert_int_eq(client_end(&c, "pg", halves[1], "h1", 8), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 6);
+    ck_assert_int_eq(client_source_open(&c, "db", 0, &open), RESPONSE_SUCCESS);
+    ck_assert_uint_eq(open.epoch, 2);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_add_test(tc, a_port_in_use_stops_the_start);
@@ -396,6 +450,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, sigterm_under_load_answers_what_it_took_and_loses_nothing);
     tcase_add_test(tc, sigterm_answers_pulls_that_wait);
     tcase_add_test(tc, after_sigkill_everything_acknowledged_is_there);
+    tcase_add_test(tc, a_clean_stop_leaves_nothing_to_replay);
 }
 
 int main(void)
