@@ -1,0 +1,111 @@
+/* One question to the broker on a connection of its own. */
+#include "core/proto/body_inspect.h"
+#include "core/proto/codes.h"
+#include "core/proto/header.h"
+#include "tests/integration/client/rig.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct question {
+    struct buf frame; /* the question, then the answer */
+    struct header header;
+    struct slice body;
+};
+
+static int connect_to(const char *host_port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET};
+    const char *colon = strrchr(host_port, ':');
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_ptr_nonnull(colon);
+    ck_assert_int_ge(fd, 0);
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    addr.sin_port = htons((uint16_t)strtoul(colon + 1, NULL, 10));
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)(void *)&addr, sizeof addr), 0);
+    return fd;
+}
+
+/* q->frame holds a request; afterwards header and body are those of its answer: a success. */
+static void ask(const struct rig *r, struct question *q)
+{
+    int fd = connect_to(r->broker);
+    struct frame frame;
+    int rc = ESCROW_EAGAIN;
+
+    ck_assert_int_eq(send(fd, q->frame.ptr, q->frame.len, MSG_NOSIGNAL), (ssize_t)q->frame.len);
+    buf_clear(&q->frame);
+    while (rc == ESCROW_EAGAIN) {
+        uint8_t *room = buf_reserve(&q->frame, 4096);
+        ssize_t n;
+        ck_assert_ptr_nonnull(room);
+        n = recv(fd, room, 4096, 0);
+        ck_assert_int_gt(n, 0);
+        buf_commit(&q->frame, (size_t)n);
+        rc = frame_decode(buf_slice(&q->frame), &frame);
+    }
+    ck_assert_int_eq(rc, 0);
+    ck_assert_int_eq(header_decode(&q->header, frame.type, frame.header), 0);
+    ck_assert_int_eq(q->header.code, RESPONSE_SUCCESS);
+    q->body = frame.body;
+    (void)close(fd);
+}
+
+static void question_init(struct question *q)
+{
+    buf_init(&q->frame, 0);
+    header_init(&q->header);
+}
+
+static void question_fini(struct question *q)
+{
+    header_fini(&q->header);
+    buf_fini(&q->frame);
+}
+
+int64_t rig_undecided(const struct rig *r)
+{
+    struct header_out head = {.code = REQUEST_ESCROW_TXN_HORIZON, .opaque = 1};
+    struct txn_horizon horizon;
+    struct question q;
+
+    question_init(&q);
+    ck_assert_int_eq(header_encode(&q.frame, HEADER_JSON, &head, SLICE_EMPTY), 0);
+    ask(r, &q);
+    ck_assert_int_eq(txn_horizon_decode(q.body, &horizon), 0);
+    question_fini(&q);
+    return (int64_t)horizon.undecided;
+}
+
+static int64_t queue_end(const struct rig *r, const char *topic, int32_t queue)
+{
+    struct header_out head = {.code = REQUEST_GET_MAX_OFFSET, .opaque = 1};
+    struct header_writer w;
+    struct question q;
+    int64_t offset = -1;
+
+    question_init(&q);
+    header_begin(&w, &q.frame, HEADER_JSON, &head);
+    header_put_str(&w, "topic", slice_str(topic));
+    header_put_i64(&w, "queueId", queue);
+    header_end(&w);
+    ck_assert_int_eq(header_frame_end(&w, 0), 0);
+    ask(r, &q);
+    ck_assert_int_eq(header_get_i64(&q.header, "offset", &offset), 0);
+    question_fini(&q);
+    return offset;
+}
+
+int64_t rig_stored(const struct rig *r, const char *topic, int32_t queues)
+{
+    int64_t count = 0;
+
+    for (int32_t i = 0; i < queues; i++) {
+        count += queue_end(r, topic, i);
+    }
+    return count;
+}
