@@ -1,7 +1,7 @@
 /*
  * One undecided half message, and the states it goes through (STATES.md).
  *
- * A half is 80 bytes because a million of them may wait at once; everything that can be read from
+ * A half is 72 bytes because a million of them may wait at once; everything that can be read from
  * its log record (the transaction id, the body, the properties) is not here. Fields are packed by
  * the accessors below.
  *
@@ -52,10 +52,11 @@ enum half_flags {
 };
 
 struct half {
-    struct hash128 id;    /* keyed hash of (producer group, transaction id) */
+    uint64_t id_lo;       /* keyed hash of (producer group, transaction id): 96 bits of it */
     uint64_t offset;      /* physical offset of the HALF record: its identity */
     uint64_t store_queue; /* store time in ms << 16 | queue id */
-    uint32_t size_bytes;  /* of the message record, as consume queues want it */
+    uint32_t id_hi;
+    uint32_t size_bytes; /* of the message record, as consume queues want it */
     int32_t tag_hash;
     struct wheel_node
         timer;        /* wheel or ready list, as the flags say; prev/next also chain free slots */
@@ -63,15 +64,15 @@ struct half {
     uint32_t offset_next;
     uint32_t order_prev; /* log order of all halves in the table */
     uint32_t order_next;
-    uint32_t route;   /* interned (producer group, topic), see routes.h */
-    uint32_t ask_seq; /* questions asked so far; makes the nonce */
+    uint16_t route;   /* interned (producer group, topic), see routes.h */
+    uint16_t ask_seq; /* questions asked so far, modulo 65536; makes the nonce */
     uint8_t state;    /* enum half_state */
     uint8_t flags;    /* enum half_flags */
     uint8_t checks;   /* rounds counted: durable CHECK records */
     uint8_t step_way; /* back-off step << 4 | way being asked */
 };
 
-_Static_assert(sizeof(struct half) == 80, "a half has to stay within its share of 96 bytes");
+_Static_assert(sizeof(struct half) == 72, "a half has to stay within its share of 96 bytes");
 
 extern const struct sm_table half_sm;
 
@@ -90,6 +91,18 @@ static inline bool half_can(const struct half *half, enum half_state to)
 static inline bool half_is_deciding(const struct half *half)
 {
     return half->state == HALF_COMMITTING || half->state == HALF_ROLLING_BACK;
+}
+
+/* Is it the half of this id? The upper 32 bits of `hi` are not kept. */
+static inline bool half_has_id(const struct half *half, struct hash128 id)
+{
+    return half->id_lo == id.lo && half->id_hi == (uint32_t)id.hi;
+}
+
+/* Its id as far as it is kept. */
+static inline struct hash128 half_id(const struct half *half)
+{
+    return (struct hash128){.lo = half->id_lo, .hi = half->id_hi};
 }
 
 static inline int64_t half_store_ms(const struct half *half)

@@ -26,7 +26,7 @@ static struct half *table_slot(const struct half_table *t, uint32_t slot)
 
 static uint64_t by_id_hash(void *owner, uint32_t slot)
 {
-    return table_slot(owner, slot)->id.lo;
+    return table_slot(owner, slot)->id_lo;
 }
 
 static uint32_t *by_id_link(void *owner, uint32_t slot)
@@ -224,14 +224,16 @@ struct half *half_table_insert(struct half_table *t, struct hash128 id, uint64_t
     uint32_t slot = slot_take(t);
     struct half *half = table_slot(t, slot);
 
+    CHECK(route < ROUTES_MAX);
     CHECK(t->newest == HALF_NONE || table_slot(t, t->newest)->offset < offset);
     *half = (struct half){
-        .id = id,
+        .id_lo = id.lo,
+        .id_hi = (uint32_t)id.hi,
         .offset = offset,
         .timer = {.prev = WHEEL_NONE, .next = WHEEL_NONE},
         .order_prev = t->newest,
         .order_next = HALF_NONE,
-        .route = route,
+        .route = (uint16_t)route,
         .state = HALF_APPENDING,
         .flags = HALF_F_USED,
     };
@@ -289,7 +291,7 @@ struct half *half_table_find_id(const struct half_table *t, struct hash128 id)
 
     while (slot != HALF_NONE) {
         struct half *half = table_slot(t, slot);
-        if (half->id.lo == id.lo && half->id.hi == id.hi) {
+        if (half_has_id(half, id)) {
             return half;
         }
         slot = half->id_next;
@@ -388,7 +390,7 @@ void half_table_check(const struct half_table *t)
         CHECK_IMPLIES(prev != NULL, prev->offset < h->offset);
         half_check(h);
         CHECK(half_table_find_offset(t, h->offset) == h);
-        CHECK(half_table_find_id(t, h->id) == h);
+        CHECK(half_table_find_id(t, half_id(h)) == h);
         CHECK(half_table_slot(t, h) != HALF_NONE);
         CHECK(half_table_route(t, h)->refs > 0);
         by_state[h->state]++;

@@ -21,8 +21,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HALF_CHUNK_SLOTS 512u /* 40 KiB */
+#define HALF_CHUNK_SLOTS 512u /* 36 KiB */
 #define HALF_NONE        UINT32_MAX
+
+_Static_assert(ROUTES_MAX - 1 <= UINT16_MAX, "a half has 16 bits for its route");
 
 struct half_chunk;
 

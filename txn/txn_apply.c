@@ -168,7 +168,7 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     struct decided_fact fact = {
         .offset = half->offset, .kind = head->kind, .by = head->by, .at_ms = head->at_ms};
     uint16_t tag = txn_group_tag(t, group_name(half_table_route(&t->table, half)->group));
-    struct hash128 id = half->id;
+    struct hash128 id = half_id(half);
 
     if (!half_is_deciding(half)) {
         txn_begin_decision(t, half, head->kind, "read in recovery");

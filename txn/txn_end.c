@@ -47,7 +47,7 @@ static enum txn_end_code identify(const struct txn *t, const struct half *half, 
             return TXN_END_WRONG_ID;
         }
         id = txn_id_hash(t, own, txn_id);
-        if (id.lo != half->id.lo || id.hi != half->id.hi) {
+        if (!half_has_id(half, id)) {
             return TXN_END_WRONG_ID;
         }
     }

@@ -3,8 +3,8 @@
  *
  *   0 version u32 = 1 | 4 routes u32 | 8 halves u64 | 16 id key, two u64 | 32 wall clock i64, ms |
  *   routes: id u32, group length u8, group, topic length u8, topic |
- *   halves in log order, 56 bytes: id two u64 | offset u64 | store time << 16 | queue u64 | size
- *   u32 | tag hash i32 | route u32 |
+ *   halves in log order, 56 bytes: id u64, u32 | not read, 4 bytes | offset u64 |
+ *           store time << 16 | queue u64 | size u32 | tag hash i32 | route u32 |
  *           checks u8, back-off step u8, expired u8, zero u8 | ms to the next check i64, -1 = none
  *           |
  *   decided: count u32, then 24 bytes each (decided.c)
@@ -49,8 +49,8 @@ static void save_half(const struct txn *t, const struct half *half, int64_t now_
     if (remaining < 0 && !is_expired) {
         remaining = t->config.interval_ms; /* a decision is in flight; if it is lost, ask later */
     }
-    put_le64(p, half->id.lo);
-    put_le64(p + 8, half->id.hi);
+    put_le64(p, half->id_lo);
+    put_le64(p + 8, half->id_hi);
     put_le64(p + 16, half->offset);
     put_le64(p + 24, half->store_queue);
     put_le32(p + 32, half->size_bytes);

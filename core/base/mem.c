@@ -77,6 +77,18 @@ void mem_trim(void)
     (void)malloc_trim(0); /* 1 or 0: whether there was any */
 }
 
+void mem_map_large(void)
+{
+    /*
+     * Either call fails only in an allocator that has no such setting, which is no loss. The second
+     * is here because setting the first stops its default from following.
+     */
+    /* NOLINTBEGIN(concurrency-mt-unsafe): called before there are threads */
+    (void)mallopt(M_MMAP_THRESHOLD, (int)MEM_LARGE_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, (int)(2 * MEM_LARGE_BYTES));
+    /* NOLINTEND(concurrency-mt-unsafe) */
+}
+
 void mem_fault_at(uint64_t n)
 {
     atomic_store(&fault_fired, 0);

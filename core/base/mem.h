@@ -29,6 +29,16 @@ void mem_free(void *ptr); /* NULL is fine */
  */
 void mem_trim(void);
 
+/*
+ * For a server that runs for months: blocks of MEM_LARGE_BYTES and more get a mapping of their own
+ * and go back to the system when freed, whichever thread used them. Otherwise the allocator of each
+ * thread keeps what was freed there, a sort buffer of a flush for every thread of the pool. Call it
+ * once, before other threads exist.
+ */
+void mem_map_large(void);
+
+#define MEM_LARGE_BYTES ((size_t)1 << 20)
+
 /* Fail the n-th allocation from now (1 = the next one), once. 0 switches faults off. */
 void mem_fault_at(uint64_t n);
 

@@ -5,6 +5,7 @@
  * command line or configuration.
  */
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/io_uv/clock_system.h"
 #include "core/io_uv/disk_posix.h"
 #include "src/broker/broker.h"
@@ -205,6 +206,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     log_set_level((enum log_level)log_level_from_name(config.log_level));
+    mem_map_large();
     status = run(&config);
     config_fini(&config);
     return status;

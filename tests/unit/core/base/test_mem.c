@@ -2,6 +2,7 @@
 
 #include "tests/unit/core/base/unit_main.h"
 
+#include <malloc.h>
 #include <stdint.h>
 
 START_TEST(what_is_allocated_is_counted_until_freed)
@@ -104,6 +105,28 @@ START_TEST(faults_can_be_switched_off)
 }
 END_TEST
 
+START_TEST(a_large_block_goes_back_to_the_system_when_freed)
+{
+    /* Also the second time: without mem_map_large the allocator keeps it from then on. */
+    mem_map_large();
+    for (int i = 0; i < 3; i++) {
+        size_t before;
+        size_t during;
+        void *p;
+
+        before = mallinfo2().hblkhd;
+        p = mem_alloc(3 * MEM_LARGE_BYTES);
+        ck_assert_ptr_nonnull(p);
+        during = mallinfo2().hblkhd;
+        mem_free(p);
+        ck_assert_uint_eq(mallinfo2().hblkhd, before);
+        if (mallinfo2().arena > 0) { /* sanitizers have an allocator of their own */
+            ck_assert_uint_ge(during, before + 3 * MEM_LARGE_BYTES);
+        }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("core/base/mem");
@@ -115,6 +138,7 @@ int main(void)
     tcase_add_test(tc, the_nth_allocation_fails_once);
     tcase_add_test(tc, a_failed_realloc_keeps_the_old_block);
     tcase_add_test(tc, faults_can_be_switched_off);
+    tcase_add_test(tc, a_large_block_goes_back_to_the_system_when_freed);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
