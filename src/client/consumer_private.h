@@ -115,6 +115,7 @@ struct escrow_consumer {
     uint64_t running;            /* handlers at work */
     struct prefetch prefetch[2]; /* by topic->is_retry */
     struct loop_timer rebalance;
+    bool rebalance_is_soon; /* the timer is set for a retry */
     struct loop_timer commit;
     struct loop_deferred rebalance_soon;
     struct loop_deferred finish;
@@ -126,7 +127,8 @@ struct escrow_consumer {
 
 /* rebalance.c */
 void rebalance_start(struct escrow_consumer *k);
-void rebalance_now(void *arg); /* a loop_fn; arg is the consumer */
+void rebalance_now(void *arg);                   /* a loop_fn; arg is the consumer */
+void rebalance_retry(struct escrow_consumer *k); /* within a second: something is amiss */
 void rebalance_stop(struct escrow_consumer *k);
 
 /* queue.c */

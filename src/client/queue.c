@@ -61,14 +61,20 @@ static void queue_retry(void *arg)
     }
 }
 
-/* The broker did not answer as hoped: wait and do the same again. */
-static void queue_fail(struct consumer_queue *q)
+static void queue_pause(struct consumer_queue *q)
 {
     struct escrow_client *c = q->consumer->client;
 
     q->failures++;
-    router_forget(&c->router, q->topic->topic);
     loop_timer_start(&c->loop, &q->timer, client_backoff_ms(c, q->failures), 0, queue_retry, q);
+}
+
+/* The broker did not answer as hoped: wait and do the same again, at another address if need be. */
+static void queue_fail(struct consumer_queue *q)
+{
+    router_forget(&q->consumer->client->router, q->topic->topic);
+    rebalance_retry(q->consumer);
+    queue_pause(q);
 }
 
 /* ---- where to begin ---- */
@@ -83,13 +89,18 @@ static void queue_fields(struct header_writer *w, void *arg)
     header_put_bool(w, "setZeroIfNotFound", !q->consumer->from_last);
 }
 
-static void queue_start_at(struct consumer_queue *q, int64_t offset)
+static void queue_set_offset(struct consumer_queue *q, int64_t offset)
 {
     progress_fini(&q->progress);
     progress_init(&q->progress, offset);
     q->next_offset = offset;
-    q->failures = 0;
     q->state = QUEUE_WAITING;
+}
+
+static void queue_start_at(struct consumer_queue *q, int64_t offset)
+{
+    queue_set_offset(q, offset);
+    q->failures = 0;
     queue_pull(q);
 }
 
@@ -198,6 +209,9 @@ static int queue_take(struct consumer_queue *q, struct slice body)
         if (offset < q->next_offset) {
             continue; /* seen already */
         }
+        if (offset == INT64_MAX) {
+            return ESCROW_EPROTO; /* there is none behind it */
+        }
         rc = delivery_new(view.record, q->broker, &d);
         if (rc == 0 && !tag_matches(q, d)) {
             delivery_free(&d);
@@ -241,6 +255,21 @@ static void pull_found(struct consumer_queue *q, struct header *header, struct s
     queue_pull(q);
 }
 
+/*
+ * What was there is gone, or never was: go on where the broker says. At once, but not when it says
+ * so time after time.
+ */
+static void pull_moved(struct consumer_queue *q, int64_t offset)
+{
+    queue_set_offset(q, offset);
+    if (q->failures == 0) {
+        q->failures = 1;
+        queue_pull(q);
+    } else {
+        queue_pause(q);
+    }
+}
+
 static void pull_answered(struct remote_call *call, int error, struct header *header,
                           struct slice body)
 {
@@ -259,9 +288,9 @@ static void pull_answered(struct remote_call *call, int error, struct header *he
         pull_found(q, header, body);
         return;
     case RESPONSE_PULL_OFFSET_MOVED:
-        if (header_get_i64(header, "nextBeginOffset", &next) == 0 && q->in_progress == 0) {
-            queue_start_at(
-                q, next); /* what was there is gone, or never was: go on where the broker says */
+        if (header_get_i64(header, "nextBeginOffset", &next) == 0 && next >= 0 &&
+            q->in_progress == 0) {
+            pull_moved(q, next);
             return;
         }
         break;

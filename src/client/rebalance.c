@@ -1,8 +1,8 @@
 /*
  * Who has which queue. For every topic: its route (all queues, sorted by broker and id), the
  * members of the group (from one of the topic's brokers, sorted), our share of it. Queues that are
- * not ours any more are given away, new ones begun. Runs at the start, every 20 seconds, and when a
- * broker says that the members changed.
+ * not ours any more are given away, new ones begun. Runs at the start, every 20 seconds, when a
+ * broker says that the members changed, and soon after a queue failed: its broker may have moved.
  */
 #include "src/client/consumer_private.h"
 
@@ -94,8 +94,13 @@ static size_t queue_total(const struct topic_route *route)
     return total;
 }
 
-static void rebalance_retry(struct escrow_consumer *k)
+/* Asked for again before it has come it stays where it is: many queues may fail one by one. */
+void rebalance_retry(struct escrow_consumer *k)
 {
+    if (k->rebalance_is_soon || k->is_stopping) {
+        return;
+    }
+    k->rebalance_is_soon = true;
     loop_timer_start(&k->client->loop, &k->rebalance, CONSUMER_RETRY_MS, CONSUMER_REBALANCE_MS,
                      rebalance_now, k);
 }
@@ -193,6 +198,7 @@ void rebalance_now(void *arg)
 {
     struct escrow_consumer *k = arg;
 
+    k->rebalance_is_soon = false;
     for (size_t i = 0; i < k->topic_count && !k->is_stopping; i++) {
         struct consumer_topic *t = k->topics[i];
         if (!t->lookup.is_active) {
