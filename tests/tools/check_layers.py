@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 import tree  # noqa: E402
 
 API, BASE, PROTO, IO, UV, STORE = ("core/include", "core/base", "core/proto", "core/io", "core/io_uv", "core/store")
+FILTER = "core/filter"
 CLIENT = "src/client"
 ALL = "*"
 ALLOW = {
@@ -23,6 +24,7 @@ ALLOW = {
     IO: [API, BASE],
     UV: [API, BASE, IO],
     STORE: [API, BASE, IO, PROTO],
+    FILTER: [API, BASE, PROTO],
     "core/repl": [API, BASE, IO, PROTO, STORE],
     "txn": [API, BASE, IO, PROTO, STORE],
     "outbox": [API, BASE, IO],
