@@ -16,11 +16,19 @@
 #define DECIDED_AT_MAX     ((INT64_C(1) << 44) - 1)
 #define DECIDED_SAVE_BYTES 24u
 
-_Static_assert(sizeof(struct decided_entry) == 32, "decided entries are counted on to be small");
+/*
+ * Halves in the same 8 KiB of the log lie in one chain of the index by offset: what is decided in
+ * about the order in which it was prepared then uses the same bucket and neighbouring links again
+ * and again. A half takes 200 bytes of log at least, so that a chain stays short.
+ */
+#define DECIDED_REGION_BITS 13
+#define DECIDED_OFFSET_LOAD 8u
+
+_Static_assert(sizeof(struct decided_entry) == 24, "decided entries are counted on to be small");
 
 static struct decided_entry *decided_slot(const struct decided *d, uint32_t slot)
 {
-    return &d->chunks[slot / DECIDED_CHUNK][slot % DECIDED_CHUNK];
+    return &d->chunks[slot / DECIDED_CHUNK]->entries[slot % DECIDED_CHUNK];
 }
 
 static uint64_t decided_id_hash(void *owner, uint32_t slot)
@@ -28,22 +36,23 @@ static uint64_t decided_id_hash(void *owner, uint32_t slot)
     return decided_slot(owner, slot)->id;
 }
 
-static uint32_t *decided_id_link(void *owner, uint32_t slot)
+static uint64_t region_hash(uint64_t offset)
 {
-    return &decided_slot(owner, slot)->id_next;
+    return hash_u64(offset >> DECIDED_REGION_BITS);
 }
 
 static uint64_t decided_offset_hash(void *owner, uint32_t slot)
 {
-    return hash_u64(decided_slot(owner, slot)->offset);
+    return region_hash(decided_slot(owner, slot)->offset);
 }
 
 static uint32_t *decided_offset_link(void *owner, uint32_t slot)
 {
-    return &decided_slot(owner, slot)->offset_next;
+    const struct decided *d = owner;
+
+    return &d->chunks[slot / DECIDED_CHUNK]->offset_next[slot % DECIDED_CHUNK];
 }
 
-static const struct hash_index_ops decided_id_ops = {decided_id_hash, decided_id_link};
 static const struct hash_index_ops decided_offset_ops = {decided_offset_hash, decided_offset_link};
 
 static uint64_t fact_pack(const struct decided_fact *fact, uint16_t group_tag)
@@ -74,18 +83,19 @@ static bool fact_is_valid(uint64_t fact)
 
 static int decided_add_chunk(struct decided *d)
 {
-    struct decided_entry *chunk;
+    struct decided_chunk *chunk;
 
     if (d->chunk_count == d->chunk_cap) {
         size_t cap = d->chunk_cap == 0 ? 4 : d->chunk_cap * 2;
-        struct decided_entry **chunks = mem_realloc(d->chunks, cap * sizeof *chunks);
+        struct decided_chunk **chunks =
+            mem_realloc((void *)d->chunks, cap * sizeof(struct decided_chunk *));
         if (chunks == NULL) {
             return ESCROW_ENOMEM;
         }
         d->chunks = chunks;
         d->chunk_cap = cap;
     }
-    chunk = mem_alloc(DECIDED_CHUNK * sizeof *chunk);
+    chunk = mem_alloc(sizeof *chunk);
     if (chunk == NULL) {
         return ESCROW_ENOMEM;
     }
@@ -103,11 +113,12 @@ int decided_init(struct decided *d, size_t count_max)
 
     CHECK(count_max >= 1 && count_max <= UINT32_MAX / 2);
     *d = (struct decided){.count_max = (uint32_t)count_max, .may_grow = true};
-    hash_index_init(&d->by_id, &decided_id_ops, d);
+    fragment_index_init(&d->by_id, decided_id_hash, d);
     hash_index_init(&d->by_offset, &decided_offset_ops, d);
+    hash_index_set_load(&d->by_offset, DECIDED_OFFSET_LOAD);
     rc = decided_add_chunk(d);
     if (rc == 0) {
-        rc = hash_index_reserve(&d->by_id);
+        rc = fragment_index_reserve(&d->by_id);
     }
     if (rc == 0) {
         rc = hash_index_reserve(&d->by_offset);
@@ -123,8 +134,8 @@ void decided_fini(struct decided *d)
     for (size_t i = 0; i < d->chunk_count; i++) {
         mem_free(d->chunks[i]);
     }
-    mem_free(d->chunks);
-    hash_index_fini(&d->by_id);
+    mem_free((void *)d->chunks);
+    fragment_index_fini(&d->by_id);
     hash_index_fini(&d->by_offset);
     *d = (struct decided){0};
 }
@@ -132,7 +143,7 @@ void decided_fini(struct decided *d)
 static void decided_forget_oldest(struct decided *d)
 {
     CHECK(d->count > 0);
-    hash_index_remove(&d->by_id, d->first);
+    fragment_index_remove(&d->by_id, decided_slot(d, d->first)->id, d->first);
     hash_index_remove(&d->by_offset, d->first);
     d->first = d->first + 1 == d->ring ? 0 : d->first + 1;
     d->count--;
@@ -161,8 +172,10 @@ void decided_put(struct decided *d, struct hash128 id, uint16_t group_tag,
     entry = decided_slot(d, slot);
     *entry = (struct decided_entry){
         .id = id.lo, .offset = fact->offset, .fact = fact_pack(fact, group_tag)};
+    if (fragment_index_insert(&d->by_id, id.lo, slot) != 0) {
+        return; /* no memory, and many ids in one bucket: this one is not remembered */
+    }
     d->count++;
-    hash_index_insert(&d->by_id, slot);
     hash_index_insert(&d->by_offset, slot);
 }
 
@@ -170,21 +183,38 @@ bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_
 {
     bool is_found = false;
 
-    for (uint32_t slot = hash_index_head(&d->by_id, id.lo); slot != HASH_INDEX_NONE;) {
+    struct fragment_cursor at = fragment_index_find(&d->by_id, id.lo);
+    uint32_t slot;
+
+    while ((slot = fragment_index_next(&d->by_id, id.lo, &at)) != FRAGMENT_NONE) {
         const struct decided_entry *entry = decided_slot(d, slot);
         if (entry->id == id.lo && (!is_found || entry->offset > fact->offset)) {
             *fact = fact_unpack(entry);
             is_found = true;
         }
-        slot = entry->id_next;
     }
     return is_found;
+}
+
+bool decided_any(const struct decided *d, decided_match_fn *match, void *arg)
+{
+    for (uint32_t i = 0; i < d->count; i++) {
+        if (match(arg, decided_slot(d, (uint32_t)(((uint64_t)d->first + i) % d->ring))->offset)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void decided_prefetch(const struct decided *d, struct hash128 id)
+{
+    fragment_index_prefetch(&d->by_id, id.lo);
 }
 
 bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
                          uint64_t *id_lo, uint16_t *group_tag)
 {
-    for (uint32_t slot = hash_index_head(&d->by_offset, hash_u64(offset));
+    for (uint32_t slot = hash_index_head(&d->by_offset, region_hash(offset));
          slot != HASH_INDEX_NONE;) {
         const struct decided_entry *entry = decided_slot(d, slot);
         if (entry->offset == offset) {
@@ -197,16 +227,15 @@ bool decided_find_offset(const struct decided *d, uint64_t offset, struct decide
             }
             return true;
         }
-        slot = entry->offset_next;
+        slot = d->chunks[slot / DECIDED_CHUNK]->offset_next[slot % DECIDED_CHUNK];
     }
     return false;
 }
 
 size_t decided_bytes(const struct decided *d)
 {
-    return d->chunk_cap * sizeof *d->chunks +
-           d->chunk_count * DECIDED_CHUNK * sizeof(struct decided_entry) +
-           hash_index_bytes(&d->by_id) + hash_index_bytes(&d->by_offset);
+    return d->chunk_cap * sizeof *d->chunks + d->chunk_count * sizeof(struct decided_chunk) +
+           fragment_index_bytes(&d->by_id) + hash_index_bytes(&d->by_offset);
 }
 
 void decided_save(const struct decided *d, struct buf *out)
@@ -264,6 +293,6 @@ void decided_check(const struct decided *d)
     CHECK(d->first < d->ring);
     CHECK(d->by_id.count == d->count);
     CHECK(d->by_offset.count == d->count);
-    hash_index_check(&d->by_id);
+    fragment_index_check(&d->by_id);
     hash_index_check(&d->by_offset);
 }

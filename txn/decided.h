@@ -5,10 +5,14 @@
  * Only answers depend on it, never safety: a half that is neither in the half table nor here gets
  * ESCROW_ENOTFOUND, and nothing can be decided twice.
  *
- * Owns:    its entries, 32 bytes each plus 16 for two indexes; grown chunk by chunk up to
+ * Every half that is prepared and every one that is decided comes by here, while a look-up by
+ * offset is rare: the index by id answers from one cache line (fragment_index.h), and the index by
+ * offset keeps what lies together in the log in one chain, eight entries to a bucket.
+ *
+ * Owns:    its entries, 28 bytes each plus about 10 for two indexes; grown chunk by chunk up to
  *          count_max.
  * Thread:  loop.
- * Errors:  none: when memory is short the oldest entry makes room.
+ * Errors:  none: when memory is short the oldest entry makes room, or the new one is not kept.
  * Holds:   at most count_max entries, each in both indexes.
  */
 #ifndef TXN_DECIDED_H
@@ -18,6 +22,7 @@
 #include "core/base/buf.h"
 #include "core/base/hash.h"
 #include "txn/decision.h"
+#include "txn/fragment_index.h"
 #include "txn/hash_index.h"
 
 #include <stdbool.h>
@@ -30,8 +35,11 @@ struct decided_entry {
     uint64_t id;     /* low half of the id's hash */
     uint64_t offset; /* of the HALF record */
     uint64_t fact;   /* at_ms << 20 | group tag << 4 | by << 2 | kind; see decided.c */
-    uint32_t id_next;
-    uint32_t offset_next;
+};
+
+struct decided_chunk {
+    struct decided_entry entries[DECIDED_CHUNK];
+    uint32_t offset_next[DECIDED_CHUNK]; /* links of the index by offset */
 };
 
 /* What is known of a decided half. */
@@ -43,14 +51,14 @@ struct decided_fact {
 };
 
 struct decided {
-    struct decided_entry **chunks;
+    struct decided_chunk **chunks;
     size_t chunk_count; /* allocated */
     size_t chunk_cap;
     uint32_t first; /* slot of the oldest entry */
     uint32_t count;
     uint32_t ring; /* slots in use as a ring: chunk_count * DECIDED_CHUNK, or count_max when full */
     uint32_t count_max;
-    struct hash_index by_id;
+    struct fragment_index by_id;
     struct hash_index by_offset;
     bool may_grow; /* false once memory was refused; tried again after a full turn */
 };
@@ -66,12 +74,19 @@ void decided_fini(struct decided *d);
 void decided_put(struct decided *d, struct hash128 id, uint16_t group_tag,
                  const struct decided_fact *fact);
 
+/* Have what a call about this id needs brought near. */
+void decided_prefetch(const struct decided *d, struct hash128 id);
+
 /* Newest entry for the id; false when not remembered. */
 bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_fact *fact);
 
 /* By physical offset. *id_lo and *group_tag as they were put (each may be NULL). */
 bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
                          uint64_t *id_lo, uint16_t *group_tag);
+
+/* Does `match` say yes to the offset of any entry? Looks at all of them. */
+typedef bool decided_match_fn(void *arg, uint64_t offset); /* allow(typedef): function */
+bool decided_any(const struct decided *d, decided_match_fn *match, void *arg);
 
 size_t decided_bytes(const struct decided *d);
 

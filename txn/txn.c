@@ -233,6 +233,7 @@ int txn_prepare(struct txn *t, const struct txn_half_info *info, struct txn_prep
     }
     *result = (struct txn_prepare_result){.verdict = TXN_NEW};
     id = txn_id_hash(t, info->group, info->txn_id);
+    decided_prefetch(&t->decided, id);
     half = half_table_find_id(&t->table, id);
     if (half != NULL) {
         result->verdict = TXN_DUPLICATE;

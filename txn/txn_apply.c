@@ -170,6 +170,7 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     uint16_t tag = txn_group_tag(t, group_name(half_table_route(&t->table, half)->group));
     struct hash128 id = half_id(half);
 
+    decided_prefetch(&t->decided, id);
     if (!half_is_deciding(half)) {
         txn_begin_decision(t, half, head->kind, "read in recovery");
     }

@@ -145,7 +145,8 @@ int txn_end(struct txn *t, const struct txn_end *end, struct txn_now now,
 {
     struct decision_head head = {
         .kind = end->kind, .by = end->by, .at_ms = now.wall_ms < 0 ? 0 : now.wall_ms};
-    struct half *open[END_TXN_HALVES_MAX]; /* each once, even if it is named twice */
+    ESCROW_UNINITIALIZED struct half
+        *open[END_TXN_HALVES_MAX]; /* each once, even if it is named twice */
     bool is_held_back = false;
     int rc = 0;
 

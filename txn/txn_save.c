@@ -216,16 +216,11 @@ static int load_half(struct load *l, const uint8_t *p)
     return 0;
 }
 
-/* Does the section say of a half that it is open, and that it was decided? */
-static bool is_decided_twice(const struct txn *t)
+static bool is_open(void *arg, uint64_t offset)
 {
-    const struct half *half = half_table_oldest(&t->table);
-    struct decided_fact fact;
+    const struct txn *t = arg;
 
-    while (half != NULL && !decided_find_offset(&t->decided, half->offset, &fact, NULL, NULL)) {
-        half = half_table_next(&t->table, half);
-    }
-    return half != NULL;
+    return half_table_find_offset(&t->table, offset) != NULL;
 }
 
 static int load_all(struct load *l, uint32_t routes, uint64_t halves)
@@ -251,7 +246,7 @@ static int load_all(struct load *l, uint32_t routes, uint64_t halves)
         }
     }
     rc = decided_load(&l->t->decided, &l->rest);
-    if (rc == 0 && (l->rest.len != 0 || is_decided_twice(l->t))) {
+    if (rc == 0 && (l->rest.len != 0 || decided_any(&l->t->decided, is_open, l->t))) {
         rc = ESCROW_ECORRUPT;
     }
     return rc;
