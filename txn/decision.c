@@ -153,6 +153,22 @@ bool decision_next(struct decision_iter *iter, struct decision_entry *entry)
     return true;
 }
 
+int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg)
+{
+    struct decision_head head;
+    struct decision_iter iter;
+    struct decision_entry entry;
+    int rc = decision_decode(payload, &head, &iter);
+
+    if (rc != 0) {
+        return rc;
+    }
+    while (head.kind == DECISION_COMMIT && decision_next(&iter, &entry)) {
+        fn(arg, entry.offset, entry.store_ms);
+    }
+    return 0;
+}
+
 void check_encode_head(struct buf *b, uint32_t count, int64_t at_ms)
 {
     CHECK(count >= 1 && count <= END_TXN_HALVES_MAX);

@@ -100,6 +100,15 @@ ESCROW_MUST_USE int decision_decode(struct slice payload, struct decision_head *
 /* false at the end. */
 bool decision_next(struct decision_iter *iter, struct decision_entry *entry);
 
+typedef void decision_commit_fn(void *arg, uint64_t offset,
+                                int64_t store_ms); /* allow(typedef): function */
+
+/*
+ * Call fn for each half that this payload puts into its own queue: those of a commit, none of a
+ * rollback or an expire. ESCROW_ECORRUPT: malformed, nothing was called.
+ */
+ESCROW_MUST_USE int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg);
+
 struct check_entry {
     uint64_t offset;
     uint32_t checks; /* rounds counted so far */

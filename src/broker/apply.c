@@ -150,8 +150,16 @@ static int broker_checkpoint_load(void *arg, struct slice name, struct slice dat
                    SLICE_ARGS(name));
 }
 
+static int broker_list_releases(void *arg, struct slice decision, store_release_fn *fn,
+                                void *fn_arg)
+{
+    (void)arg;
+    return decision_each_commit(decision, fn, fn_arg);
+}
+
 const struct store_owner broker_store_owner = {
     .apply = broker_apply,
     .checkpoint_save = broker_checkpoint_save,
     .checkpoint_load = broker_checkpoint_load,
+    .list_releases = broker_list_releases,
 };

@@ -5,6 +5,7 @@
 #include "core/base/mem.h"
 #include "core/proto/properties.h"
 #include "tests/lib/test_txn.h"
+#include "txn/decision.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -180,6 +181,12 @@ static int owner_list(void *arg, struct slice decision, store_release_fn *fn, vo
     return 0;
 }
 
+static int owner_list_txn(void *arg, struct slice decision, store_release_fn *fn, void *fn_arg)
+{
+    (void)arg;
+    return decision_each_commit(decision, fn, fn_arg);
+}
+
 /* ------------------------------------------------------------------ running */
 
 void test_store_config(struct store_config *cfg)
@@ -199,7 +206,7 @@ static int open_store(struct test_store *ts, const struct store_config *cfg)
         .apply = owner_apply,
         .checkpoint_save = owner_save,
         .checkpoint_load = owner_load,
-        .list_releases = ts->txn != NULL ? NULL : owner_list,
+        .list_releases = ts->txn != NULL ? owner_list_txn : owner_list,
     };
 
     test_store_config(&plain);

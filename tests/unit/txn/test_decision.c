@@ -173,6 +173,35 @@ START_TEST(random_bytes_are_refused_or_walked_to_their_end)
 }
 END_TEST
 
+static void note_commit(void *arg, uint64_t offset, int64_t store_ms)
+{
+    uint32_t *count = arg;
+    struct decision_entry want = entry_of(++*count);
+
+    ck_assert_uint_eq(offset, want.offset);
+    ck_assert_int_eq(store_ms, want.store_ms);
+}
+
+START_TEST(only_a_commit_lists_its_halves)
+{
+    /* In order, with the store time of each; nothing of a rollback, an expire or a torn payload. */
+    for (int kind = DECISION_COMMIT; kind <= DECISION_EXPIRE; kind++) {
+        uint32_t count = 0;
+        struct buf b;
+
+        buf_init(&b, 0);
+        encode(&b, (enum decision_kind)kind, 3);
+        ck_assert_int_eq(decision_each_commit(buf_slice(&b), note_commit, &count), 0);
+        ck_assert_uint_eq(count, kind == DECISION_COMMIT ? 3 : 0);
+        count = 0;
+        ck_assert_int_eq(decision_each_commit(slice_of(b.ptr, b.len - 1), note_commit, &count),
+                         ESCROW_ECORRUPT);
+        ck_assert_uint_eq(count, 0);
+        buf_fini(&b);
+    }
+}
+END_TEST
+
 START_TEST(check_records_round_trip_and_reject_other_sizes)
 {
     /* Absolute counters, one to 1024 of them. */
@@ -251,6 +280,7 @@ int main(void)
     tcase_add_test(tc, every_shorter_or_longer_payload_is_corrupt);
     tcase_add_test(tc, fields_out_of_bounds_are_corrupt);
     tcase_add_test(tc, random_bytes_are_refused_or_walked_to_their_end);
+    tcase_add_test(tc, only_a_commit_lists_its_halves);
     tcase_add_test(tc, check_records_round_trip_and_reject_other_sizes);
     tcase_add_test(tc, kinds_and_deciders_have_names);
     tcase_add_test(tc, the_reserve_of_a_half_holds_its_expiry_and_its_decision);
