@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The Java clients: prepare | list | run CASE... ; run.sh sets INTEROP_CLIENT, INTEROP_WORK, INTEROP_NAMESRV, INTEROP_BROKER.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+case $INTEROP_CLIENT in
+java-4.9) version=4.9.8 cases=client ;;
+java-5) version=5.5.0 cases=client ;;
+*) echo "unknown client $INTEROP_CLIENT" >&2 && exit 2 ;;
+esac
+libraries=$INTEROP_WORK/libraries
+classes=$INTEROP_WORK/classes
+
+# user.home: the client's logs and the offsets of broadcast groups are written there.
+java_main() {
+    exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$INTEROP_WORK/home" -cp "$classes:$libraries/*" interop.Main "$@"
+}
+
+case $1 in
+prepare)
+    mvn -q -B -f "$here/pom.xml" -Drocketmq.version="$version" -Dlibraries="$libraries" dependency:copy-dependencies
+    mkdir -p "$classes" "$INTEROP_WORK/home"
+    javac -nowarn -proc:none -Xlint:-options -encoding UTF-8 -cp "$libraries/*" -d "$classes" "$here"/interop/*.java
+    ;;
+list) java_main "$cases" list ;;
+run) shift && java_main "$cases" run "$INTEROP_NAMESRV" "$INTEROP_BROKER" "$@" ;;
+esac

@@ -1,0 +1,79 @@
+package interop;
+
+import java.util.HashSet;
+import java.util.Map;
+import java.util.Set;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+
+/** Several members of one group. */
+final class Members {
+    private Members() {
+    }
+
+    static void register(Map<String, Main.Case> cases) {
+        cases.put("clustering", Members::clustering);
+        cases.put("rebalance", Members::rebalance);
+    }
+
+    /** A topic of four queues, known to the producer. */
+    private static String topic(Kit kit, DefaultMQProducer producer) throws Exception {
+        String topic = kit.createTopic(producer, 4);
+        Kit.untilNoException(() -> producer.fetchPublishMessageQueues(topic));
+        return topic;
+    }
+
+    static int queuesOf(DefaultMQPushConsumer consumer, String topic) {
+        return (int) consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().keySet().stream()
+            .filter(q -> q.getTopic().equals(topic)).count();
+    }
+
+    private static DefaultMQPushConsumer member(Kit kit, String group, String topic, Inbox inbox) throws Exception {
+        DefaultMQPushConsumer consumer = kit.consumer(group, topic, "*");
+        consumer.registerMessageListener(inbox);
+        consumer.start();
+        return consumer;
+    }
+
+    /** Two members share the queues; every message goes to one of them. */
+    private static void clustering(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = topic(kit, producer);
+        String group = kit.unique("group");
+        Inbox one = new Inbox();
+        Inbox two = new Inbox();
+        DefaultMQPushConsumer first = member(kit, group, topic, one);
+        DefaultMQPushConsumer second = member(kit, group, topic, two);
+        Kit.eventually(2, () -> queuesOf(first, topic), "queues of the first");
+        Kit.eventually(2, () -> queuesOf(second, topic), "queues of the second");
+        Kit.sendMany(producer, topic, 80);
+        Kit.eventually(80, () -> one.bodies().size() + two.bodies().size(), "messages");
+        Kit.equal(40, one.bodies().size(), "messages of the first");
+        Set<String> all = new HashSet<>(one.bodies());
+        all.addAll(two.bodies());
+        Kit.equal(80, all.size(), "different messages");
+    }
+
+    /** Members come and go; the queues follow within seconds, because the broker tells the others. */
+    private static void rebalance(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = topic(kit, producer);
+        String group = kit.unique("group");
+        Inbox inbox = new Inbox();
+        DefaultMQPushConsumer first = member(kit, group, topic, inbox);
+        Kit.eventually(4, () -> queuesOf(first, topic), "queues of one alone");
+        long start = System.currentTimeMillis();
+        DefaultMQPushConsumer second = member(kit, group, topic, inbox);
+        DefaultMQPushConsumer third = member(kit, group, topic, inbox);
+        Kit.eventually(2, () -> queuesOf(first, topic) + queuesOf(second, topic) - queuesOf(third, topic), "queues of three");
+        Kit.eventually(4, () -> queuesOf(first, topic) + queuesOf(second, topic) + queuesOf(third, topic), "all queues");
+        Kit.check(System.currentTimeMillis() - start < 15_000, "the members were told too late");
+        second.shutdown();
+        first.shutdown();
+        start = System.currentTimeMillis();
+        Kit.eventually(4, () -> queuesOf(third, topic), "queues of the last");
+        Kit.check(System.currentTimeMillis() - start < 15_000, "the last one was told too late");
+        Kit.sendMany(producer, topic, 20);
+        Kit.eventually(20, () -> new HashSet<>(inbox.bodies()).size(), "messages");
+    }
+}
