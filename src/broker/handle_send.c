@@ -22,6 +22,7 @@
 #include "src/broker/transactions.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* One send while it is being checked and appended. */
 struct send {
@@ -222,6 +223,26 @@ static struct record_fields send_fields(const struct send *s, struct slice body,
     };
 }
 
+/* Java's parseBoolean, which ignores case, is what reads the mark in RocketMQ. */
+static bool send_is_marked(const struct send *s)
+{
+    const struct slice mark = s->props.tran_msg;
+
+    return mark.len == 4 && strncasecmp((const char *)mark.ptr, "true", 4) == 0;
+}
+
+/*
+ * Only what is both a retry and delayed is no half, as in RocketMQ: a consumer that sends back a
+ * message of a transaction leaves the mark on it.
+ */
+static bool send_is_half(const struct send *s)
+{
+    int64_t level = 0;
+
+    return send_is_marked(s) &&
+           (s->in.reconsume_times <= 0 || !slice_to_i64(s->props.delay, &level) || level <= 0);
+}
+
 /* ---- the three kinds ---- */
 
 static void send_plain(struct send *s, struct slice properties)
@@ -316,7 +337,7 @@ static int send_all(struct send *s, struct store_receipt *first, struct store_re
         if (rc != 0) {
             return rc;
         }
-        if (slice_eq_str(s->props.tran_msg, "true")) {
+        if (send_is_marked(s)) {
             return ESCROW_EREJECTED;
         }
         fields = send_fields(s, item.body, properties);
@@ -399,7 +420,7 @@ void handle_send(struct request *req)
     rc = send_properties(&s, s.in.properties, &properties);
     if (rc != 0) {
         request_fail(req, RESPONSE_MESSAGE_ILLEGAL, rc, "properties: %s", escrow_strerror(rc));
-    } else if (slice_eq_str(s.props.tran_msg, "true") && s.in.reconsume_times == 0) {
+    } else if (send_is_half(&s)) {
         send_half(&s, properties);
     } else {
         send_plain(&s, properties);

@@ -225,6 +225,7 @@ void client_put_send(struct client *c, const struct test_message *m, int32_t fla
     req.topic = slice_str(m->topic);
     req.queue_id = m->queue;
     req.born_ms = 1;
+    req.reconsume_times = m->reconsume_times;
     req.properties = properties_of(m, properties, sizeof properties);
     send_request_encode(w, &req, true);
     client_finish(c, m->body);

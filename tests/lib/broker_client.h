@@ -78,6 +78,7 @@ struct test_message {
     struct slice body;
     int32_t queue;
     bool is_half; /* of group pg, if properties do not say */
+    int32_t reconsume_times;
 };
 
 void client_topic(struct client *c, const char *topic, int32_t queues);

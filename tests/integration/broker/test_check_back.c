@@ -363,6 +363,49 @@ START_TEST(an_undecided_half_can_be_reached_by_no_request)
 }
 END_TEST
 
+START_TEST(a_marked_message_is_a_half_unless_it_is_a_delayed_retry)
+{
+    /*
+     * The mark in any case, with reconsumeTimes, with a delay level, with a level that is none: an
+     * undecided half, not seen by consumers. With both reconsumeTimes and a level: a plain message.
+     */
+    static const struct {
+        const char *properties;
+        int32_t reconsume_times;
+    } halves[] = {{"UNIQ_KEY=m0;TRAN_MSG=TRUE;PGROUP=pg", 0},
+                  {"UNIQ_KEY=m1;TRAN_MSG=tRue;PGROUP=pg", 0},
+                  {"UNIQ_KEY=m2;TRAN_MSG=true;PGROUP=pg", 2},
+                  {"UNIQ_KEY=m3;TRAN_MSG=true;PGROUP=pg", -1},
+                  {"UNIQ_KEY=m4;TRAN_MSG=true;PGROUP=pg;DELAY=0", 2},
+                  {"UNIQ_KEY=m5;TRAN_MSG=true;PGROUP=pg;DELAY=-3", 2},
+                  {"UNIQ_KEY=m6;TRAN_MSG=true;PGROUP=pg;DELAY=x", 2}};
+    const int count = sizeof halves / sizeof halves[0];
+    struct broker_fixture f;
+    struct client c;
+    struct test_message m = {.topic = "T", .body = SLICE_LIT("marked")};
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    for (int i = 0; i < count; i++) {
+        m.properties = halves[i].properties;
+        m.reconsume_times = halves[i].reconsume_times;
+        (void)client_send(&c, &m);
+        ck_assert_int_eq(client_metric(&c, "txn_undecided"), i + 1);
+        ck_assert_int_eq(client_max_offset(&c, "T", 0), 0);
+    }
+    m.properties = "UNIQ_KEY=m7;TRAN_MSG=true;PGROUP=pg;DELAY=1";
+    m.reconsume_times = 2;
+    (void)client_send(&c, &m);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), count);
+    m.properties = "UNIQ_KEY=m8;TRAN_MSG=truely;PGROUP=pg";
+    (void)client_send(&c, &m);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), count);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 #define SPLIT_ROUNDS 12
 
 START_TEST(one_decision_over_three_topics_is_whole_after_sigkill)
@@ -463,6 +506,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, used_up_checks_park_the_half_until_a_person_decides);
     tcase_add_test(tc, who_may_not_decide_is_refused);
     tcase_add_test(tc, an_undecided_half_can_be_reached_by_no_request);
+    tcase_add_test(tc, a_marked_message_is_a_half_unless_it_is_a_delayed_retry);
     tcase_add_test(tc, one_decision_over_three_topics_is_whole_after_sigkill);
     tcase_add_test(tc, a_half_sent_again_is_the_same_half);
 }
