@@ -1,12 +1,15 @@
 /*
- * escrow consume: reads the queues of a topic in turn, one pull at a time. With --group it begins
- * where the group stands, and stores where it got to after what it printed was written: at least
- * once, as any consumer. It does not join the group.
+ * escrow consume: reads the queues of a topic in turn, one pull at a time. With --group it joins
+ * the group, takes its share of the queues (of the group's retry topic too), begins where the group
+ * stands, and stores where it got to after what it printed was written: at least once, as any
+ * consumer. Without, it reads all queues and leaves no trace.
  */
 #include "core/base/mem.h"
 #include "core/proto/codes.h"
+#include "core/proto/names.h"
 #include "src/tools/cli.h"
 #include "src/tools/commands.h"
+#include "src/tools/member.h"
 #include "src/tools/out.h"
 
 #include <inttypes.h>
@@ -17,8 +20,16 @@
 #define CONSUME_PAUSE_MS   200  /* --follow: between two rounds that brought nothing */
 #define CONSUME_HOLD_MS    1000 /* the same, when there is one queue: the broker waits for us */
 
+struct consume_topic {
+    const char *name;
+    size_t queue_count; /* 0 = not found yet */
+};
+
 struct consume_queue {
     char addr[REMOTE_ADDR_MAX];
+    const struct consume_topic *topic;
+    size_t index; /* among all queues of the topic: brokers by name, then ids */
+    bool is_mine;
     int32_t id;
     int64_t next;
     int64_t stored; /* with --group: what the broker knows */
@@ -26,7 +37,10 @@ struct consume_queue {
 
 struct consume {
     struct cli cli;
-    const char *topic;
+    struct member member;           /* with --group */
+    struct consume_topic topics[2]; /* the second: the group's retry topic */
+    struct name_buf retry_name;
+    int64_t beat_ms; /* when the last heartbeat was sent */
     const char *group;
     const char *from;
     const char *tag;
@@ -49,7 +63,7 @@ static void queue_fields(struct header_writer *w, void *arg)
 {
     const struct consume *c = arg;
 
-    header_put_str(w, "topic", slice_str(c->topic));
+    header_put_str(w, "topic", slice_str(c->queue->topic->name));
     header_put_i64(w, "queueId", c->queue->id);
 }
 
@@ -94,32 +108,124 @@ static int begin_at(struct consume *c)
     return cli_call(&c->cli, &req, on_offset, c);
 }
 
-static int find_queues(struct consume *c)
+/* All queues of the topic, in the order of which members take their shares. */
+static int find_queues(struct consume *c, struct consume_topic *topic)
 {
     const struct topic_route *route;
-    int rc = cli_route(&c->cli, c->topic, false, &route);
+    int rc = cli_route(&c->cli, topic->name, false, &route);
 
-    if (rc != 0) {
-        return rc;
-    }
-    c->queues = mem_calloc(CONSUME_QUEUES_MAX, sizeof *c->queues);
-    if (c->queues == NULL) {
-        return ESCROW_ENOMEM;
-    }
-    for (size_t i = 0; i < route->target_count; i++) {
+    for (size_t i = 0; rc == 0 && i < route->target_count; i++) {
         const struct route_target *t = &route->targets[i];
         for (uint32_t q = 0; q < t->read_queues && c->queue_count < CONSUME_QUEUES_MAX; q++) {
             struct consume_queue *queue = &c->queues[c->queue_count];
+            size_t index = topic->queue_count++;
             if (t->addr[0] != '\0' &&
                 (c->cli.options.addr == NULL || strcmp(c->cli.options.addr, t->addr) == 0)) {
+                *queue = (struct consume_queue){.topic = topic, .index = index, .id = (int32_t)q};
                 memcpy(queue->addr, t->addr, sizeof queue->addr);
-                queue->id = (int32_t)q;
                 c->queue_count++;
             }
         }
     }
+    return rc;
+}
+
+/* ---- the group ---- */
+
+/* Is it the first queue of its broker? */
+static bool is_first_there(const struct consume *c, size_t i)
+{
+    size_t k = 0;
+
+    while (strcmp(c->queues[k].addr, c->queues[i].addr) != 0) {
+        k++;
+    }
+    return k == i;
+}
+
+static int beat(struct consume *c)
+{
+    int rc = 0;
+
     for (size_t i = 0; rc == 0 && i < c->queue_count; i++) {
+        if (is_first_there(c, i)) {
+            rc = member_beat(&c->member, c->queues[i].addr);
+        }
+    }
+    loop_time_forget(&c->cli.loop);
+    c->beat_ms = loop_mono_ms(&c->cli.loop);
+    return rc;
+}
+
+static void leave(struct consume *c)
+{
+    for (size_t i = 0; i < c->queue_count && !c->cli.is_interrupted; i++) {
+        if (is_first_there(c, i)) {
+            member_leave(&c->member, c->queues[i].addr);
+        }
+    }
+}
+
+/* Our queues of one topic: those that are new to us begin where the group stands. */
+static int share_topic(struct consume *c, const struct consume_topic *topic)
+{
+    struct consume_queue *was = c->queue;
+    struct allocation share;
+    int rc = member_share(&c->member, c->queues[0].addr, topic->queue_count, &share);
+
+    for (size_t i = 0; rc == 0 && i < c->queue_count; i++) {
+        struct consume_queue *q = &c->queues[i];
+        bool is_mine = q->index >= share.first && q->index - share.first < share.count;
+        if (q->topic != topic) {
+            continue;
+        }
+        if (is_mine && !q->is_mine) {
+            c->queue = q;
+            rc = begin_at(c);
+        }
+        q->is_mine = is_mine;
+    }
+    c->queue = was;
+    return rc;
+}
+
+/* Heartbeats go first: a broker that heard of us has the retry topic, and names us as a member. */
+static int rebalance(struct consume *c)
+{
+    int rc = beat(c);
+
+    c->member.has_changed = false;
+    if (rc == 0 && c->topics[1].queue_count == 0) {
+        rc = find_queues(c, &c->topics[1]);
+        rc = rc == ESCROW_ENOROUTE ? 0 : rc; /* nothing was retried so far */
+    }
+    for (size_t i = 0; rc == 0 && i < 2; i++) {
+        rc = share_topic(c, &c->topics[i]);
+    }
+    return rc;
+}
+
+static bool is_rebalance_due(struct consume *c)
+{
+    return c->group != NULL && (c->member.has_changed || c->beat_ms == 0 ||
+                                loop_mono_ms(&c->cli.loop) - c->beat_ms >= MEMBER_BEAT_MS);
+}
+
+static int begin(struct consume *c)
+{
+    int rc;
+
+    c->queues = mem_calloc(CONSUME_QUEUES_MAX, sizeof *c->queues);
+    if (c->queues == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    rc = find_queues(c, &c->topics[0]);
+    if (rc == 0 && c->queue_count == 0) {
+        rc = err_set(&c->cli.err, ESCROW_ENOROUTE, "no broker serves it");
+    }
+    for (size_t i = 0; rc == 0 && c->group == NULL && i < c->queue_count; i++) {
         c->queue = &c->queues[i];
+        c->queue->is_mine = true;
         rc = begin_at(c);
     }
     return rc;
@@ -133,7 +239,7 @@ static void pull_fields(struct header_writer *w, void *arg)
     uint64_t left = c->count == 0 ? 256 : c->count - c->seen;
 
     header_put_str(w, "consumerGroup", slice_str(c->group != NULL ? c->group : "escrow-cli"));
-    header_put_str(w, "topic", slice_str(c->topic));
+    header_put_str(w, "topic", slice_str(c->queue->topic->name));
     header_put_i64(w, "queueId", c->queue->id);
     header_put_i64(w, "queueOffset", c->queue->next);
     header_put_i64(w, "maxMsgNums", left < 256 ? (int64_t)left : 256);
@@ -191,8 +297,16 @@ static int pull(struct consume *c)
                               .code = REQUEST_PULL_MESSAGE,
                               .fields = pull_fields,
                               .fields_arg = c};
+    uint64_t seen = c->seen;
     int rc = cli_call_pull(&c->cli, &req, on_pulled, c);
 
+    if (rc == 0 && c->group != NULL && c->member.has_changed) {
+        rc = rebalance(c);
+        if (!c->queue->is_mine) { /* another member's meanwhile: it shows them */
+            buf_clear(&c->out);
+            c->seen = seen;
+        }
+    }
     if (!out_flush(&c->out)) {
         return err_set(&c->cli.err, ESCROW_EIO, "standard output cannot be written");
     }
@@ -215,7 +329,7 @@ static int store_offset(struct consume *c)
                               .fields_arg = c};
     int rc;
 
-    if (c->group == NULL || c->queue->next == c->queue->stored) {
+    if (c->group == NULL || !c->queue->is_mine || c->queue->next == c->queue->stored) {
         return 0;
     }
     if (!out_sync()) {
@@ -233,24 +347,45 @@ static bool is_over(const struct consume *c)
     return c->cli.is_interrupted || (c->count != 0 && c->seen >= c->count);
 }
 
-static int consume_all(struct consume *c)
+static size_t count_mine(const struct consume *c)
 {
-    int rc = find_queues(c);
+    size_t count = 0;
 
-    while (rc == 0 && !is_over(c)) {
-        c->got_any = false;
-        for (size_t i = 0; rc == 0 && i < c->queue_count && !is_over(c); i++) {
-            c->queue = &c->queues[i];
-            c->is_held = c->is_follow && c->queue_count == 1;
+    for (size_t i = 0; i < c->queue_count; i++) {
+        count += c->queues[i].is_mine ? 1 : 0;
+    }
+    return count;
+}
+
+/* One pull of each queue that is ours. */
+static int consume_round(struct consume *c)
+{
+    int rc = is_rebalance_due(c) ? rebalance(c) : 0;
+
+    c->is_held = c->is_follow && count_mine(c) == 1;
+    for (size_t i = 0; rc == 0 && i < c->queue_count && !is_over(c); i++) {
+        c->queue = &c->queues[i];
+        if (c->queue->is_mine) {
             rc = pull(c);
             if (rc == 0) {
                 rc = store_offset(c);
             }
         }
-        if (rc == 0 && !c->got_any && !c->is_follow) {
+    }
+    return rc;
+}
+
+static int consume_all(struct consume *c)
+{
+    int rc = begin(c);
+
+    while (rc == 0 && !is_over(c)) {
+        c->got_any = false;
+        rc = consume_round(c);
+        if (rc == 0 && !c->got_any && !c->is_follow && !c->member.has_changed) {
             break;
         }
-        if (rc == 0 && !c->got_any && c->queue_count != 1) {
+        if (rc == 0 && !c->got_any && !c->is_held) {
             (void)fflush(stdout);                      /* main looks at it */
             (void)cli_wait(&c->cli, CONSUME_PAUSE_MS); /* a signal is seen by is_over */
         }
@@ -258,21 +393,32 @@ static int consume_all(struct consume *c)
             (void)out_sync(); /* main looks at it */
         }
     }
+    if (rc == 0 && c->group != NULL) {
+        leave(c);
+    }
     return c->cli.is_interrupted ? 0 : rc;
 }
 
 static int consume_run(struct consume *c, const struct cli_options *common)
 {
-    int rc = cli_start(&c->cli, common);
     int code = CLI_OK;
+    int rc;
 
+    if (c->group != NULL) {
+        member_init(&c->member, &c->cli, c->group);
+        c->member.topic = c->topics[0].name;
+        c->member.expression = c->tag != NULL ? c->tag : "*";
+        c->member.from_last = strcmp(c->from, "last") == 0;
+        c->topics[1].name = c->retry_name.text;
+    }
+    rc = cli_start(&c->cli, common);
     if (rc != 0) {
         return cli_fail(&c->cli, rc, "consume");
     }
     buf_init(&c->out, 0);
     rc = consume_all(c);
     if (rc != 0) {
-        code = cli_fail(&c->cli, rc, "consume %s", c->topic);
+        code = cli_fail(&c->cli, rc, "consume %s", c->topics[0].name);
     } else if (c->cli.is_interrupted && !c->is_follow) {
         code = CLI_INTERRUPTED;
     }
@@ -290,7 +436,10 @@ int consume_main(int argc, char **argv)
         {"from", "WHERE",
          "first, last, or an offset (first); with --group\nonly where the group has none", &c.from,
          ARG_TEXT},
-        {"group", "NAME", "begin at the offsets of this group, and store them", &c.group, ARG_TEXT},
+        {"group", "NAME",
+         "join this group: share the queues with its other\nmembers, begin at its offsets, and "
+         "store them",
+         &c.group, ARG_TEXT},
         {"tag", "EXPR", "only these: a tag, or \"a || b\"", &c.tag, ARG_TEXT},
         {"count", "N", "stop after so many", &c.count, ARG_COUNT},
         {"follow", NULL, "wait for more, until interrupted", &c.is_follow, ARG_FLAG},
@@ -300,8 +449,10 @@ int consume_main(int argc, char **argv)
     };
     const struct arg_list list = {"consume TOPIC [OPTION]...",
                                   "Prints the messages of a topic, each body on a line, and ends "
-                                  "at its end. It does not join the\n"
-                                  "group of --group: do not use it beside running members.\n\n",
+                                  "at its end. With --group it is\n"
+                                  "a member of the group while it runs: the others, which must "
+                                  "read the same topic, get what\n"
+                                  "is not in its share of the queues.\n\n",
                                   args, ARG_LIST_COUNT(args)};
     enum args_result parsed;
     int64_t offset;
@@ -315,9 +466,13 @@ int consume_main(int argc, char **argv)
         !slice_to_i64(slice_str(c.from), &offset)) {
         parsed = args_bad(&list, "--from: first, last or an offset");
     }
+    if (parsed == ARGS_GO && c.group != NULL &&
+        name_retry_topic(slice_str(c.group), &c.retry_name) != 0) {
+        parsed = args_bad(&list, "--group: '%.60s' is not a valid name", c.group);
+    }
     if (parsed != ARGS_GO) {
         return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;
     }
-    c.topic = argv[0];
+    c.topics[0].name = argv[0];
     return consume_run(&c, &common);
 }

@@ -167,6 +167,52 @@ kill -TERM "$follower"
 wait "$follower" || fault "consume --follow did not end well: $(cat "$work/follow.err")"
 is "$(cat "$work/followed")" later
 
+# Two members share the queues, each message comes once; who leaves hands over to the other.
+wait_text() { # FILE... has N lines in all
+    local want=$1 i
+    shift
+    for ((i = 0; i < 400; i++)); do
+        [ "$(cat "$@" | wc -l)" -lt "$want" ] || return 0
+        pause
+    done
+    fault "$want lines expected: $(cat "$@" | wc -l) in $*"
+}
+wait_members() {
+    local i
+    checks=$((checks + 1))
+    for ((i = 0; i < 400; i++)); do
+        ! "$escrow" groups "$1" --json 2>&1 | grep -q "\"members\":$2[,}]" || return 0
+        pause
+    done
+    fault "group $1 has no $2 members: $("$escrow" groups "$1")"
+}
+expect 0 topics create Shared --queues 4
+seq 1 8 | "$escrow" produce Shared --quiet # a group is listed when it has an offset
+"$escrow" consume Shared --group both --follow >"$work/one" 2>"$work/one.err" &
+one=$!
+wait_members both 1
+"$escrow" consume Shared --group both --follow >"$work/two" 2>"$work/two.err" &
+two=$!
+wait_members both 2
+seq 9 40 | "$escrow" produce Shared --quiet
+wait_text 40 "$work/one" "$work/two"
+is "$(sort -n "$work/one" "$work/two" | uniq | wc -l)" 40
+[ -s "$work/one" ] || fault "the first member got nothing"
+[ -s "$work/two" ] || fault "the second member got nothing"
+kill -TERM "$one"
+wait "$one" || fault "a member did not end well: $(cat "$work/one.err")"
+wait_members both 1
+seq 41 60 | "$escrow" produce Shared --quiet
+wait_text 60 "$work/one" "$work/two"
+is "$(sort -n "$work/one" "$work/two" | uniq -c | awk '$1 == 1' | wc -l)" 60
+is "$(sort -n "$work/two" | tail -n 20 | tr '\n' ' ')" "$(seq -s ' ' 41 60) "
+kill -TERM "$two"
+wait "$two" || fault "a member did not end well: $(cat "$work/two.err")"
+wait_members both 0
+expect 0 groups both
+has "$out" 'both +Shared .* 0 +0$'
+expect 2 consume Shared --group 'not valid'
+
 # ---- topics, status ----
 
 expect 0 topics
