@@ -28,6 +28,7 @@ void commit_log_init(struct commit_log *log, struct segments *segs,
         .appended = end,
         .written = end,
         .durable = end,
+        .zeroed = end,
         .retry_ms = INT64_MIN,
     };
     log->filling = &log->batches[0];
@@ -244,7 +245,7 @@ static int batch_room(struct commit_log *log, uint64_t at, size_t size)
 /* Everything commit_log_take will need for this batch, so that taking cannot fail. */
 static int batch_room_for_job(struct log_batch *b)
 {
-    int rc = GROW(b->iovs, b->iov_cap, b->chunk_count);
+    int rc = GROW(b->iovs, b->iov_cap, b->chunk_count + LOG_ZERO_IOVS);
 
     return rc != 0 ? rc : GROW(b->pieces, b->piece_cap, b->chunk_count);
 }
@@ -442,6 +443,43 @@ static void batch_pack(struct commit_log *log, struct log_batch *b)
     }
 }
 
+/* How many bytes of zeros to write behind the log offset `end`, where the batch ends. */
+static uint64_t zeros_wanted(const struct commit_log *log, const struct log_batch *b, uint64_t end)
+{
+    uint64_t size = end - b->first;
+    uint64_t left = segments_end_of(log->segs, end - 1) - end;
+    uint64_t want = size * LOG_ZERO_FACTOR;
+
+    if (end <= log->zeroed || size > LOG_ZERO_BATCH_MAX) {
+        return 0;
+    }
+    want = want < LOG_ZERO_BYTES_MIN ? LOG_ZERO_BYTES_MIN : want;
+    want = want > LOG_ZERO_BYTES_MAX ? LOG_ZERO_BYTES_MAX : want;
+    want -= (end + want) % LOG_ZERO_PAGE;
+    return want < left ? want : left;
+}
+
+/* Part of the batch's last write. batch_room_for_job made room. */
+static void zero_ahead(struct commit_log *log, struct log_batch *b)
+{
+    static const uint8_t zeros[LOG_CHUNK_BYTES] = {0};
+    const struct log_chunk *last = &b->chunks[b->chunk_count - 1];
+    struct log_piece *piece = &b->pieces[b->piece_count - 1];
+    uint64_t end = last->at + last->len;
+    uint64_t want = zeros_wanted(log, b, end);
+
+    log->zeroed = end + want > log->zeroed ? end + want : log->zeroed;
+    while (want > 0) {
+        size_t n = want < sizeof zeros ? (size_t)want : sizeof zeros;
+
+        CHECK((size_t)(piece->iov_first + piece->iov_count) < b->iov_cap);
+        b->iovs[piece->iov_first + piece->iov_count] =
+            (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = n};
+        piece->iov_count++;
+        want -= n;
+    }
+}
+
 struct log_batch *commit_log_take(struct commit_log *log)
 {
     struct log_batch *b = log->filling;
@@ -452,6 +490,7 @@ struct log_batch *commit_log_take(struct commit_log *log)
     }
     batch_drop_empty(log, b);
     batch_pack(log, b);
+    zero_ahead(log, b);
     CHECK(b->end == log->appended);
     CHECK(b->first == log->durable);
     CHECK(next->desc_count == 0);

@@ -55,6 +55,19 @@ struct log_desc {
 #define LOG_DESCS_MAX ((size_t)256 << 10)
 
 /*
+ * Now and then a batch is written with zeros behind it, into space that reads as zeros already:
+ * blocks that were only allocated become written ones, which the file system has to note on disk,
+ * and so the syncs of the next batches cost one write less each. So many bytes at once:
+ * LOG_ZERO_FACTOR batches, within these bounds; nothing behind a batch that is large itself.
+ */
+#define LOG_ZERO_FACTOR    16
+#define LOG_ZERO_BYTES_MIN (UINT64_C(256) << 10)
+#define LOG_ZERO_BYTES_MAX (UINT64_C(1) << 20)
+#define LOG_ZERO_BATCH_MAX (UINT64_C(256) << 10)
+#define LOG_ZERO_PAGE      UINT64_C(4096) /* they end where one does */
+#define LOG_ZERO_IOVS      ((size_t)(LOG_ZERO_BYTES_MAX / LOG_CHUNK_BYTES))
+
+/*
  * Reserved for START records, which every restart adds also when the disk is full: 1,170 of them.
  */
 #define LOG_START_RESERVE (UINT64_C(64) << 10)
@@ -131,6 +144,7 @@ struct commit_log {
     uint64_t appended;
     uint64_t written;
     uint64_t durable;
+    uint64_t zeroed; /* zeros were written up to here, or more than zeros */
     uint64_t reserved;
     struct log_mark mark; /* valid while is_group */
     bool is_group;

@@ -281,6 +281,72 @@ START_TEST(a_batch_has_a_longest_size)
 }
 END_TEST
 
+/* Run the next batch. Returns how many bytes of zeros were written behind it. */
+static uint64_t zeros_written(void)
+{
+    struct log_batch *b = commit_log_take(&the_log);
+    const struct log_piece *last;
+    uint64_t bytes = 0;
+
+    ck_assert_ptr_nonnull(b);
+    last = &b->pieces[b->piece_count - 1];
+    for (int i = (int)b->chunk_count; i < last->iov_first + last->iov_count; i++) {
+        bytes += b->iovs[i].iov_len;
+    }
+    ck_assert_int_eq(log_batch_run(b, NULL), 0);
+    commit_log_synced(&the_log, b);
+    commit_log_recycle(&the_log, b);
+    commit_log_check(&the_log);
+    return bytes;
+}
+
+START_TEST(zeros_go_ahead_of_small_batches)
+{
+    /*
+     * A batch that reaches space which was only allocated is written with zeros behind it, up to a
+     * boundary of pages; the batches that follow into them are written alone.
+     */
+    uint8_t bytes[1024];
+
+    ck_assert_int_eq(append(STORE_CHECK, 1000), 0);
+    ck_assert_uint_eq(zeros_written(), LOG_ZERO_BYTES_MIN - 1000);
+    ck_assert_int_eq(append(STORE_CHECK, 200000), 0);
+    ck_assert_uint_eq(zeros_written(), 0);
+    ck_assert(sim_disk_peek(disk, "log/00000000000000000000", 201000, bytes, sizeof bytes));
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        ck_assert_uint_eq(bytes[i], 0);
+    }
+    /* The next that gets beyond them; its size says how far ahead, and the segment ends it. */
+    ck_assert_int_eq(append(STORE_CHECK, 100000), 0);
+    ck_assert_uint_eq(zeros_written(), SEGMENT - 301000);
+    ck_assert_int_eq(append(STORE_CHECK, 100000), 0);
+    ck_assert_uint_eq(zeros_written(), 0);
+}
+END_TEST
+
+START_TEST(nothing_goes_ahead_of_a_large_batch)
+{
+    /* Its own bytes are many already; the small one behind it begins again. */
+    ck_assert_int_eq(append(STORE_CHECK, LOG_ZERO_BATCH_MAX + 8), 0);
+    ck_assert_uint_eq(zeros_written(), 0);
+    ck_assert_int_eq(append(STORE_CHECK, 48), 0);
+    ck_assert_uint_eq(zeros_written(), LOG_ZERO_BYTES_MIN - 56);
+}
+END_TEST
+
+START_TEST(zeros_end_with_the_segment)
+{
+    /* A batch that ends a segment needs none; one that begins the next starts anew. */
+    add_segment();
+    fill_to(80);
+    run();
+    ck_assert_int_eq(append(STORE_DECISION, 80), 0);
+    ck_assert_uint_eq(zeros_written(), 0);
+    ck_assert_int_eq(append(STORE_DECISION, 80), 0);
+    ck_assert_uint_eq(zeros_written(), LOG_ZERO_BYTES_MIN - 80);
+}
+END_TEST
+
 START_TEST(idle_memory_goes_back)
 {
     /* Chunks are kept while busy, and given back when asked. */
@@ -311,6 +377,9 @@ int main(void)
     tcase_add_test(tc, an_append_that_is_given_up_leaves_no_trace);
     tcase_add_test(tc, a_group_is_marked_and_can_be_taken_back);
     tcase_add_test(tc, a_batch_has_a_longest_size);
+    tcase_add_test(tc, zeros_go_ahead_of_small_batches);
+    tcase_add_test(tc, nothing_goes_ahead_of_a_large_batch);
+    tcase_add_test(tc, zeros_end_with_the_segment);
     tcase_add_test(tc, idle_memory_goes_back);
     tcase_set_timeout(tc, 30);
     suite_add_tcase(s, tc);
