@@ -421,6 +421,50 @@ START_TEST(a_flood_of_oneway_sends_is_taken_in_order_and_bounded)
 }
 END_TEST
 
+/* 20 sends at once, each answered. */
+static void send_burst(struct client *c)
+{
+    for (int i = 0; i < 20; i++) {
+        client_put_send(c, &(struct test_message){.topic = "T", .body = SLICE_LIT("x")}, 0);
+    }
+    ck_assert_int_eq(client_flush(c), 0);
+    for (int i = 0; i < 20; i++) {
+        ck_assert_int_eq(client_receive(c, 10000), 0);
+        ck_assert_int_eq(c->header.code, RESPONSE_SUCCESS);
+    }
+}
+
+START_TEST(the_loop_syncs_for_those_who_wait_and_for_nobody_else)
+{
+    /*
+     * A burst that ends leaves nothing to do but its sync: no other thread is woken for it, and it
+     * shares few syncs. With asynchronous flush nobody waits, and the loop must not either.
+     */
+    static const char *const async[] = {"--flush", "async", NULL};
+    struct broker_fixture f;
+    struct client c;
+    int64_t batches;
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    batches = client_metric(&c, "log_batches");
+    send_burst(&c);
+    ck_assert_int_gt(client_metric(&c, "log_batches_inline"), 0);
+    ck_assert_int_lt(client_metric(&c, "log_batches"), batches + 20);
+    client_close(&c);
+    broker_fixture_stop(&f);
+
+    broker_fixture_start(&f, async);
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    send_burst(&c);
+    ck_assert_int_eq(client_metric(&c, "log_batches_inline"), 0);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 START_TEST(memory_of_all_connections_is_limited)
 {
     /*
@@ -517,6 +561,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, pulls_over_the_limit_are_answered_at_once);
     tcase_add_test(tc, requests_in_flight_are_limited_per_connection);
     tcase_add_test(tc, a_flood_of_oneway_sends_is_taken_in_order_and_bounded);
+    tcase_add_test(tc, the_loop_syncs_for_those_who_wait_and_for_nobody_else);
     tcase_add_test(tc, memory_of_all_connections_is_limited);
     tcase_add_test(tc, a_connection_is_in_at_most_1024_groups);
     tcase_add_test(tc, an_idle_connection_is_closed);
