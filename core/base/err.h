@@ -4,6 +4,11 @@
  * The layer that has errno fills it; callers put their own words in front ("open segment 000012: No
  * space left on device"). Logged once, where the operation is given up. Caller-owned, usually on
  * the stack; may be NULL everywhere.
+ *
+ * Look at it only after a call that returned an error. One that returned 0 may leave words about
+ * something that failed on the way and was got over; one that failed without words (out of memory,
+ * try again) leaves what was there before. So begin each operation with an empty one ({.code = 0}),
+ * go by the returned code, and have words of your own for an empty text.
  */
 #ifndef CORE_BASE_ERR_H
 #define CORE_BASE_ERR_H
