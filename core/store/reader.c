@@ -103,6 +103,7 @@ struct pull {
     const struct queue *queue;
     size_t body_start;
     uint32_t looked_at;
+    bool is_stopped; /* by the reader's match */
 };
 
 /* Entries that are read in one go: numbers of those wanted, their place in the log. */
@@ -182,7 +183,16 @@ static int collect_run(struct pull *p, const struct queue_entry *entries, uint32
     return 0;
 }
 
-/* Read the run behind the body, then close the ranks. *done: how many of it are delivered. */
+/* Does the reader want this message? */
+static enum store_match match_of(const struct pull *p, const struct store_record *rec)
+{
+    return p->req->match == NULL ? STORE_TAKE : p->req->match(p->req->filter_arg, rec);
+}
+
+/*
+ * Read the run behind the body, then close the ranks over what is not wanted. *done: how many of it
+ * are dealt with.
+ */
 static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64_t first,
                        const struct run *run, uint32_t *done)
 {
@@ -204,14 +214,20 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
         return ESCROW_ENOMEM;
     }
     rc = fetch_log(p->st, p->fetch, &range, bytes, p->err);
-    for (uint32_t i = 0; rc == 0 && i < run->count; i++) {
+    for (uint32_t i = 0; rc == 0 && !p->is_stopped && i < run->count; i++) {
         const struct queue_entry *entry = &entries[run->index[i]];
         struct entry_ref ref = {.queue = p->queue, .number = first + run->index[i]};
         uint8_t *src = p->body->ptr + at + (entry->offset - run->start);
         struct store_record rec = {.offset = 0};
+        enum store_match match = STORE_SKIP;
 
         rc = reader_verify(p->st, &ref, entry, src, &rec, p->err);
         if (rc == 0) {
+            match = match_of(p, &rec);
+            p->is_stopped = match == STORE_STOP;
+            *done += p->is_stopped ? 0 : 1;
+        }
+        if (match == STORE_TAKE) {
             uint8_t *dst = p->body->ptr + p->body->len;
             memmove(dst, src + ENVELOPE_SIZE, entry->size_bytes);
             if (rec.type == STORE_HALF) {
@@ -219,7 +235,7 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
             }
             p->body->len += entry->size_bytes;
             p->res->last_store_ms = rec.store_ms;
-            (*done)++;
+            p->res->count++;
         }
     }
     return rc;
@@ -245,10 +261,9 @@ static int pull_round(struct pull *p)
         rc = collect_run(p, got.entries, got.count, &next, &run);
         if (rc == 0 && run.count > 0) {
             rc = deliver_run(p, got.entries, first, &run, &done);
-            p->res->count += done;
         }
-        if (rc != 0) {
-            /* Everything before the entry that failed has been dealt with. */
+        if (rc != 0 || p->is_stopped) {
+            /* Everything before the entry that failed, or was one too many, has been dealt with. */
             p->res->next_offset = (int64_t)(first + (run.count == 0 ? next : run.index[done]));
             return rc;
         }

@@ -388,6 +388,15 @@ void store_fetch_free(struct store_fetch **fetch); /* not while it runs; NULL in
 /* Which entries does the reader want? NULL = all. */
 typedef bool store_filter_fn(void *arg, int64_t tag_code);
 
+/*
+ * Which of those, once the message is at hand (its record was checked, its slices are borrowed)?
+ * NULL = all. STORE_STOP ends the pull before this message: enough was looked at. The first one of
+ * a pull may not be stopped at, or nobody gets further.
+ */
+enum store_match { STORE_SKIP, STORE_TAKE, STORE_STOP };
+struct store_record;
+typedef enum store_match store_match_fn(void *arg, const struct store_record *rec);
+
 struct store_pull_request {
     struct slice topic;
     uint32_t queue_id;
@@ -395,7 +404,8 @@ struct store_pull_request {
     uint32_t count_max; /* 1..PULL_MESSAGES_MAX */
     size_t bytes_max;   /* of bodies; the first message always fits */
     store_filter_fn *filter;
-    void *filter_arg;
+    store_match_fn *match;
+    void *filter_arg; /* of both */
 };
 
 enum store_pull_status {

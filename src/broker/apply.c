@@ -50,7 +50,11 @@ static int release_half(void *arg, const struct txn_release *r)
     }
     rc = store_release(a->broker->store, &release, &queue_offset, a->err);
     if (rc == 0) {
-        hold_notify(a->broker, release.topic, release.queue_id);
+        struct hold_arrival arrival = {.topic = release.topic,
+                                       .queue_id = release.queue_id,
+                                       .queue_offset = queue_offset,
+                                       .tag_code = release.tag_code};
+        hold_notify(a->broker, &arrival);
     }
     return rc;
 }
@@ -72,14 +76,26 @@ static int apply_topic(struct broker *b, const struct store_record *rec, struct 
     return rc;
 }
 
+static int apply_message(struct broker *b, const struct store_record *rec)
+{
+    struct hold_arrival arrival = {.topic = rec->topic,
+                                   .queue_id = rec->queue_id,
+                                   .queue_offset = rec->queue_offset,
+                                   .tag_code = rec->tag_code,
+                                   .has_properties = true,
+                                   .properties = rec->properties};
+
+    hold_notify(b, &arrival);
+    return 0;
+}
+
 static int broker_apply(void *arg, const struct store_record *rec, struct err_ctx *err)
 {
     struct broker *b = arg;
 
     switch (rec->type) {
     case STORE_MESSAGE:
-        hold_notify(b, rec->topic, rec->queue_id);
-        return 0;
+        return apply_message(b, rec);
     case STORE_HALF:
         return apply_half(b, rec, err);
     case STORE_DECISION:

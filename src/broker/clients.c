@@ -30,6 +30,8 @@ static void subscription_free(struct client_group *group, struct client_subscrip
 {
     list_remove(&sub->node);
     group->subscription_count--;
+    filter_free(&sub->filter);
+    mem_free(sub->filter_error);
     mem_free(sub);
 }
 
@@ -166,12 +168,60 @@ static void notify_members(struct client_group *group)
 
 /* ---- subscriptions ---- */
 
+/*
+ * An expression that cannot be compiled: of tags, the consumer gets everything and filters by text
+ * itself; of SQL92, pulls are refused until it is right, as RocketMQ's brokers do it, and what was
+ * compiled before stays for those who still ask for it.
+ */
+static int subscription_refuse(const struct client_group *group, struct client_subscription *sub,
+                               const struct subscription *in, const struct err_ctx *err)
+{
+    bool is_tag = slice_eq_str(in->expression_type, "TAG");
+    struct filter *every = NULL;
+
+    if (is_tag && filter_compile(SLICE_EMPTY, SLICE_EMPTY, &every, NULL) != 0) {
+        return ESCROW_ENOMEM;
+    }
+    log_warn("clients.filter", "group %s, topic %s: %s", group->name, sub->topic, err->text);
+    if (is_tag || sub->is_tag) {
+        filter_free(&sub->filter);
+        sub->filter = every;
+    }
+    sub->is_tag = is_tag;
+    mem_free(sub->filter_error);
+    sub->filter_error = mem_strdup(err->text);
+    return 0;
+}
+
+static int subscription_compile(const struct client_group *group, struct client_subscription *sub,
+                                const struct subscription *in)
+{
+    struct err_ctx err = {.code = 0};
+    struct filter *filter;
+    int rc = filter_compile(in->expression_type, in->expression, &filter, &err);
+
+    if (rc == ESCROW_ENOMEM) {
+        return rc;
+    }
+    if (rc != 0) {
+        return subscription_refuse(group, sub, in, &err);
+    }
+    filter_free(&sub->filter);
+    mem_free(sub->filter_error);
+    sub->filter_error = NULL;
+    sub->filter = filter;
+    sub->filter_version = in->version;
+    sub->is_tag = filter_type_of(filter) != FILTER_SQL;
+    return 0;
+}
+
 static int subscription_put(struct client_group *group, const struct subscription *in,
                             bool *has_changed)
 {
     struct client_subscription *sub = NULL;
     struct list *pos;
     struct list *tmp;
+    int rc;
 
     LIST_FOREACH(pos, tmp, &group->subscriptions) {
         struct client_subscription *s = LIST_ENTRY(pos, struct client_subscription, node);
@@ -195,12 +245,12 @@ static int subscription_put(struct client_group *group, const struct subscriptio
         list_push(&group->subscriptions, &sub->node);
         group->subscription_count++;
     }
+    rc = subscription_compile(group, sub, in);
+    if (rc != 0) {
+        return rc; /* as it was: the next heartbeat tries again */
+    }
     sub->version = in->version;
     sub->is_current = true;
-    sub->is_tag = slice_eq_str(in->expression_type, "TAG");
-    if (!sub->is_tag || tag_filter_parse(in->expression, &sub->filter) != 0) {
-        sub->filter = (struct tag_filter){.is_all = true}; /* the client filters again by text */
-    }
     *has_changed = true;
     return 0;
 }

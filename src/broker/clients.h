@@ -15,9 +15,9 @@
 
 #include "core/base/list.h"
 #include "core/base/strmap.h"
+#include "core/filter/filter.h"
 #include "core/io_uv/loop.h"
 #include "core/proto/body_heartbeat.h"
-#include "core/proto/tags.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,7 +36,13 @@ struct client_subscription {
     struct list node;
     char topic[256];
     int64_t version;
-    struct tag_filter filter; /* of a TAG expression; matches everything otherwise (is_tag tells) */
+    /*
+     * A reference. TAG: never NULL. SQL92: the last program that could be compiled, NULL when none
+     * could; filter_error says why the newest could not.
+     */
+    struct filter *filter;
+    int64_t filter_version; /* of the subscription it was compiled from */
+    char *filter_error;     /* owned; NULL: none, or no memory for it */
     bool is_tag;
     bool is_current; /* scratch of one heartbeat: named in it */
 };

@@ -3,6 +3,7 @@
  * (PROTOCOL.md, "Clients").
  */
 #include "core/base/mem.h"
+#include "core/filter/filter.h"
 #include "core/proto/body_heartbeat.h"
 #include "core/proto/body_lists.h"
 #include "src/broker/broker.h"
@@ -81,9 +82,29 @@ void handle_consumer_list(struct request *req)
     mem_free(ids);
 }
 
-/* Only asked for subscriptions that are not TAG, which this broker does not filter by. */
+/* A consumer asks before it starts whether its expression is understood. */
 void handle_check_client(struct request *req)
 {
-    request_fail(req, RESPONSE_SYSTEM_ERROR, ESCROW_ENOTSUP,
-                 "The broker does not support consumer to filter message by SQL92");
+    struct client_config config;
+    struct filter *filter = NULL;
+    struct err_ctx err = {.code = 0};
+    int rc = client_config_decode(req->body, &config);
+
+    if (rc != 0) {
+        request_fail(req, -1, rc, "client config: %s", escrow_strerror(rc));
+        return;
+    }
+    if (config.subscription.topic.len > 0 &&
+        !slice_eq_str(config.subscription.expression_type, "TAG")) {
+        rc = filter_compile(config.subscription.expression_type, config.subscription.expression,
+                            &filter, &err);
+        filter_free(&filter);
+    }
+    client_config_fini(&config);
+    if (rc == 0) {
+        request_ok(req);
+    } else {
+        request_fail(req, rc == ESCROW_ENOMEM ? -1 : RESPONSE_SUBSCRIPTION_PARSE_FAILED, rc, "%s",
+                     err.text);
+    }
 }

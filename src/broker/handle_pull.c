@@ -43,7 +43,7 @@ struct pull_request {
 
 static int pull_decode(struct header *h, struct pull_request *in, const char **field)
 {
-    *in = (struct pull_request){.expression_type = SLICE_LIT("TAG")};
+    *in = (struct pull_request){.expression_type = SLICE_LIT("TAG")}; /* 3.x sends none */
     if (header_get_str(h, *field = "consumerGroup", &in->group) != 0 ||
         header_get_str(h, *field = "topic", &in->topic) != 0 ||
         header_get_i32(h, *field = "queueId", &in->queue_id) != 0 ||
@@ -113,17 +113,13 @@ static bool pull_may_wait(const struct store_pull_result *res, int64_t offset)
     return res->status == STORE_PULL_AT_END || (res->status == STORE_PULL_NO_QUEUE && offset == 0);
 }
 
-static bool pull_filter(void *arg, int64_t tag_code)
-{
-    return tag_filter_match(arg, tag_code);
-}
-
 /* ---- pulls that are not answered at once ---- */
 
 static void pull_free(struct pull *pull)
 {
     CHECK(pull->deferred.session == NULL);
     store_fetch_free(&pull->fetch);
+    filter_free(&pull->filter);
     mem_free(pull);
 }
 
@@ -211,14 +207,14 @@ void pull_run(struct pull *pull)
                                      .queue_id = pull->queue_id,
                                      .offset = pull->offset,
                                      .count_max = pull->count_max,
-                                     .bytes_max = pull->bytes_max,
-                                     .filter = pull->has_filter ? pull_filter : NULL,
-                                     .filter_arg = &pull->filter};
+                                     .bytes_max = pull->bytes_max};
+    struct pull_scan scan;
     struct store_pull_result res = {.status = STORE_PULL_AT_END};
     struct err_ctx err = {.code = 0};
     int64_t now_ms = loop_mono_ms(b->loop);
     int rc;
 
+    pull_scan_begin(&scan, pull->filter, &req);
     buf_clear(&b->scratch);
     rc = store_pull(b->store, &req, pull->fetch, &b->scratch, &res, &err);
     if (rc == ESCROW_EAGAIN) {
@@ -237,45 +233,6 @@ void pull_run(struct pull *pull)
 }
 
 /* ---- the request ---- */
-
-/* The filter that this pull wants. false when the request was answered with an error. */
-static bool pull_find_filter(struct request *req, const struct pull_request *in,
-                             struct tag_filter *filter)
-{
-    const struct client_group *group;
-    const struct client_subscription *sub;
-
-    if (!slice_eq_str(in->expression_type, "TAG") && in->expression_type.len > 0) {
-        request_fail(req, RESPONSE_SYSTEM_ERROR, ESCROW_ENOTSUP,
-                     "The broker does not support consumer to filter message by %.*s",
-                     (int)(in->expression_type.len > 32 ? 32 : in->expression_type.len),
-                     (const char *)in->expression_type.ptr);
-        return false;
-    }
-    if ((in->sys_flag & PULL_SYS_SUBSCRIPTION) != 0) {
-        if (tag_filter_parse(in->subscription, filter) != 0) {
-            request_fail(req, RESPONSE_SUBSCRIPTION_PARSE_FAILED, ESCROW_EINVAL,
-                         "parse the consumer's subscription failed");
-            return false;
-        }
-        return true;
-    }
-    group = clients_find_consumers(req->broker, in->group);
-    sub = group == NULL ? NULL : clients_find_subscription(group, in->topic);
-    if (sub == NULL) {
-        request_fail(req, RESPONSE_SUBSCRIPTION_NOT_EXIST, ESCROW_ENOTFOUND,
-                     group == NULL ? "the consumer's group info not exist"
-                                   : "the consumer's subscription not exist");
-        return false;
-    }
-    if (sub->version < in->sub_version) {
-        request_fail(req, RESPONSE_SUBSCRIPTION_NOT_LATEST, ESCROW_EAGAIN,
-                     "the consumer's subscription not latest");
-        return false;
-    }
-    *filter = sub->filter;
-    return true;
-}
 
 static bool pull_check_topic(struct request *req, const struct pull_request *in)
 {
@@ -305,9 +262,9 @@ static bool pull_check_topic(struct request *req, const struct pull_request *in)
     return true;
 }
 
-/* Move the request into a struct pull and let it wait or read. */
+/* Move the request into a struct pull and let it wait or read. Takes the filter. */
 static void pull_later(struct request *req, const struct pull_request *in,
-                       const struct store_pull_request *query, const struct tag_filter *filter)
+                       const struct store_pull_request *query, struct filter **filter)
 {
     struct pull *pull = mem_calloc(1, sizeof *pull);
     int64_t suspend_ms =
@@ -327,22 +284,52 @@ static void pull_later(struct request *req, const struct pull_request *in,
     if ((in->sys_flag & PULL_SYS_SUSPEND) != 0 && suspend_ms > 0) {
         pull->wait_until_ms = loop_mono_ms(req->broker->loop) + suspend_ms;
     }
-    pull->has_filter = !filter->is_all;
     pull->filter = *filter;
+    *filter = NULL;
     (void)slice_to_cstr(in->topic, pull->topic, sizeof pull->topic);
     pull->deferred = request_defer(req);
     pull_run(pull);
 }
 
-void handle_pull(struct request *req)
+/* Answer, or leave it to pull_later, which then has the filter. */
+static void pull_now(struct request *req, const struct pull_request *in, struct filter **filter)
 {
     struct broker *b = req->broker;
-    struct pull_request in;
-    struct tag_filter filter;
-    struct store_pull_request query;
+    struct store_pull_request query = {
+        .topic = in->topic,
+        .queue_id = (uint32_t)in->queue_id,
+        .offset = in->offset,
+        .count_max =
+            in->count_max > PULL_MESSAGES_MAX ? PULL_MESSAGES_MAX : (uint32_t)in->count_max,
+        .bytes_max = in->bytes_max <= 0               ? PULL_BYTES_DEFAULT
+                     : in->bytes_max > PULL_BYTES_MAX ? PULL_BYTES_MAX
+                                                      : (size_t)in->bytes_max};
     struct store_pull_result res = {.status = STORE_PULL_AT_END};
+    struct pull_scan scan;
     struct pull_reply reply;
     struct header_writer w;
+    int rc;
+
+    pull_scan_begin(&scan, *filter, &query);
+    buf_clear(&b->scratch);
+    rc = store_pull(b->store, &query, NULL, &b->scratch, &res, NULL);
+    if (rc != 0 || (pull_may_wait(&res, in->offset) && (in->sys_flag & PULL_SYS_SUSPEND) != 0)) {
+        pull_later(req, in, &query, filter); /* errors come again there, with their text */
+        return;
+    }
+    b->metrics.messages_out += res.count;
+    reply = pull_reply_of(&res, in->offset);
+    if (request_begin(req, &w, reply.code, slice_str(reply.remark))) {
+        pull_write(&w, &reply, &res, buf_slice(&b->scratch));
+        request_end(req, &w);
+    }
+}
+
+void handle_pull(struct request *req)
+{
+    struct pull_request in;
+    struct pull_subscription sub;
+    struct filter *filter;
     const char *field = "";
     int rc = pull_decode(req->header, &in, &field);
 
@@ -350,35 +337,22 @@ void handle_pull(struct request *req)
         request_fail(req, -1, rc, "pull: field %s is missing or malformed", field);
         return;
     }
-    if (!pull_check_topic(req, &in) || !pull_find_filter(req, &in, &filter)) {
+    sub = (struct pull_subscription){.group = in.group,
+                                     .topic = in.topic,
+                                     .expression = in.subscription,
+                                     .type = in.expression_type,
+                                     .version = in.sub_version,
+                                     .is_included = (in.sys_flag & PULL_SYS_SUBSCRIPTION) != 0};
+    if (!pull_check_topic(req, &in) || !pull_filter_find(req, &sub, &filter)) {
         return;
     }
     if ((in.sys_flag & PULL_SYS_COMMIT) != 0 && in.commit_offset > 0) {
-        rc = offsets_note(&b->offsets, in.group, in.topic, (uint32_t)in.queue_id, in.commit_offset);
+        rc = offsets_note(&req->broker->offsets, in.group, in.topic, (uint32_t)in.queue_id,
+                          in.commit_offset);
         if (rc != 0) {
             log_debug("pull.commit", "commit offset not kept: %s", escrow_strerror(rc));
         }
     }
-    query = (struct store_pull_request){
-        .topic = in.topic,
-        .queue_id = (uint32_t)in.queue_id,
-        .offset = in.offset,
-        .count_max = in.count_max > PULL_MESSAGES_MAX ? PULL_MESSAGES_MAX : (uint32_t)in.count_max,
-        .bytes_max = in.bytes_max <= 0               ? PULL_BYTES_DEFAULT
-                     : in.bytes_max > PULL_BYTES_MAX ? PULL_BYTES_MAX
-                                                     : (size_t)in.bytes_max,
-        .filter = filter.is_all ? NULL : pull_filter,
-        .filter_arg = &filter};
-    buf_clear(&b->scratch);
-    rc = store_pull(b->store, &query, NULL, &b->scratch, &res, NULL);
-    if (rc != 0 || (pull_may_wait(&res, in.offset) && (in.sys_flag & PULL_SYS_SUSPEND) != 0)) {
-        pull_later(req, &in, &query, &filter); /* errors come again there, with their text */
-        return;
-    }
-    b->metrics.messages_out += res.count;
-    reply = pull_reply_of(&res, in.offset);
-    if (request_begin(req, &w, reply.code, slice_str(reply.remark))) {
-        pull_write(&w, &reply, &res, buf_slice(&b->scratch));
-        request_end(req, &w);
-    }
+    pull_now(req, &in, &filter);
+    filter_free(&filter);
 }

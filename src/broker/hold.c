@@ -9,7 +9,8 @@
 #include <string.h>
 
 struct hold_queue {
-    struct list pulls;
+    struct list pulls;      /* that wait */
+    struct list ready;      /* that are to run: a message came that they may want */
     struct list woken_node; /* in hold.woken, or alone */
     bool is_woken;
     size_t key_len;
@@ -28,6 +29,7 @@ static size_t queue_key(uint8_t *key, struct slice topic, uint32_t queue_id)
 static void queue_free(struct hold *h, struct hold_queue *q)
 {
     CHECK(list_is_empty(&q->pulls));
+    CHECK(list_is_empty(&q->ready));
     list_remove(&q->woken_node);
     CHECK(strmap_take(&h->queues, slice_of(q->key, q->key_len)) == q);
     mem_free(q);
@@ -46,15 +48,12 @@ static void hold_remove(struct hold *h, struct pull *pull)
     list_remove(&pull->by_queue);
     pull->queue = NULL;
     h->count--;
-    if (list_is_empty(&q->pulls) && !q->is_woken) {
+    if (list_is_empty(&q->pulls) && list_is_empty(&q->ready) && !q->is_woken) {
         queue_free(h, q);
     }
 }
 
-/*
- * Everything that waits for a queue runs again; those that still find nothing come back to a new
- * wait.
- */
+/* What is ready runs again; those that still find nothing come back to a new wait. */
 static void hold_wake(void *arg)
 {
     struct broker *b = arg;
@@ -64,13 +63,16 @@ static void hold_wake(void *arg)
         struct hold_queue *q = LIST_ENTRY(h->woken.next, struct hold_queue, woken_node);
         struct list ready;
         list_init(&ready);
-        while (!list_is_empty(&q->pulls)) {
-            struct pull *pull = LIST_ENTRY(q->pulls.next, struct pull, by_queue);
+        while (!list_is_empty(&q->ready)) {
+            struct pull *pull = LIST_ENTRY(q->ready.next, struct pull, by_queue);
             hold_remove(h, pull);
             list_push(&ready, &pull->by_queue);
         }
         q->is_woken = false;
-        queue_free(h, q);
+        list_remove(&q->woken_node);
+        if (list_is_empty(&q->pulls)) {
+            queue_free(h, q);
+        }
         while (!list_is_empty(&ready)) {
             struct pull *pull = LIST_ENTRY(ready.next, struct pull, by_queue);
             list_remove(&pull->by_queue);
@@ -127,6 +129,7 @@ int hold_add(struct broker *b, struct pull *pull, uint64_t wait_ms)
             return ESCROW_ENOMEM;
         }
         list_init(&q->pulls);
+        list_init(&q->ready);
         list_init(&q->woken_node);
         memcpy(q->key, key, len);
         q->key_len = len;
@@ -143,17 +146,55 @@ int hold_add(struct broker *b, struct pull *pull, uint64_t wait_ms)
     return 0;
 }
 
-void hold_notify(struct broker *b, struct slice topic, uint32_t queue_id)
+/* May the pull want it? *left is what filters may still cost. */
+static bool may_want(const struct filter *filter, const struct hold_arrival *arrival,
+                     uint64_t *left)
+{
+    uint64_t cost;
+
+    if (filter == NULL) {
+        return true;
+    }
+    if (!filter_may_match(filter, arrival->tag_code)) {
+        return false;
+    }
+    if (!filter_needs_properties(filter) || !arrival->has_properties) {
+        return true;
+    }
+    cost = filter_cost(filter, arrival->properties);
+    if (cost > *left) {
+        return true;
+    }
+    *left -= cost;
+    return filter_match(filter, arrival->properties);
+}
+
+void hold_notify(struct broker *b, const struct hold_arrival *arrival)
 {
     struct hold *h = &b->hold;
     uint8_t key[RETRY_TOPIC_LEN_MAX + 5];
+    uint64_t left = HOLD_SCAN_MAX;
     struct hold_queue *q;
+    struct list *pos;
+    struct list *tmp;
 
     if (h->count == 0) {
         return;
     }
-    q = strmap_find(&h->queues, slice_of(key, queue_key(key, topic, queue_id)));
-    if (q != NULL && !q->is_woken) {
+    q = strmap_find(&h->queues, slice_of(key, queue_key(key, arrival->topic, arrival->queue_id)));
+    if (q == NULL) {
+        return;
+    }
+    LIST_FOREACH(pos, tmp, &q->pulls) {
+        struct pull *pull = LIST_ENTRY(pos, struct pull, by_queue);
+        if (may_want(pull->filter, arrival, &left)) {
+            list_remove(&pull->by_queue);
+            list_push(&q->ready, &pull->by_queue);
+        } else if (pull->offset == arrival->queue_offset) {
+            pull->offset++;
+        }
+    }
+    if (!q->is_woken && !list_is_empty(&q->ready)) {
         q->is_woken = true;
         list_push(&h->woken, &q->woken_node);
         loop_defer(b->loop, &h->wake);

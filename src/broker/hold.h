@@ -1,7 +1,7 @@
 /*
- * Held pulls: long polling. A pull that found nothing new waits here until its queue moves, its
- * time is up, its connection goes, or the broker drains; then it runs again or is answered "nothing
- * found".
+ * Held pulls: long polling. A pull that found nothing new waits here until a message comes that it
+ * may want, its time is up, its connection goes, or the broker drains; then it runs again or is
+ * answered "nothing found". What its filter does not want moves it on without waking it.
  *
  * Owns:    every struct pull in it (pull.h) and one entry per queue that somebody waits for.
  * Thread:  loop.
@@ -17,6 +17,7 @@
 #include "core/base/strmap.h"
 #include "core/io_uv/loop.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct broker;
@@ -25,7 +26,7 @@ struct pull;
 
 struct hold {
     struct strmap queues; /* topic, 0x01, queue id -> struct hold_queue */
-    struct list woken;    /* queues that moved in this iteration */
+    struct list woken;    /* queues with pulls that are to run in this iteration */
     struct loop_deferred wake;
     size_t count;
 };
@@ -36,8 +37,22 @@ void hold_fini(struct broker *b); /* nothing is held any more */
 /* Wait. Takes the pull on success. ESCROW_ELIMIT, ESCROW_ENOMEM: it still is the caller's. */
 ESCROW_MUST_USE int hold_add(struct broker *b, struct pull *pull, uint64_t wait_ms);
 
-/* A message became visible in this queue. Cheap: called for every one. */
-void hold_notify(struct broker *b, struct slice topic, uint32_t queue_id);
+/* A message that became visible in its queue. */
+struct hold_arrival {
+    struct slice topic;
+    uint32_t queue_id;
+    int64_t queue_offset;
+    int64_t tag_code;
+    bool has_properties; /* false: they are not at hand */
+    struct slice properties;
+};
+
+/*
+ * Wake who may want it. Cheap: called for every message; HOLD_SCAN_MAX bounds what filters may
+ * cost, and those who are not asked any more are woken.
+ */
+#define HOLD_SCAN_MAX ((uint64_t)1 << 20)
+void hold_notify(struct broker *b, const struct hold_arrival *arrival);
 
 /* The session is gone: its pulls with it. */
 void hold_on_close(struct broker *b, struct session *s);

@@ -11,8 +11,8 @@
 #include "core/base/list.h"
 #include "core/io_uv/loop.h"
 #include "core/io_uv/pool.h"
-#include "core/proto/tags.h"
 #include "core/store/store.h"
+#include "src/broker/pull_filter.h"
 #include "src/broker/session.h"
 
 #include <stdbool.h>
@@ -34,15 +34,14 @@ struct pull {
     uint32_t queue_id;
     uint32_t count_max;
     size_t bytes_max;
-    bool has_filter;
+    struct filter *filter; /* a reference; NULL = every message */
     char topic[RETRY_TOPIC_LEN_MAX + 1];
-    struct tag_filter filter;
 };
 
 /* Run it: answer, read from disk, or wait. Takes the pull (frees it when it is answered). */
 void pull_run(struct pull *pull);
 
-/* Answer "nothing found" and free. */
+/* Answer "nothing found", from where it has come to, and free. */
 void pull_give_up(struct pull *pull);
 
 /* The peer is gone: free without an answer. */

@@ -620,6 +620,80 @@ START_TEST(a_filter_skips_by_tag)
 }
 END_TEST
 
+/* Wants bodies that begin with 'y'; stops when it has been asked `stop_after` times. */
+static uint32_t stop_after;
+
+static enum store_match only_y(void *arg, const struct store_record *rec)
+{
+    uint32_t *asked = arg;
+    struct slice body = rec->payload;
+
+    if (*asked == stop_after) {
+        return STORE_STOP;
+    }
+    (*asked)++;
+    return memmem(body.ptr, body.len, "yes", 3) != NULL ? STORE_TAKE : STORE_SKIP;
+}
+
+START_TEST(a_match_skips_by_message_and_ends_a_pull)
+{
+    /* What it does not want is passed over, in the middle of a run too; a stop is gone on from. */
+    static const char *const bodies[] = {"no 0", "yes 1", "no 2", "yes 3", "yes 4", "no 5"};
+    uint32_t asked = 0;
+    struct store_pull_request req = {.topic = SLICE_LIT("T"),
+                                     .count_max = 10,
+                                     .bytes_max = 100000,
+                                     .match = only_y,
+                                     .filter_arg = &asked};
+    struct store_pull_result res;
+    struct record_walk walk;
+    struct record_view view;
+    struct buf body;
+
+    open_new();
+    buf_init(&body, 0);
+    for (size_t i = 0; i < 6; i++) {
+        ck_assert_int_eq(test_send(&ts, "T", 0, bodies[i], NULL), 0);
+    }
+    RUN();
+    stop_after = UINT32_MAX;
+    ck_assert_int_eq(store_pull(ts.st, &req, NULL, &body, &res, &ts.err), 0);
+    ck_assert_int_eq(res.status, STORE_PULL_FOUND);
+    ck_assert_uint_eq(res.count, 3);
+    ck_assert_int_eq(res.next_offset, 6);
+    ck_assert_uint_eq(asked, 6);
+    walk = (struct record_walk){.rest = buf_slice(&body)};
+    for (size_t i = 0; i < 3; i++) {
+        static const int64_t want[] = {1, 3, 4};
+        ck_assert_int_eq(record_walk_next(&walk, &view), 1);
+        ck_assert_int_eq(view.f.queue_offset, want[i]);
+    }
+    ck_assert_int_eq(record_walk_next(&walk, &view), 0);
+    /* Three at a time: 0..2, 3..5. */
+    asked = 0;
+    stop_after = 3;
+    buf_clear(&body);
+    ck_assert_int_eq(store_pull(ts.st, &req, NULL, &body, &res, &ts.err), 0);
+    ck_assert_uint_eq(res.count, 1);
+    ck_assert_int_eq(res.next_offset, 3);
+    asked = 0;
+    stop_after = 1;
+    req.offset = 5;
+    buf_clear(&body);
+    ck_assert_int_eq(store_pull(ts.st, &req, NULL, &body, &res, &ts.err), 0);
+    ck_assert_int_eq(res.status, STORE_PULL_NO_MATCH);
+    ck_assert_int_eq(res.next_offset, 6);
+    ck_assert_uint_eq(body.len, 0);
+    req.offset = 2; /* stopped at without a match so far */
+    asked = 0;
+    ck_assert_int_eq(store_pull(ts.st, &req, NULL, &body, &res, &ts.err), 0);
+    ck_assert_int_eq(res.status, STORE_PULL_NO_MATCH);
+    ck_assert_int_eq(res.next_offset, 3);
+    buf_fini(&body);
+    shut();
+}
+END_TEST
+
 START_TEST(a_pull_says_where_the_queue_begins_and_ends)
 {
     /* Every status of a pull. */
@@ -892,6 +966,7 @@ int main(void)
     tcase_add_test(tc, a_lost_file_of_the_key_index_is_built_again);
     tcase_add_test(tc, halves_released_by_real_decisions_are_found_after_the_index_was_lost);
     tcase_add_test(tc, a_filter_skips_by_tag);
+    tcase_add_test(tc, a_match_skips_by_message_and_ends_a_pull);
     tcase_add_test(tc, a_pull_says_where_the_queue_begins_and_ends);
     tcase_add_test(tc, an_offset_that_is_no_record_is_not_found);
     tcase_add_test(tc, two_stores_on_one_folder_are_refused);
