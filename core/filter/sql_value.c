@@ -7,6 +7,8 @@
 
 #include "core/base/check.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static bool is_digit(uint8_t c)
@@ -129,9 +131,55 @@ static size_t number_len(struct slice text)
     return end == text.len ? end : 0;
 }
 
+/* Far beyond what a double and SQL_NUMBER_LEN_MAX digits can tell apart from infinity or 0. */
+#define EXPONENT_MAX 100000
+
+static int64_t exponent_of(struct slice text)
+{
+    int64_t exponent;
+
+    if (!sql_read_int(text, &exponent)) {
+        exponent = text.ptr[0] == '-' ? -EXPONENT_MAX : EXPONENT_MAX;
+    }
+    if (exponent < -EXPONENT_MAX) {
+        return -EXPONENT_MAX;
+    }
+    return exponent > EXPONENT_MAX ? EXPONENT_MAX : exponent;
+}
+
+/*
+ * The value of a number whose grammar is right. The point is taken out and the exponent lowered
+ * instead: which character strtod takes for a point is a matter of the process's locale.
+ */
+static double number_of(struct slice text)
+{
+    char copy[SQL_NUMBER_LEN_MAX + 16];
+    bool is_hexadecimal =
+        memchr(text.ptr, 'x', text.len) != NULL || memchr(text.ptr, 'X', text.len) != NULL;
+    char letter = is_hexadecimal ? 'p' : 'e';
+    bool is_fraction = false;
+    int64_t exponent = 0;
+    size_t len = 0;
+    size_t at;
+
+    CHECK(text.len <= SQL_NUMBER_LEN_MAX);
+    for (at = 0; at < text.len && (text.ptr[at] | 0x20) != letter; at++) {
+        if (text.ptr[at] == '.') {
+            is_fraction = true;
+        } else {
+            copy[len++] = (char)text.ptr[at];
+            exponent -= is_fraction ? (is_hexadecimal ? 4 : 1) : 0;
+        }
+    }
+    if (at < text.len) {
+        exponent += exponent_of(slice_of(text.ptr + at + 1, text.len - at - 1));
+    }
+    (void)snprintf(copy + len, sizeof copy - len, "%c%" PRId64, letter, exponent);
+    return strtod(copy, NULL);
+}
+
 bool sql_read_double(struct slice text, double *out)
 {
-    char copy[SQL_NUMBER_LEN_MAX + 1];
     struct slice bare;
     size_t len;
 
@@ -152,8 +200,7 @@ bool sql_read_double(struct slice text, double *out)
     if (len == 0) {
         return false;
     }
-    (void)slice_to_cstr(slice_of(text.ptr, len), copy, sizeof copy);
-    *out = strtod(copy, NULL);
+    *out = number_of(slice_of(text.ptr, len));
     return true;
 }
 

@@ -43,7 +43,7 @@ bool sql_read_long(struct slice text, int64_t *out);
 
 /*
  * Double.valueOf: blanks around it, sign, decimal or hexadecimal, exponent, d or f behind it, NaN,
- * Infinity. Too big is infinite, too small is 0. The process's locale must be "C".
+ * Infinity. Too big is infinite, too small is 0. Whatever the process's locale is.
  */
 bool sql_read_double(struct slice text, double *out);
 

@@ -4,6 +4,7 @@
 #include "tests/unit/core/filter/filter_test.h"
 
 #include <math.h>
+#include <stdio.h>
 
 START_TEST(whole_numbers_have_a_sign_and_digits_only)
 {
@@ -82,6 +83,30 @@ START_TEST(doubles_are_read_as_java_reads_them)
 }
 END_TEST
 
+START_TEST(exponents_of_any_length_are_read)
+{
+    /* Shows: an exponent beyond all bounds is infinite or 0; digits and exponent work together. */
+    char text[SQL_NUMBER_LEN_MAX + 1];
+    double got = 0;
+
+    ck_assert(sql_read_double(SLICE_LIT("1e99999999999999999999"), &got));
+    ck_assert(isinf(got));
+    ck_assert(sql_read_double(SLICE_LIT("-1e+2147483647"), &got));
+    ck_assert(isinf(got) && got < 0);
+    ck_assert(sql_read_double(SLICE_LIT("1e-99999999999999999999"), &got));
+    ck_assert(got == 0);
+    ck_assert(sql_read_double(SLICE_LIT("123.456e-2"), &got));
+    ck_assert(got == 1.23456);
+    ck_assert(sql_read_double(SLICE_LIT("0.1"), &got));
+    ck_assert(got == 0.1);
+    ck_assert(sql_read_double(SLICE_LIT("-0xA.8p1"), &got));
+    ck_assert(got == -21);
+    (void)snprintf(text, sizeof text, "0.%0400d1e401", 0);
+    ck_assert(sql_read_double(slice_str(text), &got));
+    ck_assert(got == 1);
+}
+END_TEST
+
 START_TEST(a_number_has_a_greatest_length)
 {
     /* Shows: SQL_NUMBER_LEN_MAX characters are read, one more is no number; blanks do not count. */
@@ -148,6 +173,7 @@ int main(void)
 
     tcase_add_test(tc, whole_numbers_have_a_sign_and_digits_only);
     tcase_add_test(tc, doubles_are_read_as_java_reads_them);
+    tcase_add_test(tc, exponents_of_any_length_are_read);
     tcase_add_test(tc, a_number_has_a_greatest_length);
     tcase_add_test(tc, doubles_have_a_total_order);
     tcase_add_test(tc, values_of_two_types_are_brought_together);
