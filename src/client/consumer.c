@@ -10,12 +10,18 @@
 
 #include "core/base/check.h"
 #include "core/base/mem.h"
+#include "core/filter/sql.h"
 #include "core/io/clock.h"
 #include "core/proto/codes.h"
 #include "core/proto/names.h"
 
 #include <stdio.h>
 #include <string.h>
+
+const char *consumer_type_of(const struct consumer_topic *t)
+{
+    return t->is_sql ? "SQL92" : "TAG";
+}
 
 /* ---- what brokers hear ---- */
 
@@ -49,7 +55,7 @@ void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer 
             k->subscriptions[i] =
                 (struct subscription){.topic = slice_str(k->topics[i]->topic),
                                       .expression = slice_str(k->topics[i]->expression),
-                                      .expression_type = SLICE_LIT("TAG"),
+                                      .expression_type = slice_str(consumer_type_of(k->topics[i])),
                                       .version = k->topics[i]->version};
         }
         rows[(*count)++] = (struct heartbeat_consumer){
@@ -112,8 +118,14 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
     return 0;
 }
 
+enum topic_kind {
+    KIND_TAGS,
+    KIND_SQL,
+    KIND_RETRY, /* the group's own, of which everything is wanted */
+};
+
 static int topic_add(struct escrow_consumer *k, const char *topic, const char *expression,
-                     bool is_retry)
+                     enum topic_kind kind)
 {
     struct consumer_topic *t;
 
@@ -121,15 +133,18 @@ static int topic_add(struct escrow_consumer *k, const char *topic, const char *e
         return last_error_set(ESCROW_ELIMIT, "consumer: more than %d topics", CONSUMER_TOPICS_MAX);
     }
     t = mem_calloc(1, sizeof *t);
-    if (t == NULL) {
+    if (t != NULL) {
+        t->expression = mem_strdup(expression);
+    }
+    if (t == NULL || t->expression == NULL) {
+        mem_free(t);
         return last_error_set(ESCROW_ENOMEM, "consumer: out of memory");
     }
     t->consumer = k;
-    t->is_retry = is_retry;
     t->version = clock_wall_ms(k->client->clock);
     (void)snprintf(t->topic, sizeof t->topic, "%s", topic); /* names are bounded by their check */
-    (void)snprintf(t->expression, sizeof t->expression, "%s",
-                   expression); /* length checked by the caller */
+    t->is_sql = kind == KIND_SQL;
+    t->is_retry = kind == KIND_RETRY;
     k->topics[k->topic_count++] = t;
     return 0;
 }
@@ -144,12 +159,9 @@ static struct consumer_topic *topic_find(const struct escrow_consumer *k, const 
     return NULL;
 }
 
-int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topic,
-                              const char *expression)
+static int subscribe_check(const struct escrow_consumer *k, const char *topic)
 {
-    struct tag_filter filter;
-
-    if (consumer->is_started) {
+    if (k->is_started) {
         return last_error_set(ESCROW_EINVAL, "subscribe: the consumer is started already");
     }
     if (name_check_topic(slice_str(topic)) != 0) {
@@ -159,15 +171,46 @@ int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topi
         return last_error_set(ESCROW_EINVAL,
                               "subscribe: retry topics are subscribed by themselves");
     }
-    if (topic_find(consumer, topic) != NULL) {
+    if (topic_find(k, topic) != NULL) {
         return last_error_set(ESCROW_EEXIST, "subscribe: topic %s is subscribed already", topic);
     }
-    if (strlen(expression) >= sizeof consumer->topics[0]->expression ||
+    return 0;
+}
+
+int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topic,
+                              const char *expression)
+{
+    struct tag_filter filter;
+    int rc = subscribe_check(consumer, topic);
+
+    if (rc != 0) {
+        return rc;
+    }
+    if (strlen(expression) > CONSUMER_TAGS_LEN_MAX ||
         tag_filter_parse(slice_str(expression), &filter) != 0) {
         return last_error_set(
             ESCROW_EINVAL, "subscribe: expression '%.80s': expected * or TagA || TagB", expression);
     }
-    return topic_add(consumer, topic, expression, false);
+    return topic_add(consumer, topic, expression, KIND_TAGS);
+}
+
+/* Compiled here only to be checked: a mistake is told at once, not by a pull that is refused. */
+int escrow_consumer_subscribe_sql(struct escrow_consumer *consumer, const char *topic,
+                                  const char *expression)
+{
+    struct sql_program *program;
+    struct err_ctx err = {.code = 0};
+    int rc = subscribe_check(consumer, topic);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = sql_compile(slice_str(expression), &program, &err);
+    if (rc != 0) {
+        return last_error_set(rc, "subscribe: %s", err.text);
+    }
+    sql_free(&program);
+    return topic_add(consumer, topic, expression, KIND_SQL);
 }
 
 static void commit_time(void *arg)
@@ -213,7 +256,7 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
     }
     rc = name_retry_topic(slice_str(consumer->group), &retry);
     if (rc == 0 && topic_find(consumer, retry.text) == NULL) {
-        rc = topic_add(consumer, retry.text, "*", true);
+        rc = topic_add(consumer, retry.text, "*", KIND_RETRY);
     }
     if (rc != 0) {
         return rc;
@@ -299,6 +342,7 @@ void escrow_consumer_free(struct escrow_consumer **consumer)
         waiter_fini(&call.waiter);
     }
     for (size_t i = 0; i < k->topic_count; i++) {
+        mem_free(k->topics[i]->expression);
         mem_free(k->topics[i]);
     }
     mem_free(k);

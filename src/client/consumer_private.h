@@ -17,6 +17,7 @@
 #include "src/client/progress.h"
 
 #define CONSUMER_TOPICS_MAX      100
+#define CONSUMER_TAGS_LEN_MAX    1023 /* of a tag expression */
 #define CONSUMER_REBALANCE_MS    20000
 #define CONSUMER_RETRY_MS        1000
 #define CONSUMER_SUSPEND_MS      15000
@@ -26,8 +27,9 @@
 struct consumer_topic {
     struct escrow_consumer *consumer;
     char topic[256];
-    char expression[1024];
-    int64_t version; /* subscription version */
+    char *expression; /* owned */
+    bool is_sql;      /* SQL92: the broker's answer is not looked at again */
+    int64_t version;  /* subscription version */
     struct route_lookup lookup;
     struct remote_call members; /* GET_CONSUMER_LIST_BY_GROUP */
     uint32_t asks_failed;       /* in a row: the next broker is asked */
@@ -169,6 +171,9 @@ bool jobs_have_room(struct consumer_queue *q);
  * delivered again.
  */
 void jobs_abandon(struct consumer_queue *q);
+
+/* consumer.c: "TAG" or "SQL92", as the wire has it. */
+const char *consumer_type_of(const struct consumer_topic *t);
 
 /* consumer.c: tell escrow_consumer_free when nothing is left; from a later callback. */
 void consumer_maybe_stopped(struct escrow_consumer *k);

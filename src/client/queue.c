@@ -181,16 +181,16 @@ static void pull_fields(struct header_writer *w, void *arg)
     header_put_i64(w, "suspendTimeoutMillis", CONSUMER_SUSPEND_MS);
     header_put_str(w, "subscription", slice_str(q->topic->expression));
     header_put_i64(w, "subVersion", q->topic->version);
-    header_put_str(w, "expressionType", SLICE_LIT("TAG"));
+    header_put_str(w, "expressionType", slice_str(consumer_type_of(q->topic)));
 }
 
-/* Does the text of the tag match too? The broker compares hashes only. */
+/* Does the text of the tag match too? The broker compares hashes only; of SQL92 it decides. */
 static bool tag_matches(const struct consumer_queue *q, const struct escrow_delivery *d)
 {
     const char *tag = escrow_delivery_tag(d);
 
-    return tag_expression_match(slice_str(q->topic->expression),
-                                tag == NULL ? SLICE_EMPTY : slice_str(tag));
+    return q->topic->is_sql || tag_expression_match(slice_str(q->topic->expression),
+                                                    tag == NULL ? SLICE_EMPTY : slice_str(tag));
 }
 
 /*

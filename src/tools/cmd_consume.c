@@ -44,6 +44,7 @@ struct consume {
     const char *group;
     const char *from;
     const char *tag;
+    const char *sql;
     uint64_t count; /* 0 = no limit */
     bool is_follow;
     bool is_long;
@@ -233,6 +234,19 @@ static int begin(struct consume *c)
 
 /* ---- pulls ---- */
 
+static const char *expression_of(const struct consume *c)
+{
+    if (c->sql != NULL) {
+        return c->sql;
+    }
+    return c->tag != NULL ? c->tag : "*";
+}
+
+static const char *expression_type_of(const struct consume *c)
+{
+    return c->sql != NULL ? "SQL92" : "TAG";
+}
+
 static void pull_fields(struct header_writer *w, void *arg)
 {
     const struct consume *c = arg;
@@ -246,9 +260,9 @@ static void pull_fields(struct header_writer *w, void *arg)
     header_put_i64(w, "sysFlag", c->is_held ? 2 | 4 : 4);
     header_put_i64(w, "commitOffset", 0);
     header_put_i64(w, "suspendTimeoutMillis", CONSUME_HOLD_MS);
-    header_put_str(w, "subscription", slice_str(c->tag != NULL ? c->tag : "*"));
+    header_put_str(w, "subscription", slice_str(expression_of(c)));
     header_put_i64(w, "subVersion", 0);
-    header_put_str(w, "expressionType", SLICE_LIT("TAG"));
+    header_put_str(w, "expressionType", slice_str(expression_type_of(c)));
 }
 
 static void show(struct consume *c, const struct record_view *view)
@@ -407,7 +421,8 @@ static int consume_run(struct consume *c, const struct cli_options *common)
     if (c->group != NULL) {
         member_init(&c->member, &c->cli, c->group);
         c->member.topic = c->topics[0].name;
-        c->member.expression = c->tag != NULL ? c->tag : "*";
+        c->member.expression = expression_of(c);
+        c->member.expression_type = expression_type_of(c);
         c->member.from_last = strcmp(c->from, "last") == 0;
         c->topics[1].name = c->retry_name.text;
     }
@@ -441,6 +456,8 @@ int consume_main(int argc, char **argv)
          "store them",
          &c.group, ARG_TEXT},
         {"tag", "EXPR", "only these: a tag, or \"a || b\"", &c.tag, ARG_TEXT},
+        {"sql", "EXPR", "only those whose properties make it true:\n\"color = 'red' AND n > 5\"",
+         &c.sql, ARG_TEXT},
         {"count", "N", "stop after so many", &c.count, ARG_COUNT},
         {"follow", NULL, "wait for more, until interrupted", &c.is_follow, ARG_FLAG},
         {"long", NULL, "all fields and properties, not only the body", &c.is_long, ARG_FLAG},
@@ -469,6 +486,9 @@ int consume_main(int argc, char **argv)
     if (parsed == ARGS_GO && c.group != NULL &&
         name_retry_topic(slice_str(c.group), &c.retry_name) != 0) {
         parsed = args_bad(&list, "--group: '%.60s' is not a valid name", c.group);
+    }
+    if (parsed == ARGS_GO && c.tag != NULL && c.sql != NULL) {
+        parsed = args_bad(&list, "--tag and --sql do not go together");
     }
     if (parsed != ARGS_GO) {
         return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;

@@ -37,7 +37,7 @@ int member_beat(struct member *m, const char *addr)
 {
     struct subscription subscription = {.topic = slice_str(m->topic),
                                         .expression = slice_str(m->expression),
-                                        .expression_type = SLICE_LIT("TAG"),
+                                        .expression_type = slice_str(m->expression_type),
                                         .version = m->version};
     struct heartbeat_consumer row = {.group = slice_str(m->group),
                                      .type = CONSUME_PASSIVELY,

@@ -21,6 +21,7 @@ struct member {
     const char *group;
     const char *topic;
     const char *expression;
+    const char *expression_type; /* "TAG" or "SQL92" */
     bool from_last;
     int64_t version; /* of the subscription */
     char id[64];

@@ -29,7 +29,7 @@ ALLOW = {
     "txn": [API, BASE, IO, PROTO, STORE],
     "outbox": [API, BASE, IO],
     "outbox/pg": [API, BASE, IO, UV, "outbox"],
-    CLIENT: [API, BASE, PROTO, IO, UV],
+    CLIENT: [API, BASE, PROTO, FILTER, IO, UV],
     "src/namesrv": [API, BASE, PROTO, IO, UV],
     "src/admin": [API, BASE, IO, UV],
     "src/broker": [ALL],

@@ -235,6 +235,14 @@ ESCROW_API int escrow_consumer_new(struct escrow_client *client, const char *gro
 /* Before start. expression: "*" or "TagA || TagB". */
 ESCROW_API int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topic,
                                          const char *expression);
+
+/*
+ * Before start. Only messages whose properties make the SQL92 expression true ("color = 'blue' AND
+ * price > 9.5"); the broker decides. ESCROW_EINVAL or ESCROW_ELIMIT: escrow_last_error names the
+ * column and what is wrong there. An Apache RocketMQ broker needs enablePropertyFilter=true.
+ */
+ESCROW_API int escrow_consumer_subscribe_sql(struct escrow_consumer *consumer, const char *topic,
+                                             const char *expression);
 ESCROW_API int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *handler,
                                      void *arg);
 

@@ -317,7 +317,9 @@ END_TEST
 
 START_TEST(a_committed_half_is_filtered_too)
 {
-    /* Its properties are not at hand when it is released: the pull wakes, looks, and is answered. */
+    /*
+     * Its properties are not at hand when it is released: the pull wakes, looks, and is answered.
+     */
     struct test_message half = {.topic = "T", .body = SLICE_LIT("h"), .is_half = true};
     struct client waiting;
     int64_t offset;

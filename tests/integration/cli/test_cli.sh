@@ -151,6 +151,20 @@ is "$out" ""
 expect 3 consume NoSuchTopic
 one_line
 
+# --sql: the broker decides; a mistake is one line with its column.
+expect 0 produce Sql red --property color=red --property n=3
+expect 0 produce Sql blue --property color=blue --property n=7
+expect 0 consume Sql --sql "color = 'blue' AND n BETWEEN 5 AND 9"
+is "$out" blue
+expect 0 consume Sql --sql "color = 'red'" --group sqlgroup --json
+has "$out" '"n":"3"'
+expect 0 consume Sql --sql "n > 100"
+is "$out" ""
+expect 1 consume Sql --sql "n >"
+one_line
+has "$err" 'column 4: expected a property, a value'
+expect 2 consume Sql --sql "n > 1" --tag x
+
 # --follow sees what comes later, and ends at SIGINT with what it has.
 "$escrow" consume Follow --follow >"$work/followed" 2>/dev/null &
 follower=$!

@@ -98,6 +98,44 @@ START_TEST(a_clean_end_stores_the_offsets)
 }
 END_TEST
 
+/* SQL92 subscriptions: the broker sends what matches; a mistake is told when subscribing. */
+START_TEST(a_sql_subscription_gets_what_matches)
+{
+    struct escrow_client *c = rig_client(&rig);
+    struct escrow_producer *p = NULL;
+    struct escrow_consumer *k = NULL;
+
+    OK(escrow_producer_new(c, "shop", NULL, &p));
+    for (int i = 0; i < 40; i++) {
+        char text[16];
+        struct escrow_message *m;
+        (void)snprintf(text, sizeof text, "%d", i);
+        m = rig_message("Sql", text);
+        OK(escrow_message_set_property(m, "n", text));
+        OK(escrow_message_set_tag(m, i % 2 == 0 ? "even" : "odd"));
+        OK(escrow_send(p, m, NULL));
+        escrow_message_free(&m);
+    }
+    OK(escrow_consumer_new(c, "readers", NULL, &k));
+    ck_assert_int_eq(escrow_consumer_subscribe_sql(k, "Sql", "n >"), ESCROW_EINVAL);
+    ck_assert_ptr_nonnull(strstr(escrow_last_error(), "column 4: expected a property"));
+    ck_assert_int_eq(escrow_consumer_subscribe_sql(k, "no good!", "n > 1"), ESCROW_EINVAL);
+    OK(escrow_consumer_subscribe_sql(k, "Sql", "n >= 10 AND n < 20 AND TAGS = 'even'"));
+    ck_assert_int_eq(escrow_consumer_subscribe(k, "Sql", "*"), ESCROW_EEXIST);
+    OK(escrow_consumer_start(k, bag_handler, &bag));
+    bag_wait_distinct(&bag, 5);
+    for (int i = 10; i < 20; i += 2) {
+        char text[16];
+        (void)snprintf(text, sizeof text, "%d", i);
+        ck_assert_uint_eq(bag_count_of(&bag, text), 1);
+    }
+    escrow_consumer_free(&k);
+    ck_assert_uint_eq(bag_count(&bag), 5);
+    escrow_producer_free(&p);
+    escrow_client_free(&c);
+}
+END_TEST
+
 static enum escrow_consume_result fails_always(const struct escrow_delivery *message, void *arg)
 {
     char text[64];
@@ -318,6 +356,7 @@ static void add(TCase *tc)
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, members_share_and_take_over);
     tcase_add_test(tc, a_clean_end_stores_the_offsets);
+    tcase_add_test(tc, a_sql_subscription_gets_what_matches);
     tcase_add_test(tc, a_message_that_fails_ends_in_the_dead_letter_queue);
     tcase_add_test(tc, failing_messages_do_not_keep_others_out);
     tcase_add_test(tc, tags_filter);
