@@ -18,33 +18,70 @@ CREATE TABLE escrow.lineage (
     PRIMARY KEY (system_identifier, timeline, database_name)
 );
 
--- The local transaction says which message transaction it decides. Returns its transaction id, for the half message.
-CREATE FUNCTION escrow.transaction_mark(txn_id text) RETURNS xid8
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- Which database this is, system identifier/timeline/name, left in the setting escrow.identity of the session: finding it out
+-- reads the control file, too slow for every transaction. It cannot change under a session: a standby refuses to say it.
+CREATE FUNCTION escrow.session_identity() RETURNS text
+LANGUAGE sql VOLATILE
+AS $$
+    SELECT pg_catalog.set_config('escrow.identity', pg_catalog.concat_ws('/', i.system_identifier, i.timeline, i.database_name), false)
+      FROM escrow.database_identity() AS i
+$$;
+
+-- For the half messages of the current transaction: its id and its database, transaction id/system identifier/timeline/name.
+CREATE FUNCTION escrow.transaction_begin() RETURNS text
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    identity text := pg_catalog.current_setting('escrow.identity', true);
+BEGIN
+    IF identity IS NULL OR identity OPERATOR(pg_catalog.=) '' THEN
+        identity := escrow.session_identity();
+    END IF;
+    RETURN pg_catalog.concat_ws('/', pg_catalog.pg_current_xact_id(), identity);
+END
+$$;
+
+-- Why transaction_mark could not insert: an error, or this transaction's id if it had marked before.
+CREATE FUNCTION escrow.transaction_marked_before(txn_id text) RETURNS xid8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
     found_marker escrow.transaction_marker;
 BEGIN
-    IF txn_id IS NULL OR length(txn_id) NOT BETWEEN 1 AND 128 THEN
+    SELECT * INTO found_marker FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
+    IF found_marker.kind = 'R' THEN
+        RAISE EXCEPTION 'escrow: transaction % was rolled back by a check-back at %; it came too late', txn_id, found_marker.created_at
+            USING ERRCODE = 'unique_violation',
+                  HINT = 'Nobody could say what became of it, so its message was discarded. Start again with a new id.';
+    ELSIF found_marker.xid IS DISTINCT FROM pg_current_xact_id() THEN
+        RAISE EXCEPTION 'escrow: transaction id % was used before', txn_id
+            USING ERRCODE = 'unique_violation', HINT = 'Every local transaction needs an id of its own.';
+    END IF;
+    RETURN found_marker.xid;
+END
+$$;
+
+-- The local transaction says which message transaction it decides. Returns its transaction id, for the half message. Part of
+-- every local transaction, so it does without what costs time (SET, queries where an expression does); every name is qualified.
+CREATE FUNCTION escrow.transaction_mark(txn_id text) RETURNS xid8
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+AS $$
+#variable_conflict use_variable
+BEGIN
+    IF txn_id IS NULL OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.<) 1 OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.>) 128 THEN
         RAISE EXCEPTION 'escrow.transaction_mark: a transaction id has 1 to 128 characters'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- Held until this transaction ends: a check-back that cannot get it knows, without waiting, that we are running.
-    PERFORM pg_advisory_xact_lock(1702060915, hashtext(txn_id));
+    IF NOT pg_catalog.pg_try_advisory_xact_lock(1702060915, pg_catalog.hashtext(txn_id)) THEN
+        PERFORM pg_catalog.pg_advisory_xact_lock(1702060915, pg_catalog.hashtext(txn_id));
+    END IF;
     INSERT INTO escrow.transaction_marker AS m (txn_id, kind) VALUES (txn_id, 'C') ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
-        SELECT * INTO found_marker FROM escrow.transaction_marker AS m WHERE m.txn_id = txn_id;
-        IF found_marker.kind = 'R' THEN
-            RAISE EXCEPTION 'escrow: transaction % was rolled back by a check-back at %; it came too late', txn_id, found_marker.created_at
-                USING ERRCODE = 'unique_violation',
-                      HINT = 'Nobody could say what became of it, so its message was discarded. Start again with a new id.';
-        ELSIF found_marker.xid IS DISTINCT FROM pg_current_xact_id() THEN
-            RAISE EXCEPTION 'escrow: transaction id % was used before', txn_id
-                USING ERRCODE = 'unique_violation', HINT = 'Every local transaction needs an id of its own.';
-        END IF;
+        RETURN escrow.transaction_marked_before(txn_id);
     END IF;
-    RETURN pg_current_xact_id();
+    RETURN pg_catalog.pg_current_xact_id();
 END
 $$;
 

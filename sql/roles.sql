@@ -21,6 +21,8 @@ GRANT EXECUTE ON FUNCTION
     escrow.publish_text(text, text, text, text, text, jsonb),
     escrow.publish_json(text, jsonb, text, text, text, jsonb),
     escrow.transaction_mark(text),
+    escrow.transaction_begin(),
+    escrow.session_identity(),
     escrow.database_identity()
 TO escrow_publisher;
 

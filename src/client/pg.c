@@ -74,25 +74,40 @@ static void extra_put(struct escrow_pg_txn *t, enum prop_id id, const char *valu
     buf_append_u8(&t->extra, PROPS_PAIR_SEPARATOR);
 }
 
+/* "xid/system/timeline/name", as escrow.transaction_begin() gives it, into four properties. */
+static int identity_put(struct escrow_pg_txn *t, char *text)
+{
+    char *part[4] = {text};
+
+    if (props_check_text(slice_str(text)) != 0) {
+        return last_error_set(ESCROW_EINVAL, "begin: the database's name has a control character");
+    }
+    for (size_t i = 1; i < 4; i++) {
+        char *slash = strchr(part[i - 1], '/');
+        if (slash == NULL) {
+            return last_error_set(ESCROW_EDB, "begin: somebody changed the session's setting "
+                                              "escrow.identity: RESET it");
+        }
+        *slash = '\0';
+        part[i] = slash + 1;
+    }
+    extra_put(t, PROP_ESCROW_XID, part[0]);
+    extra_put(t, PROP_ESCROW_DB_SYSTEM, part[1]);
+    extra_put(t, PROP_ESCROW_DB_TIMELINE, part[2]);
+    extra_put(t, PROP_ESCROW_DB_NAME, part[3]);
+    return buf_failed(&t->extra) ? last_error_set(ESCROW_ENOMEM, "begin: out of memory") : 0;
+}
+
 /* BEGIN, and who we are. */
 static int pg_identify(struct escrow_pg_txn *t)
 {
-    PGresult *res =
-        PQexec(t->conn, "BEGIN; SELECT pg_catalog.pg_current_xact_id()::text, "
-                        "i.system_identifier::text, i.timeline::text, i.database_name::text "
-                        "FROM escrow.database_identity() AS i");
+    PGresult *res = PQexec(t->conn, "BEGIN; SELECT escrow.transaction_begin()");
     int rc = 0;
 
-    if (PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1 || PQnfields(res) != 4) {
+    if (PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1 || PQnfields(res) != 1) {
         rc = db_error(t->conn, res, "begin");
-    } else if (props_check_text(slice_str(PQgetvalue(res, 0, 3))) != 0) {
-        rc = last_error_set(ESCROW_EINVAL, "begin: the database's name has a control character");
     } else {
-        extra_put(t, PROP_ESCROW_XID, PQgetvalue(res, 0, 0));
-        extra_put(t, PROP_ESCROW_DB_SYSTEM, PQgetvalue(res, 0, 1));
-        extra_put(t, PROP_ESCROW_DB_TIMELINE, PQgetvalue(res, 0, 2));
-        extra_put(t, PROP_ESCROW_DB_NAME, PQgetvalue(res, 0, 3));
-        rc = buf_failed(&t->extra) ? last_error_set(ESCROW_ENOMEM, "begin: out of memory") : 0;
+        rc = identity_put(t, PQgetvalue(res, 0, 0));
     }
     PQclear(res);
     return rc;
