@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define SCAN_CHUNK_BYTES (1u << 20)
+#define SETTLE_BYTES     (1u << 20)
 
 const char *recovery_where(const struct segments *segs, uint64_t offset,
                            char text[RECOVERY_WHERE_MAX])
@@ -215,6 +216,7 @@ static int find_last_record(struct log_scan *scan, struct recovery_end *out, str
             out->group_records = 0;
             out->cut = scan->pos;
             out->epoch = e.epoch;
+            out->settled = e.synced > out->settled ? e.synced : out->settled;
         }
     }
     out->bad = scan->pos;
@@ -345,7 +347,8 @@ int recovery_find_end(struct segments *segs, uint32_t seed, uint64_t from, uint3
     struct log_scan scan;
     int rc = log_scan_init(&scan, segs, seed, from, epoch);
 
-    *out = (struct recovery_end){.bad = from, .cut = from, .dirty_end = from, .epoch = epoch};
+    *out = (struct recovery_end){
+        .bad = from, .cut = from, .dirty_end = from, .settled = from, .epoch = epoch};
     if (rc != 0) {
         return err_set(err, rc, "recovery: out of memory");
     }
@@ -356,6 +359,55 @@ int recovery_find_end(struct segments *segs, uint32_t seed, uint64_t from, uint3
     CHECK_IMPLIES(rc == 0, out->cut <= out->bad);
     CHECK_IMPLIES(rc == 0, out->dirty_end >= out->cut);
     log_scan_fini(&scan);
+    return rc;
+}
+
+static int settle_range(struct disk_file *file, uint64_t at, uint64_t end, uint8_t *buf,
+                        struct err_ctx *err)
+{
+    size_t got = 0;
+    int rc = 0;
+
+    while (rc == 0 && at < end) {
+        struct iovec iov = {.iov_base = buf,
+                            .iov_len = end - at < SETTLE_BYTES ? end - at : SETTLE_BYTES};
+        rc = disk_pread(file, buf, iov.iov_len, at, &got, err);
+        iov.iov_len = got;
+        if (rc == 0 && got == 0) {
+            return err_set(err, ESCROW_EIO, "recovery: a log segment was shortened meanwhile");
+        }
+        if (rc == 0) {
+            rc = disk_pwritev(file, &iov, 1, at, err);
+        }
+        at += iov.iov_len;
+    }
+    return rc;
+}
+
+int recovery_settle(struct segments *segs, const struct recovery_end *end, struct err_ctx *err)
+{
+    uint8_t *buf = mem_alloc(SETTLE_BYTES);
+    uint64_t at = end->settled;
+    int rc = buf == NULL ? err_set(err, ESCROW_ENOMEM, "recovery: out of memory") : 0;
+
+    while (rc == 0 && at < end->cut) {
+        uint64_t start = segments_start_of(segs, at);
+        uint64_t stop = segments_end_of(segs, at);
+        struct disk_file *file;
+
+        if (stop > end->cut) {
+            stop = end->cut;
+        }
+        rc = segments_open(segs, at, true, &file, err);
+        if (rc == 0) {
+            rc = settle_range(file, at - start, stop - start, buf, err);
+        }
+        if (rc == 0) {
+            rc = disk_sync(file, err);
+        }
+        at = stop;
+    }
+    mem_free(buf);
     return rc;
 }
 

@@ -62,7 +62,9 @@ struct recovery_end {
     uint64_t bad;       /* X: no valid record here */
     uint64_t cut;       /* G: where the log ends; < bad when a group is incomplete */
     uint64_t dirty_end; /* behind the last byte at or after G that is not zero; == cut when clean */
-    uint64_t records;   /* below G */
+    uint64_t settled; /* everything below was durable: where the scan began, or what the last record
+                           below G says */
+    uint64_t records; /* below G */
     uint64_t group_records; /* valid ones from G to X */
     uint32_t epoch;         /* of the last record below G, or the one given */
     const char *why;        /* static storage */
@@ -91,6 +93,14 @@ ESCROW_MUST_USE int recovery_judge(struct log_scan *scan, struct recovery_end *o
  */
 ESCROW_MUST_USE int recovery_find_next(struct log_scan *scan, uint64_t bad, uint64_t *next,
                                        struct err_ctx *err);
+
+/*
+ * Make [end->settled, end->cut) durable: written again as it was read, and synced. A sync alone
+ * would not do: where one has failed before, the kernel may take the pages for clean, and answers
+ * the next one with success.
+ */
+ESCROW_MUST_USE int recovery_settle(struct segments *segs, const struct recovery_end *end,
+                                    struct err_ctx *err);
 
 /* Make [end->cut, end->dirty_end) read as zeros, durably. */
 ESCROW_MUST_USE int recovery_cut(struct segments *segs, const struct recovery_end *end,

@@ -433,24 +433,18 @@ static int begin_epoch(struct store *st, struct err_ctx *err)
  * the kernel shows but has not synced; whoever is shown a message that recovery found there must
  * not lose it to a power cut that follows.
  */
-static int sync_what_was_found(struct store *st, uint64_t end, struct err_ctx *err)
+static int settle_what_was_found(struct store *st, const struct recovery_end *end,
+                                 struct err_ctx *err)
 {
-    uint64_t from = end - st->segs.first < 2 * (uint64_t)STORE_BATCH_BYTES_MAX
-                        ? st->segs.first
-                        : end - 2 * (uint64_t)STORE_BATCH_BYTES_MAX;
     int rc = disk_sync_dir(st->disk, SEGMENT_FOLDER, err);
 
     if (rc == 0) {
         rc = disk_sync_dir(st->disk, "", err);
     }
-    for (uint64_t at = from; rc == 0 && at < end; at = segments_end_of(&st->segs, at)) {
-        struct disk_file *file;
-        rc = segments_open(&st->segs, at, true, &file, err);
-        if (rc == 0) {
-            rc = disk_sync(file, err);
-        }
+    if (rc == 0) {
+        rc = recovery_settle(&st->segs, end, err);
     }
-    segments_retire(&st->segs, end);
+    segments_retire(&st->segs, end->cut);
     return rc;
 }
 
@@ -466,7 +460,7 @@ static int open_log(struct store *st, const struct recovery_end *end, struct err
     int rc = recovery_cut(&st->segs, end, err);
 
     if (rc == 0) {
-        rc = sync_what_was_found(st, end->cut, err);
+        rc = settle_what_was_found(st, end, err);
     }
     if (rc == 0) {
         rc = segments_remove_leftovers(&st->segs, err);
