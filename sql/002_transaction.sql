@@ -81,6 +81,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN escrow.transaction_marked_before(txn_id);
     END IF;
+    -- Its message may be delivered as soon as this transaction has committed: the commit must not be lost in a crash then.
+    IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) ANY ('{off,local,remote_write}'::pg_catalog.text[]) THEN
+        PERFORM pg_catalog.set_config('synchronous_commit', 'on', true);
+    END IF;
     RETURN pg_catalog.pg_current_xact_id();
 END
 $$;

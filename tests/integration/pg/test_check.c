@@ -204,6 +204,28 @@ START_TEST(an_id_cannot_be_used_by_two_transactions)
 }
 END_TEST
 
+START_TEST(a_marked_transaction_commits_durably_whatever_the_session_says)
+{
+    /* Its message may be delivered right after the commit; a crash must not take the commit back. */
+    static const char *const settings[][2] = {
+        {"off", "on"}, {"local", "on"}, {"remote_write", "on"}, {"remote_apply", "remote_apply"}};
+    struct bench b;
+    char sql[160];
+
+    bench_init(&b, "check_durable");
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        (void)snprintf(sql, sizeof sql, "SET synchronous_commit = %s; BEGIN", settings[i][0]);
+        (void)pg_test_sql(b.pg, "%s", sql);
+        (void)snprintf(sql, sizeof sql, "SELECT escrow.transaction_mark('t%zu')", i);
+        (void)pg_test_sql(b.pg, "%s", sql);
+        ck_assert_str_eq(pg_test_sql(b.pg, "SHOW synchronous_commit"), settings[i][1]);
+        (void)pg_test_sql(b.pg, "COMMIT");
+        ck_assert_str_eq(pg_test_sql(b.pg, "SHOW synchronous_commit"), settings[i][0]);
+    }
+    bench_fini(&b);
+}
+END_TEST
+
 START_TEST(a_rolled_back_savepoint_takes_its_mark_with_it)
 {
     /* The lock goes with the row, so the check does not see a running transaction that is none. */
@@ -315,23 +337,25 @@ END_TEST
 START_TEST(an_answer_outlives_a_crash_right_after_it)
 {
     /*
-     * synchronous_commit = off: the marker is visible but not on disk when it is asked for.
-     * Tombstones the same.
+     * Somebody switches synchronous_commit off after the mark: the marker is visible but not on
+     * disk when it is asked for. Tombstones the same.
      */
     struct bench b;
 
-    bench_init(&b, "check_durable");
+    bench_init(&b, "check_outlives");
     (void)pg_test_sql(b.pg, "ALTER SYSTEM SET wal_writer_delay = '10s'");
     (void)pg_test_sql(b.pg, "SELECT pg_reload_conf()");
-    (void)pg_test_sql(b.pg, "ALTER DATABASE check_durable SET synchronous_commit = off");
+    (void)pg_test_sql(b.pg, "ALTER DATABASE check_outlives SET synchronous_commit = off");
     PQfinish(b.pg);
     b.pg = pg_test_connect(b.conninfo);
     ck_assert_str_eq(check(&b, "warm-up", NULL), "rollback");
-    (void)pg_test_sql(b.pg, "SELECT escrow.transaction_mark('t1')");
+    (void)pg_test_sql(b.pg, "BEGIN; SELECT escrow.transaction_mark('t1'); "
+                            "SET LOCAL synchronous_commit = off; COMMIT");
     ck_assert_str_eq(
         pg_test_sql(b.pg, "SELECT pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()"), "t");
     ck_assert_str_eq(check(&b, "t1", NULL), "commit");
-    (void)pg_test_sql(b.pg, "SELECT escrow.transaction_mark('lost')");
+    (void)pg_test_sql(b.pg, "BEGIN; SELECT escrow.transaction_mark('lost'); "
+                            "SET LOCAL synchronous_commit = off; COMMIT");
     ck_assert_str_eq(check(&b, "t2", NULL), "rollback");
     pg_fixture_crash(&fixture);
     PQfinish(b.pg);
@@ -587,6 +611,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_running_transaction_is_in_progress_and_nothing_waits);
     ADD(suite, a_transaction_that_had_not_begun_fails_when_it_comes);
     ADD(suite, an_id_cannot_be_used_by_two_transactions);
+    ADD(suite, a_marked_transaction_commits_durably_whatever_the_session_says);
     ADD(suite, a_rolled_back_savepoint_takes_its_mark_with_it);
     ADD(suite, another_database_is_unknown_and_gets_no_tombstone);
     ADD(suite, a_former_identity_counts_when_a_person_says_so);
