@@ -1,6 +1,6 @@
 /*
  * Mailbox: a chain under a mutex. The wake-up happens under the lock, that of a loop only when the
- * mailbox was empty, so that (1) a burst costs one wake-up, and (2) a receiver that has seen the
+ * loop has looked since the last one, so that (1) a burst costs one wake-up, and (2) a receiver that has seen the
  * message knows that the sender is done with the mailbox and may free it (pthread allows destroying
  * a mutex as soon as the last unlock let somebody else in).
  */
@@ -37,25 +37,20 @@ static int cond_init(pthread_cond_t *cond)
     return rc;
 }
 
-/* The whole chain, oldest first; the mailbox then is empty. */
+/* Under the lock: the whole chain, oldest first; the mailbox then is empty. */
 static struct mail *take_all(struct mailbox *m)
 {
-    struct mail *first;
+    struct mail *first = m->head;
 
-    lock(&m->lock);
-    first = m->head;
     m->head = NULL;
     m->tail = NULL;
     m->count = 0;
-    unlock(&m->lock);
+    m->is_woken = false;
     return first;
 }
 
-static void on_wake(void *arg)
+static void receive_all(struct mailbox *m, struct mail *mail)
 {
-    struct mailbox *m = arg;
-    struct mail *mail = take_all(m);
-
     while (mail != NULL) {
         struct mail *next = mail->next;
 
@@ -63,6 +58,38 @@ static void on_wake(void *arg)
         m->fn(m->arg, mail);
         mail = next;
     }
+}
+
+static void on_wake(void *arg)
+{
+    struct mailbox *m = arg;
+    struct mail *mail;
+
+    lock(&m->lock);
+    mail = take_all(m);
+    unlock(&m->lock);
+    receive_all(m, mail);
+}
+
+void mailbox_poll(struct mailbox *m)
+{
+    struct mail *mail;
+
+    DCHECK_THREAD(m->loop);
+    lock(&m->lock);
+    m->is_polled = true;
+    mail = take_all(m);
+    unlock(&m->lock);
+    receive_all(m, mail);
+}
+
+bool mailbox_poll_end(struct mailbox *m)
+{
+    DCHECK_THREAD(m->loop);
+    lock(&m->lock);
+    m->is_polled = m->head != NULL;
+    unlock(&m->lock);
+    return !m->is_polled;
 }
 
 int mailbox_init_loop(struct mailbox *m, struct loop *l, size_t limit, mailbox_fn *fn, void *arg)
@@ -101,7 +128,7 @@ void mailbox_fini(struct mailbox *m)
     CHECK(pthread_mutex_destroy(&m->lock) == 0);
 }
 
-int mailbox_post(struct mailbox *m, struct mail *mail)
+static int post(struct mailbox *m, struct mail *mail, bool can_wait)
 {
     int rc = 0;
 
@@ -114,9 +141,6 @@ int mailbox_post(struct mailbox *m, struct mail *mail)
     } else {
         if (m->head == NULL) {
             m->head = mail;
-            if (m->loop != NULL) {
-                loop_wake(m->loop);
-            }
         } else {
             m->tail->next = mail;
         }
@@ -124,10 +148,23 @@ int mailbox_post(struct mailbox *m, struct mail *mail)
         m->count++;
         if (m->loop == NULL) {
             CHECK(pthread_cond_signal(&m->not_empty) == 0); /* free when nobody waits */
+        } else if (!m->is_woken && !(can_wait && m->is_polled)) {
+            m->is_woken = true;
+            loop_wake(m->loop);
         }
     }
     unlock(&m->lock);
     return rc;
+}
+
+int mailbox_post(struct mailbox *m, struct mail *mail)
+{
+    return post(m, mail, false);
+}
+
+int mailbox_post_soon(struct mailbox *m, struct mail *mail)
+{
+    return post(m, mail, true);
 }
 
 void mailbox_close(struct mailbox *m)

@@ -7,7 +7,7 @@
  *
  * Owns:    nothing but its lock: a message is the sender's struct mail, embedded in the sender's
  * object; posting hands the object to the receiver. After a failed post it still is the sender's.
- * Thread:  mailbox_post, waiter_signal: any. Everything else: the receiver.
+ * Thread:  mailbox_post, mailbox_post_soon, waiter_signal: any. Everything else: the receiver.
  * Holds:   count <= limit; every message posted successfully is received exactly once.
  */
 #ifndef CORE_IO_UV_MAILBOX_H
@@ -35,6 +35,8 @@ struct mailbox {
     struct mail *tail;
     size_t count;
     bool is_closed;
+    bool is_woken;  /* loop receivers only: it has been told, and has not looked yet */
+    bool is_polled; /* loop receivers only: it looks by itself, soon */
     /* Set by init, then only read. */
     size_t limit;
     struct loop *loop; /* NULL: the receiver is a thread */
@@ -63,6 +65,20 @@ void mailbox_fini(struct mailbox *m);
 /* ESCROW_ELIMIT when `limit` messages wait, ESCROW_ESHUTDOWN after mailbox_close; the message still
  * is the caller's then. */
 ESCROW_MUST_USE int mailbox_post(struct mailbox *m, struct mail *mail);
+
+/*
+ * The same for messages that can wait a little: a loop that polls its mailbox is not woken for
+ * them.
+ */
+ESCROW_MUST_USE int mailbox_post_soon(struct mailbox *m, struct mail *mail);
+
+/*
+ * Loop receivers. mailbox_poll receives what is there and promises to be called again soon;
+ * mailbox_poll_end takes the promise back, or answers false when something has arrived since: then
+ * poll again.
+ */
+void mailbox_poll(struct mailbox *m);
+ESCROW_MUST_USE bool mailbox_poll_end(struct mailbox *m);
 
 /* No more posts. What is inside can still be received. Any thread. */
 void mailbox_close(struct mailbox *m);

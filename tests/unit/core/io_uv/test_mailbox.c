@@ -92,6 +92,15 @@ static bool all_received(void *arg)
     return true;
 }
 
+static size_t received_count;
+
+static void on_count(void *arg, struct mail *mail)
+{
+    (void)arg;
+    (void)mail;
+    received_count++;
+}
+
 START_TEST(a_loop_receives_everything_once_and_in_order)
 {
     /* Four threads through a small mailbox: each one's messages stay in its order. */
@@ -102,6 +111,37 @@ START_TEST(a_loop_receives_everything_once_and_in_order)
     start_senders(threads, ids);
     run_until(&loop, all_received, NULL);
     join_senders(threads);
+    mailbox_fini(&box);
+}
+END_TEST
+
+/* Did the loop receive anything in one turn without sleeping? */
+static size_t received_in_one_turn(void)
+{
+    size_t before = received_count;
+
+    loop_run_once(&loop, false);
+    return received_count - before;
+}
+
+START_TEST(a_polling_loop_is_not_woken_for_what_can_wait)
+{
+    /* While it polls, such a message lies until the next poll or wake-up; poll_end sees it. */
+    ck_assert_int_eq(mailbox_init_loop(&box, &loop, 10, on_count, &box), 0);
+    ck_assert_int_eq(mailbox_post_soon(&box, &messages[0][0].mail), 0);
+    ck_assert_uint_eq(received_in_one_turn(), 1); /* it did not poll: woken */
+    mailbox_poll(&box);
+    ck_assert_int_eq(mailbox_post_soon(&box, &messages[0][1].mail), 0);
+    ck_assert_uint_eq(received_in_one_turn(), 0);
+    ck_assert(!mailbox_poll_end(&box));
+    mailbox_poll(&box);
+    ck_assert_uint_eq(received_count, 2);
+    ck_assert_int_eq(mailbox_post_soon(&box, &messages[0][2].mail), 0);
+    ck_assert_int_eq(mailbox_post(&box, &messages[0][3].mail), 0); /* cannot wait: both arrive */
+    ck_assert_uint_eq(received_in_one_turn(), 2);
+    ck_assert(mailbox_poll_end(&box));
+    ck_assert_int_eq(mailbox_post_soon(&box, &messages[0][4].mail), 0);
+    ck_assert_uint_eq(received_in_one_turn(), 1);
     mailbox_fini(&box);
 }
 END_TEST
@@ -245,6 +285,7 @@ int main(void)
     tcase_set_timeout(tc, 30);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_loop_receives_everything_once_and_in_order);
+    tcase_add_test(tc, a_polling_loop_is_not_woken_for_what_can_wait);
     tcase_add_test(tc, a_thread_receives_everything_once_and_in_order);
     tcase_add_test(tc, a_full_mailbox_refuses_and_the_message_stays_the_senders);
     tcase_add_test(tc, a_closed_mailbox_gives_out_what_it_has);
