@@ -205,6 +205,7 @@ static int loop_parts_init(struct escrow_client *c)
         router_fini(&c->router);
         return rc;
     }
+    gather_init(&c->gather);
     loop_timer_start(&c->loop, &c->heartbeat, c->heartbeat_ms, c->heartbeat_ms, heartbeat_time, c);
     return 0;
 }
@@ -228,6 +229,7 @@ static void loop_main(void *arg)
     waiter_signal(&c->started);
     loop_run(&c->loop);
     loop_timer_stop(&c->loop, &c->heartbeat);
+    gather_fini(c);
     heartbeat_stop(c);
     remote_fini(&c->remote);
     router_fini(&c->router);

@@ -12,23 +12,6 @@
 
 #include <stdio.h>
 
-struct decide {
-    struct task task;
-    struct waiter *waiter; /* NULL: nobody waits, and the struct frees itself */
-    struct escrow_producer *producer;
-    const struct escrow_receipt *const *halves;
-    size_t count;
-    enum escrow_txn_state state;
-    int64_t deadline_ms; /* monotonic, of the loop; 0 = not begun */
-    uint64_t timeout_ms;
-    uint32_t tries;
-    struct remote_call call;
-    struct loop_timer timer;
-    struct buf body;
-    struct escrow_receipt **owned; /* copies that `halves` points to, when nobody waits */
-    int error;
-};
-
 static void decide_try(struct decide *d);
 static void decide_without_answer(struct decide *d);
 
@@ -41,28 +24,16 @@ static int64_t half_offset(const struct escrow_receipt *r)
     return msgid_decode(slice_str(r->offset_id), &host, &offset) == 0 ? offset : r->offset;
 }
 
-static void decide_free(struct decide *d)
+void decide_fini(struct decide *d)
 {
-    for (size_t i = 0; i < d->count; i++) {
-        mem_free(d->owned[i]);
-    }
-    mem_free(d->owned);
     buf_fini(&d->body);
-    mem_free(d);
 }
 
 static void decide_end(struct decide *d, int error)
 {
-    struct escrow_producer *p = d->producer;
-
     d->error = error;
-    loop_timer_stop(&p->client->loop, &d->timer);
-    if (d->waiter != NULL) {
-        waiter_signal(d->waiter);
-    } else {
-        decide_free(d);
-        producer_unref(p);
-    }
+    loop_timer_stop(&d->producer->client->loop, &d->timer);
+    d->done(d);
 }
 
 static void decide_again(void *arg)
@@ -184,79 +155,54 @@ static void decide_try(struct decide *d)
     remote_call(&c->remote, &d->call, &req, decide_answered);
 }
 
-static void decide_start(struct task *task)
+void decide_start(struct decide *d)
 {
-    struct decide *d = LIST_ENTRY(task, struct decide, task);
-
+    buf_init(&d->body, 0);
     d->deadline_ms = loop_mono_ms(&d->producer->client->loop) + (int64_t)d->timeout_ms;
     decide_try(d);
+}
+
+/* ---- and wait ---- */
+
+struct decide_call {
+    struct task task;
+    struct decide decide;
+    struct waiter waiter;
+};
+
+static void call_done(struct decide *d)
+{
+    decide_fini(d);
+    waiter_signal(&LIST_ENTRY(d, struct decide_call, decide)->waiter);
+}
+
+static void call_run(struct task *task)
+{
+    decide_start(&LIST_ENTRY(task, struct decide_call, task)->decide);
 }
 
 int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
                 const struct escrow_receipt *const *halves, size_t count, uint64_t timeout_ms)
 {
-    struct waiter waiter;
-    struct decide d = {.producer = p,
-                       .waiter = &waiter,
-                       .halves = halves,
-                       .count = count,
-                       .state = state,
-                       .timeout_ms = timeout_ms,
-                       .task.run = decide_start};
+    struct decide_call call = {.task.run = call_run,
+                               .decide = {.producer = p,
+                                          .halves = halves,
+                                          .count = count,
+                                          .state = state,
+                                          .timeout_ms = timeout_ms,
+                                          .done = call_done}};
     int rc = client_may_block(p->client);
 
     if (rc == 0) {
-        rc = waiter_init(&waiter);
+        rc = waiter_init(&call.waiter);
     }
     if (rc != 0) {
         return rc;
     }
-    buf_init(&d.body, 0);
-    rc = client_post(p->client, &d.task);
+    rc = client_post(p->client, &call.task);
     if (rc == 0) {
-        rc = waiter_wait(&waiter, -1);
+        rc = waiter_wait(&call.waiter, -1);
     }
-    waiter_fini(&waiter);
-    buf_fini(&d.body);
-    return rc == 0 ? d.error : rc;
-}
-
-int decide_later(struct escrow_producer *p, enum escrow_txn_state state,
-                 const struct escrow_receipt *const *halves, size_t count, uint64_t timeout_ms)
-{
-    struct decide *d = mem_calloc(1, sizeof *d);
-    int rc = 0;
-
-    if (d == NULL) {
-        return ESCROW_ENOMEM;
-    }
-    d->producer = p;
-    d->state = state;
-    d->timeout_ms = timeout_ms;
-    d->task.run = decide_start;
-    buf_init(&d->body, 0);
-    d->owned = mem_calloc(count, sizeof *d->owned);
-    if (d->owned == NULL) {
-        mem_free(d);
-        return ESCROW_ENOMEM;
-    }
-    d->count = count;
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        d->owned[i] = mem_alloc(sizeof *d->owned[i]);
-        if (d->owned[i] == NULL) {
-            rc = ESCROW_ENOMEM;
-        } else {
-            *d->owned[i] = *halves[i];
-        }
-    }
-    d->halves = (const struct escrow_receipt *const *)d->owned;
-    producer_ref(p);
-    if (rc == 0) {
-        rc = client_post(p->client, &d->task);
-    }
-    if (rc != 0) {
-        decide_free(d);
-        producer_unref(p);
-    }
-    return rc;
+    waiter_fini(&call.waiter);
+    return rc == 0 ? call.decide.error : rc;
 }

@@ -182,6 +182,68 @@ START_TEST(a_session_that_is_lost_before_commit_is_a_rollback)
 }
 END_TEST
 
+#define COMMITTERS 4
+#define COMMITS    50
+
+static void *committer(void *arg)
+{
+    PGconn *mine = pg_test_connect(conninfo);
+    char text[32];
+
+    for (int i = 0; i < COMMITS; i++) {
+        struct escrow_pg_txn *txn = NULL;
+        OK(escrow_pg_begin(producer, mine, &txn));
+        (void)snprintf(text, sizeof text, "%d of %d", i, *(int *)arg);
+        OK(publish(txn, text));
+        if (i % 5 == 4) {
+            OK(escrow_pg_rollback(&txn));
+        } else {
+            OK(escrow_pg_commit(&txn));
+        }
+    }
+    PQfinish(mine);
+    return NULL;
+}
+
+/* Decisions of several threads go to the broker together: each message as its own transaction. */
+START_TEST(decisions_that_are_gathered_are_those_of_their_transactions)
+{
+    pthread_t threads[COMMITTERS];
+    int ids[COMMITTERS];
+
+    for (int i = 0; i < COMMITTERS; i++) {
+        ids[i] = i;
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, committer, &ids[i]), 0);
+    }
+    for (int i = 0; i < COMMITTERS; i++) {
+        ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+    }
+    OK(rig_send(producer, "Paid", "last"));
+    bag_wait_for(&bag, "last");
+    bag_wait(&bag, 2 + COMMITTERS * COMMITS * 4 / 5);
+    ck_assert_uint_eq(bag_distinct(&bag), bag_count(&bag));
+    ck_assert_uint_eq(bag_count_of(&bag, "48 of 3"), 1);
+    ck_assert_uint_eq(bag_count_of(&bag, "49 of 3"), 0);
+}
+END_TEST
+
+/* The session remembers which database it is in; what somebody else put there is refused. */
+START_TEST(begin_refuses_an_identity_that_was_changed)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    (void)pg_test_sql(conn, "SET escrow.identity = 'mine'");
+    ck_assert_int_eq(escrow_pg_begin(producer, conn, &txn), ESCROW_EDB);
+    ck_assert_ptr_nonnull(strstr(escrow_last_error(), "escrow.identity"));
+    (void)pg_test_sql(conn, "SET escrow.identity = 'a/1/b\x01'");
+    ck_assert_int_eq(escrow_pg_begin(producer, conn, &txn), ESCROW_EINVAL);
+    (void)pg_test_sql(conn, "RESET escrow.identity");
+    OK(escrow_pg_begin(producer, conn, &txn));
+    OK(escrow_pg_commit(&txn));
+    ck_assert_ptr_nonnull(strstr(pg_test_sql(conn, "SHOW escrow.identity"), "/1/"));
+}
+END_TEST
+
 /* Whatever is wrong at the start leaves the connection as it was. */
 START_TEST(begin_refuses_what_it_cannot_use)
 {
@@ -231,6 +293,8 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_commit_that_fails_rolls_back_the_messages);
     tcase_add_test(tc, a_broker_that_is_gone_rolls_back_the_database);
     tcase_add_test(tc, a_session_that_is_lost_before_commit_is_a_rollback);
+    tcase_add_test(tc, decisions_that_are_gathered_are_those_of_their_transactions);
+    tcase_add_test(tc, begin_refuses_an_identity_that_was_changed);
     tcase_add_test(tc, begin_refuses_what_it_cannot_use);
     tcase_add_test(tc, a_transaction_ended_by_other_means_is_refused);
 }
