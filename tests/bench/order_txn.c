@@ -2,13 +2,14 @@
  * The order transaction, in pgbench's manner: SESSIONS connections, each one transaction after the
  * other, for SECONDS.
  *
- *     UPDATE bench_account ...; INSERT INTO bench_order ...; COMMIT           plain
- *     the same around a half message, through escrow_pg_*                     half
+ *     plain  BEGIN, the five statements of work(), COMMIT: as many as pgbench's own transaction has
+ *     half   the same around a half message, through escrow_pg_*
+ *     small  and half-small: with the first statement and the first INSERT only
  *
  * Prints transactions per second and how many failed. The same program, statements and threads for
  * both, so that the ratio is what messaging costs. Compiled by run.sh against libescrow.
  *
- * usage: order_txn plain|half SESSIONS SECONDS CONNINFO [NAME-SERVERS]
+ * usage: order_txn plain|half|small|half-small SESSIONS SECONDS CONNINFO [NAME-SERVERS]
  */
 #include <escrow/escrow.h>
 #include <escrow/pg.h>
@@ -25,12 +26,13 @@
 
 #define SESSIONS_MAX 256
 #define BODY_BYTES   1024
-#define ACCOUNTS     10000
+#define ROWS         10000 /* accounts, items */
 
 struct session {
     pthread_t thread;
     PGconn *conn;
     struct escrow_producer *producer; /* NULL: plain */
+    bool is_small;
     uint64_t seed;
     uint64_t done;
     uint64_t failed;
@@ -68,15 +70,35 @@ static int run(PGconn *conn, const char *name, const char *id, ExecStatusType ex
     return rc;
 }
 
+/* What an order does: debit, look, take from stock, order, order line. */
+static const struct statement {
+    const char *name;
+    const char *sql;
+    ExecStatusType expected;
+    bool is_small; /* also in the small transaction */
+} statements[] = {
+    {"debit", "UPDATE bench_account SET balance = balance - 1 WHERE id = $1", PGRES_COMMAND_OK,
+     true},
+    {"look", "SELECT balance FROM bench_account WHERE id = $1", PGRES_TUPLES_OK, false},
+    {"take", "UPDATE bench_stock SET count = count - 1 WHERE id = $1", PGRES_COMMAND_OK, false},
+    {"order", "INSERT INTO bench_order (account, amount) VALUES ($1, 1)", PGRES_COMMAND_OK, true},
+    {"line", "INSERT INTO bench_line (item, count) VALUES ($1, 1)", PGRES_COMMAND_OK, false},
+};
+
+#define STATEMENTS (sizeof statements / sizeof statements[0])
+
 static int work(struct session *s)
 {
     char id[32];
+    int rc = 0;
 
-    (void)snprintf(id, sizeof id, "%llu", (unsigned long long)(next_random(&s->seed) % ACCOUNTS));
-    if (run(s->conn, "debit", id, PGRES_COMMAND_OK) != 0) {
-        return -1;
+    (void)snprintf(id, sizeof id, "%llu", (unsigned long long)(next_random(&s->seed) % ROWS));
+    for (size_t i = 0; rc == 0 && i < STATEMENTS; i++) {
+        if (statements[i].is_small || !s->is_small) {
+            rc = run(s->conn, statements[i].name, id, statements[i].expected);
+        }
     }
-    return run(s->conn, "order", id, PGRES_COMMAND_OK);
+    return rc;
 }
 
 static int plain(struct session *s)
@@ -138,14 +160,11 @@ static int session_open(struct session *s, const char *conninfo)
     int rc = 0;
 
     s->conn = PQconnectdb(conninfo);
-    r = PQprepare(s->conn, "debit", "UPDATE bench_account SET balance = balance - 1 WHERE id = $1",
-                  1, NULL);
-    rc |= PQresultStatus(r) != PGRES_COMMAND_OK;
-    PQclear(r);
-    r = PQprepare(s->conn, "order", "INSERT INTO bench_order (account, amount) VALUES ($1, 1)", 1,
-                  NULL);
-    rc |= PQresultStatus(r) != PGRES_COMMAND_OK;
-    PQclear(r);
+    for (size_t i = 0; i < STATEMENTS; i++) {
+        r = PQprepare(s->conn, statements[i].name, statements[i].sql, 1, NULL);
+        rc |= PQresultStatus(r) != PGRES_COMMAND_OK;
+        PQclear(r);
+    }
     if (rc != 0) {
         (void)fprintf(stderr, "order_txn: %s", PQerrorMessage(s->conn));
     }
@@ -180,12 +199,14 @@ int main(int argc, char **argv)
     uint64_t done = 0;
     uint64_t failed = 0;
     int count = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0;
-    bool is_half = argc > 1 && strcmp(argv[1], "half") == 0;
+    bool is_half = argc > 1 && strncmp(argv[1], "half", 4) == 0;
+    bool is_small = argc > 1 && strstr(argv[1], "small") != NULL;
     double took;
 
     if (argc < (is_half ? 6 : 5) || count < 1 || count > SESSIONS_MAX) {
         (void)fprintf(stderr,
-                      "usage: order_txn plain|half SESSIONS SECONDS CONNINFO [NAME-SERVERS]\n");
+                      "usage: order_txn plain|half|small|half-small SESSIONS SECONDS CONNINFO "
+                      "[NAME-SERVERS]\n");
         return 2;
     }
     if (is_half && (escrow_client_new(argv[5], NULL, &client) != 0 ||
@@ -195,6 +216,7 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < count; i++) {
         sessions[i].producer = producer;
+        sessions[i].is_small = is_small;
         sessions[i].seed = (uint64_t)(i + 1) * UINT64_C(0x9E3779B97F4A7C15);
         if (session_open(&sessions[i], argv[4]) != 0) {
             return 1;

@@ -116,6 +116,9 @@ start_postgres() { # sets pg_folder, pg
     psql -q "$pg" <<'SQL'
 CREATE TABLE bench_account (id bigint PRIMARY KEY, balance bigint NOT NULL);
 INSERT INTO bench_account SELECT g, 1000000 FROM generate_series(0, 9999) g;
+CREATE TABLE bench_stock (id bigint PRIMARY KEY, count bigint NOT NULL);
+INSERT INTO bench_stock SELECT g, 1000000 FROM generate_series(0, 9999) g;
+CREATE TABLE bench_line (id bigserial PRIMARY KEY, item bigint NOT NULL, count bigint NOT NULL);
 CREATE TABLE bench_order (id bigserial PRIMARY KEY, account bigint NOT NULL, amount bigint NOT NULL);
 VACUUM ANALYZE;
 SQL
@@ -133,6 +136,8 @@ start_relay() { # sets relay_pid
 
 order_plain() { "$work/order_txn" plain 8 "$seconds" "$pg" | jq -r .rate; }
 order_half() { "$work/order_txn" half 8 "$seconds" "$pg" "$namesrv" | jq -r .rate; }
+small_plain() { "$work/order_txn" small 8 "$seconds" "$pg" | jq -r .rate; }
+small_half() { "$work/order_txn" half-small 8 "$seconds" "$pg" "$namesrv" | jq -r .rate; }
 
 topic_messages() { # how many a topic has
     "$build/src/tools/escrow" topics show "$1" --namesrv "$namesrv" --json 2>/dev/null | jq '[.[] | .max - .min] | add // 0' || echo 0
@@ -145,6 +150,7 @@ measure_order() {
     start_postgres
     start_escrowd "$work/e"
     compare "order transaction with a half message, 8 sessions: against the same without messaging" 0.6 order_half order_plain "without"
+    compare "a transaction of two statements with a half message, 8 sessions: against the same without" - small_half small_plain "without"
     stop_escrowd "$work/e"
     stop_postgres
 }
