@@ -290,7 +290,7 @@ static void round_of_events(struct fake_broker *f)
         held_pulls(f);
         return; /* connections may be other ones now */
     }
-    if (fds[1].revents != 0 && f->listen_fd >= 0) {
+    if (fds[1].revents != 0) {
         connection_accept(f);
     }
     for (size_t i = 0; i < FAKE_CONNECTIONS_MAX; i++) {
@@ -352,7 +352,12 @@ void fake_stop(struct fake_broker *f)
     wake(f);
     (void)pthread_mutex_unlock(&f->lock);
     ck_assert_int_eq(pthread_join(f->thread, NULL), 0);
-    fake_close_all(f);
+    (void)close(f->listen_fd);
+    for (size_t i = 0; i < FAKE_CONNECTIONS_MAX; i++) {
+        if (f->connections[i].fd >= 0) {
+            connection_close(&f->connections[i]);
+        }
+    }
     (void)close(f->wake_fd);
     header_fini(&f->header);
     (void)pthread_cond_destroy(&f->changed);
@@ -384,20 +389,11 @@ void fake_fall_silent(struct fake_broker *f)
     (void)pthread_mutex_unlock(&f->lock);
 }
 
-void fake_close_all(struct fake_broker *f)
+void fake_move_to(struct fake_broker *f, int64_t offset)
 {
     (void)pthread_mutex_lock(&f->lock);
-    if (f->listen_fd >= 0) {
-        (void)close(f->listen_fd);
-        f->listen_fd = -1;
-    }
-    for (size_t i = 0; i < FAKE_CONNECTIONS_MAX; i++) {
-        if (f->connections[i].fd >= 0) {
-            (void)shutdown(f->connections[i].fd, SHUT_RDWR); /* the thread may wait for it */
-            connection_close(&f->connections[i]);
-        }
-    }
-    wake(f);
+    f->has_moved_to = true;
+    f->moved_to = offset;
     (void)pthread_mutex_unlock(&f->lock);
 }
 

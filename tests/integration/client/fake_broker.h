@@ -66,8 +66,8 @@ void fake_set_route(struct fake_broker *f, const char *addr);
 /* The connections that are open now get no answer any more; new ones do. */
 void fake_fall_silent(struct fake_broker *f);
 
-/* Every connection is closed, and no new one accepted. */
-void fake_close_all(struct fake_broker *f);
+/* Every pull is told that its offset moved to this one. */
+void fake_move_to(struct fake_broker *f, int64_t offset);
 
 /* Wait until *counter, one of f, is at least `least`. Fails the test after RIG_WAIT_MS. */
 void fake_wait(struct fake_broker *f, const uint64_t *counter, uint64_t least);

@@ -119,8 +119,7 @@ START_TEST(an_offset_that_moves_all_the_time_is_no_busy_loop)
         uint64_t pings;
         const struct escrow_option often[] = {{"heartbeat.ms", "100"}, {NULL, NULL}};
         fake_start(&fake, 0, 1, 5);
-        fake.has_moved_to = true;
-        fake.moved_to = to[i];
+        fake_move_to(&fake, to[i]);
         start_with(often, last);
         fake_wait(&fake, &fake.pulls, 2);
         pings = fake_read(&fake, &fake.pings);
