@@ -1,8 +1,8 @@
 /*
  * Mailbox: a chain under a mutex. The wake-up happens under the lock, that of a loop only when the
- * loop has looked since the last one, so that (1) a burst costs one wake-up, and (2) a receiver that has seen the
- * message knows that the sender is done with the mailbox and may free it (pthread allows destroying
- * a mutex as soon as the last unlock let somebody else in).
+ * loop has looked since the last one, so that (1) a burst costs one wake-up, and (2) a receiver
+ * that has seen the message knows that the sender is done with the mailbox and may free it (pthread
+ * allows destroying a mutex as soon as the last unlock let somebody else in).
  */
 #include "core/io_uv/mailbox.h"
 

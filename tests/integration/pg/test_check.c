@@ -206,7 +206,9 @@ END_TEST
 
 START_TEST(a_marked_transaction_commits_durably_whatever_the_session_says)
 {
-    /* Its message may be delivered right after the commit; a crash must not take the commit back. */
+    /*
+     * Its message may be delivered right after the commit; a crash must not take the commit back.
+     */
     static const char *const settings[][2] = {
         {"off", "on"}, {"local", "on"}, {"remote_write", "on"}, {"remote_apply", "remote_apply"}};
     struct bench b;

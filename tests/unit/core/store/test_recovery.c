@@ -671,7 +671,9 @@ START_TEST(what_a_failed_sync_left_is_written_again)
 }
 END_TEST
 
-/* Restart on the same disk, with or without a power cut: all of *acked is there, and it works on. */
+/*
+ * Restart on the same disk, with or without a power cut: all of *acked is there, and it works on.
+ */
 static void expect_acked(struct disk *d, int acked, const char *what)
 {
     int found = 0;
