@@ -11,6 +11,7 @@
 #include "core/io_uv/loop_private.h"
 #include "escrow/errors.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -318,6 +319,14 @@ void loop_stop(struct loop *l)
 {
     DCHECK_THREAD(l);
     uv_stop(&l->uv);
+}
+
+bool loop_has_events(struct loop *l)
+{
+    struct pollfd queue = {.fd = uv_backend_fd(&l->uv), .events = POLLIN};
+
+    DCHECK_THREAD(l);
+    return poll(&queue, 1, 0) != 0; /* an error: let the loop's own poll find it */
 }
 
 void loop_wake(struct loop *l)

@@ -121,6 +121,12 @@ void loop_run_once(struct loop *l, bool may_wait);
 /* loop_run returns after this iteration. */
 void loop_stop(struct loop *l);
 
+/*
+ * Something has arrived that the next poll will report: the loop would not sleep now. One system
+ * call.
+ */
+bool loop_has_events(struct loop *l);
+
 /* Run the WAKE hooks soon. Any thread; calls coalesce; also from a signal handler. */
 void loop_wake(struct loop *l);
 

@@ -147,8 +147,8 @@ static void batch_done(struct job *job)
     pump_answer(p);
 }
 
-/* Only that there is one: the loop polls once more without waiting, and pump_run comes again. */
-static void look_again(void *arg)
+/* That there is one is enough: the loop polls without waiting, and pump_run comes again. */
+static void gather_more(void *arg)
 {
     (void)arg;
 }
@@ -159,10 +159,8 @@ static enum batch_way batch_way(struct pump *p)
 {
     struct broker *b = p->broker;
     struct store_watermarks w = store_watermarks(b->store);
-    bool is_quiet = b->tcp.stats.reads == p->reads_seen;
     int64_t now_ns;
 
-    p->reads_seen = b->tcp.stats.reads;
     if (w.appended == w.visible) {
         return BATCH_LATER;
     }
@@ -170,7 +168,7 @@ static enum batch_way batch_way(struct pump *p)
         p->visible.count + p->written.count > PUMP_INLINE_ANSWERS_MAX) {
         return BATCH_HANDED;
     }
-    if (is_quiet) {
+    if (!loop_has_events(b->loop)) {
         return BATCH_INLINE;
     }
     now_ns = clock_mono_ns(b->clock);
@@ -328,7 +326,7 @@ int pump_start(struct pump *p, struct broker *b)
         return rc;
     }
     pool_init(&p->pool, b->loop, PUMP_POOL_JOBS_MAX);
-    loop_deferred_init(&p->gather, look_again, p);
+    loop_deferred_init(&p->gather, gather_more, p);
     loop_hook_start(b->loop, LOOP_BEFORE_SLEEP, &p->hook, pump_run, p);
     loop_timer_start(b->loop, &p->trim, PUMP_TRIM_MS, PUMP_TRIM_MS, pump_trim, p);
     return 0;

@@ -83,9 +83,8 @@ struct pump {
     struct loop_timer trim;
     int64_t batch_started_ns;
     int64_t sync_ns;             /* smoothed duration of a batch */
-    struct loop_deferred gather; /* look at the sockets once more before a batch starts */
+    struct loop_deferred gather; /* take what has arrived before a batch starts */
     int64_t gather_ns;           /* since when; 0 = not */
-    uint64_t reads_seen;         /* of the sockets, when pump_run last looked */
     uint64_t batches_inline;
     uint64_t batches_handed;
     uint64_t records_last; /* appended when the trim timer last looked */

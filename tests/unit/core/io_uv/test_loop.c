@@ -398,6 +398,24 @@ static void *use_from_thread(void *arg)
     return NULL;
 }
 
+START_TEST(what_has_arrived_can_be_seen_before_it_is_taken)
+{
+    /* A wake-up is an event until the loop has taken it. */
+    struct loop_hook hook;
+
+    loop_hook_start(&loop, LOOP_WAKE, &hook, mark, a);
+    loop_run_once(&loop, false);
+    ck_assert(!loop_has_events(&loop));
+    loop_wake(&loop);
+    ck_assert(loop_has_events(&loop));
+    ck_assert(loop_has_events(&loop)); /* seeing takes nothing */
+    ck_assert_uint_eq(trace_len, 0);
+    run_to(1);
+    ck_assert(!loop_has_events(&loop));
+    loop_hook_stop(&loop, &hook);
+}
+END_TEST
+
 START_TEST(another_thread_may_not_touch_the_loop)
 {
     /* DCHECK_THREAD, in the builds that have it. */
@@ -493,6 +511,7 @@ int main(void)
     tcase_add_test(tc, time_stands_still_within_an_iteration);
     tcase_add_test(tc, a_slow_iteration_is_counted);
     tcase_add_test(tc, another_thread_wakes_the_loop);
+    tcase_add_test(tc, what_has_arrived_can_be_seen_before_it_is_taken);
     tcase_add_test_raise_signal(tc, another_thread_may_not_touch_the_loop, SIGABRT);
     tcase_add_test(tc, run_ends_with_stop_and_can_be_called_again);
     tcase_add_test(tc, signals_are_delivered_on_the_loop);
