@@ -1,6 +1,12 @@
 /*
- * Life of a question: the half is read (from the page cache, or by a fetch in the pool), then it
- * goes out by the way that the scanner named, then it is settled: reported to txn, obeyed, freed.
+ * Life of a question: by HTTP it first waits for a slot (fair.h), so that an endpoint that hangs
+ * holds few of them and no memory for the rest. Then the half is read, from the page cache or by a
+ * fetch in the pool (another slot), then it goes out by the way that the scanner named, then it is
+ * settled: reported to txn, obeyed, freed.
+ *
+ * What is our own fault (memory, a half that cannot be read) counts as "no answer": the half waits
+ * for its next round, and the rest of its group does not pause for it. A question whose deadline
+ * passed while it waited for a slot was given up by the scanner: it is dropped.
  */
 #include "src/broker/checker.h"
 
@@ -16,9 +22,26 @@
 
 #define GROUP_NAME_MAX 256
 
+/*
+ * HTTP requests of one producer group at a time: more with each answer, one when there is none in
+ * time.
+ */
+#define LANE_CALLBACKS_FIRST 4u
+#define LANE_CALLBACKS_MAX   64u
+
+/* A producer group that questions of are under way. */
+struct checker_lane {
+    struct fair_lane callbacks;
+    struct fair_lane reads;
+    size_t questions; /* the last one takes the lane with it */
+};
+
 struct question {
     struct list node; /* checker.questions or checker.settled */
     struct broker *broker;
+    struct checker_lane *lane;
+    struct fair_item callback;
+    struct fair_item read;
     struct txn_ask ask; /* group points into group_name, topic is not used */
     struct store_fetch *fetch;
     struct pool_job job;
@@ -26,18 +49,76 @@ struct question {
     struct buf record;   /* the half */
     struct slice txn_id; /* in record */
     bool is_answered;    /* settled by an answer; otherwise by `failure` */
+    bool is_in_pool;     /* its half is being read */
     bool is_abandoned;   /* the broker stops: free it when the pool gives it back */
     enum txn_answer answer;
     enum txn_ask_failure failure;
     char group_name[GROUP_NAME_MAX];
 };
 
+/* ---- lanes ---- */
+
+/* The question's lane, made if this is the first question of its group. ESCROW_ENOMEM. */
+static int lane_join(struct question *q)
+{
+    struct checker *c = &q->broker->checker;
+    struct checker_lane *lane = strmap_find(&c->lanes, q->ask.group);
+
+    if (lane == NULL) {
+        lane = mem_calloc(1, sizeof *lane);
+        if (lane == NULL) {
+            return ESCROW_ENOMEM;
+        }
+        if (strmap_put(&c->lanes, q->ask.group, lane) != 0) {
+            mem_free(lane);
+            return ESCROW_ENOMEM;
+        }
+        fair_lane_init(&lane->callbacks, LANE_CALLBACKS_FIRST);
+        fair_lane_init(&lane->reads, FAIR_NO_LIMIT);
+    }
+    lane->questions++;
+    q->lane = lane;
+    return 0;
+}
+
+static void lane_leave(struct question *q)
+{
+    struct checker *c = &q->broker->checker;
+    struct checker_lane *lane = q->lane;
+
+    fair_leave(&c->callbacks, &q->callback);
+    fair_leave(&c->reads, &q->read);
+    if (--lane->questions == 0) {
+        CHECK(strmap_take(&c->lanes, q->ask.group) == lane);
+        mem_free(lane);
+    }
+}
+
+/* How the endpoint of a group does says how much of it is asked at a time. */
+static void lane_learn(struct question *q, int result)
+{
+    struct fair_lane *lane = &q->lane->callbacks;
+    uint32_t limit = result == ESCROW_ETIMEOUT                         ? 1
+                     : result == 0 && lane->limit < LANE_CALLBACKS_MAX ? lane->limit + 1
+                                                                       : lane->limit;
+
+    fair_set_limit(&q->broker->checker.callbacks, lane, limit);
+}
+
+/* ---- the end of a question ---- */
+
 static void question_free(struct question *q)
 {
     list_remove(&q->node);
     store_fetch_free(&q->fetch);
     buf_fini(&q->record);
+    lane_leave(q);
     mem_free(q);
+}
+
+static bool question_is_overdue(const struct question *q)
+{
+    return loop_mono_ms(q->broker->loop) >= q->ask.deadline_ms;
 }
 
 static void question_settle(struct question *q)
@@ -130,6 +211,8 @@ static void http_done(struct webhook_request *http, const struct webhook_result 
         question_free(q);
         return;
     }
+    fair_leave(&q->broker->checker.callbacks, &q->callback);
+    lane_learn(q, result->result);
     if (result->result == ESCROW_ECONN) {
         q->broker->metrics.callbacks_failed++;
         log_warn("txn.callback.down", "group %s: %s", q->group_name, result->error);
@@ -168,12 +251,9 @@ static void question_ask_http(struct question *q)
     struct callback_request body;
     struct buf text;
     int64_t timeline = 0;
-    int rc = url == NULL || b->checker.webhook == NULL ? ESCROW_ENOTFOUND : 0;
+    int rc = record_decode(buf_slice(&q->record), &view);
 
     buf_init(&text, 0);
-    if (rc == 0) {
-        rc = record_decode(buf_slice(&q->record), &view);
-    }
     if (rc == 0) {
         (void)props_scan(view.f.properties, &props); /* the count does not matter */
         if (props.db_timeline.len > 0 && !slice_to_i64(props.db_timeline, &timeline)) {
@@ -196,7 +276,7 @@ static void question_ask_http(struct question *q)
     }
     buf_fini(&text);
     if (rc != 0) {
-        question_fail(q, TXN_ASK_UNDELIVERABLE);
+        question_fail(q, TXN_ASK_UNANSWERED);
     } else {
         b->metrics.callbacks_sent++;
     }
@@ -215,7 +295,7 @@ static void half_fetch_done(struct pool_job *job)
 {
     struct question *q = LIST_ENTRY(job, struct question, job);
 
-    q->broker->checker.reading--;
+    q->is_in_pool = false;
     if (q->is_abandoned) {
         question_free(q);
     } else {
@@ -223,7 +303,38 @@ static void half_fetch_done(struct pool_job *job)
     }
 }
 
-/* Read the half's record into q->record; ESCROW_EAGAIN: a fetch is on its way. */
+static void read_turn(struct fair_item *item)
+{
+    struct question *q = LIST_ENTRY(item, struct question, read);
+
+    if (question_is_overdue(q)) {
+        question_free(q);
+        return;
+    }
+    q->fetch = store_fetch_new(q->broker->store);
+    if (q->fetch == NULL) {
+        question_fail(q, TXN_ASK_UNANSWERED);
+    } else {
+        question_go(q); /* ask again, so that the fetch notes what is missing */
+    }
+}
+
+/* Not in memory: to the pool, if it has a slot; else it waits for one. */
+static void question_fetch(struct question *q)
+{
+    struct checker *c = &q->broker->checker;
+
+    if (q->read.state == FAIR_OUT) {
+        fair_enter(&c->reads, &q->lane->reads, &q->read, read_turn);
+        return;
+    }
+    q->job.run = half_fetch_run;
+    q->job.done = half_fetch_done;
+    CHECK(pool_submit(&c->pool, &q->job) == 0); /* as many jobs as slots */
+    q->is_in_pool = true;
+}
+
+/* Read the half's record into q->record; ESCROW_EAGAIN: it needs a fetch. */
 static int question_read(struct question *q)
 {
     struct broker *b = q->broker;
@@ -232,19 +343,7 @@ static int question_read(struct question *q)
     struct txn_half_info info;
     int rc = store_read_record(b->store, q->ask.offset, q->fetch, &q->record, &rec, &err);
 
-    if (rc == ESCROW_EAGAIN && q->fetch == NULL) {
-        q->fetch = store_fetch_new(b->store);
-        rc = q->fetch == NULL
-                 ? ESCROW_ENOMEM
-                 : store_read_record(b->store, q->ask.offset, q->fetch, &q->record, &rec, &err);
-    }
     if (rc == ESCROW_EAGAIN) {
-        q->job.run = half_fetch_run;
-        q->job.done = half_fetch_done;
-        if (pool_submit(&b->pump.pool, &q->job) != 0) {
-            return ESCROW_ELIMIT;
-        }
-        b->checker.reading++;
         return rc;
     }
     if (rc == 0) {
@@ -269,10 +368,13 @@ static void question_go(struct question *q)
     int rc = question_read(q);
 
     if (rc == ESCROW_EAGAIN) {
+        question_fetch(q); /* it may be gone now */
         return;
     }
+    store_fetch_free(&q->fetch);
+    fair_leave(&q->broker->checker.reads, &q->read);
     if (rc != 0) {
-        question_fail(q, TXN_ASK_UNDELIVERABLE);
+        question_fail(q, TXN_ASK_UNANSWERED);
         return;
     }
     switch (q->ask.way) {
@@ -288,6 +390,31 @@ static void question_go(struct question *q)
     UNREACHABLE("every way is handled");
 }
 
+static void callback_turn(struct fair_item *item)
+{
+    struct question *q = LIST_ENTRY(item, struct question, callback);
+
+    if (question_is_overdue(q)) {
+        question_free(q);
+    } else {
+        question_go(q);
+    }
+}
+
+static void question_begin(struct question *q)
+{
+    struct checker *c = &q->broker->checker;
+
+    if (q->ask.way == TXN_WAY_LIVE) {
+        question_go(q);
+    } else if (c->webhook == NULL ||
+               config_callback_url(q->broker->config, q->group_name) == NULL) {
+        question_fail(q, TXN_ASK_UNDELIVERABLE);
+    } else {
+        fair_enter(&c->callbacks, &q->lane->callbacks, &q->callback, callback_turn);
+    }
+}
+
 void checker_ask(struct broker *b, const struct txn_ask *ask)
 {
     struct question *q = mem_calloc(1, sizeof *q);
@@ -300,9 +427,14 @@ void checker_ask(struct broker *b, const struct txn_ask *ask)
     q->ask = *ask;
     q->ask.topic = SLICE_EMPTY;
     q->ask.group = slice_str(slice_to_cstr(ask->group, q->group_name, sizeof q->group_name));
+    if (lane_join(q) != 0) {
+        log_warn("txn.check.memory", "a check-back was put off: out of memory");
+        mem_free(q);
+        return;
+    }
     buf_init(&q->record, 0);
     list_push(&b->checker.questions, &q->node);
-    question_go(q);
+    question_begin(q);
 }
 
 int checker_start(struct broker *b)
@@ -312,8 +444,11 @@ int checker_start(struct broker *b)
     list_init(&c->questions);
     list_init(&c->settled);
     loop_deferred_init(&c->report, checker_report, b);
+    strmap_init(&c->lanes, b->hash_key);
+    fair_init(&c->callbacks, CHECKER_CALLBACKS_MAX);
+    fair_init(&c->reads, CHECKER_READS_MAX);
+    pool_init(&c->pool, b->loop, CHECKER_READS_MAX);
     c->webhook = NULL;
-    c->reading = 0;
     return b->config->callback_count == 0
                ? 0
                : webhook_new(b->loop, CHECKER_CALLBACKS_MAX, &c->webhook);
@@ -325,6 +460,8 @@ void checker_stop(struct broker *b)
     struct list *pos;
     struct list *tmp;
 
+    fair_close(&c->callbacks);
+    fair_close(&c->reads);
     webhook_free(c->webhook); /* frees the questions that are out by HTTP */
     c->webhook = NULL;
     loop_deferred_cancel(&c->report);
@@ -332,9 +469,16 @@ void checker_stop(struct broker *b)
         question_free(LIST_ENTRY(c->settled.next, struct question, node));
     }
     LIST_FOREACH(pos, tmp, &c->questions) {
-        LIST_ENTRY(pos, struct question, node)->is_abandoned = true;
+        struct question *q = LIST_ENTRY(pos, struct question, node);
+        q->is_abandoned = true;
+        if (!q->is_in_pool) {
+            question_free(q);
+        }
     }
-    while (c->reading > 0) {
+    while (pool_in_flight(&c->pool) > 0) {
         loop_run_once(b->loop, true);
     }
+    pool_fini(&c->pool);
+    CHECK(c->lanes.count == 0);
+    strmap_fini(&c->lanes);
 }

@@ -9,8 +9,12 @@
 #include "core/proto/body_inspect.h"
 #include "escrow/errors.h"
 
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define PARKED "TRANS_CHECK_MAX_TIME_TOPIC"
 
@@ -231,6 +235,108 @@ START_TEST(a_group_that_is_down_for_a_while_loses_nothing)
     client_close(&producer);
     client_close(&c);
     broker_fixture_stop(&f);
+}
+END_TEST
+
+/* A port that takes connections and never reads from them. */
+static int silent_listen(uint16_t *port)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof addr;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, len), 0);
+    ck_assert_int_eq(listen(fd, 1024), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+    *port = ntohs(addr.sin_port);
+    return fd;
+}
+
+static void send_halves(struct client *c, const char *group, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char properties[128];
+        (void)snprintf(properties, sizeof properties, "UNIQ_KEY=%s-%d;PGROUP=%s", group, i,
+                       group); /* fits */
+        (void)client_send(c, &(struct test_message){.topic = "T",
+                                                    .properties = properties,
+                                                    .body = slice_str(group),
+                                                    .is_half = true});
+    }
+}
+
+START_TEST(a_silent_endpoint_delays_no_other_group)
+{
+    /*
+     * 400 halves of a group whose endpoint never answers, as many questions out as it may have;
+     * another group's 100 halves are decided long before the first of them times out.
+     */
+    struct broker_fixture f;
+    struct http_stub stub = {.port = 0};
+    struct client c;
+    char callback[100];
+    char silent[100];
+    uint16_t port;
+    int fd = silent_listen(&port);
+    int64_t start_ms;
+
+    http_stub_start(&stub, STUB_COMMIT);
+    (void)snprintf(silent, sizeof silent, "silent=http://127.0.0.1:%u/", port); /* fits */
+    broker_fixture_start(&f, (const char *const[]){"--txn.timeout.ms", "50",
+                                                   "--callback.timeout.ms", "20000", "--callback",
+                                                   callback_arg(&stub, callback, sizeof callback),
+                                                   "--callback", silent, NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    send_halves(&c, "silent", 400);
+    await_metric(&c, "txn_asks_http", 256); /* the window of one group */
+    start_ms = test_now_ms();
+    send_halves(&c, "fine", 100);
+    await_max(&c, "T", 100);
+    ck_assert_int_lt(test_now_ms() - start_ms, 15000);
+    ck_assert_int_eq(client_metric(&c, "txn_group_pauses"), 0);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 400);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    http_stub_stop(&stub);
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(a_half_that_cannot_be_read_does_not_stop_its_group)
+{
+    /* A byte of the first half flips on the disk: it stays, the second one is decided. */
+    struct broker_fixture f;
+    struct http_stub stub = {.port = 0};
+    struct client c;
+    char callback[100];
+    char folder[300];
+    char path[600];
+    int64_t offset;
+    int fd;
+
+    http_stub_start(&stub, STUB_COMMIT);
+    broker_fixture_start(&f, (const char *const[]){"--txn.timeout.ms", "1500", "--callback",
+                                                   callback_arg(&stub, callback, sizeof callback),
+                                                   NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    offset = send_half(&c, "T", "damaged");
+    (void)snprintf(folder, sizeof folder, "%s/log", f.folder); /* fits */
+    folder_first(folder, path, sizeof path);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, "?", 1, offset + 60), 1);
+    ck_assert_int_eq(close(fd), 0);
+    (void)send_half(&c, "T", "sound");
+    await_max(&c, "T", 1);
+    broker_fixture_await(&f, "txn.check.read");
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    ck_assert_int_eq(client_metric(&c, "txn_group_pauses"), 0);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    http_stub_stop(&stub);
 }
 END_TEST
 
@@ -503,6 +609,8 @@ static void add(TCase *tc)
     tcase_add_test(tc, without_a_producer_the_callback_is_asked);
     tcase_add_test(tc, what_is_no_answer_counts_nothing);
     tcase_add_test(tc, a_group_that_is_down_for_a_while_loses_nothing);
+    tcase_add_test(tc, a_silent_endpoint_delays_no_other_group);
+    tcase_add_test(tc, a_half_that_cannot_be_read_does_not_stop_its_group);
     tcase_add_test(tc, used_up_checks_park_the_half_until_a_person_decides);
     tcase_add_test(tc, who_may_not_decide_is_refused);
     tcase_add_test(tc, an_undecided_half_can_be_reached_by_no_request);
