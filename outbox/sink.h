@@ -8,7 +8,8 @@
  *   open      become the publisher of (source, lane): take the next epoch, learn the stored
  *             position
  *   publish   store a batch of messages and the position after it, in one atomic write
- *   horizon   born time of the oldest half message that nobody has decided yet
+ *   horizon   of every broker that can be asked: born time of the oldest half message that nobody
+ *             has decided yet
  *
  * What a sink promises:
  *   - A request is the caller's struct from the call until its `cb`. cb runs exactly once, on the
@@ -94,14 +95,29 @@ struct sink_batch {
 struct sink_horizon;
 typedef void sink_horizon_fn(struct sink_horizon *horizon);
 
+#define SINK_BROKERS_MAX     64
+#define SINK_BROKER_NAME_MAX 255
+
+/* A broker that answered. */
+struct sink_broker {
+    char name[SINK_BROKER_NAME_MAX + 1]; /* "name@host:port", visible ASCII */
+    /* Halves born earlier are all decided. No half at all: the broker's present time */
+    int64_t oldest_born_ms;
+};
+
 struct sink_horizon {
     sink_horizon_fn *cb;
     void *arg;
     void *state;
     /* Answer. */
-    int code;
-    /* code 0: halves born earlier are all decided. No half at all: the broker's present time */
-    int64_t oldest_born_ms;
+    const struct sink_broker *brokers;
+    size_t broker_count;
+    /*
+     * A person has said where all brokers are to be found, and all that are known there have
+     * answered.
+     */
+    bool is_complete;
+    const char *missing; /* the first one that did not answer, for people; NULL: all did */
 };
 
 /* The functions return nothing: every outcome goes through cb. */

@@ -6,8 +6,16 @@ CREATE TABLE escrow.transaction_marker (
     txn_id     text PRIMARY KEY,
     kind       "char" NOT NULL CHECK (kind IN ('C', 'R')),
     xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    broker     text -- "name@host:port" of the one that has the half, and may ask; NULL: the client did not say
 );
+
+-- Brokers that have told the relay their horizon. One that was there once may hold halves until a person says otherwise.
+CREATE TABLE escrow.broker (
+    name        text PRIMARY KEY,
+    horizon     timestamptz NOT NULL, -- less what the relay keeps for clocks
+    answered_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
 
 -- Identities that this database had before it was restored, promoted or copied, entered by a person.
 CREATE TABLE escrow.lineage (
@@ -64,20 +72,22 @@ $$;
 
 -- The local transaction says which message transaction it decides. Returns its transaction id, for the half message. Part of
 -- every local transaction, so it does without what costs time (SET, queries where an expression does); every name is qualified.
-CREATE FUNCTION escrow.transaction_mark(txn_id text) RETURNS xid8
+-- `broker` says which broker has the half: when that one has nothing older undecided, the marker can go.
+CREATE FUNCTION escrow.transaction_mark(txn_id text, broker text DEFAULT NULL) RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$
 #variable_conflict use_variable
 BEGIN
-    IF txn_id IS NULL OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.<) 1 OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.>) 128 THEN
-        RAISE EXCEPTION 'escrow.transaction_mark: a transaction id has 1 to 128 characters'
+    IF txn_id IS NULL OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.<) 1 OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.>) 128
+       OR pg_catalog.length(broker) OPERATOR(pg_catalog.>) 255 THEN
+        RAISE EXCEPTION 'escrow.transaction_mark: a transaction id has 1 to 128 characters, a broker''s name at most 255'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- Held until this transaction ends: a check-back that cannot get it knows, without waiting, that we are running.
     IF NOT pg_catalog.pg_try_advisory_xact_lock(1702060915, pg_catalog.hashtext(txn_id)) THEN
         PERFORM pg_catalog.pg_advisory_xact_lock(1702060915, pg_catalog.hashtext(txn_id));
     END IF;
-    INSERT INTO escrow.transaction_marker AS m (txn_id, kind) VALUES (txn_id, 'C') ON CONFLICT DO NOTHING;
+    INSERT INTO escrow.transaction_marker AS m (txn_id, kind, broker) VALUES (txn_id, 'C', broker) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RETURN escrow.transaction_marked_before(txn_id);
     END IF;
@@ -179,20 +189,48 @@ CREATE FUNCTION escrow.lineage_add(system_identifier text, timeline integer, dat
 LANGUAGE sql VOLATILE
 AS $$ INSERT INTO escrow.lineage (system_identifier, timeline, database_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING $$;
 
--- Forget markers of transactions that are decided, oldest first, at most max_rows. `commits_before` must not be later than the
--- birth of the oldest undecided half message. Tombstones stay longer: they must outlive the slowest local transaction.
-CREATE FUNCTION escrow.transaction_clean(commits_before timestamptz, tombstones_before timestamptz, max_rows integer DEFAULT 100000)
+-- Forget markers of transactions that are decided, at most max_rows. brokers[i] has answered that it has no undecided half born
+-- before before_ms[i] (milliseconds since 1970): the markers that name it go up to there. Those that name another broker stay:
+-- it may be down, and ask when it is back. Those that name none go up to the lowest horizon, but only when is_complete says that
+-- every broker which is known to exist has answered, and every one that ever answered is among them. Tombstones have their own
+-- time: they must outlive the slowest local transaction.
+CREATE FUNCTION escrow.transaction_clean(brokers text[], before_ms bigint[], is_complete boolean, tombstones_before timestamptz,
+                                         max_rows integer DEFAULT 100000)
 RETURNS bigint LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    unnamed_before timestamptz;
     gone bigint;
 BEGIN
+    INSERT INTO escrow.broker AS b (name, horizon, answered_at)
+    SELECT a.name, to_timestamp(min(a.ms) / 1000.0), clock_timestamp() FROM unnest(brokers, before_ms) AS a (name, ms) GROUP BY a.name
+    ON CONFLICT (name) DO UPDATE SET horizon = excluded.horizon, answered_at = excluded.answered_at;
+    IF is_complete AND NOT EXISTS (SELECT 1 FROM escrow.broker AS b WHERE b.name <> ALL (brokers)) THEN
+        SELECT min(b.horizon) INTO unnamed_before FROM escrow.broker AS b;
+    END IF;
     DELETE FROM escrow.transaction_marker AS m
      WHERE m.ctid = ANY (ARRAY(
-        SELECT c.ctid FROM escrow.transaction_marker AS c
-         WHERE (c.kind = 'C' AND c.created_at < commits_before)
-            OR (c.kind = 'R' AND c.created_at < least(tombstones_before, commits_before))
+        SELECT c.ctid
+          FROM escrow.transaction_marker AS c LEFT JOIN escrow.broker AS b ON b.name = c.broker AND b.name = ANY (brokers)
+         WHERE (c.kind = 'C' AND c.created_at < CASE WHEN c.broker IS NULL THEN unnamed_before ELSE b.horizon END)
+            OR (c.kind = 'R' AND c.created_at < tombstones_before)
          LIMIT max_rows));
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END
+$$;
+
+-- A broker that will not come back, and whose half messages are gone with it: its markers need not wait for it. Returns how many
+-- there were. If it does come back, its undecided halves are rolled back, whatever became of their transactions.
+CREATE FUNCTION escrow.broker_drop(broker text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    gone bigint;
+BEGIN
+    DELETE FROM escrow.broker AS b WHERE b.name = broker;
+    DELETE FROM escrow.transaction_marker AS m WHERE m.broker = broker AND m.kind = 'C';
     GET DIAGNOSTICS gone = ROW_COUNT;
     RETURN gone;
 END

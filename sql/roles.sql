@@ -20,7 +20,7 @@ GRANT EXECUTE ON FUNCTION
     escrow.publish(text, bytea, text, text, text, jsonb),
     escrow.publish_text(text, text, text, text, text, jsonb),
     escrow.publish_json(text, jsonb, text, text, text, jsonb),
-    escrow.transaction_mark(text),
+    escrow.transaction_mark(text, text),
     escrow.transaction_begin(),
     escrow.session_identity(),
     escrow.database_identity()
@@ -35,7 +35,7 @@ TO escrow_consumer;
 
 -- escrow-relay run, status.
 GRANT SELECT ON escrow.outbox, escrow.reader, escrow.outbox_state, escrow.migration, escrow.lineage, escrow.transaction_marker,
-    escrow.outbox_id TO escrow_relay;
+    escrow.broker, escrow.outbox_id TO escrow_relay;
 GRANT EXECUTE ON FUNCTION
     escrow.database_identity(),
     escrow.reader_register(text, integer),
@@ -43,7 +43,7 @@ GRANT EXECUTE ON FUNCTION
     escrow.outbox_read(xid8[], xid8, xid8, pg_snapshot),
     escrow.outbox_rotate(bigint, interval),
     escrow.outbox_adopt(text, integer, boolean),
-    escrow.transaction_clean(timestamptz, timestamptz, integer),
+    escrow.transaction_clean(text[], bigint[], boolean, timestamptz, integer),
     escrow.make_durable()
 TO escrow_relay;
 

@@ -298,13 +298,15 @@ void txn_horizon_encode(struct buf *out, const struct txn_horizon *horizon)
 {
     msgpack_packer pk = pack_to(out);
 
-    pack_map(&pk, 3);
+    pack_map(&pk, 4);
     pack_key(&pk, "bornMs");
     pack_i64_or_nil(&pk, horizon->born_ms, INSPECT_NONE);
     pack_key(&pk, "undecided");
     pack_u64(&pk, horizon->undecided);
     pack_key(&pk, "nowMs");
     pack_i64(&pk, horizon->now_ms);
+    pack_key(&pk, "broker");
+    pack_text(&pk, horizon->broker);
 }
 
 int txn_horizon_decode(struct slice body, struct txn_horizon *horizon)
@@ -312,7 +314,8 @@ int txn_horizon_decode(struct slice body, struct txn_horizon *horizon)
     static const struct pack_field fields[] = {
         PACK_FIELD(struct txn_horizon, born_ms, "bornMs", PACK_I64, false),
         PACK_FIELD(struct txn_horizon, undecided, "undecided", PACK_U64, true),
-        PACK_FIELD(struct txn_horizon, now_ms, "nowMs", PACK_I64, true)};
+        PACK_FIELD(struct txn_horizon, now_ms, "nowMs", PACK_I64, true),
+        PACK_FIELD(struct txn_horizon, broker, "broker", PACK_TEXT, true)};
 
     *horizon = (struct txn_horizon){.born_ms = INSPECT_NONE};
     return pack_read_body(body, fields, PACK_COUNT(fields), horizon);

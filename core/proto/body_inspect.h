@@ -18,11 +18,12 @@
  *                               members uint], ... ] }
  *   30007 request  no body
  *   30007 answer   { "bornMs": int or nil (nil = no undecided half), "undecided": uint,
- *                    "nowMs": int }
+ *                    "nowMs": int, "broker": text }
  *
  * state is a name of txn/STATES.md. The horizon: every half born before bornMs is decided, so
  * markers older than that (less a margin for clocks; nowMs is the broker's clock) can never be
- * asked for again.
+ * asked for again by this broker. broker is "name@host:port", as its routes have it: whose horizon
+ * this is, whatever address it was asked at.
  *
  * Owns:    nothing; slices are borrowed from the body.
  * Thread:  any. Pure.
@@ -128,6 +129,7 @@ struct txn_horizon {
     int64_t born_ms; /* INSPECT_NONE = no undecided half */
     int64_t now_ms;
     uint64_t undecided;
+    struct slice broker;
 };
 
 void txn_horizon_encode(struct buf *out, const struct txn_horizon *horizon);

@@ -1,7 +1,7 @@
 /*
- * Happy path: time -> horizon from the broker -> connect -> delete in slices until a slice was not
- * full -> close. Failures: the round ends; the next one comes by itself. A broker that does not
- * answer means that nothing is deleted.
+ * Happy path: time -> horizons from the brokers -> connect -> delete in slices until a slice was
+ * not full -> close. Failures: the round ends; the next one comes by itself. Markers of a broker
+ * that does not answer stay.
  */
 #include "outbox/pg/cleaner.h"
 
@@ -15,7 +15,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define SLICE_ROWS 20000
+#define SLICE_ROWS      20000
+#define SLICE_ROWS_TEXT "20000"
+
+#define CLEAN_SQL                                                                                  \
+    "SELECT escrow.transaction_clean($1::text[], $2::bigint[], $3::boolean, "                      \
+    "clock_timestamp() - $4::interval, " SLICE_ROWS_TEXT ")"
 
 struct cleaner {
     struct loop *loop;
@@ -25,17 +30,24 @@ struct cleaner {
     struct loop_timer timer;
     struct sink_horizon horizon;
     bool is_asking;
+    bool is_stopping;
     int64_t last_removed;
     uint64_t removed;
-    char sql[512];
+    bool is_missing; /* some broker did not answer, and that was said */
+    bool is_complete;
+    struct buf names;   /* text[] */
+    struct buf befores; /* bigint[] */
+    char tombstones[40];
 };
 
 static void send_slice(void *arg)
 {
     struct cleaner *c = arg;
+    const char *const values[] = {(const char *)c->names.ptr, (const char *)c->befores.ptr,
+                                  c->is_complete ? "true" : "false", c->tombstones};
 
     c->last_removed = 0;
-    pg_conn_query(&c->conn, c->sql);
+    pg_conn_query_params(&c->conn, CLEAN_SQL, 4, values);
 }
 
 static void on_result(void *arg, const PGresult *res)
@@ -75,20 +87,48 @@ static void on_lost(void *arg, int code, const struct pg_error *err)
 static const struct pg_conn_handlers handlers = {
     .connected = send_slice, .result = on_result, .done = on_done, .lost = on_lost};
 
+/* Two arrays of the same length: names, and until when their markers may go. */
+static bool put_brokers(struct cleaner *c, const struct sink_horizon *horizon)
+{
+    buf_clear(&c->names);
+    buf_clear(&c->befores);
+    for (size_t i = 0; i < horizon->broker_count; i++) {
+        const struct sink_broker *b = &horizon->brokers[i];
+        /* sink.h: nothing in a name needs escaping */
+        buf_append_fmt(&c->names, "%c\"%s\"", i == 0 ? '{' : ',', b->name);
+        buf_append_fmt(&c->befores, "%c%" PRId64, i == 0 ? '{' : ',',
+                       b->oldest_born_ms - (int64_t)c->cfg.keep_ms);
+    }
+    buf_append(&c->names, "}", 2); /* and the NUL */
+    buf_append(&c->befores, "}", 2);
+    return !buf_failed(&c->names) && !buf_failed(&c->befores);
+}
+
+static void say_missing(struct cleaner *c, const struct sink_horizon *horizon)
+{
+    if (horizon->missing != NULL && !c->is_missing) {
+        log_warn("outbox.markers.held",
+                 "%s does not answer: transaction markers that it may ask about stay",
+                 horizon->missing);
+    } else if (horizon->missing == NULL && c->is_missing) {
+        log_info("outbox.markers.recovered", "every broker answers again");
+    }
+    c->is_missing = horizon->missing != NULL;
+}
+
 static void on_horizon(struct sink_horizon *horizon)
 {
     struct cleaner *c = horizon->arg;
-    int64_t before_ms;
 
     c->is_asking = false;
-    if (horizon->code != 0) {
+    if (c->is_stopping) {
         return;
     }
-    before_ms = horizon->oldest_born_ms - (int64_t)c->cfg.keep_ms;
-    (void)snprintf(c->sql, sizeof c->sql,
-                   "SELECT escrow.transaction_clean(to_timestamp(%" PRId64 " / 1000.0), "
-                   "clock_timestamp() - interval '%" PRIu64 " milliseconds', %d)",
-                   before_ms, c->cfg.keep_tombstone_ms, SLICE_ROWS);
+    say_missing(c, horizon);
+    if (horizon->broker_count == 0 || !put_brokers(c, horizon)) {
+        return;
+    }
+    c->is_complete = horizon->is_complete;
     pg_conn_open(&c->conn, c->cfg.conninfo);
 }
 
@@ -115,6 +155,10 @@ struct cleaner *cleaner_new(struct loop *l, struct sink *sink, const struct clea
     c->loop = l;
     c->sink = sink;
     c->cfg = *cfg;
+    buf_init(&c->names, 0);
+    buf_init(&c->befores, 0);
+    (void)snprintf(c->tombstones, sizeof c->tombstones, "%" PRIu64 " milliseconds",
+                   cfg->keep_tombstone_ms); /* fits */
     pg_conn_init(&c->conn, l, &handlers, c);
     loop_timer_start(l, &c->timer, cfg->interval_ms, cfg->interval_ms, on_timer, c);
     return c;
@@ -128,7 +172,16 @@ void cleaner_free(struct cleaner *c)
     CHECK(!c->is_asking);
     loop_timer_stop(c->loop, &c->timer);
     pg_conn_close(&c->conn);
+    buf_fini(&c->names);
+    buf_fini(&c->befores);
     mem_free(c);
+}
+
+void cleaner_stop(struct cleaner *c)
+{
+    c->is_stopping = true;
+    loop_timer_stop(c->loop, &c->timer);
+    pg_conn_close(&c->conn);
 }
 
 uint64_t cleaner_removed(const struct cleaner *c)

@@ -1,7 +1,8 @@
 /*
  * Removes transaction markers that nobody will ask about any more: asks the sink for the birth of
- * the oldest undecided half message, and then deletes older ones, with a connection of its own that
- * it opens for the purpose.
+ * the oldest undecided half message of each broker, and then deletes older ones, with a connection
+ * of its own that it opens for the purpose. What it does not know of a broker stays
+ * (sql/README.md).
  *
  * Owns:    its connection.
  * Thread:  the loop.
@@ -28,6 +29,9 @@ struct cleaner_config {
 /* Works every interval until it is freed. sink->horizon is there. NULL: out of memory. */
 struct cleaner *cleaner_new(struct loop *l, struct sink *sink,
                             const struct cleaner_config *cfg) ESCROW_MUST_USE;
+
+/* No further round; what the sink still owes is not used. */
+void cleaner_stop(struct cleaner *c);
 
 /* After the sink has given everything back. NULL is fine. */
 void cleaner_free(struct cleaner *c);

@@ -69,6 +69,22 @@ static const struct section sections[] = {
      "tombstones, "
      "round(extract(epoch FROM clock_timestamp() - min(created_at))::numeric, 1) AS oldest_seconds "
      "FROM escrow.transaction_marker"},
+    {"brokers", "Brokers whose decisions the markers wait for", "none yet",
+     "SELECT coalesce(m.broker, b.name, '(not said)') AS broker, coalesce(m.commits, 0) AS "
+     "commits, "
+     "round(extract(epoch FROM clock_timestamp() - m.oldest)::numeric, 1) AS oldest_seconds, "
+     "round(extract(epoch FROM clock_timestamp() - b.answered_at)::numeric, 1) AS "
+     "answered_seconds_ago, "
+     "CASE WHEN m.broker IS NULL AND b.name IS NULL THEN 'kept until every broker is known "
+     "(escrow-relay --namesrv or --brokers) and answers' "
+     "WHEN b.name IS NULL THEN 'HELD: escrow-relay has never reached this broker: --namesrv or "
+     "--brokers; if it is gone for good: SELECT escrow.broker_drop(...)' "
+     "WHEN b.answered_at < (SELECT max(answered_at) FROM escrow.broker) - interval '1 second' THEN "
+     "'HELD: this broker did not answer; if it is gone for good: SELECT escrow.broker_drop(...)' "
+     "ELSE 'removed when decided' END AS markers "
+     "FROM (SELECT broker, count(*) AS commits, min(created_at) AS oldest FROM "
+     "escrow.transaction_marker WHERE kind = 'C' GROUP BY broker) AS m "
+     "FULL JOIN escrow.broker AS b ON b.name = m.broker ORDER BY 1"},
 };
 
 #define SECTIONS (sizeof sections / sizeof sections[0])

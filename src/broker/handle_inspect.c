@@ -9,6 +9,8 @@
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 
+#include <stdio.h>
+
 /* ---- transactions ---- */
 
 /* txn_list calls for one answer: a filter that fits nothing must not hold up the loop */
@@ -294,7 +296,11 @@ void handle_txn_horizon(struct request *req)
     struct txn_horizon horizon = {.born_ms = INSPECT_NONE, .now_ms = now.wall_ms};
     struct txn_gauges gauges;
     struct header_writer w;
+    char self[128 + TCP_ADDR_TEXT_MAX];
 
+    (void)snprintf(self, sizeof self, "%s@%s", b->config->broker_name,
+                   b->registrar.addr); /* fits: names have at most 127 characters */
+    horizon.broker = slice_str(self);
     txn_gauges(b->txn, &gauges);
     horizon.undecided = gauges.halves;
     if (gauges.halves > 0) {

@@ -353,25 +353,44 @@ static int pg_check_open(struct escrow_pg_txn *t)
 }
 
 /*
- * Marker rows and COMMIT in one round trip. The ids are hexadecimal: nothing in them needs quoting.
+ * The marker names the broker that has the half: only when that one has decided it can the marker
+ * go. The id is hexadecimal: nothing in it needs quoting.
  */
+static bool put_mark(struct buf *sql, PGconn *conn, const struct escrow_receipt *receipt)
+{
+    char name[sizeof receipt->broker + sizeof receipt->addr];
+    char *quoted;
+
+    (void)snprintf(name, sizeof name, "%s@%s", receipt->broker, receipt->addr); /* fits */
+    quoted = PQescapeLiteral(conn, name, strlen(name));
+    if (quoted == NULL) {
+        return false;
+    }
+    buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', %s);", receipt->message_id, quoted);
+    PQfreemem(quoted);
+    return true;
+}
+
+/* Marker rows and COMMIT in one round trip. */
 static int pg_commit(struct escrow_pg_txn *t)
 {
     struct buf sql;
     PGresult *res;
+    bool is_whole = true;
     int rc = 0;
 
     buf_init(&sql, 0);
-    for (size_t i = 0; i < t->count; i++) {
-        buf_append_fmt(&sql, "SELECT escrow.transaction_mark('%s');",
-                       t->halves[i]->op.receipt.message_id);
+    for (size_t i = 0; i < t->count && is_whole; i++) {
+        is_whole = put_mark(&sql, t->conn, &t->halves[i]->op.receipt);
     }
     buf_append_str(&sql, "COMMIT");
     buf_append_u8(&sql, '\0');
-    if (buf_failed(&sql)) {
+    if (!is_whole || buf_failed(&sql)) {
         buf_fini(&sql);
         rollback_quietly(t->conn);
-        return last_error_set(ESCROW_EROLLEDBACK, "commit: out of memory; rolled back");
+        return last_error_set(ESCROW_EROLLEDBACK,
+                              "commit: out of memory, or the name of a broker is not text in the "
+                              "connection's encoding; rolled back");
     }
     res = PQexec(t->conn, (const char *)sql.ptr);
     buf_fini(&sql);

@@ -342,6 +342,14 @@ static bool addr_split(const char *addr, char *host, size_t size, uint16_t *port
     return true;
 }
 
+bool remote_addr_is_valid(const char *addr)
+{
+    char host[REMOTE_ADDR_MAX];
+    uint16_t port;
+
+    return strlen(addr) < REMOTE_ADDR_MAX && addr_split(addr, host, sizeof host, &port);
+}
+
 static int peer_connect(struct remote_peer *peer)
 {
     struct remote *r = peer->remote;

@@ -132,6 +132,9 @@ void remote_cancel(struct remote_call *call);
  */
 ESCROW_MUST_USE int remote_oneway(struct remote *r, const struct remote_request *req);
 
+/* "host:port" or "[address]:port", with a port from 1 to 65535. Any thread. */
+bool remote_addr_is_valid(const char *addr);
+
 /* Close the connection to an address, if there is one; calls on it end with ESCROW_ECLOSED. */
 void remote_disconnect(struct remote *r, const char *addr);
 

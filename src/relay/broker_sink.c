@@ -24,7 +24,7 @@ struct broker_sink {
     uint64_t timeout_ms;
     struct buf scratch;
     struct remote_call open_call;
-    struct remote_call horizon_call;
+    struct horizons *horizons;
     size_t batch_count;        /* under way */
     struct sink_batch *failed; /* never sent; chained by their `state`, newest first */
     struct loop_deferred fail;
@@ -235,44 +235,29 @@ static void sink_publish(struct sink *sink, struct sink_batch *batch)
 
 /* ---- horizon ---- */
 
-static void on_horizon(struct remote_call *c, int error, struct header *header, struct slice body)
-{
-    struct sink_horizon *horizon = c->arg;
-    struct txn_horizon answer;
-
-    (void)header;
-    if (error == 0) {
-        error = txn_horizon_decode(body, &answer);
-    }
-    horizon->code = error;
-    if (error == 0) {
-        horizon->oldest_born_ms = answer.born_ms == INSPECT_NONE ? answer.now_ms : answer.born_ms;
-    }
-    horizon->cb(horizon);
-}
-
 static void sink_horizon(struct sink *sink, struct sink_horizon *horizon)
 {
-    struct broker_sink *s = sink_of(sink);
-
-    buf_clear(&s->scratch);
-    s->horizon_call.arg = horizon;
-    call(s, &s->horizon_call, REQUEST_ESCROW_TXN_HORIZON, on_horizon);
+    horizons_ask(sink_of(sink)->horizons, horizon);
 }
 
 /* ---- life ---- */
 
-struct broker_sink *broker_sink_new(struct remote *remote, const char *addr, uint64_t timeout_ms)
+struct broker_sink *broker_sink_new(struct remote *remote, const struct horizons_config *cfg)
 {
     struct broker_sink *s = mem_calloc(1, sizeof *s);
 
     if (s == NULL) {
         return NULL;
     }
+    s->horizons = horizons_new(remote, cfg);
+    if (s->horizons == NULL) {
+        mem_free(s);
+        return NULL;
+    }
     s->sink = (struct sink){.open = sink_open, .publish = sink_publish, .horizon = sink_horizon};
     s->remote = remote;
-    s->addr = addr;
-    s->timeout_ms = timeout_ms;
+    s->addr = cfg->broker;
+    s->timeout_ms = cfg->timeout_ms;
     buf_init(&s->scratch, FRAME_SIZE_MAX);
     loop_deferred_init(&s->fail, on_fail, s);
     return s;
@@ -286,7 +271,7 @@ void broker_sink_free(struct broker_sink *s)
     CHECK(s->batch_count == 0);
     CHECK(s->failed == NULL);
     CHECK(!s->open_call.is_active);
-    CHECK(!s->horizon_call.is_active);
+    horizons_free(s->horizons);
     buf_fini(&s->scratch);
     mem_free(s);
 }

@@ -1,6 +1,6 @@
 /*
- * The relay's sink over the broker's protocol: ESCROW_SOURCE_OPEN, ESCROW_PUBLISH_BATCH,
- * ESCROW_TXN_HORIZON to one address.
+ * The relay's sink over the broker's protocol: ESCROW_SOURCE_OPEN, ESCROW_PUBLISH_BATCH to one
+ * address, and horizons.h.
  *
  * A message's UNIQ_KEY is made from the source, its database and the row, so that it is the same
  * whenever the row is published.
@@ -15,14 +15,15 @@
 #include "core/base/attr.h"
 #include "outbox/sink.h"
 #include "src/client/remote.h"
+#include "src/relay/horizons.h"
 
 #include <stdint.h>
 
 struct broker_sink;
 
-/* addr: "host:port", borrowed. NULL: out of memory. */
-struct broker_sink *broker_sink_new(struct remote *remote, const char *addr,
-                                    uint64_t timeout_ms) ESCROW_MUST_USE;
+/* cfg->broker is borrowed. NULL: out of memory. */
+struct broker_sink *broker_sink_new(struct remote *remote,
+                                    const struct horizons_config *cfg) ESCROW_MUST_USE;
 
 /* After remote_fini, or when nothing is under way. NULL is fine. */
 void broker_sink_free(struct broker_sink *s);

@@ -231,6 +231,10 @@ static int start_relay(struct program *p)
                                    .interval_ms = p->options.clean_ms,
                                    .keep_ms = p->options.keep_ms,
                                    .keep_tombstone_ms = p->options.keep_tombstone_ms};
+    struct horizons_config brokers = {.broker = p->options.broker,
+                                      .brokers = p->options.brokers,
+                                      .namesrv = p->options.namesrv,
+                                      .timeout_ms = p->options.publish_timeout_ms};
     char host[64] = "";
     int rc;
 
@@ -242,7 +246,7 @@ static int start_relay(struct program *p)
         return err_set(&p->err, rc, "network: %s", escrow_strerror(rc));
     }
     fill_relay_config(p, &cfg);
-    p->sink = broker_sink_new(&p->remote, p->options.broker, p->options.publish_timeout_ms);
+    p->sink = broker_sink_new(&p->remote, &brokers);
     if (p->sink != NULL) {
         p->relay = relay_loop_new(&p->loop, broker_sink_sink(p->sink), &cfg);
         p->cleaner = cleaner_new(&p->loop, broker_sink_sink(p->sink), &clean);
@@ -262,6 +266,9 @@ static void stop_relay(struct program *p)
     }
     if (p->relay != NULL) {
         relay_loop_stop(p->relay); /* when it has not been */
+    }
+    if (p->cleaner != NULL) {
+        cleaner_stop(p->cleaner);
     }
     remote_fini(&p->remote); /* everything that is under way comes back now */
     loop_run_once(&p->loop, false);

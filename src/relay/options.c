@@ -3,6 +3,8 @@
 #include "core/base/mem.h"
 #include "core/base/slice.h"
 #include "escrow/errors.h"
+#include "src/client/remote.h"
+#include "src/relay/horizons.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -269,6 +271,16 @@ int options_finish(struct relay_options *c, struct err_ctx *err)
             return err_set(err, ESCROW_ECONFIG,
                            "source = '%s': only letters, digits and . _ - are allowed", c->source);
         }
+    }
+    if (!remote_addr_is_valid(c->broker)) {
+        return err_set(err, ESCROW_ECONFIG, "broker = '%s': expected host:port", c->broker);
+    }
+    rc = horizons_check_list("brokers", c->brokers, err);
+    if (rc == 0) {
+        rc = horizons_check_list("namesrv", c->namesrv, err);
+    }
+    if (rc != 0) {
+        return rc;
     }
     if (c->adopt[0] != '\0' && c->discard[0] != '\0') {
         return err_set(err, ESCROW_ECONFIG, "adopt and discard exclude each other");

@@ -24,6 +24,10 @@
     X(db, "db", TEXT, "", 0, 2000,                                                                 \
       "PostgreSQL, as psql takes it; what is not said comes from PGHOST, PGUSER, PGPASSFILE, ...") \
     X(broker, "broker", TEXT, "127.0.0.1:10911", 3, 127, "address of the broker")                  \
+    X(namesrv, "namesrv", TEXT, "", 0, 1000,                                                       \
+      "name servers, host:port,...: which other brokers may hold half messages of this database")  \
+    X(brokers, "brokers", TEXT, "", 0, 4000,                                                       \
+      "further such brokers, host:port,...; they are asked before markers are removed")            \
     X(source, "source", TEXT, "outbox", 1, 127,                                                    \
       "name of this outbox at the broker: one per database; letters, digits and . _ -")            \
     X(check_listen, "check.listen", TEXT, "127.0.0.1:10980", 0, 80,                                \
@@ -62,6 +66,8 @@
 struct relay_options {
     char *db;
     char *broker;
+    char *namesrv;
+    char *brokers;
     char *source;
     char *check_listen;
     char *adopt;

@@ -675,13 +675,14 @@ END_TEST
 
 START_TEST(what_is_going_on_can_be_looked_at)
 {
-    /* 30004 in pages, by state; 30007 the oldest undecided half. */
+    /* 30004 in pages, by state; 30007 the oldest undecided half, and whose. */
     struct client c;
     struct list_txn_request req = {.limit = 10, .older_than_ms = INSPECT_NONE};
     struct list_reader list;
     struct list_txn_row row;
     struct txn_horizon horizon;
     struct buf body;
+    char self[64];
     int64_t last = -1;
     int rows = 0;
 
@@ -728,6 +729,8 @@ START_TEST(what_is_going_on_can_be_looked_at)
     ck_assert_uint_eq(horizon.undecided, 25);
     ck_assert_int_gt(horizon.born_ms, 0);
     ck_assert_int_le(horizon.born_ms, horizon.now_ms);
+    (void)snprintf(self, sizeof self, "escrow-a@127.0.0.1:%u", (unsigned)f.port); /* fits */
+    ck_assert_msg(slice_eq_str(horizon.broker, self), "%.*s", SLICE_ARGS(horizon.broker));
     buf_fini(&body);
     stop(&c);
 }

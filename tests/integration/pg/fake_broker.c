@@ -196,8 +196,10 @@ static void work(void *arg)
     if (b->horizon != NULL) {
         struct sink_horizon *horizon = b->horizon;
         b->horizon = NULL;
-        horizon->code = 0;
-        horizon->oldest_born_ms = b->oldest_born_ms;
+        horizon->brokers = b->brokers;
+        horizon->broker_count = b->broker_count;
+        horizon->is_complete = b->is_complete;
+        horizon->missing = NULL;
         horizon->cb(horizon);
     }
     if (b->queue_count == 0 || (b->holds_batches && b->queue[0].batch != NULL)) {

@@ -49,7 +49,9 @@ struct fake_broker {
     bool holds_batches; /* answers no batch, until released */
     bool is_down;       /* refuses everything */
     struct sink_horizon *horizon;
-    int64_t oldest_born_ms;
+    struct sink_broker brokers[2]; /* the answer to horizon */
+    size_t broker_count;
+    bool is_complete;
     /*
      * The crash: at the n-th step (1 = the next), then none. A step is before storing, or after it.
      */

@@ -149,28 +149,61 @@ END_TEST
 
 static bool is_clean(void *arg)
 {
-    return cleaner_removed(arg) >= 3;
+    return cleaner_removed(arg) >= 4;
+}
+
+static int64_t minutes_ago(struct rig *r, int minutes)
+{
+    return number(pg_test_sql(
+        r->pg, "SELECT (extract(epoch FROM now() - interval '%d minutes') * 1000)::bigint",
+        minutes));
+}
+
+static const char *status_text(const char *conninfo)
+{
+    static char text[16384];
+    struct buf out;
+    struct err_ctx err;
+
+    buf_init(&out, 0);
+    ck_assert_msg(status_run(conninfo, false, &out, &err) == 0, "%s", err.text);
+    ck_assert_uint_lt(out.len, sizeof text);
+    memcpy(text, out.ptr, out.len);
+    text[out.len] = '\0';
+    buf_fini(&out);
+    return text;
 }
 
 START_TEST(only_markers_that_nobody_can_ask_about_are_removed)
 {
-    /* Older than the oldest undecided half, and, for tombstones, than their time. */
+    /*
+     * Older than the oldest undecided half of their broker, or of every broker when they name none;
+     * for tombstones, than their time. What names a broker that did not answer stays.
+     */
     struct rig r;
     struct cleaner *cleaner;
     struct cleaner_config cfg = {.interval_ms = 10, .keep_ms = 60000, .keep_tombstone_ms = 3600000};
+    const char *said;
 
     rig_init(&r, &fixture, "mig_clean", 10);
-    (void)pg_test_sql(r.pg,
-                      "INSERT INTO escrow.transaction_marker (txn_id, kind, created_at) VALUES "
-                      "('c-old1', 'C', now() - interval '10 minutes'), ('c-old2', 'C', now() - "
-                      "interval '9 minutes'), "
-                      "('c-new', 'C', now() - interval '30 seconds'), ('c-undecided', 'C', now() - "
-                      "interval '5 minutes'), "
-                      "('r-old', 'R', now() - interval '2 hours'), ('r-young', 'R', now() - "
-                      "interval '50 minutes')");
+    (void)pg_test_sql(
+        r.pg, "INSERT INTO escrow.transaction_marker (txn_id, kind, broker, created_at) VALUES "
+              "('c-old1', 'C', 'a@h:1', now() - interval '10 minutes'), "
+              "('c-old2', 'C', NULL, now() - interval '9 minutes'), "
+              "('c-new', 'C', 'b@h:2', now() - interval '30 seconds'), "
+              "('c-undecided', 'C', 'a@h:1', now() - interval '5 minutes'), "
+              "('c-unnamed', 'C', NULL, now() - interval '5 minutes'), "
+              "('c-other', 'C', 'b@h:2', now() - interval '5 minutes'), "
+              "('c-gone', 'C', 'c@h:3', now() - interval '1 day'), "
+              "('r-old', 'R', NULL, now() - interval '2 hours'), "
+              "('r-young', 'R', NULL, now() - interval '50 minutes')");
     cfg.conninfo = r.conninfo;
-    r.broker.oldest_born_ms = number(pg_test_sql(
-        r.pg, "SELECT (extract(epoch FROM now() - interval '6 minutes') * 1000)::bigint"));
+    r.broker.brokers[0] =
+        (struct sink_broker){.name = "a@h:1", .oldest_born_ms = minutes_ago(&r, 6)};
+    r.broker.brokers[1] =
+        (struct sink_broker){.name = "b@h:2", .oldest_born_ms = minutes_ago(&r, 0)};
+    r.broker.broker_count = 2;
+    r.broker.is_complete = true;
     cleaner = cleaner_new(&r.loop, &r.broker.sink, &cfg);
     ck_assert_ptr_nonnull(cleaner);
     rig_until(&r, is_clean, cleaner, "clean markers");
@@ -178,7 +211,12 @@ START_TEST(only_markers_that_nobody_can_ask_about_are_removed)
     ck_assert_str_eq(
         pg_test_sql(
             r.pg, "SELECT string_agg(txn_id, ' ' ORDER BY txn_id) FROM escrow.transaction_marker"),
-        "c-new c-undecided r-young");
+        "c-gone c-new c-undecided c-unnamed r-young");
+    said = status_text(r.conninfo);
+    ck_assert_ptr_nonnull(strstr(said, "HELD: escrow-relay has never reached this broker"));
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.broker_drop('c@h:3')"), "1");
+    said = status_text(r.conninfo);
+    ck_assert_ptr_null(strstr(said, "HELD"));
     cleaner_free(cleaner);
     rig_fini(&r);
 }

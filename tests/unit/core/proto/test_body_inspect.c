@@ -239,7 +239,7 @@ END_TEST
 START_TEST(the_horizon_survives_the_round_trip)
 {
     /* Shows: with and without an undecided half. */
-    struct txn_horizon horizon = {1700000000000, 1700000001000, 3};
+    struct txn_horizon horizon = {1700000000000, 1700000001000, 3, SLICE_LIT("a@1.2.3.4:5")};
     struct txn_horizon back;
     struct buf out;
 
@@ -251,6 +251,7 @@ START_TEST(the_horizon_survives_the_round_trip)
         ck_assert_int_eq(back.born_ms, horizon.born_ms);
         ck_assert_int_eq(back.now_ms, horizon.now_ms);
         ck_assert_uint_eq(back.undecided, horizon.undecided);
+        ck_assert(slice_eq(back.broker, horizon.broker));
         horizon = (struct txn_horizon){.born_ms = INSPECT_NONE, .now_ms = 5};
     }
     ck_assert_int_eq(txn_horizon_decode(SLICE_LIT("\x80"), &back), ESCROW_EPROTO);
@@ -264,7 +265,7 @@ START_TEST(hostile_bytes_are_harmless)
      * Shows: every truncation, changed bytes, something behind the end, of all bodies.
      */
     struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10, 3};
-    struct txn_horizon horizon = {1, 2, 3};
+    struct txn_horizon horizon = {1, 2, 3, SLICE_LIT("a@b:1")};
     struct buf out;
 
     buf_init(&out, 0);
