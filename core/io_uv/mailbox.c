@@ -218,31 +218,23 @@ struct mail *mailbox_take(struct mailbox *m)
     return mail;
 }
 
+/*
+ * A semaphore, not a condition: who is signalled under a mutex wakes up to wait for that mutex. It
+ * may be destroyed as soon as the wait returns (glibc's sem_post does not touch it after that).
+ */
 int waiter_init(struct waiter *w)
 {
-    *w = (struct waiter){.is_signalled = false};
-    if (pthread_mutex_init(&w->lock, NULL) != 0) {
-        return ESCROW_ENOMEM;
-    }
-    if (cond_init(&w->cond) != 0) {
-        CHECK(pthread_mutex_destroy(&w->lock) == 0);
-        return ESCROW_ENOMEM;
-    }
-    return 0;
+    return sem_init(&w->sem, 0, 0) == 0 ? 0 : ESCROW_ENOMEM;
 }
 
 void waiter_fini(struct waiter *w)
 {
-    CHECK(pthread_cond_destroy(&w->cond) == 0);
-    CHECK(pthread_mutex_destroy(&w->lock) == 0);
+    CHECK(sem_destroy(&w->sem) == 0);
 }
 
 void waiter_signal(struct waiter *w)
 {
-    lock(&w->lock);
-    w->is_signalled = true;
-    CHECK(pthread_cond_signal(&w->cond) == 0);
-    unlock(&w->lock);
+    CHECK(sem_post(&w->sem) == 0);
 }
 
 static struct timespec deadline_after(int64_t timeout_ms)
@@ -262,22 +254,15 @@ static struct timespec deadline_after(int64_t timeout_ms)
 int waiter_wait(struct waiter *w, int64_t timeout_ms)
 {
     struct timespec deadline = {0};
-    int rc = 0;
+    int rc;
 
     if (timeout_ms >= 0) {
         deadline = deadline_after(timeout_ms);
     }
-    lock(&w->lock);
-    while (!w->is_signalled && rc == 0) {
-        if (timeout_ms < 0) {
-            CHECK(pthread_cond_wait(&w->cond, &w->lock) == 0);
-        } else {
-            int err = pthread_cond_timedwait(&w->cond, &w->lock, &deadline);
-
-            CHECK(err == 0 || err == ETIMEDOUT);
-            rc = err == ETIMEDOUT && !w->is_signalled ? ESCROW_ETIMEOUT : 0;
-        }
-    }
-    unlock(&w->lock);
-    return rc;
+    do {
+        rc =
+            timeout_ms < 0 ? sem_wait(&w->sem) : sem_clockwait(&w->sem, CLOCK_MONOTONIC, &deadline);
+    } while (rc != 0 && errno == EINTR);
+    CHECK(rc == 0 || errno == ETIMEDOUT);
+    return rc == 0 ? 0 : ESCROW_ETIMEOUT;
 }

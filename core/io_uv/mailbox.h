@@ -17,6 +17,7 @@
 #include "core/io_uv/loop.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -91,13 +92,11 @@ struct mail *mailbox_take(struct mailbox *m);
 
 /*
  * One event that a thread waits for: the synchronous calls of the client library. Caller-owned;
- * signal it once, wait for it from one thread. After a time-out the caller makes sure that nobody
+ * signal it once, wait for it once. After a time-out the caller makes sure that nobody
  * signals any more before waiter_fini.
  */
 struct waiter {
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    bool is_signalled;
+    sem_t sem;
 };
 
 ESCROW_MUST_USE int waiter_init(struct waiter *w);
