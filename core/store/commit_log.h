@@ -63,7 +63,7 @@ struct log_desc {
 #define LOG_ZERO_FACTOR    16
 #define LOG_ZERO_BYTES_MIN (UINT64_C(256) << 10)
 #define LOG_ZERO_BYTES_MAX (UINT64_C(1) << 20)
-#define LOG_ZERO_BATCH_MAX (UINT64_C(256) << 10)
+#define LOG_ZERO_BATCH_MAX (UINT64_C(96) << 10)
 #define LOG_ZERO_PAGE      UINT64_C(4096) /* they end where one does */
 #define LOG_ZERO_IOVS      ((size_t)(LOG_ZERO_BYTES_MAX / LOG_CHUNK_BYTES))
 
