@@ -8,7 +8,7 @@ set -euo pipefail
 escrowd=$1 relay=$2 cli=$3 postgres=$4
 folder=$(mktemp -d /tmp/escrow-prog-XXXXXX)
 chmod 755 "$folder"
-escrowd_pid= relay_pid= writer_pid=
+escrowd_pid='' relay_pid='' writer_pid=''
 
 cleanup() {
     local status=$?
