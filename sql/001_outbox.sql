@@ -88,7 +88,7 @@ BEGIN
         WHEN topic ~ '[^%|a-zA-Z0-9_-]' THEN
             format('topic %L: only letters, digits and %% | _ - are allowed', left(topic, 200))
         WHEN octet_length(topic) > 127 THEN 'the topic is longer than 127 characters'
-        WHEN topic LIKE '\%%' OR topic LIKE 'rmq\_sys\_%' OR topic LIKE 'RMQ\_SYS\_%' OR topic IN
+        WHEN starts_with(topic, '%') OR starts_with(topic, 'rmq_sys_') OR starts_with(topic, 'RMQ_SYS_') OR topic IN
             ('TBW102', 'TRANS_CHECK_MAX_TIME_TOPIC', 'SCHEDULE_TOPIC_XXXX', 'SELF_TEST_TOPIC', 'OFFSET_MOVED_EVENT') THEN
             format('topic %L is reserved for the broker', topic)
         WHEN body IS NULL THEN 'the body is NULL'
@@ -138,6 +138,8 @@ $$;
 --
 -- Every service pays for each line of this in each of its transactions. Measured, per call: one more expression or statement
 -- 1 to 2 us, routing through the partitioned table 2 us, a bounded or look-ahead regular expression 10 to 80 us.
+--
+-- No backslash in a plain literal anywhere: it would mean something else to a caller with standard_conforming_strings = off.
 CREATE FUNCTION escrow.publish(topic text, body bytea, tag text DEFAULT NULL, keys text DEFAULT NULL,
                                ordering_key text DEFAULT NULL, properties jsonb DEFAULT NULL)
 RETURNS bigint LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -151,8 +153,8 @@ BEGIN
     IF properties IS NOT NULL THEN
         pairs := escrow.property_pairs(properties);
     END IF;
-    IF (topic !~ '[^%|a-zA-Z0-9_-]' AND topic NOT LIKE '\%%' AND octet_length(topic) BETWEEN 1 AND 127
-        AND topic NOT LIKE 'rmq\_sys\_%' AND topic NOT LIKE 'RMQ\_SYS\_%'
+    IF (topic !~ '[^%|a-zA-Z0-9_-]' AND NOT starts_with(topic, '%') AND octet_length(topic) BETWEEN 1 AND 127
+        AND NOT starts_with(topic, 'rmq_sys_') AND NOT starts_with(topic, 'RMQ_SYS_')
         AND topic NOT IN ('TBW102', 'TRANS_CHECK_MAX_TIME_TOPIC', 'SCHEDULE_TOPIC_XXXX', 'SELF_TEST_TOPIC', 'OFFSET_MOVED_EVENT')
         AND octet_length(body) <= 4194304) IS NOT TRUE
        OR tag ~ '[[:cntrl:]|]' OR keys ~ '[[:cntrl:]]' OR ordering_key ~ '[[:cntrl:]]'

@@ -307,6 +307,24 @@ START_TEST(publish_refuses_what_the_broker_would_refuse)
 }
 END_TEST
 
+START_TEST(old_strings_change_nothing)
+{
+    /* standard_conforming_strings = off in the caller's session: the functions mean the same. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "mig_strings", 10);
+    (void)pg_test_sql(r.pg,
+                      "SET standard_conforming_strings = off; SET escape_string_warning = off");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('T1', '1', 'tag', properties => '{\"a\": 1}')");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('rmqXsys_a', '1')");
+    (void)pg_test_fails(r.pg, "22023", "SELECT escrow.publish('%%RETRY%%g', '')");
+    (void)pg_test_fails(r.pg, "22023", "SELECT escrow.publish('t', '', E'a\\x01')");
+    (void)pg_test_sql(r.pg, "SELECT escrow.transaction_mark('t1')");
+    (void)pg_test_sql(r.pg, "SELECT escrow.outbox_rotate(), escrow.inbox_accept('c', 's', 1)");
+    rig_fini(&r);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     ADD(suite, every_version_upgrades_to_the_newest);
@@ -316,4 +334,5 @@ static void add_tests(Suite *suite)
     ADD(suite, only_markers_that_nobody_can_ask_about_are_removed);
     ADD(suite, the_inbox_accepts_once);
     ADD(suite, publish_refuses_what_the_broker_would_refuse);
+    ADD(suite, old_strings_change_nothing);
 }
