@@ -225,6 +225,20 @@ static int split_at_border(struct batcher *b)
     return 0;
 }
 
+int batcher_pass(struct batcher *b, const struct outbox_row *row)
+{
+    struct batch *batch = batch_new();
+
+    if (batch == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    batch->last_order_id = row->order_id;
+    batch->last_id = row->id;
+    batcher_finish(b);
+    list_push(&b->ready, &batch->node);
+    return 0;
+}
+
 int batcher_put(struct batcher *b, const struct outbox_row *row)
 {
     size_t row_bytes = row_size_bytes(row);

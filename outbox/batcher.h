@@ -51,6 +51,12 @@ void batcher_fini(struct batcher *b);
  */
 ESCROW_MUST_USE int batcher_put(struct batcher *b, const struct outbox_row *row);
 
+/*
+ * A row that is passed without being published: completes what there is, and adds a batch without
+ * messages. ESCROW_ENOMEM.
+ */
+ESCROW_MUST_USE int batcher_pass(struct batcher *b, const struct outbox_row *row);
+
 /* The difference ended: what is left is complete. */
 void batcher_finish(struct batcher *b);
 

@@ -31,8 +31,9 @@
 static const struct sm_state relay_states[RELAY_STATE_COUNT] = {
     [RELAY_STOPPED] = {"STOPPED", TO(CONNECTING), true},
     [RELAY_CONNECTING] = {"CONNECTING", TO(OPENING) | TO(DRAINING), false},
-    [RELAY_OPENING] = {"OPENING", TO(SNAPSHOT) | TO(ADOPTING) | TO(DRAINING), false},
+    [RELAY_OPENING] = {"OPENING", TO(SNAPSHOT) | TO(ADOPTING) | TO(PARKING) | TO(DRAINING), false},
     [RELAY_ADOPTING] = {"ADOPTING", TO(SNAPSHOT) | TO(DRAINING), false},
+    [RELAY_PARKING] = {"PARKING", TO(SNAPSHOT) | TO(DRAINING), false},
     [RELAY_SNAPSHOT] = {"SNAPSHOT",
                         TO(SNAPSHOT) | TO(READING) | TO(PUBLISHING) | TO(IDLE) | TO(ADOPTING) |
                             TO(DRAINING),
@@ -147,11 +148,14 @@ static void drained(struct relay *r, int64_t now_ms)
     if (r->state == RELAY_BACKOFF && r->is_big && r->sorts_here) {
         r->sorts_here = false;
         r->deadline_ms = now_ms;
+    } else if (r->state == RELAY_BACKOFF && r->is_narrowing) {
+        r->deadline_ms = now_ms;
     } else if (r->state == RELAY_BACKOFF) {
         wait_ms = r->needs_person ? backoff_next_slow(&r->backoff) : backoff_next(&r->backoff);
         r->deadline_ms = now_ms + wait_ms;
     }
     r->needs_person = false;
+    r->is_narrowing = false;
 }
 
 /* Leave: drop what was read, close the database, wait for the sink, then go to `to`. */
@@ -311,7 +315,12 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
         r->cursor = stored;
         r->cursor.reports = r->db_reports;
         position_init(&stored);
-        ask_snapshot(r, ev->now_ms, out, "opened");
+        if (r->park_id != 0) {
+            out->park_id = r->park_id;
+            ask(r, ev->now_ms, RELAY_PARKING, RELAY_DB_PARK, out, "refused");
+        } else {
+            ask_snapshot(r, ev->now_ms, out, "opened");
+        }
     }
     position_fini(&stored);
 }
@@ -343,6 +352,17 @@ static void on_opened(struct relay *r, const struct relay_event *ev, struct rela
         r->epoch = ev->epoch;
         opened(r, ev, out);
     }
+}
+
+static void on_parked(struct relay *r, const struct relay_event *ev, struct relay_update *out)
+{
+    if (r->state != RELAY_PARKING) {
+        return;
+    }
+    r->skip_id = r->park_id;
+    r->park_id = 0;
+    r->stats.rows_parked++;
+    ask_snapshot(r, ev->now_ms, out, "parked");
 }
 
 static void on_adopted(struct relay *r, const struct relay_event *ev, struct relay_update *out)
@@ -443,6 +463,7 @@ static void go_idle(struct relay *r, int64_t now_ms)
     r->deadline_ms = now_ms + (int64_t)wait_ms;
     if (list_is_empty(&r->flight) && list_is_empty(&r->sealed)) {
         backoff_reset(&r->backoff);
+        r->error.code = 0;
     }
 }
 
@@ -618,6 +639,7 @@ static void on_tick(struct relay *r, int64_t now_ms, struct relay_update *out)
         return;
     case RELAY_CONNECTING:
     case RELAY_ADOPTING:
+    case RELAY_PARKING:
     case RELAY_SNAPSHOT:
     case RELAY_MAINTAINING:
         fail(r, now_ms, ESCROW_ETIMEOUT, "database", "no answer for too long", out);
@@ -705,6 +727,9 @@ void relay_step(struct relay *r, const struct relay_event *ev, struct relay_upda
     case RELAY_EV_ADOPTED:
         on_adopted(r, ev, out);
         break;
+    case RELAY_EV_PARKED:
+        on_parked(r, ev, out);
+        break;
     case RELAY_EV_OPENED:
         on_opened(r, ev, out);
         break;
@@ -717,6 +742,7 @@ void relay_batch_done(struct relay *r, struct sink_batch *sink_batch, int64_t no
 {
     struct batch *batch = (struct batch *)(void *)sink_batch; /* its first member */
     struct err_ctx why = {0};
+    bool is_refused;
     int rc;
 
     *out = (struct relay_update){.deadline_ms = RELAY_NEVER_MS};
@@ -725,8 +751,11 @@ void relay_batch_done(struct relay *r, struct sink_batch *sink_batch, int64_t no
                       sink_batch->text != NULL ? sink_batch->text
                                                : escrow_strerror(sink_batch->code));
     }
+    is_refused = why.code != 0 && relay_refused(r, batch);
     rc = relay_settle(r, batch);
-    if (rc != 0) {
+    if (is_refused) {
+        leave(r, now_ms, RELAY_BACKOFF, out);
+    } else if (rc != 0) {
         fail(r, now_ms, rc, "publish", why.code != 0 ? why.text : NULL, out);
     } else if (r->state == RELAY_DRAINING) {
         if (relay_is_drained(r)) {
@@ -774,6 +803,11 @@ const struct position *relay_acked(const struct relay *r)
 const struct sink_source *relay_sink_source(const struct relay *r)
 {
     return &r->source;
+}
+
+const char *relay_refusal(const struct relay *r)
+{
+    return r->refusal;
 }
 
 const struct err_ctx *relay_error(const struct relay *r)

@@ -38,6 +38,7 @@
     X(CONNECTING)  /* to the database */                                                           \
     X(OPENING)     /* asking the broker for epoch and position */                                  \
     X(ADOPTING)    /* the database is being taken over under a new identity */                     \
+    X(PARKING)     /* a row that the broker refuses is being set aside */                          \
     X(SNAPSHOT)    /* asking what is new */                                                        \
     X(READING)     /* COPY of one difference */                                                    \
     X(PUBLISHING)  /* nothing to read until the broker has taken some of what was sent */          \
@@ -96,6 +97,7 @@ enum relay_event_type {
     RELAY_EV_READ_DONE,    /* all rows of the difference were fed with relay_row */
     RELAY_EV_MAINTAINED,   /* reports */
     RELAY_EV_ADOPTED,      /* snapshots[0]: what is passed now */
+    RELAY_EV_PARKED,       /* durably */
     RELAY_EV_OPENED        /* code, text, epoch, position */
 };
 
@@ -123,7 +125,8 @@ enum relay_db_command {
                           are rows, all that the present snapshot sees is made durable first */
     RELAY_DB_READ, /* -> relay_row for each row, then READ_DONE; the difference in relay_cursor() */
     RELAY_DB_MAINTAIN, /* -> MAINTAINED; relay_acked()->old is passed */
-    RELAY_DB_ADOPT     /* -> ADOPTED; keep_rows */
+    RELAY_DB_ADOPT,    /* -> ADOPTED; keep_rows */
+    RELAY_DB_PARK      /* -> PARKED; park_id, relay_refusal() */
 };
 
 /*
@@ -134,10 +137,11 @@ struct relay_update {
     enum relay_db_command db;
     bool must_open_sink; /* -> OPENED; sink_source and may_adopt */
     bool may_adopt;
-    bool hold_wake; /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
-    bool is_short;  /* READ: few rows are expected */
-    bool is_sorted; /* READ: rows must come sorted, with their order id; else with their xid */
-    bool keep_rows; /* ADOPT */
+    bool hold_wake;   /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
+    bool is_short;    /* READ: few rows are expected */
+    bool is_sorted;   /* READ: rows must come sorted, with their order id; else with their xid */
+    bool keep_rows;   /* ADOPT */
+    uint64_t park_id; /* PARK: id of the row */
     uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */
     bool has_news;        /* relay_error() says something that has not been reported yet */
     int64_t deadline_ms;
@@ -150,6 +154,7 @@ struct relay_stats {
     uint64_t batches_acked;
     uint64_t differences;
     uint64_t failures;
+    uint64_t rows_parked;
 };
 
 struct relay;
@@ -202,7 +207,12 @@ const struct position *relay_acked(const struct relay *r);
 
 const struct sink_source *relay_sink_source(const struct relay *r);
 
-/* The last failure; code 0 when everything works again. */
+/* Why the broker refused the row that is to be parked: visible ASCII without quotes. */
+const char *relay_refusal(const struct relay *r);
+
+/*
+ * The last failure; code 0 when everything works again: what failed to be published has been.
+ */
 const struct err_ctx *relay_error(const struct relay *r);
 
 const struct relay_stats *relay_stats(const struct relay *r);

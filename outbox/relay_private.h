@@ -35,6 +35,19 @@ struct relay {
     uint64_t progress_rows;  /* READING: rows_read at the last deadline */
     uint64_t progress_acked; /* and batches_acked */
 
+    /*
+     * What the broker refuses: the rows of such a batch go out again, first every transaction in
+     * a batch of its own, then every row of the one that was refused, and then the row is parked.
+     */
+    struct {
+        uint64_t order_id;
+        uint64_t id;
+    } alone[2];        /* up to here: transactions, rows */
+    uint64_t park_id;  /* refused, and not parked yet; 0: none */
+    uint64_t skip_id;  /* parked: passed without being published */
+    bool is_narrowing; /* DRAINING for this reason: go on at once */
+    char refusal[200];
+
     /* Publishing. */
     uint64_t epoch;
     struct sorter sorter;
@@ -77,6 +90,12 @@ bool relay_has_room(const struct relay *r);
 
 /* Nothing is lent to the sink. */
 bool relay_is_drained(const struct relay *r);
+
+/*
+ * The broker refused the batch for what is in it, and would again. false: it did not; the failure
+ * is like any other.
+ */
+bool relay_refused(struct relay *r, const struct batch *batch);
 
 /* Drop what was read and not handed to the sink. */
 void relay_unread(struct relay *r);

@@ -12,6 +12,8 @@
 #include "escrow/errors.h"
 #include "outbox/relay_private.h"
 
+#include <inttypes.h>
+
 static struct batch *first(const struct list *l)
 {
     return list_is_empty(l) ? NULL : LIST_ENTRY(l->next, struct batch, node);
@@ -116,6 +118,71 @@ int relay_seal_empty(struct relay *r)
     return rc;
 }
 
+/* ---- what the broker refuses ---- */
+
+enum { ALONE_TRANSACTION, ALONE_ROW };
+
+static bool is_alone(const struct relay *r, int what, uint64_t order_id, uint64_t id)
+{
+    return order_id < r->alone[what].order_id ||
+           (order_id == r->alone[what].order_id && id <= r->alone[what].id);
+}
+
+/* About these messages, not about the broker, the connection or the relay. */
+static bool is_about_messages(int code)
+{
+    switch (code) {
+    case ESCROW_EINVAL:
+    case ESCROW_EPROTO:
+    case ESCROW_ETOOBIG:
+    case ESCROW_ENOROUTE:
+    case ESCROW_EPERM:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* For a person, through the database and a terminal. */
+static void keep_refusal(struct relay *r, const struct sink_batch *batch)
+{
+    const struct sink_message *msg = &batch->messages[0];
+    const char *text = batch->text != NULL ? batch->text : escrow_strerror(batch->code);
+    size_t len = 0;
+
+    while (text[len] != '\0' && len + 1 < sizeof r->refusal) {
+        char c = text[len];
+        r->refusal[len++] = c < ' ' || c > '~' || c == '\'' || c == '\\' ? '.' : c;
+    }
+    r->refusal[len] = '\0';
+    (void)err_set(&r->error, batch->code,
+                  "row %" PRIu64 " for topic %.*s: %s; parked, see escrow-relay status",
+                  msg->row_id, SLICE_ARGS(msg->topic), r->refusal);
+}
+
+bool relay_refused(struct relay *r, const struct batch *batch)
+{
+    int what = is_alone(r, ALONE_TRANSACTION, batch->last_order_id, batch->last_id)
+                   ? ALONE_ROW
+                   : ALONE_TRANSACTION;
+
+    if (r->state == RELAY_DRAINING || first(&r->flight) != batch ||
+        batch->sink.message_count == 0 || !is_about_messages(batch->sink.code)) {
+        return false;
+    }
+    r->is_narrowing = true;
+    if (batch->sink.message_count > 1) {
+        r->alone[what].order_id = batch->last_order_id;
+        r->alone[what].id = batch->last_id;
+        return true;
+    }
+    r->park_id = batch->sink.messages[0].row_id;
+    keep_refusal(r, &batch->sink);
+    r->has_news = true;
+    r->stats.failures++;
+    return true;
+}
+
 /* The next row in order. */
 static int take_row(struct relay *r, const struct outbox_row *row)
 {
@@ -125,9 +192,13 @@ static int take_row(struct relay *r, const struct outbox_row *row)
         (row->order_id == r->seen_order_id && row->id <= r->seen_id)) {
         return ESCROW_EPROTO;
     }
-    rc = batcher_put(&r->batcher, row);
+    rc = row->id == r->skip_id ? batcher_pass(&r->batcher, row) : batcher_put(&r->batcher, row);
     if (rc != 0) {
         return rc;
+    }
+    if (is_alone(r, ALONE_ROW, row->order_id, row->id) ||
+        (row->id == row->order_id && is_alone(r, ALONE_TRANSACTION, row->order_id, row->id))) {
+        batcher_finish(&r->batcher);
     }
     r->seen_order_id = row->order_id;
     r->seen_id = row->id;

@@ -75,6 +75,23 @@ CREATE TABLE escrow.reader (
     PRIMARY KEY (source, lane)
 ) WITH (fillfactor = 50);
 
+-- Rows that a reader could not publish: the broker refuses what is in them.
+CREATE TABLE escrow.outbox_parked (
+    source       text        NOT NULL,
+    lane         integer     NOT NULL,
+    id           bigint      NOT NULL,
+    created_at   timestamptz NOT NULL,
+    topic        text        NOT NULL,
+    tag          text,
+    keys         text,
+    ordering_key text,
+    properties   text[],
+    body         bytea       NOT NULL,
+    error        text        NOT NULL,
+    parked_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (source, lane, id)
+);
+
 -- Why a message was refused, in one place, so that the test in publish() stays one expression.
 CREATE FUNCTION escrow.publish_refuse(topic text, body bytea, tag text, keys text, ordering_key text, pairs text[])
 RETURNS void LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -100,6 +117,18 @@ BEGIN
         ELSE 'tag, keys, ordering key and properties together are longer than 30000 bytes'
     END;
     RAISE EXCEPTION 'escrow.publish: %', what USING ERRCODE = 'invalid_parameter_value';
+END
+$$;
+
+-- How long these are when they go out, where the database is not in UTF-8. Fails for what cannot go out.
+CREATE FUNCTION escrow.utf8_bytes(tag text, keys text, ordering_key text, pairs text[]) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN octet_length(convert_to(concat(tag, keys, ordering_key, array_to_string(pairs, '  ')), 'UTF8'));
+EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+    RAISE EXCEPTION 'escrow.publish: tag, keys, ordering key or properties cannot be written in UTF-8: %', SQLERRM
+        USING ERRCODE = 'invalid_parameter_value';
 END
 $$;
 
@@ -159,8 +188,9 @@ BEGIN
         AND octet_length(body) <= 4194304) IS NOT TRUE
        OR tag ~ '[[:cntrl:]|]' OR keys ~ '[[:cntrl:]]' OR ordering_key ~ '[[:cntrl:]]'
        OR (COALESCE(tag, keys, ordering_key, pairs[1]) IS NOT NULL
-           AND COALESCE(octet_length(tag), 0) + COALESCE(octet_length(keys), 0) + COALESCE(octet_length(ordering_key), 0)
-               + COALESCE(octet_length(array_to_string(pairs, '  ')), 0) > 30000)
+           AND CASE WHEN getdatabaseencoding() <> 'UTF8' THEN escrow.utf8_bytes(tag, keys, ordering_key, pairs) ELSE
+               COALESCE(octet_length(tag), 0) + COALESCE(octet_length(keys), 0) + COALESCE(octet_length(ordering_key), 0)
+               + COALESCE(octet_length(array_to_string(pairs, '  ')), 0) END > 30000)
     THEN
         PERFORM escrow.publish_refuse(topic, body, tag, keys, ordering_key, pairs);
     END IF;
@@ -263,6 +293,43 @@ BEGIN
     SELECT o.xid, o.id, o.created_at, o.topic, o.tag, o.keys, o.ordering_key, o.properties, o.body
       FROM escrow.outbox AS o
      WHERE o.xid >= old_xmax AND o.xid < new_xmax AND pg_catalog.pg_visible_in_snapshot(o.xid, seen);
+END
+$$;
+
+-- A row that the broker refuses is copied here, durably, before the reader passes it.
+CREATE FUNCTION escrow.outbox_park(source text, lane integer, id bigint, error text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    INSERT INTO escrow.outbox_parked (source, lane, id, created_at, topic, tag, keys, ordering_key, properties, body, error)
+    SELECT source, lane, o.id, o.created_at, o.topic, o.tag, o.keys, o.ordering_key, o.properties, o.body, error
+      FROM escrow.outbox AS o WHERE o.id = id
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND AND NOT EXISTS (SELECT 1 FROM escrow.outbox_parked AS p WHERE p.source = source AND p.lane = lane AND p.id = id) THEN
+        RAISE EXCEPTION 'escrow.outbox_park: there is no row %', id;
+    END IF;
+    PERFORM escrow.make_durable();
+END
+$$;
+
+-- Publish a parked row again, in this transaction, under a new id. Returns that.
+CREATE FUNCTION escrow.parked_publish(id bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    new_id bigint;
+BEGIN
+    WITH p AS (DELETE FROM escrow.outbox_parked AS q WHERE q.id = id RETURNING *)
+    INSERT INTO escrow.outbox (topic, tag, keys, ordering_key, properties, body)
+    SELECT p.topic, p.tag, p.keys, p.ordering_key, p.properties, p.body FROM p LIMIT 1
+    RETURNING outbox.id INTO new_id;
+    IF new_id IS NULL THEN
+        RAISE EXCEPTION 'escrow.parked_publish: no row % is parked', id USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM pg_notify('escrow_outbox', '');
+    RETURN new_id;
 END
 $$;
 

@@ -34,13 +34,14 @@ GRANT EXECUTE ON FUNCTION
 TO escrow_consumer;
 
 -- escrow-relay run, status.
-GRANT SELECT ON escrow.outbox, escrow.reader, escrow.outbox_state, escrow.migration, escrow.lineage, escrow.transaction_marker,
+GRANT SELECT ON escrow.outbox, escrow.outbox_parked, escrow.reader, escrow.outbox_state, escrow.migration, escrow.lineage, escrow.transaction_marker,
     escrow.broker, escrow.outbox_id TO escrow_relay;
 GRANT EXECUTE ON FUNCTION
     escrow.database_identity(),
     escrow.reader_register(text, integer),
     escrow.reader_report(text, integer, pg_snapshot, bigint),
     escrow.outbox_read(xid8[], xid8, xid8, pg_snapshot),
+    escrow.outbox_park(text, integer, bigint, text),
     escrow.outbox_rotate(bigint, interval),
     escrow.outbox_adopt(text, integer, boolean),
     escrow.transaction_clean(text[], bigint[], boolean, timestamptz, integer),

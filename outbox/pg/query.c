@@ -189,6 +189,16 @@ void query_maintain(struct buf *out, const char *source, uint32_t lane,
                    switch_bytes);
 }
 
+void query_park(struct buf *out, const char *source, uint32_t lane, uint64_t row_id,
+                const char *why)
+{
+    buf_append_str(out, "SELECT escrow.outbox_park(");
+    put_literal(out, source);
+    buf_append_fmt(out, ", %" PRIu32 ", %" PRIu64 ", ", lane, row_id);
+    put_literal(out, why);
+    buf_append_str(out, ")");
+}
+
 void query_adopt(struct buf *out, const char *source, uint32_t lane, bool keep_rows)
 {
     buf_append_str(out, "SELECT escrow.outbox_adopt(");

@@ -60,6 +60,10 @@ void query_read(struct buf *out, const struct position *at, enum query_read how)
 void query_maintain(struct buf *out, const char *source, uint32_t lane,
                     const struct snapshot *passed, uint64_t rows, uint64_t switch_bytes);
 
+/* Set a row aside, durably. why: as relay_refusal() has it. */
+void query_park(struct buf *out, const char *source, uint32_t lane, uint64_t row_id,
+                const char *why);
+
 /* One row, one column: the snapshot that is passed now. */
 #define QUERY_ADOPT_COLUMNS 1
 void query_adopt(struct buf *out, const char *source, uint32_t lane, bool keep_rows);

@@ -172,6 +172,7 @@ static void on_result(void *arg, const PGresult *res)
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
     case RELAY_DB_READ:
+    case RELAY_DB_PARK: /* done says it */
         break;
     }
 }
@@ -239,6 +240,9 @@ static void on_done(void *arg, const struct pg_error *err)
         log_warn("outbox.relay.adopted", "the database was taken over under its new identity");
         feed(rl, (struct relay_event){
                      .type = RELAY_EV_ADOPTED, .snapshots = rl->steps, .snapshot_count = 1});
+        return;
+    case RELAY_DB_PARK:
+        feed(rl, (struct relay_event){.type = RELAY_EV_PARKED});
         return;
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
@@ -373,6 +377,9 @@ static void build_sql(struct relay_loop *rl, const struct relay_update *up)
     case RELAY_DB_ADOPT:
         query_adopt(&rl->sql, cfg->source, cfg->lane, up->keep_rows);
         break;
+    case RELAY_DB_PARK:
+        query_park(&rl->sql, cfg->source, cfg->lane, up->park_id, relay_refusal(rl->relay));
+        break;
     case RELAY_DB_NONE:
     case RELAY_DB_CONNECT:
     case RELAY_DB_CLOSE:
@@ -423,13 +430,13 @@ static void log_news(struct relay_loop *rl, const struct relay_update *up)
         enum relay_state state = relay_state(rl->relay);
         int64_t wait_ms = up->deadline_ms - loop_mono_ms(rl->loop);
         rl->was_failing = true;
-        if (state == RELAY_BACKOFF) {
+        if (state == RELAY_BACKOFF && wait_ms > 0) {
             log_warn("outbox.relay.failed", "%s (trying again in %" PRId64 " ms)", err->text,
                      wait_ms);
         } else {
             log_warn("outbox.relay.failed", "%s", err->text);
         }
-    } else if (rl->was_failing &&
+    } else if (rl->was_failing && err->code == 0 &&
                (relay_state(rl->relay) == RELAY_IDLE || relay_state(rl->relay) == RELAY_READING)) {
         rl->was_failing = false;
         log_info("outbox.relay.recovered", "reading again");

@@ -64,6 +64,11 @@ static const struct section sections[] = {
      "AND l.pid <> pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = "
      "current_database()) "
      "ORDER BY open_seconds DESC NULLS LAST LIMIT 10"},
+    {"parked", "Rows that the broker refused (SELECT escrow.parked_publish(id) tries one again)",
+     "none",
+     "SELECT p.id, p.source, p.topic, p.error, round(extract(epoch FROM clock_timestamp() - "
+     "p.parked_at)::numeric, 1) AS parked_seconds_ago, count(*) OVER () AS parked_in_all "
+     "FROM escrow.outbox_parked AS p ORDER BY p.id LIMIT 10"},
     {"markers", "Transaction markers", "",
      "SELECT count(*) FILTER (WHERE kind = 'C') AS commits, count(*) FILTER (WHERE kind = 'R') AS "
      "tombstones, "

@@ -87,6 +87,11 @@ static int store(struct fake_broker *b, const struct sink_batch *batch)
     if (!slice_eq(batch->prev, buf_slice(&b->position))) {
         return ESCROW_ECONFLICT;
     }
+    for (size_t i = 0; b->missing_topic != NULL && i < batch->message_count; i++) {
+        if (slice_eq_str(batch->messages[i].topic, b->missing_topic)) {
+            return ESCROW_ENOROUTE;
+        }
+    }
     for (size_t i = 0; i < batch->message_count; i++) {
         log_message(b, &batch->messages[i]);
     }

@@ -58,7 +58,8 @@ struct fake_broker {
     uint64_t crash_at;
     uint64_t step_count;
     uint64_t crash_count;
-    int fail_code; /* not 0: the next batch is refused with it */
+    int fail_code;             /* not 0: the next batch is refused with it */
+    const char *missing_topic; /* batches with a message for it are refused; NULL: none */
 };
 
 void fake_broker_init(struct fake_broker *b, struct loop *l, size_t log_cap);

@@ -248,6 +248,44 @@ START_TEST(a_batch_that_is_refused_is_sent_again)
 }
 END_TEST
 
+START_TEST(a_row_that_the_broker_refuses_is_parked_and_stops_no_other)
+{
+    /*
+     * Among many, alone, first and last in a transaction: each is set aside with the reason; all
+     * others arrive exactly once, in order; transactions without such a row stay whole. What is
+     * published again goes out when the broker takes it.
+     */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_parked", 200);
+    (void)pg_test_sql(r.pg,
+                      "SELECT escrow.publish('t', i::text::bytea) FROM generate_series(1, 9) i");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('missing', 'x'), escrow.publish('t', '10'), "
+                            "escrow.publish('t', '11'), escrow.publish('missing', 'y')");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('missing', 'z')");
+    (void)pg_test_sql(r.pg,
+                      "SELECT escrow.publish('t', i::text::bytea) FROM generate_series(12, 20) i");
+    r.broker.missing_topic = "missing";
+    rig_start(&r);
+    rig_until_error(&r, "topic missing: no route to the topic; parked");
+    rig_until_count(&r, 20);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20");
+    ck_assert_uint_eq(r.broker.log[0].batch, r.broker.log[8].batch);
+    ck_assert_uint_eq(r.broker.log[11].batch, r.broker.log[19].batch);
+    ck_assert_str_eq(pg_test_sql(r.pg,
+                                 "SELECT string_agg(convert_from(body, 'UTF8') || error, '; ' "
+                                 "ORDER BY id) FROM escrow.outbox_parked"),
+                     "xno route to the topic; yno route to the topic; zno route to the topic");
+    ck_assert_int_eq(relay_error(relay_loop_relay(r.relay))->code, 0);
+    r.broker.missing_topic = NULL;
+    (void)pg_test_sql(r.pg, "SELECT escrow.parked_publish(max(id)) FROM escrow.outbox_parked");
+    rig_until_count(&r, 21);
+    ck_assert_str_eq(r.broker.log[20].body, "z");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox_parked"), "2");
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(names_of_hosts_are_looked_up)
 {
     /*
@@ -301,6 +339,7 @@ static void add_tests(Suite *suite)
     ADD(suite, the_relay_needs_no_more_than_its_role);
     ADD(suite, a_broker_that_is_down_is_survived);
     ADD(suite, a_batch_that_is_refused_is_sent_again);
+    ADD(suite, a_row_that_the_broker_refuses_is_parked_and_stops_no_other);
     ADD(suite, names_of_hosts_are_looked_up);
     ADD(suite, a_lookup_under_way_does_not_keep_the_relay);
 }

@@ -20,15 +20,23 @@ static int64_t number(const char *text)
     return value;
 }
 
-static PGconn *empty_database(const char *name, char *conninfo, size_t size)
+static PGconn *database_in(const char *name, const char *encoding, char *conninfo, size_t size)
 {
     PGconn *pg = pg_test_connect(fixture.conninfo);
 
     (void)pg_test_sql(pg, "DROP DATABASE IF EXISTS %s", name);
-    (void)pg_test_sql(pg, "CREATE DATABASE %s", name);
+    (void)pg_test_sql(pg,
+                      "CREATE DATABASE %s ENCODING '%s' LC_COLLATE 'C' LC_CTYPE 'C' "
+                      "TEMPLATE template0",
+                      name, encoding);
     PQfinish(pg);
     (void)snprintf(conninfo, size, "host=%s user=escrow dbname=%s", fixture.folder, name);
     return pg_test_connect(conninfo);
+}
+
+static PGconn *empty_database(const char *name, char *conninfo, size_t size)
+{
+    return database_in(name, "UTF8", conninfo, size);
 }
 
 START_TEST(every_version_upgrades_to_the_newest)
@@ -307,6 +315,35 @@ START_TEST(publish_refuses_what_the_broker_would_refuse)
 }
 END_TEST
 
+START_TEST(what_cannot_go_out_in_utf8_is_refused_in_any_encoding)
+{
+    /* Lengths are counted as the broker will; bytes that are no text are refused. */
+    static const char *const encodings[] = {"LATIN1", "SQL_ASCII"};
+    char conninfo[160];
+    struct migrate_result result;
+    struct err_ctx err;
+
+    for (int i = 0; i < 2; i++) {
+        PGconn *pg = database_in("mig_encoding", encodings[i], conninfo, sizeof conninfo);
+        const char *said;
+        ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
+        if (i == 0) {
+            said = pg_test_fails(pg, "22023",
+                                 "SELECT escrow.publish('t', '', properties => "
+                                 "jsonb_build_object('p', repeat(chr(233), 20000)))");
+            ck_assert_ptr_nonnull(strstr(said, "30000 bytes"));
+            (void)pg_test_sql(pg, "SELECT escrow.publish('t', '', repeat(chr(233), 14999))");
+        } else {
+            said = pg_test_fails(pg, "22023", "SELECT escrow.publish('t', '', E'\\xff')");
+            ck_assert_ptr_nonnull(strstr(said, "cannot be written in UTF-8"));
+            (void)pg_test_sql(pg, "SELECT escrow.publish('t', '', E'\\xc3\\xa9')");
+        }
+        ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.outbox"), "1");
+        PQfinish(pg);
+    }
+}
+END_TEST
+
 START_TEST(old_strings_change_nothing)
 {
     /* standard_conforming_strings = off in the caller's session: the functions mean the same. */
@@ -334,5 +371,6 @@ static void add_tests(Suite *suite)
     ADD(suite, only_markers_that_nobody_can_ask_about_are_removed);
     ADD(suite, the_inbox_accepts_once);
     ADD(suite, publish_refuses_what_the_broker_would_refuse);
+    ADD(suite, what_cannot_go_out_in_utf8_is_refused_in_any_encoding);
     ADD(suite, old_strings_change_nothing);
 }

@@ -2,7 +2,8 @@
  * The relay against models of database and broker, with everything that can go wrong going wrong in
  * random order, and the books checked at the end: every row of a committed transaction in the log
  * exactly once, none of any other, the order of each key kept, no transaction torn that fits into a
- * batch. A seed that fails is printed; RELAY_MODEL_SEED runs it alone.
+ * batch. The broker refuses some rows: those are parked, and only those. A seed that fails is
+ * printed; RELAY_MODEL_SEED runs it alone.
  */
 #include "outbox/relay.h"
 
@@ -46,6 +47,7 @@ struct world {
     bool is_connected;
     enum relay_db_command asked;
     bool is_sorted;
+    uint64_t park_id;
     size_t copy[MODEL_ROW_MAX];
     size_t copy_count;
     size_t copy_next;
@@ -72,7 +74,15 @@ struct world {
     unsigned fenced;
     unsigned fenced_late;
     unsigned crashes_with_loss;
+    unsigned parked;
+    bool is_parked[MODEL_ROW_MAX];
 };
+
+/* What the broker will never take. */
+static bool is_bad(uint64_t id)
+{
+    return id % 23 == 7;
+}
 
 static bool chance(struct world *w, unsigned percent)
 {
@@ -90,6 +100,11 @@ static int broker_store(struct world *w, uint64_t epoch, struct slice prev, stru
     }
     if (!slice_eq(prev, buf_slice(&w->position))) {
         return ESCROW_ECONFLICT;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (is_bad(rows[i])) {
+            return ESCROW_EPERM;
+        }
     }
     ck_assert_uint_le(w->log_count + count, LOG_MAX);
     for (size_t i = 0; i < count; i++) {
@@ -124,6 +139,7 @@ static void obey(struct world *w)
         ck_assert_int_eq(w->asked, RELAY_DB_NONE); /* one question at a time */
         w->asked = w->update.db;
         w->is_sorted = w->update.is_sorted;
+        w->park_id = w->update.park_id;
         w->copy_count = 0;
         w->copy_next = SIZE_MAX;
     }
@@ -241,6 +257,24 @@ static void answer_read(struct world *w)
     }
 }
 
+/* Only what is committed, and bad, is ever parked; it may be parked again. */
+static void answer_park(struct world *w)
+{
+    bool is_found = false;
+
+    ck_assert(is_bad(w->park_id));
+    for (size_t i = 0; i < w->db->row_count; i++) {
+        if (w->db->rows[i].id == w->park_id) {
+            ck_assert_int_eq(w->db->txns[w->db->rows[i].txn].fate, MODEL_COMMITTED);
+            w->is_parked[i] = true;
+            is_found = true;
+        }
+    }
+    ck_assert(is_found);
+    w->parked++;
+    feed(w, (struct relay_event){.type = RELAY_EV_PARKED});
+}
+
 static void answer_db(struct world *w)
 {
     enum relay_db_command asked = w->asked;
@@ -264,6 +298,9 @@ static void answer_db(struct world *w)
         break;
     case RELAY_DB_MAINTAIN:
         feed(w, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = ++w->reports});
+        break;
+    case RELAY_DB_PARK:
+        answer_park(w);
         break;
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
@@ -521,9 +558,16 @@ static void check_books(struct world *w)
     size_t owed = 0;
     size_t seen[MODEL_ROW_MAX] = {0};
     size_t batch_of_txn[MODEL_TXN_MAX] = {0};
+    bool has_bad[MODEL_TXN_MAX] = {false};
 
     for (size_t i = 0; i < w->db->row_count; i++) {
-        owed += w->db->txns[w->db->rows[i].txn].fate == MODEL_COMMITTED;
+        bool is_committed = w->db->txns[w->db->rows[i].txn].fate == MODEL_COMMITTED;
+        bool is_refused = is_bad(w->db->rows[i].id);
+        owed += is_committed && !is_refused;
+        has_bad[w->db->rows[i].txn] = has_bad[w->db->rows[i].txn] || is_refused;
+        ck_assert_msg(w->is_parked[i] == (is_committed && is_refused),
+                      "seed %" PRIu64 ": row %" PRIu64 " is%s parked", w->seed, w->db->rows[i].id,
+                      w->is_parked[i] ? "" : " not");
     }
     for (size_t i = 0; i < w->log_count; i++) {
         size_t row = 0;
@@ -537,7 +581,7 @@ static void check_books(struct world *w)
                           w->seed, m->key);
             last_of_key[m->key] = m->id;
         }
-        if (w->db->txns[m->txn].row_count <= ROWS_MAX) {
+        if (w->db->txns[m->txn].row_count <= ROWS_MAX && !has_bad[m->txn]) {
             size_t *batch = &batch_of_txn[m->txn];
             ck_assert_msg(*batch == 0 || *batch == w->log_batch[i] + 1,
                           "seed %" PRIu64 ": transaction torn", w->seed);
@@ -594,6 +638,7 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
     unsigned fenced = 0;
     unsigned fenced_late = 0;
     unsigned lossy = 0;
+    unsigned parked = 0;
     int64_t live = mem_live_count();
 
     ck_assert_ptr_nonnull(w);
@@ -608,6 +653,7 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
         fenced += w->fenced;
         fenced_late += w->fenced_late;
         lossy += w->crashes_with_loss;
+        parked += w->parked;
     }
     ck_assert_uint_gt(resumed, 10);
     ck_assert_uint_gt(sorted, 10);
@@ -615,6 +661,7 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
     ck_assert_uint_gt(fenced, 10);
     ck_assert_uint_gt(fenced_late, 10);
     ck_assert_uint_gt(lossy, 10);
+    ck_assert_uint_gt(parked, 10);
     free(db);
     free(w);
 }
