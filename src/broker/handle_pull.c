@@ -119,6 +119,7 @@ static void pull_free(struct pull *pull)
 {
     CHECK(pull->deferred.session == NULL);
     store_fetch_free(&pull->fetch);
+    pump_read_leave(&pull->broker->pump, &pull->slot);
     filter_free(&pull->filter);
     mem_free(pull);
 }
@@ -177,27 +178,33 @@ static void pull_job_done(struct pool_job *job)
     }
 }
 
+static void pull_turn(struct fair_item *slot)
+{
+    struct pull *pull = LIST_ENTRY(slot, struct pull, slot);
+
+    if (pull->deferred.session->is_closed) {
+        pull_drop(pull);
+        return;
+    }
+    pull->fetch = store_fetch_new(pull->broker->store);
+    if (pull->fetch == NULL) {
+        deferred_fail(&pull->deferred, RESPONSE_SYSTEM_BUSY, ESCROW_ENOMEM, NULL);
+        pull_free(pull);
+    } else {
+        pull_run(pull); /* ask again, so that the fetch notes what is missing */
+    }
+}
+
+/* Into the pool, if the pull has a slot; else it waits for one, and may be gone after this. */
 static void pull_read(struct pull *pull)
 {
-    int rc = 0;
-
-    if (pull->fetch == NULL) {
-        pull->fetch = store_fetch_new(pull->broker->store);
-        rc = pull->fetch == NULL ? ESCROW_ENOMEM : 0;
-        if (rc == 0) {
-            pull_run(pull); /* ask again, so that the fetch notes what is missing */
-            return;
-        }
+    if (pull->slot.state == FAIR_OUT) {
+        pump_read_enter(&pull->broker->pump, pull->deferred.session, &pull->slot, pull_turn);
+        return;
     }
-    if (rc == 0) {
-        pull->job.run = pull_job_run;
-        pull->job.done = pull_job_done;
-        rc = pool_submit(&pull->broker->pump.pool, &pull->job);
-    }
-    if (rc != 0) {
-        deferred_fail(&pull->deferred, RESPONSE_SYSTEM_BUSY, rc, "too many reads from disk");
-        pull_free(pull);
-    }
+    pull->job.run = pull_job_run;
+    pull->job.done = pull_job_done;
+    pump_read(&pull->broker->pump, &pull->job);
 }
 
 void pull_run(struct pull *pull)
@@ -223,7 +230,9 @@ void pull_run(struct pull *pull)
         pull_fail(pull, rc, err.text);
     } else if (pull_may_wait(&res, pull->offset) && pull->wait_until_ms > now_ms &&
                !b->is_draining) {
-        /* A pull that was woken for nothing waits for the rest of its time. */
+        /* A pull that was woken for nothing waits for the rest of its time, without its slot. */
+        store_fetch_free(&pull->fetch);
+        pump_read_leave(&b->pump, &pull->slot);
         if (hold_add(b, pull, (uint64_t)(pull->wait_until_ms - now_ms)) != 0) {
             pull_give_up(pull);
         }

@@ -12,6 +12,7 @@
 #include "core/io_uv/loop.h"
 #include "core/io_uv/pool.h"
 #include "core/store/store.h"
+#include "src/broker/fair.h"
 #include "src/broker/pull_filter.h"
 #include "src/broker/session.h"
 
@@ -25,9 +26,10 @@ struct pull {
     struct deferred deferred;
     struct list by_session;
     struct list by_queue;
-    struct hold_queue *queue; /* while held */
-    struct loop_timer timer;  /* while held */
-    struct store_fetch *fetch;
+    struct hold_queue *queue;  /* while held */
+    struct loop_timer timer;   /* while held */
+    struct fair_item slot;     /* of pump.reads */
+    struct store_fetch *fetch; /* while it has a slot */
     struct pool_job job;
     int64_t offset;
     int64_t wait_until_ms; /* monotonic; 0 = does not wait */

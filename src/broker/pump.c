@@ -21,7 +21,8 @@
 
 #define PUMP_INLINE_ANSWERS_MAX 128
 #define PUMP_INLINE_SYNC_NS_MAX 1000000 /* the loop may stand still so long */
-#define PUMP_POOL_JOBS_MAX      64
+#define PUMP_READS_MAX          16      /* each holds up to STORE_FETCH_BYTES_MAX */
+#define PUMP_JOBS_MAX           2       /* a segment and a flush */
 #define PUMP_TRIM_MS            5000
 #define PUMP_RING_MIN           64
 
@@ -211,7 +212,28 @@ static void batch_start(struct pump *p, enum batch_way way)
     }
 }
 
-/* ---- segments and flushes ---- */
+/* ---- reads, segments and flushes ---- */
+
+void pump_read_enter(struct pump *p, struct session *s, struct fair_item *slot,
+                     void (*start)(struct fair_item *slot))
+{
+    session_hold(s);
+    fair_enter(&p->reads, &s->reads, slot, start);
+}
+
+void pump_read_leave(struct pump *p, struct fair_item *slot)
+{
+    if (slot->state != FAIR_OUT) {
+        struct session *s = LIST_ENTRY(slot->lane, struct session, reads);
+        fair_leave(&p->reads, slot);
+        session_drop(s);
+    }
+}
+
+void pump_read(struct pump *p, struct pool_job *job)
+{
+    CHECK(pool_submit(&p->pool, job) == 0); /* as many jobs as slots */
+}
 
 static void segment_run(struct pool_job *job)
 {
@@ -263,16 +285,14 @@ static void jobs_start(struct pump *p)
 
     if (p->segment == NULL) {
         p->segment = store_prepare_take(b->store, loop_mono_ms(b->loop));
-        if (p->segment != NULL && pool_submit(&p->pool, &p->segment_pool_job) != 0) {
-            segment_job_run(p->segment); /* the pool is crowded: better here than not at all */
-            segment_done(&p->segment_pool_job);
+        if (p->segment != NULL) {
+            CHECK(pool_submit(&p->jobs, &p->segment_pool_job) == 0);
         }
     }
     if (p->flush == NULL && !p->is_stopping) {
         p->flush = store_flush_take(b->store, false);
-        if (p->flush != NULL && pool_submit(&p->pool, &p->flush_pool_job) != 0) {
-            flush_job_run(p->flush);
-            flush_done(&p->flush_pool_job);
+        if (p->flush != NULL) {
+            CHECK(pool_submit(&p->jobs, &p->flush_pool_job) == 0);
         }
     }
 }
@@ -325,7 +345,9 @@ int pump_start(struct pump *p, struct broker *b)
         p->broker = NULL; /* not started: nothing to stop */
         return rc;
     }
-    pool_init(&p->pool, b->loop, PUMP_POOL_JOBS_MAX);
+    pool_init(&p->pool, b->loop, PUMP_READS_MAX);
+    pool_init(&p->jobs, b->loop, PUMP_JOBS_MAX);
+    fair_init(&p->reads, PUMP_READS_MAX);
     loop_deferred_init(&p->gather, gather_more, p);
     loop_hook_start(b->loop, LOOP_BEFORE_SLEEP, &p->hook, pump_run, p);
     loop_timer_start(b->loop, &p->trim, PUMP_TRIM_MS, PUMP_TRIM_MS, pump_trim, p);
@@ -362,4 +384,5 @@ void pump_stop(struct pump *p)
     ring_cancel(b, &p->written);
     ring_cancel(b, &p->visible);
     pool_fini(&p->pool);
+    pool_fini(&p->jobs);
 }

@@ -22,6 +22,7 @@
 #include "core/io_uv/worker.h"
 #include "core/proto/msgid.h"
 #include "core/store/store.h"
+#include "src/broker/fair.h"
 #include "src/broker/session.h"
 
 #include <stdbool.h>
@@ -68,7 +69,9 @@ struct pending_ring {
 struct pump {
     struct broker *broker;
     struct worker log_worker;
-    struct pool pool;
+    struct pool pool;  /* reads; as large as `reads` */
+    struct fair reads; /* who may read from disk now: connections in turn */
+    struct pool jobs;  /* segments and flushes: never behind reads for a place */
     struct job batch_job;
     struct log_batch *batch; /* on its way; NULL = none */
     int batch_error;
@@ -108,6 +111,17 @@ ESCROW_MUST_USE int pump_reserve(struct pump *p);
  */
 struct pending *pump_wait(struct pump *p, uint64_t wait_for, bool is_early, pending_fn *fn,
                           struct deferred deferred);
+
+/*
+ * Reads from disk: enter; when start(slot) is called make a fetch, and run it any number of times,
+ * one read at a time; leave when the request is answered, or waits for something else. The fetch
+ * goes with the slot, so that what all fetches hold is bounded. Holds the session meanwhile. leave
+ * does nothing for a slot that is not entered.
+ */
+void pump_read_enter(struct pump *p, struct session *s, struct fair_item *slot,
+                     void (*start)(struct fair_item *slot));
+void pump_read(struct pump *p, struct pool_job *job);
+void pump_read_leave(struct pump *p, struct fair_item *slot);
 
 /*
  * Position behind everything appended so far: waiting for it makes an answer about in-flight facts

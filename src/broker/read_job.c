@@ -26,6 +26,7 @@ struct read_job *read_job_new(struct request *req, read_step_fn *step, read_done
 static void read_job_free(struct read_job *job)
 {
     store_fetch_free(&job->fetch);
+    pump_read_leave(&job->broker->pump, &job->slot);
     buf_fini(&job->key);
     buf_fini(&job->body);
     mem_free(job->ptr);
@@ -59,23 +60,38 @@ static void fetch_done(struct pool_job *pool_job)
     }
 }
 
+static void read_job_turn(struct fair_item *slot)
+{
+    struct read_job *job = LIST_ENTRY(slot, struct read_job, slot);
+
+    if (job->deferred.session->is_closed) {
+        deferred_cancel(&job->deferred);
+        read_job_free(job);
+        return;
+    }
+    job->fetch = store_fetch_new(job->broker->store);
+    if (job->fetch == NULL) {
+        read_job_fail(job, ESCROW_ENOMEM, "");
+    } else {
+        read_job_start(job); /* the fetch notes what is missing */
+    }
+}
+
 void read_job_start(struct read_job *job)
 {
     struct err_ctx err = {.code = 0};
     int rc = job->step(job, &err);
 
-    if (rc == ESCROW_EAGAIN && job->fetch == NULL) {
-        job->fetch = store_fetch_new(job->broker->store);
-        rc = job->fetch == NULL ? ESCROW_ENOMEM
-                                : job->step(job, &err); /* the fetch notes what is missing */
+    if (rc == ESCROW_EAGAIN && job->slot.state == FAIR_OUT) {
+        pump_read_enter(&job->broker->pump, job->deferred.session, &job->slot,
+                        read_job_turn); /* it may be gone now */
+        return;
     }
     if (rc == ESCROW_EAGAIN) {
         job->job.run = fetch_run;
         job->job.done = fetch_done;
-        rc = pool_submit(&job->broker->pump.pool, &job->job);
-        if (rc == 0) {
-            return;
-        }
+        pump_read(&job->broker->pump, &job->job);
+        return;
     }
     if (rc != 0) {
         read_job_fail(job, rc, err.text);

@@ -22,6 +22,7 @@
 #include "core/base/limits.h"
 #include "core/io_uv/pool.h"
 #include "core/store/store.h"
+#include "src/broker/fair.h"
 #include "src/broker/session.h"
 
 #include <stdint.h>
@@ -33,6 +34,7 @@ typedef void read_done_fn(struct read_job *job);
 
 struct read_job {
     struct pool_job job;
+    struct fair_item slot; /* of pump.reads */
     struct broker *broker;
     struct deferred deferred;
     struct store_fetch *fetch;

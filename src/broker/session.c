@@ -145,6 +145,7 @@ struct tcp_conn *session_accept(void *arg, const struct tcp_addr *peer)
     s->id = ++b->session_id_last;
     s->next_opaque = 1;
     list_init(&s->pulls);
+    fair_lane_init(&s->reads, FAIR_NO_LIMIT);
     list_init(&s->roles);
     list_push(&b->sessions, &s->node);
     s->born_host.ip_len = peer->ip_len;

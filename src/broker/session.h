@@ -21,6 +21,7 @@
 #include "core/proto/answer.h"
 #include "core/proto/header.h"
 #include "core/proto/record.h"
+#include "src/broker/fair.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,10 +41,11 @@ struct session {
     uint32_t magic;
     uint32_t holds; /* references beyond the connection itself */
     struct broker *broker;
-    struct list node;  /* broker->sessions */
-    struct list pulls; /* held pulls (hold.h) */
-    struct list roles; /* producer and consumer groups it registered (clients.h) */
-    uint64_t id;       /* never 0, never reused; identity towards the name server registry */
+    struct list node;       /* broker->sessions */
+    struct list pulls;      /* held pulls (hold.h) */
+    struct fair_lane reads; /* what it reads from disk (pump.h) */
+    struct list roles;      /* producer and consumer groups it registered (clients.h) */
+    uint64_t id;            /* never 0, never reused; identity towards the name server registry */
     size_t in_flight_bytes;
     uint32_t in_flight_count;
     int32_t version;     /* of the last request; what the peer is */

@@ -332,12 +332,53 @@ START_TEST(nothing_is_answered_or_visible_before_it_is_on_disk)
 }
 END_TEST
 
+#define COLD_PULLS 400
+
+START_TEST(many_reads_from_disk_wait_and_are_not_refused)
+{
+    /*
+     * 400 pulls at once by one connection, and as many of one that closes, on a file system that
+     * cannot tell what is in memory, so that all go to the pool: each is answered with its message.
+     */
+    struct broker_fixture f;
+    struct client c;
+    struct client gone;
+    const struct test_message m = {.topic = "T", .body = SLICE_LIT("cold")};
+
+    broker_fixture_init(&f, (const char *const[]){"--log.segment.bytes", "1m", NULL});
+    mount_small(f.folder, "size=16m");
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_open(&gone, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    for (int i = 0; i < COLD_PULLS; i++) {
+        (void)client_send(&c, &m);
+    }
+    for (int i = 0; i < COLD_PULLS; i++) {
+        struct test_pull pull = {"g", "T", 0, i, 1, 0};
+        client_put_pull(&c, &pull);
+        client_put_pull(&gone, &pull);
+    }
+    ck_assert_int_eq(client_flush(&gone), 0);
+    ck_assert_int_eq(client_flush(&c), 0);
+    client_close(&gone);
+    for (int i = 0; i < COLD_PULLS; i++) {
+        ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(c.header.code, RESPONSE_SUCCESS);
+        ck_assert_uint_gt(c.body.len, 0);
+    }
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_add_test(tc, a_full_disk_refuses_messages_and_takes_decisions);
     tcase_add_test(tc, a_full_disk_survives_sigkill_and_restarts);
     tcase_add_test(tc, a_read_only_disk_stops_the_start);
     tcase_add_test(tc, no_space_for_a_new_folder_stops_the_start);
+    tcase_add_test(tc, many_reads_from_disk_wait_and_are_not_refused);
     tcase_add_test(tc, nothing_is_answered_or_visible_before_it_is_on_disk);
 }
 
