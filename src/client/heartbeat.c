@@ -1,6 +1,6 @@
 /*
- * Heartbeats: every broker of every known route hears which groups live here. A broker that does
- * not answer hears it again.
+ * Heartbeats: every broker of every known route hears which groups live here: consumers, and
+ * producers that answer check-backs. A broker that does not answer hears it again.
  */
 #include "src/client/client_private.h"
 
@@ -78,15 +78,19 @@ static void heartbeat_broadcast(struct escrow_client *c, const char *only)
     struct buf body;
     size_t count;
 
+    /*
+     * The broker asks who is named here: a group without a check callback would only keep it
+     * waiting.
+     */
     LIST_FOREACH(pos, tmp, &c->producers) {
-        if (hb.producer_count < HEARTBEAT_GROUPS_MAX) {
-            producers[hb.producer_count++] =
-                slice_str(LIST_ENTRY(pos, struct escrow_producer, node)->group);
+        const struct escrow_producer *p = LIST_ENTRY(pos, struct escrow_producer, node);
+        if (p->check != NULL && hb.producer_count < HEARTBEAT_GROUPS_MAX) {
+            producers[hb.producer_count++] = slice_str(p->group);
         }
     }
     consumer_fill_heartbeat(c, consumers, HEARTBEAT_GROUPS_MAX, &hb.consumer_count);
-    if (hb.producer_count == 0 && hb.consumer_count == 0) {
-        return;
+    if (list_is_empty(&c->producers) && hb.consumer_count == 0) {
+        return; /* with producers it goes out without a group, too: a silent connection is closed */
     }
     buf_init(&body, 0);
     heartbeat_encode(&body, &hb);

@@ -74,11 +74,14 @@ static void producer_leave(void *arg)
     loop_timer_stop(&p->client->loop, &p->meet);
     list_remove(&p->node);
     LIST_FOREACH(pos, tmp, &p->client->producers) {
-        if (strcmp(LIST_ENTRY(pos, struct escrow_producer, node)->group, p->group) == 0) {
+        const struct escrow_producer *other = LIST_ENTRY(pos, struct escrow_producer, node);
+        if (other->check != NULL && strcmp(other->group, p->group) == 0) {
             return; /* the group is still here */
         }
     }
-    heartbeat_goodbye(p->client, "producerGroup", p->group);
+    if (p->check != NULL) {
+        heartbeat_goodbye(p->client, "producerGroup", p->group);
+    }
 }
 
 static int producer_new(struct escrow_client *c, const char *group,

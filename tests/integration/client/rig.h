@@ -50,6 +50,9 @@ void rig_stop(struct rig *r);
 struct escrow_client *rig_client(const struct rig *r);
 struct escrow_client *rig_client_with(const char *servers, const struct escrow_option *options);
 
+/* A counter of the broker (ESCROW_STATUS). */
+int64_t rig_counter(const struct rig *r, const char *name);
+
 /* Halves that the broker has not decided; messages that consumers can see in so many queues. */
 int64_t rig_undecided(const struct rig *r);
 int64_t rig_stored(const struct rig *r, const char *topic, int32_t queues);

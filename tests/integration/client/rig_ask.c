@@ -81,6 +81,28 @@ int64_t rig_undecided(const struct rig *r)
     return (int64_t)horizon.undecided;
 }
 
+int64_t rig_counter(const struct rig *r, const char *name)
+{
+    struct header_out head = {.code = REQUEST_ESCROW_STATUS, .opaque = 1};
+    struct list_reader reader;
+    struct metric_row row;
+    struct question q;
+    int64_t value = -1;
+
+    question_init(&q);
+    ck_assert_int_eq(header_encode(&q.frame, HEADER_JSON, &head, SLICE_EMPTY), 0);
+    ask(r, &q);
+    ck_assert_int_eq(status_decode(q.body, &reader), 0);
+    while (status_next(&reader, &row)) {
+        if (slice_eq_str(row.name, name)) {
+            value = (int64_t)row.value;
+        }
+    }
+    question_fini(&q);
+    ck_assert_msg(value >= 0, "no counter %s", name);
+    return value;
+}
+
 static int64_t queue_end(const struct rig *r, const char *topic, int32_t queue)
 {
     struct header_out head = {.code = REQUEST_GET_MAX_OFFSET, .opaque = 1};

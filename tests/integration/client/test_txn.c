@@ -1,6 +1,7 @@
 /*
  * Transactions with callbacks: decided here, and by check-back, in this process and in a later one.
  */
+#include "tests/integration/broker/http_stub.h"
 #include "tests/integration/client/rig.h"
 
 #include <signal.h>
@@ -177,6 +178,48 @@ START_TEST(a_producer_meets_a_broker_that_starts_later)
 }
 END_TEST
 
+/*
+ * A producer that has no check callback is no member whom the broker would ask and wait for, also
+ * next to one of the same group that had one: the callback URL is asked, and nobody before it.
+ */
+START_TEST(without_a_check_callback_the_url_is_asked_at_once)
+{
+    char url[64];
+    const char *const args[] = {
+        "--txn.timeout.ms", "100", "--txn.check.interval.ms", "100", "--callback", url, NULL};
+    const struct escrow_option often[] = {{"heartbeat.ms", "20"}, {NULL, NULL}};
+    struct escrow_producer *had = NULL;
+    struct escrow_producer *p = NULL;
+    struct escrow_client *c;
+    struct escrow_consumer *k;
+    struct http_stub stub;
+    struct rig other;
+
+    http_stub_start(&stub, STUB_UNKNOWN);
+    (void)snprintf(url, sizeof url, "default=http://127.0.0.1:%u/check", stub.port); /* fits */
+    rig_start(&other, args);
+    c = rig_client_with(other.name_server, often);
+    OK(escrow_txn_producer_new(c, "bank", NULL, is_asked, &asked, &had));
+    OK(escrow_txn_producer_new(c, "bank", NULL, NULL, NULL, &p));
+    send_txn(had, "rollback 5", ESCROW_TXN_ROLLBACK); /* the broker knows the group now */
+    escrow_producer_free(&had);
+    send_txn(p, "commit 5", ESCROW_TXN_UNKNOWN);
+    http_stub_expect(&stub, STUB_UNKNOWN, 2); /* and again, after some heartbeats */
+    http_stub_expect(&stub, STUB_COMMIT, 1);
+    k = rig_consume(c, "readers", "Transfers", "*", NULL, bag_handler, &bag);
+    bag_wait_for(&bag, "commit 5");
+    ck_assert_int_eq(rig_counter(&other, "txn_asks_unanswered"), 0);
+    ck_assert_int_eq(rig_counter(&other, "txn_asks_undeliverable"),
+                     rig_counter(&other, "txn_asks_live"));
+    ck_assert_int_ge(rig_counter(&other, "txn_asks_http"), 3);
+    escrow_consumer_free(&k);
+    escrow_producer_free(&p);
+    escrow_client_free(&c);
+    http_stub_stop(&stub);
+    rig_stop(&other);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_add_checked_fixture(tc, setup, teardown);
@@ -184,6 +227,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, an_unknown_outcome_is_asked_for);
     tcase_add_test(tc, another_process_of_the_group_answers);
     tcase_add_test(tc, a_producer_meets_a_broker_that_starts_later);
+    tcase_add_test(tc, without_a_check_callback_the_url_is_asked_at_once);
 }
 
 int main(void)
