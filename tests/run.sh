@@ -25,26 +25,9 @@ run_id=$$.$(date +%s)
 child=
 scratch=
 
-# Everything started below inherits this line in its environment; that is how a process of a test is recognized.
-left_behind() (
-    unset ESCROW_TEST_RUN # these helpers are not meant
-    grep -lzxF "ESCROW_TEST_RUN=$run_id" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3 || true
-)
-
-# SIGINT first: it is also PostgreSQL's fast shutdown. Then a few seconds, then SIGKILL.
-end_left_behind() {
-    local pid pids
-    pids=$(left_behind)
-    for pid in $pids; do
-        kill -INT "$pid" 2>/dev/null || true
-    done
-    for pid in $pids; do
-        timeout 5 tail -s 0.1 --pid="$pid" -f /dev/null || true
-    done
-    for pid in $(left_behind); do
-        kill -KILL "$pid" 2>/dev/null || true
-    done
-}
+# shellcheck source=tests/lib/processes.sh
+. tests/lib/processes.sh
+left_behind() { marked ESCROW_TEST_RUN "$run_id"; }
 
 # Runs a command in a process group of its own, so that all of it can be ended at once.
 run() {
@@ -76,7 +59,7 @@ finish() {
         done
         [ "$status" -ne 0 ] || status=1
     fi
-    end_left_behind
+    end_marked ESCROW_TEST_RUN "$run_id"
     [ -z "$scratch" ] || rm -rf "$scratch"
     exit "$status"
 }

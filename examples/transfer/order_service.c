@@ -3,19 +3,22 @@
  * account, and tells service B by a message that is published if, and only if, the debit commits.
  * It may be killed at any moment: started again it goes on with whatever has no outcome.
  *
- * Three ways to bind a message to a transaction, all in use at once:
- *   path half, even id    escrow_pg_*: no callbacks; escrow-relay answers the broker's check-back
- *                         from the marker row
- *   path half, odd id     escrow_txn_send: this process answers check-backs itself
- *   path outbox           SELECT escrow.publish(...): no client library at all in the transaction
+ * Three ways to bind a message to a transaction, all in use at once; the transfer says which:
+ *   path marker     escrow_pg_*: no callbacks; escrow-relay answers the broker's check-back from
+ *                   the marker row
+ *   path callback   escrow_txn_send: this process answers check-backs itself
+ *   path outbox     SELECT escrow.publish(...): no client library at all in the transaction
  *
  * usage: order_service CONNINFO NAME-SERVERS
+ * For the demonstration it dies by SIGKILL at the worst moment, when a transfer has committed and
+ * the broker has not been told: of path callback after SIGUSR1, of path marker after SIGUSR2.
  */
 #include <escrow/escrow.h>
 #include <escrow/pg.h>
 
 #include <libpq-fe.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +34,7 @@ struct transfer {
     int id;
     int debit;
     int amount;
-    bool is_outbox;
+    char path[16];
     char body[96];
 };
 
@@ -46,6 +49,20 @@ struct worker {
     int index;
     PGconn *conn;
 };
+
+static volatile sig_atomic_t die_on_path; /* SIGUSR1, SIGUSR2; 0: never */
+
+static void on_signal(int signum)
+{
+    die_on_path = signum;
+}
+
+static void worst_moment(int signum)
+{
+    if (die_on_path == signum) {
+        (void)raise(SIGKILL);
+    }
+}
 
 /* ---- the database ---- */
 
@@ -112,8 +129,11 @@ static void by_pg(struct worker *w, const struct transfer *t)
 
     if (m != NULL && escrow_pg_begin(w->service->pg_producer, w->conn, &txn) == 0) {
         if (escrow_pg_publish(txn, m) == 0 && debit(w->conn, t)) {
-            (void)escrow_pg_commit(
-                &txn); /* whatever it says, the database knows: the outcome is read again */
+            /* Whatever it says, the database knows: the outcome is read again. */
+            int rc = escrow_pg_commit(&txn);
+            if (rc == 0) {
+                worst_moment(SIGUSR2); /* the decision leaves in the background */
+            }
         } else {
             (void)escrow_pg_rollback(&txn);
             if (t->amount > LIMIT_AMOUNT) {
@@ -145,13 +165,17 @@ static enum escrow_txn_state execute(const struct escrow_message *message, const
         }
         return ESCROW_TXN_ROLLBACK;
     }
-    return run(conn, "COMMIT") ? ESCROW_TXN_COMMIT
-                               : ESCROW_TXN_UNKNOWN; /* unknown: ask the marker */
+    if (!run(conn, "COMMIT")) {
+        return ESCROW_TXN_UNKNOWN; /* the broker asks, and the marker answers */
+    }
+    worst_moment(SIGUSR1);
+    return ESCROW_TXN_COMMIT;
 }
 
 /*
  * The broker asks, possibly about a transaction of a process that was killed. The marker answers,
- * and fences latecomers.
+ * and fences latecomers. This group's transactions are all in this one database; the half does not
+ * say which, so the service does.
  */
 static enum escrow_txn_state check(const struct escrow_delivery *message, const char *id, void *arg)
 {
@@ -159,8 +183,11 @@ static enum escrow_txn_state check(const struct escrow_delivery *message, const 
     const char *params[1] = {id};
     enum escrow_txn_state state = ESCROW_TXN_IN_PROGRESS;
     PGconn *conn = PQconnectdb(service->conninfo);
-    PGresult *res = PQexecParams(conn, "SELECT escrow.transaction_check($1, NULL)", 1, NULL, params,
-                                 NULL, NULL, 0);
+    PGresult *res = PQexecParams(
+        conn,
+        "SELECT escrow.transaction_check($1, NULL, system_identifier, timeline, database_name) "
+        "FROM escrow.database_identity()",
+        1, NULL, params, NULL, NULL, 0);
 
     (void)message;
     if (PQresultStatus(res) == PGRES_TUPLES_OK) {
@@ -170,6 +197,8 @@ static enum escrow_txn_state check(const struct escrow_delivery *message, const 
         } else if (strcmp(answer, "rollback") == 0) {
             state = ESCROW_TXN_ROLLBACK;
         }
+    } else {
+        (void)fprintf(stderr, "order_service: check-back of %s: %s\n", id, PQerrorMessage(conn));
     }
     PQclear(res);
     PQfinish(conn);
@@ -232,7 +261,7 @@ static bool next_transfer(struct worker *w, struct transfer *t)
         t->id = atoi(PQgetvalue(res, 0, 0));
         t->debit = atoi(PQgetvalue(res, 0, 1));
         t->amount = atoi(PQgetvalue(res, 0, 3));
-        t->is_outbox = strcmp(PQgetvalue(res, 0, 4), "outbox") == 0;
+        (void)snprintf(t->path, sizeof t->path, "%s", PQgetvalue(res, 0, 4));
         (void)snprintf(t->body, sizeof t->body, "%d %s %d", t->id, PQgetvalue(res, 0, 2),
                        t->amount);
     }
@@ -246,9 +275,9 @@ static void *work(void *arg)
     struct transfer t;
 
     while (next_transfer(w, &t)) {
-        if (t.is_outbox) {
+        if (strcmp(t.path, "outbox") == 0) {
             by_outbox(w, &t);
-        } else if (t.id / THREADS % 2 == 0) {
+        } else if (strcmp(t.path, "marker") == 0) {
             by_pg(w, &t);
         } else {
             by_callback(w, &t);
@@ -269,6 +298,8 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "usage: order_service CONNINFO NAME-SERVERS\n");
         return 2;
     }
+    (void)signal(SIGUSR1, on_signal);
+    (void)signal(SIGUSR2, on_signal);
     if (escrow_client_new(argv[2], NULL, &client) != 0 ||
         escrow_txn_producer_new(client, "orders-pg", NULL, NULL, NULL, &service.pg_producer) != 0 ||
         escrow_txn_producer_new(client, "orders-callback", NULL, check, &service,
@@ -288,6 +319,7 @@ int main(int argc, char **argv)
     }
     (void)printf("done\n");
     (void)fflush(stdout);
-    pause(); /* check-backs are answered until somebody ends this process */
-    return 0;
+    for (;;) {
+        pause(); /* check-backs are answered until somebody ends this process */
+    }
 }
