@@ -34,6 +34,7 @@ end() { # pid [signal]
 
 end_all() {
     local file
+    trap '' INT TERM HUP
     for file in "$work"/pids/*; do
         [ ! -e "$file" ] || end "${file##*/}" KILL
     done
@@ -46,7 +47,7 @@ is_open() { (exec {fd}<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 free_port() {
     local port
     for ((i = 0; i < 100; i++)); do
-        port=$((20000 + RANDOM % 20000))
+        port=$((10240 + RANDOM % 22000)) # below those that the kernel gives to clients
         if ! is_open "$port"; then
             echo "$port"
             return

@@ -48,6 +48,7 @@ chmod 755 "$work" # the user postgres must get through
 trap end_all EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
 
 wants() { case ",$only," in *",$1,"*) return 0 ;; *) return 1 ;; esac }
 
