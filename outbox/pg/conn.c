@@ -64,14 +64,42 @@ void pg_conn_close(struct pg_conn *c)
     c->generation++;
 }
 
+/*
+ * Could a terminal obey the byte at p? C0, DEL, and C1 in one byte or, with its lead byte, in two.
+ */
+static bool is_control(const char *start, const char *p)
+{
+    unsigned char c = (unsigned char)p[0];
+    unsigned char before = p == start ? 0 : (unsigned char)p[-1];
+
+    if (c < 0x20 || c == 0x7F) {
+        return true;
+    }
+    if (c == 0xC2) {
+        return (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xA0;
+    }
+    return c >= 0x80 && c < 0xA0 && (before < 0x80 || before == 0xC2);
+}
+
+void pg_put_text(struct buf *out, const char *text)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        if (is_control(text, p)) {
+            buf_append_fmt(out, "\\x%02x", (unsigned)(unsigned char)*p);
+        } else {
+            buf_append(out, p, 1);
+        }
+    }
+}
+
 /* One line: what libpq says ends with a newline and may have several lines. */
 static void copy_line(char *dst, size_t size, const char *src)
 {
     size_t len = 0;
 
-    while (*src != '\0' && len + 1 < size) {
-        char c = *src++;
-        dst[len++] = c == '\n' || c == '\r' || c == '\t' ? ' ' : c;
+    for (const char *p = src; *p != '\0' && len + 1 < size; p++) {
+        bool is_space = *p == '\n' || *p == '\r' || *p == '\t';
+        dst[len++] = is_space ? ' ' : is_control(src, p) ? '?' : *p;
     }
     while (len > 0 && dst[len - 1] == ' ') {
         len--;

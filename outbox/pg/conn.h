@@ -14,6 +14,7 @@
 #define OUTBOX_PG_CONN_H
 
 #include "core/base/attr.h"
+#include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/base/slice.h"
 #include "core/io_uv/loop.h"
@@ -73,6 +74,9 @@ struct pg_conn {
     struct pg_error error;
     struct loop_deferred work; /* what must not happen inside the caller's call */
 };
+
+/* Append text of the database for a terminal: what one could obey becomes \xNN. */
+void pg_put_text(struct buf *out, const char *text);
 
 /* handlers: static storage. */
 void pg_conn_init(struct pg_conn *c, struct loop *l, const struct pg_conn_handlers *handlers,

@@ -110,9 +110,10 @@ static void put_table(struct buf *out, const struct section *s, const PGresult *
     }
     for (int row = 0; row < PQntuples(res); row++) {
         for (int c = 0; c < columns; c++) {
-            buf_append_fmt(out, "%s%-*s  %s\n", c == 0 && row > 0 ? "  -\n  " : "  ", width,
-                           PQfname(res, c),
-                           PQgetisnull(res, row, c) ? "-" : PQgetvalue(res, row, c));
+            buf_append_fmt(out, "%s%-*s  ", c == 0 && row > 0 ? "  -\n  " : "  ", width,
+                           PQfname(res, c));
+            pg_put_text(out, PQgetisnull(res, row, c) ? "-" : PQgetvalue(res, row, c));
+            buf_append_str(out, "\n");
         }
     }
 }

@@ -1,6 +1,7 @@
 /* Installing and upgrading the schema; removing markers. */
 #include "escrow/errors.h"
 #include "outbox/pg/cleaner.h"
+#include "outbox/pg/conn.h"
 #include "outbox/pg/migrate.h"
 #include "outbox/pg/schema.h"
 #include "outbox/pg/status.h"
@@ -118,15 +119,18 @@ END_TEST
 
 START_TEST(the_status_names_what_holds_back)
 {
-    /* Lag, an open transaction, a lock; the same as JSON. */
+    /* Lag, an open transaction, a lock; the same as JSON. Nothing in it can command a terminal. */
     struct rig r;
     struct buf text;
     struct err_ctx err;
+    struct pg_error said;
     PGconn *other;
+    PGresult *res;
 
     rig_init(&r, &fixture, "mig_status", 10);
     other = pg_test_connect(r.conninfo);
     (void)pg_test_sql(r.pg, "SELECT escrow.reader_register('test', 0)");
+    (void)pg_test_sql(r.pg, "SELECT escrow.reader_register(E'evil\\x1b[2J\\u009bä', 0)");
     (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '12345')");
     (void)pg_test_sql(other,
                       "SET application_name = 'the culprit'; BEGIN; SELECT pg_current_xact_id(); "
@@ -135,6 +139,9 @@ START_TEST(the_status_names_what_holds_back)
     ck_assert_msg(status_run(r.conninfo, false, &text, &err) == 0, "%s", err.text);
     buf_append_u8(&text, 0);
     ck_assert_ptr_nonnull(strstr((char *)text.ptr, "the culprit"));
+    ck_assert_ptr_nonnull(
+        strstr((char *)text.ptr, "source                evil\\x1b[2J\\xc2\\x9bä"));
+    ck_assert_ptr_null(strchr((char *)text.ptr, 0x1b));
     ck_assert_ptr_nonnull(strstr((char *)text.ptr, "outbox_2"));
     ck_assert_ptr_nonnull(strstr((char *)text.ptr, "lag_bytes             5"));
     buf_clear(&text);
@@ -143,12 +150,15 @@ START_TEST(the_status_names_what_holds_back)
     (void)pg_test_sql(r.pg, "CREATE TABLE said (doc jsonb)");
     {
         const char *values[] = {(char *)text.ptr};
-        PGresult *res =
-            PQexecParams(r.pg, "INSERT INTO said VALUES ($1)", 1, NULL, values, NULL, NULL, 0);
+        res = PQexecParams(r.pg, "INSERT INTO said VALUES ($1)", 1, NULL, values, NULL, NULL, 0);
         ck_assert_msg(PQresultStatus(res) == PGRES_COMMAND_OK, "%s", PQerrorMessage(r.pg));
         PQclear(res);
     }
-    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT doc->'readers'->0->>'lag_rows' FROM said"), "1");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT doc->'readers'->1->>'lag_rows' FROM said"), "1");
+    res = PQexec(r.pg, "DO $$BEGIN RAISE E'a\\x1b[2J'; END$$");
+    pg_error_set(&said, r.pg, res);
+    PQclear(res);
+    ck_assert_str_eq(said.text, "a?[2J");
     buf_fini(&text);
     PQfinish(other);
     rig_fini(&r);
