@@ -12,6 +12,7 @@
 #include "core/proto/codes.h"
 #include "escrow/errors.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -41,11 +42,16 @@ static struct broker_sink *sink_of(struct sink *s)
     return (struct broker_sink *)(void *)s;
 }
 
-/* What the broker said, NUL-terminated; the words for the error when it said nothing. */
-static const char *answer_text(const struct header *header, int error, char *out, size_t size)
+/*
+ * What the broker said, NUL-terminated; the words for the error, and which broker, when it said
+ * nothing.
+ */
+static const char *answer_text(const struct broker_sink *s, const struct header *header, int error,
+                               char *out, size_t size)
 {
     if (header == NULL || header->remark.len == 0) {
-        return escrow_strerror(error);
+        (void)snprintf(out, size, "broker %s: %s", s->addr, escrow_strerror(error)); /* fits */
+        return out;
     }
     return slice_to_cstr(header->remark, out, size);
 }
@@ -65,6 +71,7 @@ static void call(struct broker_sink *s, struct remote_call *c, int32_t code, rem
 
 static void on_opened(struct remote_call *c, int error, struct header *header, struct slice body)
 {
+    struct broker_sink *s = LIST_ENTRY(c, struct broker_sink, open_call);
     struct sink_open *open = c->arg;
     struct source_open_answer answer;
     char text[256];
@@ -73,7 +80,7 @@ static void on_opened(struct remote_call *c, int error, struct header *header, s
         error = source_open_answer_decode(body, &answer);
     }
     open->code = error;
-    open->text = error == 0 ? NULL : answer_text(header, error, text, sizeof text);
+    open->text = error == 0 ? NULL : answer_text(s, header, error, text, sizeof text);
     if (error == 0) {
         open->epoch = answer.epoch;
         open->position = answer.has_position ? answer.position : SLICE_EMPTY;
@@ -190,7 +197,7 @@ static void on_published(struct remote_call *c, int error, struct header *header
     }
     bc->owner->batch_count--;
     batch->code = error;
-    batch->text = error == 0 ? NULL : answer_text(header, error, text, sizeof text);
+    batch->text = error == 0 ? NULL : answer_text(bc->owner, header, error, text, sizeof text);
     mem_free(bc);
     batch->cb(batch);
 }

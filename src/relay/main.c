@@ -419,8 +419,12 @@ int main(int argc, char **argv)
         return print_config();
     }
     is_json = strcmp(command, "status") == 0 && take_json(&left, argv + 2);
-    code = read_options(&p.options, left, argv + 2, &p.err) != 0 ? fail(&p.err)
-                                                                 : dispatch(&p, command, is_json);
+    if (read_options(&p.options, left, argv + 2, &p.err) == 0) {
+        code = dispatch(&p, command, is_json);
+    } else {
+        (void)fail(&p.err);
+        code = p.err.code == ESCROW_ENOMEM ? EXIT_FAILED : EXIT_USAGE; /* also a missing file */
+    }
     options_fini(&p.options);
     return code;
 }

@@ -85,6 +85,9 @@ for file in escrowd.service escrow-relay.service escrowd.conf escrow-relay.conf;
     done < <(sed -n 's/^ExecStart=//p' "$found" | grep -o '/[^ ]*')
 done
 
+grep -q "^EnvironmentFile=-/.*/escrow/escrow-relay.env" "$(find "$root" -name escrow-relay.service)" ||
+    fail "escrow-relay.service has no place for a password"
+
 echo "every option of the configuration, uncommented, is understood"
 check_configuration() { # FILE PROGRAM...: all is well until the one bad value that follows on the command line
     local file=$1

@@ -87,6 +87,23 @@ grep -q "run escrow-relay migrate" "$folder/status.log" || fail "status does not
 "$relay" migrate | grep -q "version [0-9]*, was 0" || fail "migrate"
 "$relay" migrate | grep -q "nothing to do" || fail "migrate again"
 
+# --- What is wrong with the configuration is said at once: status 2, one line.
+for bad in "--broker nonsense" "--config $folder/no-such-file" "--namesrv a:1,b" "--nonsense 1"; do
+    status=0
+    # shellcheck disable=SC2086
+    timeout 20 "$relay" run $bad 2>"$folder/usage.log" || status=$?
+    [ "$status" = 2 ] && [ "$(wc -l <"$folder/usage.log")" = 1 ] || fail "$bad: status $status, $(cat "$folder/usage.log")"
+done
+
+# --- A broker that is not there is named.
+"$relay" run --broker 127.0.0.1:1 --check.listen off >>"$folder/nobody.log" 2>&1 &
+relay_pid=$!
+wait_log "$folder/nobody.log" outbox.relay.failed 0
+grep -q "broker 127.0.0.1:1: connection failed" "$folder/nobody.log" || fail "the broker's address is not named"
+kill -TERM "$relay_pid"
+wait "$relay_pid" || fail "stopped while nobody answers: status $?"
+relay_pid=
+
 # --- A writer: transactions of one to four messages on four keys, every third rolled back; relay and broker are killed meanwhile.
 sql "CREATE PROCEDURE work(n int) LANGUAGE plpgsql AS \$\$ BEGIN FOR i IN 1..n LOOP
        PERFORM escrow.publish('orders', convert_to(i || '.' || k, 'UTF8'), ordering_key => (i % 4)::text) FROM generate_series(1, 1 + i % 4) k;

@@ -73,8 +73,8 @@ END_TEST
 START_TEST(what_contradicts_is_refused)
 {
     /*
-     * adopt and discard; malformed identities; a source that could not be a name; poll times the
-     * wrong way round.
+     * adopt and discard; malformed identities; addresses that are none; a source that could not be
+     * a name; poll times the wrong way round.
      */
     static const char *const bad[][4] = {
         {"adopt", "1/1", "discard", "1/1"},
@@ -84,6 +84,11 @@ START_TEST(what_contradicts_is_refused)
         {"adopt", "0/1", "db", ""},
         {"source", "a'b", "db", ""},
         {"poll.min.ms", "50", "poll.max.ms", "10"},
+        {"broker", "nonsense", "db", ""},
+        {"broker", "host:0", "db", ""},
+        {"broker", "host:65536", "db", ""},
+        {"brokers", "a:1,b", "db", ""},
+        {"namesrv", "a:1;:2", "db", ""},
     };
     struct relay_options o;
     struct err_ctx err;
