@@ -16,6 +16,8 @@ _Static_assert(((ENVELOPE_SIZE + DECISION_HEAD_BYTES + DECISION_EXPIRE_BYTES + 7
                    STORE_DECISION_RESERVE,
                "the reserve must hold both records");
 
+#define QUEUE_HELD 0x8000u /* in the queue of an entry */
+
 size_t decision_entry_bytes(enum decision_kind kind, size_t topic_len)
 {
     switch (kind) {
@@ -63,13 +65,13 @@ void decision_encode_entry(struct buf *b, enum decision_kind kind,
     }
     CHECK(entry->queue < QUEUES_PER_TOPIC_MAX);
     CHECK(entry->topic.len >= 1 && entry->topic.len <= TOPIC_LEN_MAX);
-    buf_append_le16(b, (uint16_t)entry->queue);
+    buf_append_le16(b, (uint16_t)(entry->queue | (entry->is_held ? QUEUE_HELD : 0)));
     buf_append_u8(b, (uint8_t)entry->topic.len);
     buf_append_slice(b, entry->topic);
 }
 
 /* Bytes of the first entry of `rest`, or 0 when it is not one. */
-static size_t decision_entry_measure(struct slice rest, enum decision_kind kind)
+static size_t decision_entry_measure(struct slice rest, enum decision_kind kind, uint8_t version)
 {
     size_t size = decision_entry_bytes(kind, 0);
 
@@ -78,8 +80,12 @@ static size_t decision_entry_measure(struct slice rest, enum decision_kind kind)
     }
     if (kind == DECISION_COMMIT) {
         size_t topic_len = rest.ptr[DECISION_COMMIT_BYTES - 1];
+        unsigned queue = get_le16(rest.ptr + 24);
+        if (version > 1) {
+            queue &= ~QUEUE_HELD;
+        }
         if (topic_len < 1 || topic_len > TOPIC_LEN_MAX || rest.len - size < topic_len ||
-            get_le16(rest.ptr + 24) >= QUEUES_PER_TOPIC_MAX) {
+            queue >= QUEUES_PER_TOPIC_MAX) {
             return 0;
         }
         size += topic_len;
@@ -96,7 +102,7 @@ static bool decision_head_decode(struct slice payload, struct decision_head *hea
 {
     const uint8_t *p = payload.ptr;
 
-    if (payload.len < DECISION_HEAD_BYTES || p[0] != DECISION_VERSION || p[3] != 0) {
+    if (payload.len < DECISION_HEAD_BYTES || p[0] < 1 || p[0] > DECISION_VERSION || p[3] != 0) {
         return false;
     }
     if (p[1] < DECISION_COMMIT || p[1] > DECISION_EXPIRE || p[2] < DECISION_BY_PRODUCER ||
@@ -118,9 +124,9 @@ int decision_decode(struct slice payload, struct decision_head *head, struct dec
         return ESCROW_ECORRUPT;
     }
     rest = slice_behind(payload, DECISION_HEAD_BYTES);
-    *iter = (struct decision_iter){.rest = rest, .kind = head->kind};
+    *iter = (struct decision_iter){.rest = rest, .kind = head->kind, .version = payload.ptr[0]};
     for (uint32_t i = 0; i < head->count; i++) {
-        size_t size = decision_entry_measure(rest, head->kind);
+        size_t size = decision_entry_measure(rest, head->kind, iter->version);
         if (size == 0) {
             return ESCROW_ECORRUPT;
         }
@@ -137,7 +143,7 @@ bool decision_next(struct decision_iter *iter, struct decision_entry *entry)
     if (iter->rest.len == 0) {
         return false;
     }
-    size = decision_entry_measure(iter->rest, iter->kind);
+    size = decision_entry_measure(iter->rest, iter->kind, iter->version);
     CHECK(size > 0);
     *entry = (struct decision_entry){.offset = get_le64(p)};
     if (iter->kind != DECISION_ROLLBACK) {
@@ -146,7 +152,8 @@ bool decision_next(struct decision_iter *iter, struct decision_entry *entry)
         entry->store_ms = (int64_t)get_le64(p + 16);
     }
     if (iter->kind == DECISION_COMMIT) {
-        entry->queue = get_le16(p + 24);
+        entry->queue = get_le16(p + 24) & ~QUEUE_HELD;
+        entry->is_held = (get_le16(p + 24) & QUEUE_HELD) != 0;
         entry->topic = slice_of(p + DECISION_COMMIT_BYTES, p[DECISION_COMMIT_BYTES - 1]);
     }
     iter->rest = slice_behind(iter->rest, size);
@@ -164,7 +171,9 @@ int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg
         return rc;
     }
     while (head.kind == DECISION_COMMIT && decision_next(&iter, &entry)) {
-        fn(arg, entry.offset, entry.store_ms);
+        if (!entry.is_held) {
+            fn(arg, entry.offset, entry.store_ms);
+        }
     }
     return 0;
 }
@@ -172,7 +181,7 @@ int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg
 void check_encode_head(struct buf *b, uint32_t count, int64_t at_ms)
 {
     CHECK(count >= 1 && count <= END_TXN_HALVES_MAX);
-    buf_append_le32(b, DECISION_VERSION); /* and three zeros */
+    buf_append_le32(b, CHECK_VERSION); /* and three zeros */
     buf_append_le32(b, count);
     buf_append_le64(b, (uint64_t)at_ms);
 }
@@ -185,7 +194,7 @@ void check_encode_entry(struct buf *b, const struct check_entry *entry)
 
 int check_decode(struct slice payload, uint32_t *count, int64_t *at_ms, struct check_iter *iter)
 {
-    if (payload.len < DECISION_HEAD_BYTES || get_le32(payload.ptr) != DECISION_VERSION) {
+    if (payload.len < DECISION_HEAD_BYTES || get_le32(payload.ptr) != CHECK_VERSION) {
         return ESCROW_ECORRUPT;
     }
     *count = get_le32(payload.ptr + 4);

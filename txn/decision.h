@@ -2,12 +2,12 @@
  * Payloads of DECISION and CHECK records. Bytes, little-endian (also in core/store/FORMAT.md,
  * "Payloads owned by txn"):
  *
- *   DECISION   0 version u8 = 1 | 1 kind u8 | 2 by u8 | 3 zero u8 | 4 count u32, 1..1024 | 8
+ *   DECISION   0 version u8 = 2 | 1 kind u8 | 2 by u8 | 3 zero u8 | 4 count u32, 1..1024 | 8
  *   decided at i64, ms |
  *              16 count entries:
  *                commit     0 half's physical offset u64 | 8 record size u32 | 12 tag hash i32 |
- *                           16 store time i64, ms | 24 queue u16 | 26 topic length u8, 1..127 | 27
- *                           topic
+ *                           16 store time i64, ms | 24 queue u16, bit 15: held for a time |
+ *                           26 topic length u8, 1..127 | 27 topic
  *                expire     the first 24 bytes of a commit
  *                rollback   the first 8 bytes of a commit
  *   CHECK      0 version u8 = 1 | 1..3 zero | 4 count u32, 1..1024 | 8 written at i64, ms |
@@ -15,7 +15,9 @@
  *
  * An entry holds all that the consume queue entry of its half needs (that of an expired one goes to
  * queue 0 of the parking topic), so that queues can be rebuilt from the log alone, without reading
- * the halves again and without knowing anything of transactions. One record decides all its halves
+ * the halves again and without knowing anything of transactions. A half that asked for a delay is
+ * not shown by its commit: from then on it waits for a RELEASE (release.h). Version 1 had no such
+ * halves. One record decides all its halves
  * or, if it is torn, none. CHECK entries are absolute: reading one twice changes nothing.
  *
  * Owns:    nothing.
@@ -33,7 +35,8 @@
 
 #include <stdint.h>
 
-#define DECISION_VERSION        1
+#define DECISION_VERSION        2
+#define CHECK_VERSION           1
 #define DECISION_HEAD_BYTES     16u
 #define DECISION_COMMIT_BYTES   27u /* of an entry, without its topic */
 #define DECISION_EXPIRE_BYTES   24u
@@ -68,8 +71,9 @@ struct decision_entry {
     uint32_t size_bytes; /* this and the next two: 0 in a rollback */
     int32_t tag_hash;
     int64_t store_ms;
-    uint32_t queue;     /* commit only */
-    struct slice topic; /* commit only; borrowed from the payload */
+    uint32_t queue;     /* commit only, like the next two */
+    bool is_held;       /* not shown now: held until it is due */
+    struct slice topic; /* borrowed from the payload */
 };
 
 /*
@@ -88,6 +92,7 @@ void decision_encode_entry(struct buf *b, enum decision_kind kind,
 struct decision_iter {
     struct slice rest;
     enum decision_kind kind;
+    uint8_t version;
 };
 
 /*
@@ -104,8 +109,8 @@ typedef void decision_commit_fn(void *arg, uint64_t offset,
                                 int64_t store_ms); /* allow(typedef): function */
 
 /*
- * Call fn for each half that this payload puts into its own queue: those of a commit, none of a
- * rollback or an expire. ESCROW_ECORRUPT: malformed, nothing was called.
+ * Call fn for each half that this payload puts into its own queue: those of a commit that are not
+ * held for a time, none of a rollback or an expire. ESCROW_ECORRUPT: malformed, nothing was called.
  */
 ESCROW_MUST_USE int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg);
 

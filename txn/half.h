@@ -40,6 +40,8 @@ enum half_state {
         HALF_STATE_COUNT
 };
 
+#define HALF_QUEUE_HELD 0x8000u /* has a time: its commit does not show it (STATES.md) */
+
 enum half_flags {
     HALF_F_APPLIED = 1,        /* its own record is durable and applied */
     HALF_F_EXPIRED = 2,        /* an EXPIRE record is durable and applied */
@@ -54,7 +56,7 @@ enum half_flags {
 struct half {
     uint64_t id_lo;       /* keyed hash of (producer group, transaction id): 96 bits of it */
     uint64_t offset;      /* physical offset of the HALF record: its identity */
-    uint64_t store_queue; /* store time in ms << 16 | queue id */
+    uint64_t store_queue; /* store time in ms << 16 | HALF_QUEUE_HELD | queue id */
     uint32_t id_hi;
     uint32_t size_bytes; /* of the message record, as consume queues want it */
     int32_t tag_hash;
@@ -112,7 +114,12 @@ static inline int64_t half_store_ms(const struct half *half)
 
 static inline uint32_t half_queue(const struct half *half)
 {
-    return (uint32_t)(half->store_queue & 0xFFFF);
+    return (uint32_t)(half->store_queue & (0xFFFF & ~HALF_QUEUE_HELD));
+}
+
+static inline bool half_is_held(const struct half *half)
+{
+    return (half->store_queue & HALF_QUEUE_HELD) != 0;
 }
 
 static inline unsigned half_step(const struct half *half)

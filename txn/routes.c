@@ -11,13 +11,13 @@
 #define ROUTES_CAP_MIN 16u
 
 struct route_key {
-    uint8_t bytes[4 + TOPIC_LEN_MAX];
+    uint8_t bytes[4 + RETRY_TOPIC_LEN_MAX];
     size_t len;
 };
 
 static struct slice route_key_make(struct route_key *key, uint32_t group_id, struct slice topic)
 {
-    CHECK(topic.len <= TOPIC_LEN_MAX);
+    CHECK(topic.len <= RETRY_TOPIC_LEN_MAX);
     put_le32(key->bytes, group_id);
     if (topic.len > 0) {
         memcpy(key->bytes + 4, topic.ptr, topic.len);

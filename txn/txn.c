@@ -178,6 +178,7 @@ int txn_half_info_props(struct txn_half_info *info, struct slice properties)
     (void)props_scan(properties, &known); /* how many there are does not matter here */
     info->group = known.pgroup;
     info->txn_id = known.uniq_key;
+    info->is_held = known.timer_out_ms.len > 0;
     info->immunity_ms = -1;
     if (known.check_immunity_s.len > 0 && slice_to_i64(known.check_immunity_s, &seconds) &&
         seconds >= 0) {
@@ -267,7 +268,8 @@ struct half *txn_insert(struct txn *t, const struct txn_half_info *info, struct 
 {
     struct half *half = half_table_insert(&t->table, id, offset, route);
 
-    half->store_queue = half_pack_store(info->store_ms, info->queue);
+    half->store_queue =
+        half_pack_store(info->store_ms, info->queue | (info->is_held ? HALF_QUEUE_HELD : 0));
     half->size_bytes = info->size_bytes;
     half->tag_hash = info->tag_hash;
     t->reserve_bytes += STORE_DECISION_RESERVE;
@@ -292,6 +294,7 @@ struct decision_entry txn_entry_of(const struct txn *t, const struct half *half)
         .tag_hash = half->tag_hash,
         .store_ms = half_store_ms(half),
         .queue = half_queue(half),
+        .is_held = half_is_held(half),
         .topic = route_topic(half_table_route(&t->table, half)),
     };
 }

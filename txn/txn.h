@@ -118,15 +118,16 @@ struct txn_half_info {
     int32_t tag_hash;
     int64_t store_ms;    /* broker's time */
     int64_t immunity_ms; /* CHECK_IMMUNITY_TIME_IN_SECONDS in ms; -1 when it has none */
+    bool is_held;        /* has TIMER_OUT_MS: after its commit it waits for its time (timers.h) */
 };
 
 /* Where expired halves are shown, queue 0. RocketMQ's name, so that its tools find them. */
 #define TXN_PARKING_TOPIC "TRANS_CHECK_MAX_TIME_TOPIC"
 
 /*
- * Fill group, txn_id and immunity_ms from a message's properties (PGROUP, UNIQ_KEY,
- * CHECK_IMMUNITY_TIME_IN_SECONDS). ESCROW_EINVAL: one of the first two is missing or too long.
- * Slices are borrowed from `properties`.
+ * Fill group, txn_id, immunity_ms and is_held from a message's properties (PGROUP, UNIQ_KEY,
+ * CHECK_IMMUNITY_TIME_IN_SECONDS, TIMER_OUT_MS). ESCROW_EINVAL: one of the first two is missing or
+ * too long. Slices are borrowed from `properties`.
  */
 ESCROW_MUST_USE int txn_half_info_props(struct txn_half_info *info, struct slice properties);
 
@@ -256,7 +257,10 @@ int txn_end_error(const struct txn_end_result *result);
 /* update.decision was appended. The payload must be what the last call put there. */
 void txn_decision_appended(struct txn *t, struct slice payload);
 
-/* A half becomes visible: a consume queue entry is due. Slices are borrowed for the call. */
+/*
+ * A half becomes visible: a consume queue entry is due. Or, when it is_held, its time begins
+ * (commit) or it is forgotten (rollback): timers_apply_decided. Slices are borrowed for the call.
+ */
 struct txn_release {
     uint64_t offset; /* of the HALF record */
     uint32_t size_bytes;
@@ -264,6 +268,8 @@ struct txn_release {
     int64_t store_ms;
     enum decision_kind
         kind;       /* COMMIT: into topic and queue; EXPIRE: into queue 0 of the parking topic */
+    bool is_held;   /* COMMIT, ROLLBACK; ROLLBACK only when it is */
+    int64_t at_ms;  /* when it was decided */
     uint32_t queue; /* of the message; 0 when expired */
     struct slice topic; /* of the message; TXN_PARKING_TOPIC when expired */
 };
@@ -273,7 +279,8 @@ typedef int txn_release_fn(void *arg, const struct txn_release *release);
 
 /*
  * A DECISION record is durable: the halves leave the table (or are parked) and `release` is called
- * for each committed or expired one, in the record's order. ESCROW_ECORRUPT: malformed, or it names
+ * for each committed or expired one, and for those rolled back that are held for a time, in the
+ * record's order. ESCROW_ECORRUPT: malformed, or it names
  * a half that is not undecided; fatal.
  */
 ESCROW_MUST_USE int txn_apply_decision(struct txn *t, struct slice payload, txn_release_fn *release,

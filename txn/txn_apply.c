@@ -129,7 +129,8 @@ static int check_all_fit(const struct txn *t, enum decision_kind kind, struct de
 
     while (bad == UINT64_MAX && decision_next(&iter, &entry)) {
         half = half_table_find_offset(&t->table, entry.offset);
-        if (half == NULL || !fits(half, kind)) {
+        if (half == NULL || !fits(half, kind) ||
+            (kind == DECISION_COMMIT && entry.is_held != half_is_held(half))) {
             bad = entry.offset;
         } else {
             half->flags |= HALF_F_PICKED;
@@ -184,20 +185,23 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     decided_put(&t->decided, id, tag, &fact);
 }
 
-static int release_entry(enum decision_kind kind, const struct decision_entry *entry,
-                         txn_release_fn *release, void *arg)
+static int release_entry(const struct decision_head *head, const struct decision_entry *entry,
+                         bool is_held, txn_release_fn *release, void *arg)
 {
+    enum decision_kind kind = head->kind;
     struct txn_release r = {
         .offset = entry->offset,
         .size_bytes = entry->size_bytes,
         .tag_hash = entry->tag_hash,
         .store_ms = entry->store_ms,
         .kind = kind,
+        .is_held = is_held && kind != DECISION_EXPIRE,
+        .at_ms = head->at_ms,
         .queue = entry->queue,
         .topic = entry->topic,
     };
 
-    if (kind == DECISION_ROLLBACK) {
+    if (kind == DECISION_ROLLBACK && !is_held) {
         return 0;
     }
     if (kind == DECISION_EXPIRE) {
@@ -229,7 +233,7 @@ int txn_apply_decision(struct txn *t, struct slice payload, txn_release_fn *rele
         struct half *half = half_table_find_offset(&t->table, entry.offset);
 
         CHECK(half != NULL);
-        rc = release_entry(head.kind, &entry, release, arg);
+        rc = release_entry(&head, &entry, half_is_held(half), release, arg);
         if (rc != 0) {
             return err_set(err, rc, "decision: the half at %" PRIu64 " could not be released",
                            entry.offset);

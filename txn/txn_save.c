@@ -1,10 +1,11 @@
 /*
  * The checkpoint section "txn". Little-endian:
  *
- *   0 version u32 = 1 | 4 routes u32 | 8 halves u64 | 16 id key, two u64 | 32 wall clock i64, ms |
+ *   0 version u32 = 2 | 4 routes u32 | 8 halves u64 | 16 id key, two u64 | 32 wall clock i64, ms |
  *   routes: id u32, group length u8, group, topic length u8, topic |
  *   halves in log order, 56 bytes: id u64, u32 | not read, 4 bytes | offset u64 |
- *           store time << 16 | queue u64 | size u32 | tag hash i32 | route u32 |
+ *           store time << 16 | queue u64 (bit 15 of the queue, since version 2: held for a time) |
+ *           size u32 | tag hash i32 | route u32 |
  *           checks u8, back-off step u8, expired u8, zero u8 | ms to the next check i64, -1 = none
  *           |
  *   decided: count u32, then 24 bytes each (decided.c)
@@ -21,7 +22,7 @@
 
 #include <inttypes.h>
 
-#define SAVE_VERSION    1u
+#define SAVE_VERSION    2u
 #define SAVE_HEAD_BYTES 40u
 #define SAVE_HALF_BYTES 56u
 
@@ -167,8 +168,8 @@ static bool half_bytes_are_valid(const struct load *l, const uint8_t *p)
     if (route >= l->route_count || l->route_ids[route] == UINT32_MAX) {
         return false;
     }
-    if ((get_le64(p + 24) & 0xFFFF) >= QUEUES_PER_TOPIC_MAX || p[45] > 15 || p[46] > 1 ||
-        p[47] != 0 || (int64_t)get_le64(p + 48) < -1) {
+    if ((get_le64(p + 24) & (0xFFFF & ~(uint64_t)HALF_QUEUE_HELD)) >= QUEUES_PER_TOPIC_MAX ||
+        p[45] > 15 || p[46] > 1 || p[47] != 0 || (int64_t)get_le64(p + 48) < -1) {
         return false;
     }
     if (table->newest != HALF_NONE &&
@@ -194,7 +195,8 @@ static int load_half(struct load *l, const uint8_t *p)
         return rc;
     }
     info = (struct txn_half_info){
-        .queue = (uint32_t)(get_le64(p + 24) & 0xFFFF),
+        .queue = (uint32_t)(get_le64(p + 24) & (0xFFFF & ~(uint64_t)HALF_QUEUE_HELD)),
+        .is_held = (get_le64(p + 24) & HALF_QUEUE_HELD) != 0,
         .size_bytes = get_le32(p + 32),
         .tag_hash = (int32_t)get_le32(p + 36),
         .store_ms = (int64_t)(get_le64(p + 24) >> 16),
@@ -263,7 +265,7 @@ int txn_load(struct txn *t, struct slice section, struct txn_now now, struct err
     if (section.len < SAVE_HEAD_BYTES) {
         return err_set(err, ESCROW_ECORRUPT, "transactions: section too short");
     }
-    if (get_le32(p) != SAVE_VERSION) {
+    if (get_le32(p) < 1 || get_le32(p) > SAVE_VERSION) {
         return err_set(err, ESCROW_EVERSION, "transactions: version %" PRIu32 " is not known",
                        get_le32(p));
     }

@@ -90,6 +90,7 @@
     X(GET_TOPIC_CONFIG, 351)                                                                       \
     X(GET_SUBSCRIPTIONGROUP_CONFIG, 352)                                                           \
     X(LITE_PULL_MESSAGE, 361)                                                                      \
+    X(RECALL_MESSAGE, 370)                                                                         \
     X(QUERY_ASSIGNMENT, 400)                                                                       \
     X(ESCROW_END_TRANSACTION, 30001)                                                               \
     X(ESCROW_PUBLISH_BATCH, 30002)                                                                 \

@@ -131,6 +131,7 @@ bool prop_is_reserved(struct slice name);
     X(timer_delay_s, TIMER_DELAY_SEC)                                                              \
     X(timer_delay_ms, TIMER_DELAY_MS)                                                              \
     X(timer_deliver_ms, TIMER_DELIVER_MS)                                                          \
+    X(timer_out_ms, TIMER_OUT_MS)                                                                  \
     X(msg_region, MSG_REGION)                                                                      \
     X(trace_on, TRACE_ON)                                                                          \
     X(cluster, CLUSTER)                                                                            \

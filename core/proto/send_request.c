@@ -109,6 +109,9 @@ void send_answer_encode(struct header_writer *w, const struct send_answer *answe
     if (answer->transaction_id.len > 0) {
         header_put_str(w, "transactionId", answer->transaction_id);
     }
+    if (answer->recall_handle.len > 0) {
+        header_put_str(w, "recallHandle", answer->recall_handle);
+    }
     header_put_str(w, "MSG_REGION",
                    answer->region.len > 0 ? answer->region : SLICE_LIT(REGION_DEFAULT));
     header_put_str(w, "TRACE_ON", SLICE_LIT("true"));
@@ -124,5 +127,6 @@ int send_answer_decode(struct header *h, struct send_answer *answer)
     }
     answer->transaction_id = header_str(h, "transactionId");
     answer->region = header_str(h, "MSG_REGION");
+    answer->recall_handle = header_str(h, "recallHandle");
     return 0;
 }

@@ -80,10 +80,11 @@ struct send_answer {
     struct slice transaction_id; /* UNIQ_KEY; empty = absent */
     struct slice region;         /* MSG_REGION; empty = "DefaultRegion" when written */
     int32_t queue_id;
-    int64_t queue_offset; /* of the first message of a batch */
+    int64_t queue_offset;       /* of the first message of a batch */
+    struct slice recall_handle; /* of a timed message; empty = absent */
 };
 
-/* Fields msgId, queueId, queueOffset, transactionId, MSG_REGION, TRACE_ON. */
+/* Fields msgId, queueId, queueOffset, transactionId, recallHandle, MSG_REGION, TRACE_ON. */
 void send_answer_encode(struct header_writer *w, const struct send_answer *answer);
 
 /* The same for a client. ESCROW_EPROTO when msgId, queueId or queueOffset is absent or malformed.

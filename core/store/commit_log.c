@@ -94,7 +94,7 @@ static uint64_t space_kept(const struct commit_log *log, uint64_t end, uint64_t 
 static bool space_suffices(const struct commit_log *log, enum store_type type, uint64_t end,
                            uint64_t reserve_more)
 {
-    if (type == STORE_DECISION || type == STORE_START) {
+    if (type == STORE_DECISION || type == STORE_RELEASE || type == STORE_START) {
         return true;
     }
     return log->segs->allocated - end >= space_kept(log, end, log->reserved + reserve_more);

@@ -31,13 +31,14 @@
     X(HALF, 2, true)     /* held until a DECISION */                                               \
     X(DECISION, 3, true) /* commit, rollback or expiry of halves */                                \
     X(CHECK, 4, true)    /* a check-back was sent */                                               \
-    X(RELEASE, 5, false) /* reserved: a held message is due */                                     \
+    X(RELEASE, 5, true)  /* held messages are due, or recalled */                                  \
     X(TOPIC, 6, true)    /* topic configuration */                                                 \
     X(OFFSETS, 7, true)  /* consumer offsets */                                                    \
     X(POSITION, 8, true) /* how far an outbox source has been read */                              \
     X(START, 9, true)    /* first record of every epoch */                                         \
     X(FILLER, 10, true)  /* the log goes on in the next segment */                                 \
-    X(GROUP, 11, true)   /* consumer group configuration */
+    X(GROUP, 11, true)   /* consumer group configuration */                                        \
+    X(HELD, 12, true)    /* held until a RELEASE */
 
 enum store_type {
 #define X(name, number, known) STORE_##name = (number),
@@ -109,6 +110,18 @@ ESCROW_MUST_USE enum envelope_verdict envelope_verify(const struct envelope_sour
 
 /* Name of a type ("MESSAGE"), "?" for an unknown number; static storage. */
 const char *store_type_name(unsigned type);
+
+/* Is its payload a message record? */
+static inline bool store_type_is_message(enum store_type type)
+{
+    return type == STORE_MESSAGE || type == STORE_HALF || type == STORE_HELD;
+}
+
+/* ... that has no place in its queue until another record gives it one? */
+static inline bool store_type_is_held(enum store_type type)
+{
+    return type == STORE_HALF || type == STORE_HELD;
+}
 
 /* May a record of this type be in a log of this version? */
 bool store_type_is_known(unsigned type);

@@ -130,7 +130,7 @@ ESCROW_MUST_USE int reader_verify(const struct store *st, const struct entry_ref
                                   const struct queue_entry *entry, uint8_t *bytes,
                                   struct store_record *rec, struct err_ctx *err);
 
-/* Make the payload of a released half what consumers expect of entry `number`. */
+/* Make the payload of a released half or held message what consumers expect of entry `number`. */
 void reader_patch(const struct entry_ref *ref, const struct store_record *rec, uint8_t *payload);
 
 #endif

@@ -56,7 +56,9 @@ struct inspect_report {
     uint64_t records;
     uint64_t messages;
     uint64_t halves;
+    uint64_t held;
     uint64_t decisions;
+    uint64_t releases;
     uint64_t bytes;      /* of the log, up to its end */
     uint64_t torn_bytes; /* would be cut by the next start */
     uint64_t queues;

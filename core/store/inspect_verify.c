@@ -156,8 +156,7 @@ static void verify_entry(struct verify *v, const struct queue *q, uint64_t numbe
         rc = log_scan_next(scan, &e, &payload, &err);
         if (rc != 1) {
             why = "points to no valid record";
-        } else if (store_record_fill(&rec, &e, payload) != 0 ||
-                   (rec.type != STORE_HALF && rec.type != STORE_MESSAGE) ||
+        } else if (store_record_fill(&rec, &e, payload) != 0 || !store_type_is_message(rec.type) ||
                    payload.len != entry->size_bytes || rec.tag_code != entry->tag_hash) {
             why = "points to another record";
         } else if (rec.type == STORE_MESSAGE && (uint64_t)rec.queue_offset != number) {
@@ -223,7 +222,9 @@ static void count_record(struct verify *v, const struct store_record *rec)
     v->report->records++;
     v->report->messages += rec->type == STORE_MESSAGE;
     v->report->halves += rec->type == STORE_HALF;
+    v->report->held += rec->type == STORE_HELD;
     v->report->decisions += rec->type == STORE_DECISION;
+    v->report->releases += rec->type == STORE_RELEASE;
     if (rec->type == STORE_MESSAGE) {
         verify_message(v, rec);
     }

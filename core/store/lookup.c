@@ -146,7 +146,7 @@ int store_read_entry(struct store *st, const struct store_entry_ref *entry,
                        SLICE_ARGS(entry->topic), entry->queue_id, entry->offset);
     }
     rc = read_entry(st, &ref, fetch, scratch, rec, err);
-    if (rc == 0 && rec->type == STORE_HALF) {
+    if (rc == 0 && store_type_is_held(rec->type)) {
         reader_patch(&ref, rec, scratch->ptr + ENVELOPE_SIZE);
         rec->queue_offset = entry->offset;
     }
@@ -315,7 +315,7 @@ static int query_verify(struct store *st, const struct store_key_query *query,
     if (rc != 0) {
         return rc == ESCROW_ENOTFOUND ? 0 : rc;
     }
-    if ((rec.type != STORE_MESSAGE && rec.type != STORE_HALF) || !record_has_key(&rec, query)) {
+    if (!store_type_is_message(rec.type) || !record_has_key(&rec, query)) {
         return 0;
     }
     return rec.type == STORE_MESSAGE ? 1 : half_is_released(st, offset, fetch);

@@ -10,6 +10,7 @@
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/proto/names.h"
+#include "core/proto/properties.h"
 #include "core/store/fetch.h"
 #include "core/store/recovery.h"
 
@@ -28,7 +29,7 @@ static const char *verify_message(const struct entry_ref *ref, const struct stor
 {
     bool is_parked = slice_eq_str(queue_topic(ref->queue), TOPIC_EXPIRED);
 
-    if (rec->type != STORE_MESSAGE && rec->type != STORE_HALF) {
+    if (!store_type_is_message(rec->type)) {
         return "record is no message";
     }
     if (rec->type == STORE_MESSAGE && (uint64_t)rec->queue_offset != ref->number) {
@@ -41,6 +42,18 @@ static const char *verify_message(const struct entry_ref *ref, const struct stor
         return "record is of another queue";
     }
     return NULL;
+}
+
+/* A message that was held for a time counts as stored when it was due. */
+static int64_t shown_store_ms(const struct entry_ref *ref, const struct store_record *rec)
+{
+    int64_t due_ms;
+
+    if (!store_type_is_held(rec->type) || slice_eq_str(queue_topic(ref->queue), TOPIC_EXPIRED)) {
+        return rec->store_ms;
+    }
+    due_ms = props_find_i64(rec->properties, prop_name(PROP_TIMER_OUT_MS), rec->store_ms);
+    return due_ms > rec->store_ms ? due_ms : rec->store_ms;
 }
 
 int reader_verify(const struct store *st, const struct entry_ref *ref,
@@ -77,6 +90,7 @@ int reader_verify(const struct store *st, const struct entry_ref *ref,
                        recovery_where(&st->segs, entry->offset, where), why, ref->number,
                        SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id);
     }
+    rec->store_ms = shown_store_ms(ref, rec);
     return 0;
 }
 
@@ -85,8 +99,12 @@ void reader_patch(const struct entry_ref *ref, const struct store_record *rec, u
     bool is_parked = slice_eq_str(queue_topic(ref->queue), TOPIC_EXPIRED);
     int32_t flags = record_peek_sys_flag(payload) & ~SYSFLAG_TXN_MASK;
 
-    CHECK(rec->type == STORE_HALF);
+    CHECK(store_type_is_held(rec->type));
     record_patch_queue_offset(payload, (int64_t)ref->number);
+    record_patch_store_ms(payload, rec->store_ms);
+    if (rec->type != STORE_HALF) {
+        return;
+    }
     record_patch_sys_flag(payload, flags | (is_parked ? SYSFLAG_TXN_NONE : SYSFLAG_TXN_COMMIT));
     record_patch_prepared_offset(payload, (int64_t)rec->offset);
 }
@@ -230,7 +248,7 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
         if (match == STORE_TAKE) {
             uint8_t *dst = p->body->ptr + p->body->len;
             memmove(dst, src + ENVELOPE_SIZE, entry->size_bytes);
-            if (rec.type == STORE_HALF) {
+            if (store_type_is_held(rec.type)) {
                 reader_patch(&ref, &rec, dst);
             }
             p->body->len += entry->size_bytes;

@@ -52,6 +52,17 @@ struct store;
  */
 #define STORE_DECISION_RESERVE 320u
 
+/*
+ * The same for one message held until it is due: the RELEASE record that holds it alone
+ * (txn/release.h), without its topic.
+ */
+#define STORE_RELEASE_BYTES 83u
+
+static inline uint64_t store_release_reserve(size_t topic_len)
+{
+    return envelope_padded(STORE_RELEASE_BYTES + topic_len);
+}
+
 struct store_config {
     /* Of a new store: multiple of 4096 within the bounds above. An existing store keeps its own. */
     uint64_t segment_bytes;
@@ -82,11 +93,11 @@ struct store_record {
     struct slice payload;
     void *cookie; /* what was given to the append; NULL in replay */
 
-    /* MESSAGE and HALF only */
+    /* MESSAGE, HALF and HELD only */
     struct slice topic;
     struct slice properties;
     uint32_t queue_id;
-    int64_t queue_offset; /* -1 for a HALF */
+    int64_t queue_offset; /* -1 for a HALF and a HELD */
     int64_t tag_code;
     int64_t store_ms;
 };
@@ -107,10 +118,10 @@ struct store_owner {
     void *arg;
 
     /*
-     * A record is durable. Called once per record, in log order, also for MESSAGE and HALF (the
-     * store has put the message into its queue before). Never calls an append; may call
-     * store_release. START and FILLER are not shown. Non-zero stops the process: ESCROW_ENOMEM, or
-     * ESCROW_ECORRUPT for a payload that makes no sense.
+     * A record is durable. Called once per record, in log order, also for messages (the store has
+     * put a MESSAGE into its queue before). Never calls an append; may call store_release. START
+     * and FILLER are not shown. Non-zero stops the process: ESCROW_ENOMEM, or ESCROW_ECORRUPT for a
+     * payload that makes no sense.
      */
     int (*apply)(void *arg, const struct store_record *rec, struct err_ctx *err);
 
@@ -124,11 +135,12 @@ struct store_owner {
     int (*checkpoint_load)(void *arg, struct slice name, struct slice data, struct err_ctx *err);
 
     /*
-     * For repair of the key index, when one of its files was lost: call fn for every half that this
-     * DECISION payload makes visible in its own queue. Changes nothing. May be NULL: such halves
-     * are then not found by key.
+     * For repair of the key index, when one of its files was lost: call fn for every message that
+     * this DECISION or RELEASE record makes visible in its own queue. Changes nothing. May be NULL:
+     * such messages are then not found by key.
      */
-    int (*list_releases)(void *arg, struct slice decision, store_release_fn *fn, void *fn_arg);
+    int (*list_releases)(void *arg, enum store_type type, struct slice payload,
+                         store_release_fn *fn, void *fn_arg);
 };
 
 /* What store_open found and did; for the log line and for tests. */
@@ -191,14 +203,15 @@ struct store_receipt {
  *   ESCROW_EINVAL   no topic, queue id out of range, host of a wrong size
  *   ESCROW_ENOMEM
  *   ESCROW_EIO      a batch failed: this store writes no more
- * STORE_DECISION (and nothing else) may use the space of store_reserve_add.
+ * STORE_DECISION and STORE_RELEASE (and nothing else) may use the space of store_reserve_add.
  */
 
 /*
- * MESSAGE or HALF. f->queue_offset, physical_offset are ignored: the store assigns them (a HALF has
- * queue offset 0). Body, topic and properties are copied. The broker sets f->store_ms, which should
- * not go back from one append to the next, and sys_flag (PREPARED for a half). cookie comes back in
- * apply().
+ * MESSAGE, HALF or HELD. f->queue_offset, physical_offset are ignored: the store assigns them (a
+ * HALF and a HELD have queue offset 0). One that is held for a time says so in its property
+ * TIMER_OUT_MS: there has to be room for its RELEASE too, and readers show it as stored then. Body,
+ * topic and properties are copied. The broker sets f->store_ms, which should not go back from one
+ * append to the next, and sys_flag (PREPARED for a half). cookie comes back in apply().
  */
 ESCROW_MUST_USE int store_append_message(struct store *st, enum store_type type,
                                          const struct record_fields *f, void *cookie,
@@ -227,6 +240,14 @@ ESCROW_MUST_USE int store_append_decision(struct store *st, struct slice payload
                                           void *cookie, struct store_receipt *out);
 
 /*
+ * RELEASE: the same for messages that are due. At most store_release_reserve for each message it
+ * names.
+ */
+ESCROW_MUST_USE int store_append_release(struct store *st, struct slice payload,
+                                         const struct store_queue_ref *releases, size_t count,
+                                         void *cookie, struct store_receipt *out);
+
+/*
  * Atomic group: the appends between begin and end are in the log all or none, whatever crashes, and
  * become visible in one store_batch_done. Groups do not nest; no batch is taken while one is open.
  * abort takes back every append since begin (receipts and queue numbers included; not what the
@@ -238,8 +259,9 @@ void store_group_end(struct store *st);
 void store_group_abort(struct store *st);
 
 /*
- * Space for decisions. The owner of the half table keeps reserved bytes == undecided halves x
- * STORE_DECISION_RESERVE: add right after the append of a HALF (which tested that there is room),
+ * Space for decisions and releases. The owner of the half table keeps reserved bytes == undecided
+ * halves x STORE_DECISION_RESERVE (+ store_release_reserve for each message that is held for a
+ * time): add right after the append of a HALF (which tested that there is room),
  * and in recovery when a half comes from the checkpoint or from apply(); sub when its decision is
  * appended. An expired half is still undecided and needs a second decision: give back its share
  * only with that one (the append of the first then also uses the reserve: add once more when it is
@@ -344,18 +366,19 @@ ESCROW_MUST_USE int store_flush_done(struct store *st, struct flush_job **job, s
 
 /* A held message becomes an entry of a queue. */
 struct store_release {
-    struct slice topic; /* the queue: of the half itself, or of the topic for expired halves */
+    struct slice topic; /* the queue: of the message itself, or of the topic for expired halves */
     uint32_t queue_id;
-    uint64_t half_offset;  /* physical offset of the HALF record */
-    uint32_t payload_size; /* of the HALF record: store_record.payload.len */
+    uint64_t half_offset;  /* physical offset of the HALF or HELD record */
+    uint32_t payload_size; /* of that record: store_record.payload.len */
     int64_t tag_code;
-    int64_t store_ms; /* of the half */
+    int64_t store_ms; /* of the message */
 };
 
 /*
- * Only inside apply() of a DECISION, once per queue named in its append, in the same order.
- * *queue_offset is the entry's number. Readers get the half's payload with queue offset,
- * transaction bits and prepared offset patched. After the release key look-ups find it too.
+ * Only inside apply() of a DECISION or RELEASE, once per queue named in its append, in the same
+ * order. *queue_offset is the entry's number. Readers get the payload with queue offset and store
+ * time (TIMER_OUT_MS, if that is later) patched, of a half also transaction bits and prepared
+ * offset. After the release key look-ups find it too.
  * ESCROW_ENOMEM, ESCROW_ECORRUPT (replay: the offset is not in the log).
  */
 ESCROW_MUST_USE int store_release(struct store *st, const struct store_release *release,
@@ -461,7 +484,7 @@ ESCROW_MUST_USE int store_read_entry(struct store *st, const struct store_entry_
                                      struct store_record *rec, struct err_ctx *err);
 
 /*
- * May this HALF be shown to consumers and look-ups: has store_release been called for it?
+ * May this HALF or HELD be shown to consumers and look-ups: has store_release been called for it?
  * ESCROW_EAGAIN; 1 yes, 0 no.
  */
 ESCROW_MUST_USE int store_half_is_released(struct store *st, uint64_t half_offset,

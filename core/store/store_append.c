@@ -58,6 +58,19 @@ static void describe_message(struct log_desc *desc, const struct record_fields *
     desc->tag_hash = (int32_t)tag_code(keys.tags);
 }
 
+/* Bytes of the log that a held message keeps free for the records that it needs later. */
+static uint64_t reserve_wanted(enum store_type type, const struct record_fields *f)
+{
+    uint64_t bytes = type == STORE_HALF ? STORE_DECISION_RESERVE : 0;
+    struct slice due;
+
+    if (type == STORE_HELD ||
+        (type == STORE_HALF && props_find(f->properties, prop_name(PROP_TIMER_OUT_MS), &due))) {
+        bytes += store_release_reserve(f->topic.len);
+    }
+    return bytes;
+}
+
 int store_append_message(struct store *st, enum store_type type, const struct record_fields *f,
                          void *cookie, struct store_receipt *out)
 {
@@ -69,7 +82,7 @@ int store_append_message(struct store *st, enum store_type type, const struct re
     size_t size;
     int rc = record_check(f);
 
-    CHECK(type == STORE_MESSAGE || type == STORE_HALF);
+    CHECK(store_type_is_message(type));
     CHECK(!st->is_applying);
     if (rc == 0 && (f->queue_id < 0 || f->queue_id >= QUEUES_PER_TOPIC_MAX)) {
         rc = ESCROW_EINVAL;
@@ -78,8 +91,7 @@ int store_append_message(struct store *st, enum store_type type, const struct re
         return rc;
     }
     size = record_size(f);
-    rc = commit_log_place(&st->log, type, ENVELOPE_SIZE + size,
-                          type == STORE_HALF ? STORE_DECISION_RESERVE : 0, &slot);
+    rc = commit_log_place(&st->log, type, ENVELOPE_SIZE + size, reserve_wanted(type, f), &slot);
     if (rc == 0 && type == STORE_MESSAGE) {
         rc = queues_get(st->queues, f->topic, (uint32_t)f->queue_id, &queue);
         if (rc == 0) {
@@ -146,23 +158,12 @@ static void unreserve_releases(struct store *st, size_t count)
     }
 }
 
-int store_append_decision(struct store *st, struct slice payload,
-                          const struct store_queue_ref *releases, size_t count, void *cookie,
-                          struct store_receipt *out)
+/* The next `count` releases of the filling batch. On an error none. */
+static int reserve_releases(struct store *st, const struct store_queue_ref *releases, size_t count)
 {
-    struct log_batch *b = st->log.filling;
-    struct log_slot slot;
     size_t reserved = 0;
-    int rc;
+    int rc = commit_log_want_releases(&st->log, count);
 
-    CHECK(!st->is_applying);
-    if (count > END_TXN_HALVES_MAX || payload.len > LOG_DECISION_MAX - ENVELOPE_SIZE) {
-        return ESCROW_ETOOBIG;
-    }
-    rc = commit_log_place(&st->log, STORE_DECISION, ENVELOPE_SIZE + payload.len, 0, &slot);
-    if (rc == 0) {
-        rc = commit_log_want_releases(&st->log, count);
-    }
     for (size_t i = 0; rc == 0 && i < count; i++) {
         struct queue *queue;
         uint64_t number;
@@ -177,11 +178,56 @@ int store_append_decision(struct store *st, struct slice payload,
     }
     if (rc != 0) {
         unreserve_releases(st, reserved);
-        return rc;
     }
-    put_payload(st, &slot, payload, cookie, out);
-    b->descs[b->desc_count - 1].release_count = (uint32_t)count;
-    return 0;
+    return rc;
+}
+
+/* Where the record goes and what it says. */
+struct releasing {
+    enum store_type type;
+    struct slice payload;
+    void *cookie;
+};
+
+static int append_releasing(struct store *st, const struct releasing *r,
+                            const struct store_queue_ref *releases, size_t count,
+                            struct store_receipt *out)
+{
+    struct log_batch *b = st->log.filling;
+    struct log_slot slot;
+    int rc;
+
+    CHECK(!st->is_applying);
+    if (count > END_TXN_HALVES_MAX || r->payload.len > LOG_DECISION_MAX - ENVELOPE_SIZE) {
+        return ESCROW_ETOOBIG;
+    }
+    rc = commit_log_place(&st->log, r->type, ENVELOPE_SIZE + r->payload.len, 0, &slot);
+    if (rc == 0) {
+        rc = reserve_releases(st, releases, count);
+    }
+    if (rc == 0) {
+        put_payload(st, &slot, r->payload, r->cookie, out);
+        b->descs[b->desc_count - 1].release_count = (uint32_t)count;
+    }
+    return rc;
+}
+
+int store_append_decision(struct store *st, struct slice payload,
+                          const struct store_queue_ref *releases, size_t count, void *cookie,
+                          struct store_receipt *out)
+{
+    struct releasing r = {.type = STORE_DECISION, .payload = payload, .cookie = cookie};
+
+    return append_releasing(st, &r, releases, count, out);
+}
+
+int store_append_release(struct store *st, struct slice payload,
+                         const struct store_queue_ref *releases, size_t count, void *cookie,
+                         struct store_receipt *out)
+{
+    struct releasing r = {.type = STORE_RELEASE, .payload = payload, .cookie = cookie};
+
+    return append_releasing(st, &r, releases, count, out);
 }
 
 void store_group_begin(struct store *st)

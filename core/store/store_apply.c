@@ -77,7 +77,7 @@ static void record_from_desc(const struct store *st, const struct log_desc *desc
         .cookie = desc->cookie,
         .queue_offset = -1,
     };
-    if (desc->type == STORE_MESSAGE || desc->type == STORE_HALF) {
+    if (store_type_is_message(rec->type)) {
         /* ... topic, 2 bytes of properties length, properties. */
         uint32_t topic_at = desc->properties_at - 2 - desc->topic_len;
         rec->topic = slice_of(payload + topic_at, desc->topic_len);
@@ -117,7 +117,7 @@ int store_apply_batch(struct store *st, struct log_batch *batch, struct err_ctx 
         struct store_record rec;
 
         record_from_desc(st, desc, &rec);
-        if (rec.type == STORE_MESSAGE || rec.type == STORE_HALF) {
+        if (store_type_is_message(rec.type)) {
             apply_message(st, desc, &rec);
         }
         st->apply_releases = desc->release_count > 0 ? &batch->releases[release_at] : NULL;
@@ -155,7 +155,7 @@ int store_record_fill(struct store_record *rec, const struct envelope *e, struct
         .payload = payload,
         .queue_offset = -1,
     };
-    if (e->type != STORE_MESSAGE && e->type != STORE_HALF) {
+    if (!store_type_is_message(rec->type)) {
         return 0;
     }
     if (record_decode(payload, &view) != 0 || view.record.len != payload.len ||
@@ -225,7 +225,7 @@ int store_replay(struct store *st, const struct store_record *rec, uint32_t crc,
     int rc = 0;
 
     CHECK(st->is_replay);
-    if (rec->type == STORE_MESSAGE || rec->type == STORE_HALF) {
+    if (store_type_is_message(rec->type)) {
         rc = replay_message(st, rec, err);
     }
     if (rc == 0) {
@@ -252,13 +252,13 @@ int store_release(struct store *st, const struct store_release *release, int64_t
     if (release->half_offset < st->segs.first || release->half_offset >= st->apply_offset ||
         (int32_t)release->tag_code != release->tag_code) {
         return err_set(err, ESCROW_ECORRUPT,
-                       "releases a half at log offset %" PRIu64 ", out of range",
+                       "releases a message at log offset %" PRIu64 ", out of range",
                        release->half_offset);
     }
     if (st->is_replay) {
         int rc = replay_entry(st, release->topic, release->queue_id, &entry, &number);
         if (rc != 0) {
-            return err_set(err, rc, "releases a half: %s", escrow_strerror(rc));
+            return err_set(err, rc, "releases a message: %s", escrow_strerror(rc));
         }
     } else {
         struct queue *queue = queues_find(st->queues, release->topic, release->queue_id);
@@ -269,7 +269,7 @@ int store_release(struct store *st, const struct store_release *release, int64_t
         number = queues_put(st->queues, queue, &entry);
     }
     if (!slice_eq_str(release->topic, TOPIC_EXPIRED)) {
-        /* The half's own keys were indexed when it was applied; the mark lets look-ups show it. */
+        /* Its own keys were indexed when it was applied; the mark lets look-ups show it. */
         key_index_put(st->index, st->apply_offset, release->half_offset, release->store_ms,
                       SLICE_EMPTY, release_mark_key(&mark, release->half_offset));
     }

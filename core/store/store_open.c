@@ -219,10 +219,12 @@ static int fill_record(struct store *st, const struct envelope *e, struct slice 
     struct store_record rec;
     struct message_keys keys;
 
-    if (e->type == STORE_DECISION && st->owner.list_releases != NULL) {
-        return st->owner.list_releases(st->owner.arg, payload, fill_release, &fill);
+    if ((e->type == STORE_DECISION || e->type == STORE_RELEASE) &&
+        st->owner.list_releases != NULL) {
+        return st->owner.list_releases(st->owner.arg, (enum store_type)e->type, payload,
+                                       fill_release, &fill);
     }
-    if (e->type != STORE_MESSAGE && e->type != STORE_HALF) {
+    if (!store_type_is_message((enum store_type)e->type)) {
         return 0;
     }
     if (store_record_fill(&rec, e, payload) != 0) {

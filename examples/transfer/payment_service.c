@@ -93,7 +93,7 @@ static enum escrow_consume_result credit(const struct escrow_delivery *message, 
 int main(int argc, char **argv)
 {
     static const struct escrow_option options[] = {
-        {"retry.delay.ms", "200"}, {"commit.ms", "200"}, {NULL, NULL}};
+        {"retry.level", "1"}, {"commit.ms", "200"}, {NULL, NULL}};
     struct escrow_client *client = NULL;
     struct escrow_consumer *consumer = NULL;
 

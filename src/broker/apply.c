@@ -9,6 +9,7 @@
 
 #include "core/base/check.h"
 #include "core/proto/names.h"
+#include "src/broker/delays.h"
 #include "src/broker/transactions.h"
 
 static int apply_half(struct broker *b, const struct store_record *rec, struct err_ctx *err)
@@ -23,6 +24,9 @@ static int apply_half(struct broker *b, const struct store_record *rec, struct e
     if (rc == 0) {
         transactions_half_applied(b);
     }
+    if (rc == 0 && info.is_held) {
+        rc = delays_apply_message(b, rec, err);
+    }
     return rc;
 }
 
@@ -30,6 +34,16 @@ struct release_arg {
     struct broker *broker;
     struct err_ctx *err;
 };
+
+/* A half that is held for a time: its delay begins, or it is forgotten. */
+static int decide_held(struct broker *b, const struct txn_release *r, struct err_ctx *err)
+{
+    int rc = timers_apply_decided(b->timers, r->offset, r->kind == DECISION_COMMIT, r->at_ms,
+                                  broker_txn_now(b), err);
+
+    delays_changed(b);
+    return rc;
+}
 
 /* A committed half enters its own queue, an expired one the queue where people look for it. */
 static int release_half(void *arg, const struct txn_release *r)
@@ -44,6 +58,9 @@ static int release_half(void *arg, const struct txn_release *r)
     int64_t queue_offset = 0;
     int rc;
 
+    if (r->is_held) {
+        return decide_held(a->broker, r, a->err);
+    }
     if (r->kind == DECISION_EXPIRE) {
         release.topic = SLICE_LIT(TOPIC_EXPIRED);
         release.queue_id = 0;
@@ -62,8 +79,12 @@ static int release_half(void *arg, const struct txn_release *r)
 static int apply_decision(struct broker *b, const struct store_record *rec, struct err_ctx *err)
 {
     struct release_arg arg = {.broker = b, .err = err};
+    int rc = txn_apply_decision(b->txn, rec->payload, release_half, &arg, err);
 
-    return txn_apply_decision(b->txn, rec->payload, release_half, &arg, err);
+    if (rc == 0 && !rec->is_replay) {
+        transactions_sync_reserve(b); /* a message that was held needs no RELEASE any more */
+    }
+    return rc;
 }
 
 static int apply_topic(struct broker *b, const struct store_record *rec, struct err_ctx *err)
@@ -100,6 +121,10 @@ static int broker_apply(void *arg, const struct store_record *rec, struct err_ct
         return apply_half(b, rec, err);
     case STORE_DECISION:
         return apply_decision(b, rec, err);
+    case STORE_HELD:
+        return delays_apply_message(b, rec, err);
+    case STORE_RELEASE:
+        return delays_apply_release(b, rec, err);
     case STORE_CHECK:
         return txn_apply_check(b->txn, rec->payload, broker_txn_now(b), err);
     case STORE_TOPIC:
@@ -110,7 +135,6 @@ static int broker_apply(void *arg, const struct store_record *rec, struct err_ct
     case STORE_POSITION:
         return sources_apply(&b->sources, rec->payload, err);
     case STORE_GROUP:
-    case STORE_RELEASE:
     case STORE_START:
     case STORE_FILLER:
         break;
@@ -127,6 +151,11 @@ static int broker_checkpoint_save(void *arg, struct store_sections *sections)
         return ESCROW_ENOMEM;
     }
     txn_save(b->txn, broker_txn_now(b), out);
+    out = store_section(sections, "timers");
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    timers_save(b->timers, broker_txn_now(b), out);
     out = store_section(sections, "topics");
     if (out == NULL) {
         return ESCROW_ENOMEM;
@@ -153,6 +182,9 @@ static int broker_checkpoint_load(void *arg, struct slice name, struct slice dat
     if (slice_eq_str(name, "txn")) {
         return txn_load(b->txn, data, broker_txn_now(b), err);
     }
+    if (slice_eq_str(name, "timers")) {
+        return timers_load(b->timers, data, broker_txn_now(b), err);
+    }
     if (slice_eq_str(name, "topics")) {
         return topics_load(&b->topics, data, err);
     }
@@ -166,11 +198,12 @@ static int broker_checkpoint_load(void *arg, struct slice name, struct slice dat
                    SLICE_ARGS(name));
 }
 
-static int broker_list_releases(void *arg, struct slice decision, store_release_fn *fn,
-                                void *fn_arg)
+static int broker_list_releases(void *arg, enum store_type type, struct slice payload,
+                                store_release_fn *fn, void *fn_arg)
 {
     (void)arg;
-    return decision_each_commit(decision, fn, fn_arg);
+    return type == STORE_RELEASE ? release_each_due(payload, fn, fn_arg)
+                                 : decision_each_commit(payload, fn, fn_arg);
 }
 
 const struct store_owner broker_store_owner = {

@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/io_uv/disk_posix.h"
 #include "core/proto/names.h"
+#include "src/broker/delays.h"
 #include "src/broker/offsets_flush.h"
 #include "src/broker/topic_create.h"
 #include "src/broker/transactions.h"
@@ -74,6 +75,13 @@ static int txn_start(struct broker *b, struct err_ctx *err)
             (void)err_set(err, rc, "transactions: %s", escrow_strerror(rc));
         }
     }
+    if (rc == 0) {
+        struct timers_config timers = {.held_max = (size_t)c->delay_held_max};
+        rc = timers_new(&timers, clock_random_seed(b->clock), broker_txn_now(b), &b->timers);
+        if (rc != 0) {
+            (void)err_set(err, rc, "held messages: %s", escrow_strerror(rc));
+        }
+    }
     return rc;
 }
 
@@ -112,6 +120,7 @@ static int store_start(struct broker *b, struct err_ctx *err)
     }
     loop_time_forget(b->loop);
     log_recovery(b, &recovery, clock_mono_ms(b->clock) - before_ms);
+    timers_counters_reset(b->timers);
     txn_counters_reset(b->txn); /* what the replay counted happened before this start */
     transactions_sync_reserve(b);
     return topic_create_system(b, err);
@@ -218,6 +227,7 @@ static int broker_role_start(struct broker *b, struct err_ctx *err)
     loop_timer_start(b->loop, &b->offsets_timer, b->config->offsets_flush_ms,
                      b->config->offsets_flush_ms, offsets_timer, b);
     transactions_start(b);
+    delays_start(b);
     memcpy(self.ip, b->store_host.ip, self.ip_len);
     register_start(b, tcp_addr_format(&self, addr, sizeof addr));
     return 0;
@@ -279,6 +289,7 @@ int broker_start(struct broker *b, const struct config *config, struct loop *l, 
     clients_init(&b->clients, b->hash_key);
     hold_init(b, b->hash_key);
     txn_update_init(&b->update);
+    timers_update_init(&b->timers_update);
     options_fill(b);
     if (config->is_namesrv) {
         namesrv_start(&b->namesrv, l, b->hash_key);
@@ -331,11 +342,15 @@ static void tables_fini(struct broker *b)
 {
     if (b->store != NULL || b->txn != NULL) {
         transactions_stop(b);
+        delays_stop(b);
         loop_timer_stop(b->loop, &b->offsets_timer);
     }
     store_close(&b->store);
     txn_free(b->txn);
     b->txn = NULL;
+    timers_free(b->timers);
+    b->timers = NULL;
+    timers_update_fini(&b->timers_update);
     txn_update_fini(&b->update);
     hold_fini(b);
     clients_fini(b);
@@ -359,6 +374,7 @@ void broker_stop(struct broker *b)
     hold_release_all(b);
     if (is_pumping) {
         transactions_stop(b); /* no new questions */
+        delays_stop(b);
         loop_timer_stop(b->loop, &b->offsets_timer);
         if (b->checker.questions.next != NULL) {
             checker_stop(b);

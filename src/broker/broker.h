@@ -31,6 +31,7 @@
 #include "src/broker/sources.h"
 #include "src/broker/topics.h"
 #include "src/namesrv/namesrv.h"
+#include "txn/timers.h"
 #include "txn/txn.h"
 
 #include <stdbool.h>
@@ -46,6 +47,8 @@ struct broker {
     struct store *store;
     struct txn *txn;
     struct txn_update update; /* scratch, reused */
+    struct timers *timers;
+    struct timers_update timers_update; /* scratch, reused */
     struct pump pump;
     struct topics topics;
     struct offsets offsets;
@@ -69,6 +72,9 @@ struct broker {
     struct loop_timer txn_timer;
     /* a half became durable: its first check may be the next event */
     struct loop_deferred txn_soon;
+    struct loop_timer delays_timer;
+    struct loop_deferred delays_soon; /* a message began to wait: it may be due first */
+    int64_t delays_ticked_ms;         /* monotonic; the next tick comes no earlier */
     struct loop_timer offsets_timer;
     uint64_t session_id_last;
     bool is_draining;

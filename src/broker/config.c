@@ -421,6 +421,12 @@ int config_finish(struct config *c, struct err_ctx *err)
         return err_set(err, ESCROW_ECONFIG,
                        "txn.check.interval.max.ms is less than txn.check.interval.ms");
     }
+    c->delay.max_ms = (int64_t)c->delay_max_ms;
+    if (delay_levels_parse(slice_str(c->delay_levels), &c->delay.levels) != 0) {
+        return err_set(err, ESCROW_ECONFIG,
+                       "delay.levels = '%.80s': expected up to %d delays such as 1s 5m 2h",
+                       c->delay_levels, DELAY_LEVELS_MAX);
+    }
     return c->is_broker ? default_data_dir(c, err) : 0;
 }
 

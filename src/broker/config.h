@@ -14,6 +14,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/err.h"
+#include "src/broker/delay.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -85,6 +86,13 @@
       "checks per second and producer group")                                                      \
     X(txn_halves_max, "txn.halves.max", NUMBER, "16777216", 1, 1000000000,                         \
       "undecided halves; more are refused")                                                        \
+    X(delay_levels, "delay.levels", TEXT,                                                          \
+      "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h", 1, 1024,                       \
+      "delays of level 1, 2, ...: numbers with ms, s, m, h or d; also those of retries")           \
+    X(delay_max_ms, "delay.max.ms", NUMBER, "259200000", 1000, 31536000000,                        \
+      "a message that asks to be delivered later than this is refused; levels are not bounded")    \
+    X(delay_held_max, "delay.held.max", NUMBER, "4194304", 1, 1000000000,                          \
+      "messages held for a time; more are refused")                                                \
     X(callback_timeout_ms, "callback.timeout.ms", NUMBER, "5000", 100, 60000,                      \
       "an HTTP check-back without an answer for so long has none")                                 \
     X(drain_timeout_ms, "drain.timeout.ms", NUMBER, "5000", 0, 600000,                             \
@@ -107,6 +115,7 @@ struct config {
     char *broker_ip;
     char *flush;
     char *log_level;
+    char *delay_levels;
     /* Numbers. */
     uint64_t broker_port, vip_port, namesrv_port;
     uint64_t segment_bytes, checkpoint_bytes, batch_bytes;
@@ -116,11 +125,13 @@ struct config {
     uint64_t txn_timeout_ms, txn_interval_ms, txn_interval_max_ms, txn_checks_max, txn_group_rate,
         txn_halves_max;
     uint64_t callback_timeout_ms, drain_timeout_ms;
+    uint64_t delay_max_ms, delay_held_max;
     bool topic_auto_create;
     /* Check-back URLs: callback.<group> = url, --callback group=url. */
     struct config_callback *callbacks;
     size_t callback_count;
     /* Derived by config_finish. */
+    struct delay_rules delay;
     bool is_broker;
     bool is_namesrv;
     bool flush_async;

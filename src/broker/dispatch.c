@@ -47,6 +47,8 @@ static struct route_entry find_handler(int32_t code)
         return (struct route_entry){handle_publish_batch, true};
     case REQUEST_ESCROW_SOURCE_OPEN:
         return (struct route_entry){handle_source_open, true};
+    case REQUEST_RECALL_MESSAGE:
+        return (struct route_entry){handle_recall, true};
     case REQUEST_CONSUMER_SEND_MSG_BACK:
         return (struct route_entry){handle_send_back, true};
     case REQUEST_QUERY_CONSUMER_OFFSET:

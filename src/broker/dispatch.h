@@ -19,6 +19,7 @@ void dispatch_request(struct request *req);
 /* Handlers, by file. Each finishes its request. */
 request_fn handle_send;              /* 10, 310, 320: handle_send.c */
 request_fn handle_send_back;         /* 36: handle_send_back.c */
+request_fn handle_recall;            /* 370: handle_recall.c */
 request_fn handle_pull;              /* 11, 361: handle_pull.c */
 request_fn handle_end_transaction;   /* 37: handle_end_transaction.c */
 request_fn handle_end_confirmed;     /* 30001: handle_end_confirmed.c */

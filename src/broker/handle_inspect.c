@@ -205,6 +205,21 @@ static void put_txn(struct list_writer *w, const struct broker *b)
     put(w, "txn_decided_bytes", "memory of decided halves", METRIC_GAUGE, g.bytes_decided);
 }
 
+static void put_timers(struct list_writer *w, struct broker *b)
+{
+    const struct timers_counters *c = timers_counters(b->timers);
+    struct timers_gauges g;
+
+#define X(name, help) put(w, #name, help, METRIC_COUNTER, c->name);
+    TIMERS_COUNTERS(X)
+#undef X
+    timers_gauges(b->timers, broker_txn_now(b), &g);
+    put(w, "held_now", "messages held for a time", METRIC_GAUGE, g.held);
+    put(w, "held_late_ms", "how long the first of them is overdue", METRIC_GAUGE,
+        (uint64_t)(g.late_ms < 0 ? 0 : g.late_ms));
+    put(w, "held_bytes", "memory of the table of held messages", METRIC_GAUGE, g.bytes);
+}
+
 void handle_status(struct request *req)
 {
     struct broker *b = req->broker;
@@ -232,6 +247,7 @@ void handle_status(struct request *req)
     if (b->store != NULL) {
         put_store(&list, b);
         put_txn(&list, b);
+        put_timers(&list, b);
     }
     status_end(&list);
     request_end(req, &w);

@@ -142,7 +142,7 @@ static int view_step(struct read_job *job, struct err_ctx *err)
     struct store_record rec;
     int rc = store_read_record(st, job->offset, job->fetch, &job->body, &rec, err);
 
-    if (rc == 0 && rec.type == STORE_HALF) {
+    if (rc == 0 && store_type_is_held(rec.type)) {
         int released = store_half_is_released(st, job->offset, job->fetch, err);
         rc = released == 1 ? 0 : released == 0 ? ESCROW_ENOTFOUND : released;
     } else if (rc == 0 && rec.type != STORE_MESSAGE) {

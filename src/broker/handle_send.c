@@ -3,21 +3,24 @@
  *
  * Happy path: check, append, wait for the log, answer. A message with property TRAN_MSG=true
  * becomes a half: the same path, but txn_prepare comes first and its place in the queue is decided
- * later. Checks come in RocketMQ's order, so that a request with two faults gets the same code from
- * both.
+ * later. One that is to be delivered later becomes a held message; a half can be both. Checks come
+ * in RocketMQ's order, so that a request with two faults gets the same code from both.
  *
  * Failures: nothing is appended; the producer gets the code its client retries on (2, 14) or does
  * not (13, 16, 29).
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
+#include "core/base/mem.h"
 #include "core/proto/batch.h"
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
 #include "core/proto/send_request.h"
 #include "core/proto/tags.h"
 #include "src/broker/broker.h"
+#include "src/broker/delays.h"
 #include "src/broker/dispatch.h"
+#include "src/broker/recall_handle.h"
 #include "src/broker/topic_create.h"
 #include "src/broker/transactions.h"
 
@@ -31,6 +34,8 @@ struct send {
     struct send_request in;
     struct topic *topic;
     struct props_known props;
+    struct delay delay;
+    bool is_dead; /* goes to a dead-letter queue, and so at once */
     /* rewritten string; unused when the client's can be stored as it is */
     uint8_t properties[PROPERTIES_LEN_MAX];
     char made_id[MSGID_TEXT_MAX + 1];
@@ -43,33 +48,35 @@ struct send {
  * A batch is answered with the place of its first message: the others follow it, and tools ask by
  * UNIQ_KEY.
  */
-static void send_answered(struct broker *b, struct pending *p, int error)
+static void send_answer(struct broker *b, struct deferred *d, const struct pending_send *s,
+                        struct slice recall_handle)
 {
-    const struct pending_send *s = &p->arg.send;
     char id[MSGID_TEXT_MAX + 1];
-    struct send_answer answer = {.queue_id = s->queue_id, .queue_offset = s->queue_offset};
+    struct send_answer answer = {
+        .queue_id = s->queue_id, .queue_offset = s->queue_offset, .recall_handle = recall_handle};
     struct header_writer w;
 
-    if (error != 0) {
-        deferred_fail(&p->deferred, -1, error, NULL);
-        return;
-    }
-    if (deferred_begin(&p->deferred, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+    if (deferred_begin(d, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
         answer.msg_id = slice_of(id, msgid_encode(&b->store_host, (int64_t)s->offset, id));
         answer.transaction_id = slice_of(s->id, s->id_len);
         send_answer_encode(&w, &answer);
         header_end(&w);
-        deferred_end(&p->deferred, &w);
+        deferred_end(d, &w);
     }
 }
 
-static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t offset,
+static void send_answered(struct broker *b, struct pending *p, int error)
+{
+    if (error == 0) {
+        send_answer(b, &p->deferred, &p->arg.send, SLICE_EMPTY);
+    } else {
+        deferred_fail(&p->deferred, -1, error, NULL);
+    }
+}
+
+static void send_note(const struct send *s, struct pending_send *a, uint64_t offset,
                       int64_t queue_offset)
 {
-    struct pending *p =
-        pump_wait(&s->broker->pump, wait_for, is_early, send_answered, request_defer(s->req));
-    struct pending_send *a = &p->arg.send;
-
     a->offset = offset;
     a->queue_offset = queue_offset;
     a->queue_id = s->in.queue_id;
@@ -78,6 +85,15 @@ static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t
         a->id_len = (uint8_t)s->props.uniq_key.len;
         memcpy(a->id, s->props.uniq_key.ptr, s->props.uniq_key.len);
     }
+}
+
+static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t offset,
+                      int64_t queue_offset)
+{
+    struct pending *p =
+        pump_wait(&s->broker->pump, wait_for, is_early, send_answered, request_defer(s->req));
+
+    send_note(s, &p->arg.send, offset, queue_offset);
 }
 
 /* An append that was refused. */
@@ -120,6 +136,7 @@ static bool send_redirect(struct send *s)
         return false;
     }
     s->in.topic = slice_str(s->dlq_name.text);
+    s->is_dead = true;
     s->in.queue_id = 0;
     return true;
 }
@@ -178,24 +195,51 @@ static bool send_check_body(struct send *s)
     return true;
 }
 
+/* Does the client's string pass as it is? */
+static bool properties_pass(const struct send *s)
+{
+    const struct props_known *p = &s->props;
+
+    return p->uniq_key.len > 0 && p->wait.len == 0 && p->pop_ck.len == 0 && p->delay.len == 0 &&
+           p->timer_out_ms.len == 0 && !s->delay.is_held;
+}
+
 /*
- * Properties as they are stored: the client's string, less WAIT (it spoke of this send only) and
- * POP_CK (only the broker may write it), plus a UNIQ_KEY if it gave none. Most clients' strings
- * pass as they are.
+ * Properties as they are stored: the client's string, less WAIT (it spoke of this send only), DELAY
+ * (it has been read), POP_CK and TIMER_OUT_MS (only the broker may write them), plus a UNIQ_KEY if
+ * it gave none, and TIMER_OUT_MS if it is held. A level drops the other times, as in RocketMQ. Most
+ * clients' strings pass as they are.
  */
 static int send_properties(struct send *s, struct slice in, struct slice *out)
 {
-    static const char *const dropped[] = {"WAIT", "POP_CK"};
-    struct slice drop[2] = {slice_str(dropped[0]), slice_str(dropped[1])};
+    const struct slice drop[] = {prop_name(PROP_WAIT),
+                                 prop_name(PROP_DELAY),
+                                 prop_name(PROP_POP_CK),
+                                 prop_name(PROP_TIMER_OUT_MS),
+                                 prop_name(PROP_TIMER_DELAY_SEC),
+                                 prop_name(PROP_TIMER_DELAY_MS),
+                                 prop_name(PROP_TIMER_DELIVER_MS)};
     struct props_writer w;
+    int rc = 0;
 
     (void)props_scan(in, &s->props); /* the count does not matter here */
-    if (s->props.uniq_key.len > 0 && s->props.wait.len == 0 && s->props.pop_ck.len == 0) {
+    s->delay = (struct delay){.is_held = false};
+    if (!s->is_dead) {
+        rc = delay_of(&s->broker->config->delay, &s->props, loop_wall_ms(s->broker->loop),
+                      &s->delay);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    if (properties_pass(s)) {
         *out = in;
         return 0;
     }
     props_writer_init(&w, s->properties, sizeof s->properties);
-    props_put_except(&w, in, drop, 2);
+    props_put_except(&w, in, drop, s->delay.is_level || s->is_dead ? 7 : 4);
+    if (s->delay.is_held) {
+        props_put_i64(&w, prop_name(PROP_TIMER_OUT_MS), s->delay.due_ms);
+    }
     if (s->props.uniq_key.len == 0) {
         size_t len = uniq_key_next(&s->broker->ids, loop_wall_ms(s->broker->loop), s->made_id);
         s->props.uniq_key = slice_of(s->made_id, len);
@@ -259,6 +303,53 @@ static void send_plain(struct send *s, struct slice properties)
     send_wait(s, receipt.wait_for, true, receipt.offset, receipt.queue_offset);
 }
 
+/* What the answer to a timed message says besides the usual. */
+struct held_answer {
+    struct pending_send send;
+    size_t handle_len;
+    char handle[RECALL_HANDLE_MAX];
+};
+
+static void held_answered(struct broker *b, struct pending *p, int error)
+{
+    struct held_answer *h = p->arg.ptr;
+
+    if (error == 0) {
+        send_answer(b, &p->deferred, &h->send, slice_of(h->handle, h->handle_len));
+    } else {
+        deferred_fail(&p->deferred, -1, error, NULL);
+    }
+    mem_free(h);
+}
+
+/* Written once, answered when durable, delivered when it is due: see delays.c. */
+static void send_held(struct send *s, struct slice properties)
+{
+    struct broker *b = s->broker;
+    struct record_fields fields = send_fields(s, s->req->body, properties);
+    struct timer_info info = delays_info(&fields, s->props.tags, &s->delay);
+    struct recall_handle handle = {.topic = fields.topic,
+                                   .broker = slice_str(b->config->broker_name),
+                                   .message_id = s->props.uniq_key,
+                                   .due_ms = info.due_ms};
+    struct held_answer *answer = mem_alloc(sizeof *answer);
+    struct store_receipt receipt;
+    int rc = answer == NULL ? ESCROW_ENOMEM : delays_append(b, &fields, &info, &receipt);
+
+    if (rc != 0) {
+        mem_free(answer);
+        send_refused(s, rc);
+        return;
+    }
+    b->metrics.messages_in++;
+    handle.offset = receipt.offset;
+    /* Levels have no handle in RocketMQ either: its clients would not look for one. */
+    answer->handle_len = s->delay.is_level ? 0 : recall_handle_encode(&handle, answer->handle);
+    send_note(s, &answer->send, receipt.offset, (int64_t)receipt.offset);
+    pump_wait(&b->pump, receipt.wait_for, true, held_answered, request_defer(s->req))->arg.ptr =
+        answer;
+}
+
 /*
  * A half that is there already is answered with where it is: the producer's first try had arrived.
  */
@@ -290,6 +381,7 @@ static void send_half(struct send *s, struct slice properties)
                                  .immunity_ms = -1};
     struct txn_prepare_result prep;
     struct store_receipt receipt;
+    struct timer_info timer;
     int64_t immunity_s =
         props_find_i64(properties, prop_name(PROP_CHECK_IMMUNITY_TIME_IN_SECONDS), -1);
     int rc;
@@ -302,21 +394,28 @@ static void send_half(struct send *s, struct slice properties)
     fields.sys_flag |= SYSFLAG_TXN_PREPARED;
     info.size_bytes = (uint32_t)record_size(&fields);
     info.immunity_ms = immunity_s < 0 || immunity_s > INT32_MAX ? -1 : immunity_s * 1000;
+    info.is_held = s->delay.is_held;
     rc = txn_prepare(b->txn, &info, &prep);
-    if (rc != 0) {
-        send_refused(s, rc);
-        return;
-    }
-    if (prep.verdict != TXN_NEW) {
+    if (rc == 0 && prep.verdict != TXN_NEW) {
         send_half_again(s, &prep);
         return;
     }
-    rc = store_append_message(b->store, STORE_HALF, &fields, NULL, &receipt);
+    if (rc == 0 && info.is_held) {
+        timer = delays_info(&fields, s->props.tags, &s->delay);
+        timer.is_half = true;
+        rc = timers_accept(b->timers, &timer);
+    }
+    if (rc == 0) {
+        rc = store_append_message(b->store, STORE_HALF, &fields, NULL, &receipt);
+    }
     if (rc != 0) {
         send_refused(s, rc);
         return;
     }
     txn_half_appended(b->txn, &info, receipt.offset);
+    if (info.is_held) {
+        timers_appended(b->timers, &timer, receipt.offset);
+    }
     transactions_sync_reserve(b);
     b->metrics.halves_in++;
     send_wait(s, receipt.wait_for, false, receipt.offset, (int64_t)receipt.offset);
@@ -337,7 +436,7 @@ static int send_all(struct send *s, struct store_receipt *first, struct store_re
         if (rc != 0) {
             return rc;
         }
-        if (send_is_marked(s)) {
+        if (send_is_marked(s) || s->delay.is_held) {
             return ESCROW_EREJECTED;
         }
         fields = send_fields(s, item.body, properties);
@@ -377,7 +476,9 @@ static void send_batch(struct send *s)
         store_group_abort(s->broker->store);
         if (rc == ESCROW_EREJECTED) {
             request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, rc,
-                         "half messages cannot be sent in a batch");
+                         "half and delayed messages cannot be sent in a batch");
+        } else if (rc == ESCROW_EINVAL) {
+            request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, rc, "properties: a delay is no number");
         } else {
             send_refused(s, rc);
         }
@@ -389,6 +490,22 @@ static void send_batch(struct send *s)
     send_wait(s, last.wait_for, true, first.offset, first.queue_offset);
 }
 
+/* Properties that cannot be stored, or that ask for a time that cannot be. */
+static void send_illegal(struct send *s, int error)
+{
+    if (error == ESCROW_ETOOBIG && s->props.delay.len == 0 &&
+        s->props.timer_deliver_ms.len + s->props.timer_delay_s.len + s->props.timer_delay_ms.len >
+            0) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, error,
+                     "timer message illegal, the delay time should not be bigger than the max "
+                     "delay %llums",
+                     (unsigned long long)s->broker->config->delay_max_ms);
+    } else {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, error, "properties: %s",
+                     escrow_strerror(error));
+    }
+}
+
 void handle_send(struct request *req)
 {
     ESCROW_UNINITIALIZED struct send s; /* properties is large and written before it is read */
@@ -398,6 +515,7 @@ void handle_send(struct request *req)
 
     s.req = req;
     s.broker = req->broker;
+    s.is_dead = false;
     rc = send_request_decode(req->header, &s.in, &field);
     if (rc != 0) {
         request_fail(req, rc == ESCROW_ETOOBIG ? RESPONSE_MESSAGE_ILLEGAL : -1, rc,
@@ -419,9 +537,11 @@ void handle_send(struct request *req)
     }
     rc = send_properties(&s, s.in.properties, &properties);
     if (rc != 0) {
-        request_fail(req, RESPONSE_MESSAGE_ILLEGAL, rc, "properties: %s", escrow_strerror(rc));
+        send_illegal(&s, rc);
     } else if (send_is_half(&s)) {
         send_half(&s, properties);
+    } else if (s.delay.is_held) {
+        send_held(&s, properties);
     } else {
         send_plain(&s, properties);
     }

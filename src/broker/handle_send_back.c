@@ -3,17 +3,20 @@
  * (PROTOCOL.md, "Retry").
  *
  * A copy goes to %RETRY%<group>, or to %DLQ%<group> when its retries are used up. The copy keeps
- * body, properties and born data; it remembers where it came from. It can be pulled at once: how
- * long to wait before the retry is the consumer's affair.
+ * body, properties and born data; it remembers where it came from. A retry is held: for the delay
+ * of its level, which grows with the number of retries unless the consumer names one.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
 #include "src/broker/broker.h"
+#include "src/broker/delays.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 #include "src/broker/topic_create.h"
+
+#define RETRY_LEVEL_FIRST 3 /* delay level of the first retry: 10 s */
 
 struct send_back {
     struct slice group;
@@ -42,9 +45,9 @@ static int read_step(struct read_job *job, struct err_ctx *err)
     struct store_record rec;
     int rc = store_read_record(job->broker->store, job->offset, job->fetch, &job->body, &rec, err);
 
-    if (rc == 0 && rec.type == STORE_HALF) {
+    if (rc == 0 && store_type_is_held(rec.type)) {
         /*
-         * What was not committed was never delivered: nobody can send it back, and no copy of it
+         * What was not released was never delivered: nobody can send it back, and no copy of it
          * may come to life.
          */
         int released = store_half_is_released(job->broker->store, job->offset, job->fetch, err);
@@ -65,29 +68,68 @@ static int read_step(struct read_job *job, struct err_ctx *err)
 
 /*
  * Properties of the copy: where it came from, and nothing that would make it a half or delay it
- * again.
+ * again, but for its own time.
  */
 static int copy_properties(const struct record_view *view, struct broker *b, uint64_t offset,
-                           struct props_writer *w)
+                           const struct delay *delay, struct props_writer *w)
 {
-    const struct slice drop[] = {prop_name(PROP_DELAY), prop_name(PROP_TRAN_MSG),
-                                 prop_name(PROP_RETRY_TOPIC), prop_name(PROP_ORIGIN_MESSAGE_ID)};
-    struct slice value;
+    const struct slice drop[] = {prop_name(PROP_DELAY),
+                                 prop_name(PROP_TRAN_MSG),
+                                 prop_name(PROP_RETRY_TOPIC),
+                                 prop_name(PROP_ORIGIN_MESSAGE_ID),
+                                 prop_name(PROP_TIMER_OUT_MS),
+                                 prop_name(PROP_TIMER_DELAY_SEC),
+                                 prop_name(PROP_TIMER_DELAY_MS),
+                                 prop_name(PROP_TIMER_DELIVER_MS),
+                                 prop_name(PROP_DLQ_ORIGIN_TOPIC),
+                                 prop_name(PROP_DLQ_ORIGIN_MESSAGE_ID)};
+    char id[MSGID_TEXT_MAX + 1];
+    struct slice topic = view->f.topic;
+    struct slice origin;
 
-    props_put_except(w, view->f.properties, drop, sizeof drop / sizeof drop[0]);
-    if (props_find(view->f.properties, prop_name(PROP_RETRY_TOPIC), &value)) {
-        props_put(w, prop_name(PROP_RETRY_TOPIC), value);
-    } else {
-        props_put(w, prop_name(PROP_RETRY_TOPIC), view->f.topic);
+    if (!props_find(view->f.properties, prop_name(PROP_RETRY_TOPIC), &topic)) {
+        topic = view->f.topic;
     }
-    if (props_find(view->f.properties, prop_name(PROP_ORIGIN_MESSAGE_ID), &value)) {
-        props_put(w, prop_name(PROP_ORIGIN_MESSAGE_ID), value);
+    if (!props_find(view->f.properties, prop_name(PROP_ORIGIN_MESSAGE_ID), &origin)) {
+        origin = slice_of(id, msgid_encode(&b->store_host, (int64_t)offset, id));
+    }
+    props_put_except(w, view->f.properties, drop, sizeof drop / sizeof drop[0]);
+    props_put(w, prop_name(PROP_RETRY_TOPIC), topic);
+    props_put(w, prop_name(PROP_ORIGIN_MESSAGE_ID), origin);
+    if (delay->is_held) {
+        props_put_i64(w, prop_name(PROP_TIMER_OUT_MS), delay->due_ms);
     } else {
-        char id[MSGID_TEXT_MAX + 1];
-        size_t len = msgid_encode(&b->store_host, (int64_t)offset, id);
-        props_put(w, prop_name(PROP_ORIGIN_MESSAGE_ID), slice_of(id, len));
+        props_put(w, prop_name(PROP_DLQ_ORIGIN_TOPIC), topic);
+        props_put(w, prop_name(PROP_DLQ_ORIGIN_MESSAGE_ID), origin);
     }
     return w->error;
+}
+
+/* How long a copy is held: the level the consumer named, or one that grows with each retry. */
+static struct delay copy_delay(struct broker *b, int64_t level, int32_t reconsume_times)
+{
+    int64_t wanted = level > 0 ? level : RETRY_LEVEL_FIRST + (int64_t)reconsume_times;
+    int32_t bounded = wanted > DELAY_LEVELS_MAX ? DELAY_LEVELS_MAX : (int32_t)wanted;
+    int64_t now_ms = loop_wall_ms(b->loop);
+
+    return (struct delay){.is_held = true,
+                          .is_relative = true,
+                          .is_level = true,
+                          .due_ms = now_ms + delay_level_ms(&b->config->delay.levels, bounded)};
+}
+
+static int copy_store(struct broker *b, const struct record_fields *f, const struct delay *delay,
+                      struct store_receipt *receipt)
+{
+    struct slice tags = SLICE_EMPTY;
+    struct timer_info info;
+
+    if (!delay->is_held) {
+        return store_append_message(b->store, STORE_MESSAGE, f, NULL, receipt);
+    }
+    (void)props_find(f->properties, prop_name(PROP_TAGS), &tags); /* none: code 0 */
+    info = delays_info(f, tags, delay);
+    return delays_append(b, f, &info, receipt);
 }
 
 static void copy_answered(struct broker *b, struct pending *p, int error)
@@ -110,6 +152,7 @@ static int copy_append(struct read_job *job, struct store_receipt *receipt, stru
     struct record_fields f;
     struct name_buf name;
     struct topic *topic;
+    struct delay delay = {.is_held = false};
     bool is_dead;
     int rc = record_decode(buf_slice(&job->body), &view);
 
@@ -126,7 +169,10 @@ static int copy_append(struct read_job *job, struct store_receipt *receipt, stru
     }
     if (rc == 0) {
         props_writer_init(&w, properties, sizeof properties);
-        rc = copy_properties(&view, b, job->offset, &w);
+        if (!is_dead) {
+            delay = copy_delay(b, job->number2, f.reconsume_times);
+        }
+        rc = copy_properties(&view, b, job->offset, &delay, &w);
     }
     if (rc != 0) {
         return rc;
@@ -139,7 +185,7 @@ static int copy_append(struct read_job *job, struct store_receipt *receipt, stru
     f.reconsume_times++;
     f.store_ms = loop_wall_ms(b->loop);
     f.store_host = b->store_host;
-    return store_append_message(b->store, STORE_MESSAGE, &f, NULL, receipt);
+    return copy_store(b, &f, &delay, receipt);
 }
 
 static void read_done(struct read_job *job)

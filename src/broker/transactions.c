@@ -21,6 +21,9 @@ static size_t decision_releases(struct slice payload, struct store_queue_ref *re
         return 0;
     }
     while (decision_next(&iter, &entry)) {
+        if (entry.is_held && head.kind == DECISION_COMMIT) {
+            continue; /* its RELEASE will name its queue */
+        }
         CHECK(count < max);
         refs[count++] =
             head.kind == DECISION_EXPIRE
@@ -32,7 +35,7 @@ static size_t decision_releases(struct slice payload, struct store_queue_ref *re
 
 void transactions_sync_reserve(struct broker *b)
 {
-    uint64_t want = txn_reserve_bytes(b->txn);
+    uint64_t want = txn_reserve_bytes(b->txn) + timers_reserve_bytes(b->timers);
     uint64_t have = store_stats(b->store).reserved_bytes;
 
     if (want > have) {

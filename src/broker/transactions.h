@@ -35,7 +35,10 @@ void transactions_half_applied(struct broker *b);
 /* Set the timer to txn_next_ms; call after anything that may have changed it. */
 void transactions_reschedule(struct broker *b);
 
-/* Keep store reserve == txn_reserve_bytes. Call after every txn call that can change it. */
+/*
+ * Keep store reserve == txn_reserve_bytes + timers_reserve_bytes. Call after every call that can
+ * change one of them.
+ */
 void transactions_sync_reserve(struct broker *b);
 
 #endif

@@ -12,6 +12,7 @@
 #include "core/io_uv/mailbox.h"
 #include "core/proto/body_heartbeat.h"
 #include "core/proto/msgid.h"
+#include "core/proto/properties.h"
 #include "escrow/escrow.h"
 #include "src/client/remote.h"
 #include "src/client/router.h"
@@ -78,7 +79,9 @@ struct escrow_message {
     char *tag;
     char *keys;
     char *ordering_key;
-    struct buf properties; /* user's: name 0x01 value 0x02 ... */
+    enum prop_id time_prop; /* DELAY, TIMER_DELAY_MS or TIMER_DELIVER_MS */
+    int64_t time_value;     /* 0 = at once */
+    struct buf properties;  /* user's: name 0x01 value 0x02 ... */
 };
 
 struct escrow_receipt {

@@ -84,7 +84,6 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
     k->client = client;
     k->concurrency = 4;
     k->retries_max = 16;
-    k->retry_delay_ms = 1000;
     k->pull_batch = 32;
     k->prefetch_max = 1000;
     k->commit_ms = 1000;
@@ -96,7 +95,7 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
         {.key = "concurrency", .number = &k->concurrency, .min = 1, .max = CLIENT_WORKERS_MAX},
         {.key = "from", .text = from, .text_size = sizeof from},
         {.key = "retries.max", .number = &k->retries_max, .min = 0, .max = 1000000},
-        {.key = "retry.delay.ms", .number = &k->retry_delay_ms, .min = 1, .max = 3600000},
+        {.key = "retry.level", .number = &k->retry_level, .min = 0, .max = 64},
         {.key = "pull.batch", .number = &k->pull_batch, .min = 1, .max = 1024},
         {.key = "prefetch.max", .number = &k->prefetch_max, .min = 1, .max = 1000000},
         {.key = "commit.ms", .number = &k->commit_ms, .min = 1, .max = 600000},

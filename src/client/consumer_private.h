@@ -22,7 +22,6 @@
 #define CONSUMER_RETRY_MS        1000
 #define CONSUMER_SUSPEND_MS      15000
 #define CONSUMER_CALL_TIMEOUT_MS 5000
-#define CONSUMER_DELAY_MAX_MS    7200000 /* 2 h, RocketMQ's longest level */
 
 struct consumer_topic {
     struct escrow_consumer *consumer;
@@ -71,11 +70,10 @@ struct consumer_queue {
 /* One message on its way through a handler. */
 struct consume_job {
     struct task task;
-    struct list
-        ready; /* consumer->ready, or consumer->waiting while its timer or its send-back is out */
+    struct list ready; /* consumer->ready, or consumer->waiting while it is being sent back */
     struct consumer_queue *queue;
     struct escrow_delivery *message;
-    struct loop_timer timer; /* waits for its retry time */
+    struct loop_timer timer; /* could not be sent back: waits to be handled again */
     struct remote_call call; /* send back */
     enum escrow_consume_result result;
     size_t bytes;
@@ -83,8 +81,8 @@ struct consume_job {
 };
 
 /*
- * What a consumer holds of messages; those of the retry topic wait long and must not keep others
- * out.
+ * What a consumer holds of messages; those of the retry topic fail again as a rule and must not
+ * keep others out.
  */
 struct prefetch {
     uint64_t count;
@@ -99,7 +97,7 @@ struct escrow_consumer {
     char group[CLIENT_GROUP_MAX];
     uint64_t concurrency;
     uint64_t retries_max;
-    uint64_t retry_delay_ms;
+    uint64_t retry_level; /* 0: the broker's rule */
     uint64_t pull_batch;
     uint64_t prefetch_max;
     uint64_t commit_ms;
@@ -111,9 +109,8 @@ struct escrow_consumer {
     struct consumer_topic *topics[CONSUMER_TOPICS_MAX];
     size_t topic_count;
     struct list queues;
-    struct list ready; /* consume_job.ready: jobs that wait for a free handler */
-    struct list
-        waiting; /* consume_job.ready: jobs that wait for their retry time, or to be sent back */
+    struct list ready;           /* consume_job.ready: jobs that wait for a free handler */
+    struct list waiting;         /* consume_job.ready: jobs that are being sent back */
     uint64_t running;            /* handlers at work */
     struct prefetch prefetch[2]; /* by topic->is_retry */
     struct loop_timer rebalance;

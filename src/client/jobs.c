@@ -1,7 +1,7 @@
 /*
- * Messages on their way through handlers. One is taken from its queue on the loop, waits for its
- * retry time and for a free handler, runs on a worker, and comes back to the loop: done, or sent
- * back to the broker for later. Its offset counts as finished only then.
+ * Messages on their way through handlers. One is taken from its queue on the loop, waits for a free
+ * handler, runs on a worker, and comes back to the loop: done, or sent back to the broker, which
+ * holds it until it is time for a retry. Its offset counts as finished only then.
  *
  * What cannot be sent back is handled again here after a while. What belongs to a queue that was
  * given away is forgotten: its new owner delivers it.
@@ -32,8 +32,7 @@ bool jobs_have_room(struct consumer_queue *q)
 }
 
 /*
- * One message is always taken, however large; a quarter of the memory is for those that wait for
- * their retry time.
+ * One message is always taken, however large; a quarter of the memory is for retries.
  */
 static bool memory_take(struct consumer_queue *q, size_t bytes)
 {
@@ -147,7 +146,7 @@ static void back_fields(struct header_writer *w, void *arg)
 
     header_put_str(w, "group", slice_str(job->queue->consumer->group));
     header_put_i64(w, "offset", job->message->physical_offset);
-    header_put_i64(w, "delayLevel", 0);
+    header_put_i64(w, "delayLevel", (int64_t)job->queue->consumer->retry_level);
     header_put_str(w, "originMsgId", slice_str(job->message->message_id));
     header_put_str(w, "originTopic", slice_str(job->message->topic));
     header_put_i64(w, "maxReconsumeTimes", (int64_t)job->queue->consumer->retries_max);
@@ -172,7 +171,7 @@ static void back_answered(struct remote_call *call, int error, struct header *he
     } else if (q->state == QUEUE_DROPPED) {
         job_free(job); /* not finished: it is delivered again from its queue */
     } else {
-        loop_timer_start(&k->client->loop, &job->timer, k->retry_delay_ms, 0, job_ready, job);
+        loop_timer_start(&k->client->loop, &job->timer, CONSUMER_RETRY_MS, 0, job_ready, job);
     }
 }
 
@@ -237,34 +236,10 @@ static void jobs_start(struct escrow_consumer *k)
 
 /* ---- taking a message ---- */
 
-/* How long a redelivered message still has to wait, by the broker's store time. */
-static uint64_t retry_wait_ms(const struct consumer_queue *q, const struct escrow_delivery *d)
-{
-    const struct escrow_consumer *k = q->consumer;
-    uint64_t delay_ms = k->retry_delay_ms;
-    int64_t passed_ms = loop_wall_ms(&k->client->loop) - d->store_ms;
-
-    if (!q->topic->is_retry || d->attempt <= 0) {
-        return 0;
-    }
-    for (int32_t i = 1; i < d->attempt && delay_ms < CONSUMER_DELAY_MAX_MS; i++) {
-        delay_ms *= 2;
-    }
-    if (delay_ms > CONSUMER_DELAY_MAX_MS) {
-        delay_ms = CONSUMER_DELAY_MAX_MS;
-    }
-    if (passed_ms < 0) {
-        passed_ms = 0; /* the broker's clock is ahead of ours */
-    }
-    return (uint64_t)passed_ms >= delay_ms ? 0 : delay_ms - (uint64_t)passed_ms;
-}
-
 int jobs_take(struct consumer_queue *q, struct escrow_delivery **message)
 {
-    struct escrow_consumer *k = q->consumer;
     struct consume_job *job;
     size_t bytes = (*message)->record.len * 2 + sizeof *job;
-    uint64_t wait_ms = retry_wait_ms(q, *message);
     int rc;
 
     if (!memory_take(q, bytes)) {
@@ -285,11 +260,6 @@ int jobs_take(struct consumer_queue *q, struct escrow_delivery **message)
     *message = NULL;
     q->in_progress++;
     prefetch_of(q)->count++;
-    if (wait_ms > 0) {
-        list_push(&k->waiting, &job->ready);
-        loop_timer_start(&k->client->loop, &job->timer, wait_ms, 0, job_ready, job);
-    } else {
-        job_ready(job);
-    }
+    job_ready(job);
     return 0;
 }

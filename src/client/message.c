@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#define DELAY_LEVEL_MAX 64 /* more than any broker has */
+
 struct escrow_message *escrow_message_new(const char *topic, const void *body, size_t body_bytes)
 {
     struct escrow_message *m = mem_calloc(1, sizeof *m);
@@ -74,6 +76,32 @@ int escrow_message_set_keys(struct escrow_message *message, const char *keys)
 int escrow_message_set_ordering_key(struct escrow_message *message, const char *key)
 {
     return set_text(&message->ordering_key, key, "the ordering key");
+}
+
+static int set_time(struct escrow_message *message, enum prop_id prop, int64_t value, int64_t max)
+{
+    if (value < 0 || value > max) {
+        return last_error_set(ESCROW_EINVAL, "message: a delay or time of %lld: expected 0 to %lld",
+                              (long long)value, (long long)max);
+    }
+    message->time_prop = prop;
+    message->time_value = value;
+    return 0;
+}
+
+int escrow_message_set_delay_level(struct escrow_message *message, int32_t delay_level)
+{
+    return set_time(message, PROP_DELAY, delay_level, DELAY_LEVEL_MAX);
+}
+
+int escrow_message_set_delay(struct escrow_message *message, int64_t delay_ms)
+{
+    return set_time(message, PROP_TIMER_DELAY_MS, delay_ms, INT64_MAX);
+}
+
+int escrow_message_set_deliver_at(struct escrow_message *message, int64_t deliver_at_ms)
+{
+    return set_time(message, PROP_TIMER_DELIVER_MS, deliver_at_ms, INT64_MAX);
 }
 
 int escrow_message_set_property(struct escrow_message *message, const char *name, const char *value)

@@ -273,6 +273,8 @@ struct escrow_message *message_copy(const struct escrow_message *m)
     ok = ok &&
          (m->ordering_key == NULL || escrow_message_set_ordering_key(copy, m->ordering_key) == 0);
     if (ok) {
+        copy->time_prop = m->time_prop;
+        copy->time_value = m->time_value;
         buf_append_slice(&copy->properties, buf_slice(&m->properties));
         ok = !buf_failed(&copy->properties);
     }

@@ -21,7 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SEND_PROPERTIES_FIXED 160 /* UNIQ_KEY, TRAN_MSG, and the names of the others */
+#define SEND_PROPERTIES_FIXED 192 /* UNIQ_KEY, TRAN_MSG, a time, and the names of the others */
 
 static void send_try(struct send_op *op);
 static void send_route(struct send_op *op);
@@ -78,6 +78,9 @@ int send_prepare(struct send_op *op, const struct escrow_message *m)
     if (m->ordering_key != NULL) {
         props_put(&w, prop_name(PROP_SHARDING_KEY), slice_str(m->ordering_key));
         op->ordering_key = slice_str(m->ordering_key);
+    }
+    if (m->time_value > 0) {
+        props_put_i64(&w, prop_name(m->time_prop), m->time_value);
     }
     props_put_all(&w, buf_slice(&m->properties));
     props_put_all(&w, op->extra);
@@ -332,7 +335,8 @@ static int batch_prepare(struct send_op *op, const struct escrow_message *const 
     for (size_t i = 0; rc == 0 && i < count; i++) {
         struct batch_item item = {.body = slice_of(messages[i]->body, messages[i]->body_len)};
         buf_clear(&op->properties);
-        rc = send_prepare(op, messages[i]);
+        /* A batch is stored in its queue at once, as a whole. */
+        rc = messages[i]->time_value > 0 ? ESCROW_EINVAL : send_prepare(op, messages[i]);
         if (i == 0) {
             (void)snprintf(first, sizeof first, "%s", op->receipt.message_id); /* same size */
             key = op->ordering_key;

@@ -5,6 +5,7 @@
 #include "src/tools/commands.h"
 #include "src/tools/out.h"
 #include "txn/decision.h"
+#include "txn/release.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,8 +37,7 @@ static void put_hex(struct buf *out, struct slice bytes)
 
 static bool is_message(const struct store_record *rec, struct record_view *view)
 {
-    return (rec->type == STORE_MESSAGE || rec->type == STORE_HALF) &&
-           record_decode(rec->payload, view) == 0;
+    return store_type_is_message(rec->type) && record_decode(rec->payload, view) == 0;
 }
 
 /* What a DECISION decided: kind, who, when, and the halves by log offset. */
@@ -81,6 +81,46 @@ static bool put_decision_text(struct buf *out, const struct store_record *rec)
     return true;
 }
 
+/* What a RELEASE released or took back: kind, when, and the messages by log offset. */
+static bool put_release_json(struct json_writer *w, const struct store_record *rec)
+{
+    struct release_head head;
+    struct release_iter iter;
+    struct release_entry entry;
+
+    if (rec->type != STORE_RELEASE || release_decode(rec->payload, &head, &iter) != 0) {
+        return false;
+    }
+    json_put_string(w, "kind", slice_str(release_kind_name(head.kind)));
+    json_put_i64(w, "atMs", head.at_ms);
+    json_write_key(w, "messages");
+    json_write_array_begin(w);
+    while (release_next(&iter, &entry)) {
+        json_write_i64(w, (int64_t)entry.offset);
+    }
+    json_write_array_end(w);
+    return true;
+}
+
+static bool put_release_text(struct buf *out, const struct store_record *rec)
+{
+    struct release_head head;
+    struct release_iter iter;
+    struct release_entry entry;
+
+    if (rec->type != STORE_RELEASE || release_decode(rec->payload, &head, &iter) != 0) {
+        return false;
+    }
+    buf_append_fmt(out, "%s ", release_kind_name(head.kind));
+    out_put_time(out, head.at_ms);
+    buf_append_str(out, " messages");
+    while (release_next(&iter, &entry)) {
+        buf_append_fmt(out, " %" PRIu64, entry.offset);
+    }
+    buf_append_u8(out, '\n');
+    return true;
+}
+
 static void put_json(struct dump *d, const struct store_record *rec)
 {
     struct json_writer w = json_writer_to(&d->out);
@@ -97,7 +137,7 @@ static void put_json(struct dump *d, const struct store_record *rec)
     if (is_message(rec, &view)) {
         json_write_key(&w, "message");
         out_message_json(&w, &view);
-    } else if (!put_decision_json(&w, rec)) {
+    } else if (!put_decision_json(&w, rec) && !put_release_json(&w, rec)) {
         buf_init(&hex, 0);
         put_hex(&hex, rec->payload);
         json_put_string(&w, "payloadHex", buf_slice(&hex));
@@ -113,7 +153,7 @@ static void put_text(struct dump *d, const struct store_record *rec)
 
     buf_append_fmt(&d->out, "%12" PRIu64 "  %6u  e%-3u %s%-8s ", rec->offset, rec->length,
                    rec->epoch, rec->is_more ? "+" : " ", store_type_name(rec->type));
-    if (put_decision_text(&d->out, rec)) {
+    if (put_decision_text(&d->out, rec) || put_release_text(&d->out, rec)) {
         return;
     }
     if (!is_message(rec, &view)) {

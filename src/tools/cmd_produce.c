@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 struct produce {
@@ -26,6 +27,10 @@ struct produce {
     const char *key;
     const char *tag;
     const char *ordering_key;
+    const char *deliver_at;
+    uint64_t delay_ms;
+    uint64_t delay_level;
+    int64_t deliver_at_ms;
     const char *file;
     const char *group;
     struct arg_texts properties;
@@ -81,6 +86,13 @@ static int make_properties(struct produce *p)
     put_if(&w, PROP_KEYS, p->key);
     put_if(&w, PROP_TAGS, p->tag);
     put_if(&w, PROP_SHARDING_KEY, p->ordering_key);
+    if (p->delay_level > 0) {
+        props_put_i64(&w, prop_name(PROP_DELAY), (int64_t)p->delay_level);
+    } else if (p->delay_ms > 0) {
+        props_put_i64(&w, prop_name(PROP_TIMER_DELAY_MS), (int64_t)p->delay_ms);
+    } else if (p->deliver_at_ms > 0) {
+        props_put_i64(&w, prop_name(PROP_TIMER_DELIVER_MS), p->deliver_at_ms);
+    }
     if (p->is_half) {
         put_if(&w, PROP_TRAN_MSG, "true");
         put_if(&w, PROP_PGROUP, p->group);
@@ -310,6 +322,19 @@ static int produce_run(struct produce *p, const struct cli_options *common, int 
     return code;
 }
 
+/* A time of day in UTC, or milliseconds since 1970. */
+static bool parse_time(const char *text, int64_t *ms)
+{
+    struct tm tm = {.tm_year = 0};
+    const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+
+    if (end != NULL && *end == '\0') {
+        *ms = (int64_t)timegm(&tm) * 1000;
+        return *ms > 0;
+    }
+    return slice_to_i64(slice_str(text), ms) && *ms > 0;
+}
+
 int produce_main(int argc, char **argv)
 {
     static struct produce p = {.group = "escrow-cli"};
@@ -319,6 +344,12 @@ int produce_main(int argc, char **argv)
         {"tag", "TEXT", "consumers can filter by it", &p.tag, ARG_TEXT},
         {"property", "NAME=VALUE", "may be repeated", &p.properties, ARG_TEXTS},
         {"ordering-key", "TEXT", "same key, same queue", &p.ordering_key, ARG_TEXT},
+        {"delay", "TIME", "deliver it so much later: 500ms, 10s, 5m, 2h", &p.delay_ms,
+         ARG_DURATION},
+        {"delay-level", "N", "deliver it later, by the broker's table of levels", &p.delay_level,
+         ARG_COUNT},
+        {"deliver-at", "TIME", "deliver it then: 2026-12-31T23:59:00Z, or ms since 1970",
+         &p.deliver_at, ARG_TEXT},
         {"file", "FILE", "its content is the message; - is standard input", &p.file, ARG_TEXT},
         {"half", NULL, "hold it until escrow decide says commit or rollback", &p.is_half, ARG_FLAG},
         {"group", "NAME", "producer group (escrow-cli)", &p.group, ARG_TEXT},
@@ -340,6 +371,13 @@ int produce_main(int argc, char **argv)
     }
     if (parsed == ARGS_GO && p.file != NULL && argc > 1) {
         parsed = args_bad(&list, "--file and BODY: one of them");
+    }
+    if (parsed == ARGS_GO && (p.delay_ms > 0) + (p.delay_level > 0) + (p.deliver_at != NULL) > 1) {
+        parsed = args_bad(&list, "--delay, --delay-level and --deliver-at: one of them");
+    }
+    if (parsed == ARGS_GO && p.deliver_at != NULL && !parse_time(p.deliver_at, &p.deliver_at_ms)) {
+        parsed = args_bad(&list, "--deliver-at %s: expected 2026-12-31T23:59:00Z, or ms since 1970",
+                          p.deliver_at);
     }
     if (parsed != ARGS_GO) {
         return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;

@@ -43,6 +43,7 @@ static int report(const struct verify *v, const struct inspect_report *r)
         uint64_t value;
     } rows[] = {{"records", r->records},  {"messages", r->messages},
                 {"halves", r->halves},    {"decisions", r->decisions},
+                {"held", r->held},        {"releases", r->releases},
                 {"bytes", r->bytes},      {"tornBytes", r->torn_bytes},
                 {"queues", r->queues},    {"queueEntries", r->queue_entries},
                 {"findings", r->findings}};

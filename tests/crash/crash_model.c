@@ -3,6 +3,7 @@
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "tests/lib/sim_image.h"
+#include "txn/timers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -30,6 +31,9 @@ void model_init(struct model *m)
 
 void model_fini(struct model *m)
 {
+    for (uint32_t i = 0; i < m->cap; i++) {
+        sim_free(m->events[i].released);
+    }
     sim_free(m->events);
     m->events = NULL;
 }
@@ -40,10 +44,13 @@ struct model_event *model_add(struct model *m, enum model_kind kind,
     struct model_event *e;
 
     if (m->count == m->cap) {
-        m->cap = m->cap == 0 ? 256 : m->cap * 2;
-        m->events = sim_grow(m->events, m->cap * sizeof *m->events);
+        uint32_t cap = m->cap == 0 ? 256 : m->cap * 2;
+        m->events = sim_grow(m->events, cap * sizeof *m->events);
+        memset(&m->events[m->cap], 0, (cap - m->cap) * sizeof *m->events);
+        m->cap = cap;
     }
     e = &m->events[m->count++];
+    sim_free(e->released); /* of an event that a crash took back */
     *e = (struct model_event){
         .kind = kind, .wait_for = receipt->wait_for, .offset = receipt->offset};
     CHECK(m->count == 1 || m->events[m->count - 2].wait_for < e->wait_for);
@@ -55,6 +62,17 @@ void model_ack(struct model *m, uint64_t visible)
     while (m->acked < m->count && m->events[m->acked].wait_for <= visible) {
         m->acked++;
     }
+}
+
+uint32_t model_find_held(const struct model *m, uint64_t offset)
+{
+    for (uint32_t i = m->count; i > 0; i--) {
+        if (m->events[i - 1].kind == MODEL_HELD && m->events[i - 1].offset == offset) {
+            return i - 1;
+        }
+    }
+    (void)fprintf(stderr, "WRONG: log offset %" PRIu64 " was released, and is not held\n", offset);
+    abort();
 }
 
 bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix)
@@ -109,6 +127,13 @@ static const struct model_event *expected(struct compare *cmp)
             const struct model_event *half = &cmp->m->events[e->halves[cmp->next_half++]];
             if (half->topic == cmp->topic && half->queue == cmp->queue) {
                 return half;
+            }
+            continue;
+        }
+        if (e->kind == MODEL_RELEASE && cmp->next_half < e->count) {
+            const struct model_event *held = &cmp->m->events[e->released[cmp->next_half++]];
+            if (held->topic == cmp->topic && held->queue == cmp->queue) {
+                return held;
             }
             continue;
         }
@@ -201,6 +226,37 @@ static void compare_halves(struct compare *cmp, struct test_store *ts)
     }
 }
 
+/* Exactly what was held and not released is held, and keeps its room in the log. */
+static void compare_held(struct compare *cmp, struct test_store *ts)
+{
+    uint32_t held = 0;
+    struct timers_gauges gauges;
+
+    for (uint32_t i = 0; i < cmp->prefix; i++) {
+        const struct model_event *e = &cmp->m->events[i];
+        held += e->kind == MODEL_HELD;
+        held -= e->kind == MODEL_RELEASE ? e->count : 0;
+    }
+    timers_gauges(ts->timers, (struct txn_now){.mono_ms = ts->now_ms, .wall_ms = ts->now_ms},
+                  &gauges);
+    if (gauges.held != held) {
+        WRONG(cmp, "%zu messages are held, expected %u", gauges.held, held);
+    }
+}
+
+static bool is_released(const struct compare *cmp, uint32_t event)
+{
+    for (uint32_t i = event; i < cmp->prefix; i++) {
+        const struct model_event *e = &cmp->m->events[i];
+        for (uint32_t j = 0; e->kind == MODEL_RELEASE && j < e->count; j++) {
+            if (e->released[j] == event) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* One key, another one each time: found if and only if its message may be shown. */
 static void compare_key(struct compare *cmp, struct test_store *ts)
 {
@@ -219,13 +275,16 @@ static void compare_key(struct compare *cmp, struct test_store *ts)
     }
     pick = (uint32_t)(cmp->m->checks * 7919 % cmp->m->count);
     e = &cmp->m->events[pick];
-    if (e->kind != MODEL_MESSAGE && e->kind != MODEL_HALF) {
+    if (e->kind != MODEL_MESSAGE && e->kind != MODEL_HALF && e->kind != MODEL_HELD) {
         return;
     }
     want = pick < cmp->prefix ? 1 : 0;
     if (want == 1 && e->kind == MODEL_HALF) {
         struct test_half *half = test_owner_find(&ts->owner, e->offset);
         want = half->state == TEST_HALF_COMMITTED ? 1 : 0;
+    }
+    if (want == 1 && e->kind == MODEL_HELD) {
+        want = is_released(cmp, pick) ? 1 : 0;
     }
     (void)snprintf(key, sizeof key, "ID%u", e->id);
     query.topic = slice_str(model_topics[e->topic]);
@@ -257,6 +316,9 @@ uint32_t model_compare(struct model *m, struct test_store *ts, const char *conte
     }
     compare_queues(&cmp, ts);
     compare_halves(&cmp, ts);
+    if (ts->timers != NULL) {
+        compare_held(&cmp, ts);
+    }
     compare_key(&cmp, ts);
     store_check(ts->st);
     if (ts->txn != NULL) {

@@ -25,6 +25,8 @@ enum model_kind {
     MODEL_COMMIT,
     MODEL_ROLLBACK,
     MODEL_POSITION,
+    MODEL_HELD,
+    MODEL_RELEASE,
 };
 
 struct model_event {
@@ -35,8 +37,10 @@ struct model_event {
     uint32_t id; /* MESSAGE, HALF: stands in the body and in UNIQ_KEY. POSITION: the position */
     uint8_t topic;
     uint8_t queue;
-    uint32_t count;                    /* COMMIT, ROLLBACK: */
+    uint32_t count;                    /* COMMIT, ROLLBACK, RELEASE: */
     uint32_t halves[MODEL_DECIDE_MAX]; /* events */
+    uint32_t *released;                /* RELEASE: count events, in order; owned */
+    int64_t due_ms;                    /* HELD */
 };
 
 struct model {
@@ -62,6 +66,9 @@ extern const char *const model_topics[MODEL_TOPICS];
  * MODEL_BODY_MAX bytes: the body of message `id`, but for its first four, which are the id. Static.
  */
 const uint8_t *model_pattern(uint32_t id);
+
+/* Which HELD event has this log offset? It must be there. */
+uint32_t model_find_held(const struct model *m, uint64_t offset);
 
 /* Undecided among the first `prefix` events? */
 bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix);

@@ -2,6 +2,8 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "tests/lib/sim_image.h"
+#include "txn/release.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +62,73 @@ static int append_message(struct script *s, enum store_type type, struct store_r
     m.tag = id % 3 == 0 ? "tag" : NULL;
     return type == STORE_HALF ? test_half(&s->ts, &m, receipt)
                               : test_append(&s->ts, type, &m, receipt);
+}
+
+/* Hold a message for a while. false: back-pressure. */
+static bool try_hold(struct script *s)
+{
+    uint8_t topic = (uint8_t)below(s, MODEL_TOPICS);
+    uint8_t queue = (uint8_t)below(s, MODEL_QUEUES);
+    struct test_message m = {.topic = model_topics[topic], .queue_id = queue};
+    struct store_receipt receipt;
+    struct model_event *e;
+    int rc;
+
+    m.due_ms = s->ts.now_ms + (int64_t)below(s, 400);
+    rc = append_message(s, STORE_HELD, &receipt, &m);
+    if (rc == ESCROW_ELIMIT) {
+        return false;
+    }
+    MUST(s, rc);
+    e = model_add(&s->model, MODEL_HELD, &receipt);
+    e->id = s->model.next_id++;
+    e->topic = topic;
+    e->queue = queue;
+    e->due_ms = m.due_ms;
+    return true;
+}
+
+/* Release what is due: never early, and nothing that was released before. */
+static void step_release(struct script *s)
+{
+    uint64_t offsets[RELEASE_COUNT_MAX];
+    struct store_receipt receipt;
+    struct model_event *e;
+    uint32_t *released;
+    uint32_t count = 0;
+    int rc = test_release_due(&s->ts, offsets, &count, &receipt);
+
+    if (rc == ESCROW_ELIMIT) {
+        run_jobs(s);
+        return;
+    }
+    MUST(s, rc);
+    if (count == 0) {
+        return;
+    }
+    released = sim_grow(NULL, count * sizeof *released);
+    for (uint32_t i = 0; i < count; i++) {
+        released[i] = model_find_held(&s->model, offsets[i]);
+        CHECK(s->model.events[released[i]].due_ms <= s->ts.now_ms);
+        for (uint32_t j = released[i]; j < s->model.count; j++) {
+            const struct model_event *other = &s->model.events[j];
+            for (uint32_t k = 0; other->kind == MODEL_RELEASE && k < other->count; k++) {
+                CHECK(other->released[k] != released[i]);
+            }
+        }
+    }
+    e = model_add(&s->model, MODEL_RELEASE, &receipt);
+    e->count = count;
+    e->released = released;
+}
+
+static void step_hold(struct script *s)
+{
+    for (uint32_t n = 1 + below(s, 3); n > 0; n--) {
+        if (!try_hold(s)) {
+            run_jobs(s);
+        }
+    }
 }
 
 /* false: back-pressure, nothing was appended. */
@@ -238,9 +307,13 @@ void script_step(struct script *s)
         step_exact_fit(s);
     } else if (dice < 25) {
         step_messages(s, STORE_MESSAGE);
-    } else if (dice < 37) {
+    } else if (dice < 33) {
         step_messages(s, STORE_HALF);
-    } else if (dice < 52) {
+    } else if (dice < 38) {
+        step_hold(s);
+    } else if (dice < 44) {
+        step_release(s);
+    } else if (dice < 54) {
         if (!try_decide(s)) {
             run_jobs(s);
         }

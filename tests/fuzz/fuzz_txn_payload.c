@@ -1,7 +1,13 @@
-/* Payloads of DECISION and CHECK records. What is accepted is the same bytes again when written. */
+/*
+ * Payloads of DECISION, RELEASE and CHECK records. What is accepted is the same bytes again when
+ * written; of a DECISION but for its version.
+ */
 #include "core/base/check.h"
 #include "escrow/errors.h"
 #include "txn/decision.h"
+#include "txn/release.h"
+
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,6 +29,25 @@ static void decision(struct slice in, struct buf *again)
         count++;
     }
     CHECK(count == head.count);
+    CHECK(again->len == in.len);
+    CHECK(memcmp(again->ptr + 1, in.ptr + 1, in.len - 1) == 0);
+}
+
+static void release(struct slice in, struct buf *again)
+{
+    struct release_head head;
+    struct release_iter iter;
+    struct release_entry entry;
+    int rc = release_decode(in, &head, &iter);
+
+    CHECK(rc == 0 || rc == ESCROW_ECORRUPT);
+    if (rc != 0) {
+        return;
+    }
+    release_encode_head(again, &head);
+    while (release_next(&iter, &entry)) {
+        release_encode_entry(again, head.kind, &entry);
+    }
     CHECK(slice_eq(buf_slice(again), in));
 }
 
@@ -51,6 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     buf_init(&again, 0);
     decision(slice_of(data, size), &again);
+    buf_clear(&again);
+    release(slice_of(data, size), &again);
     buf_clear(&again);
     check(slice_of(data, size), &again);
     buf_fini(&again);

@@ -6,6 +6,7 @@
 #include "core/proto/properties.h"
 #include "tests/lib/test_txn.h"
 #include "txn/decision.h"
+#include "txn/release.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -109,7 +110,8 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
     CHECK(rec->offset > owner->last_offset || owner->applied == 0);
     owner->last_offset = rec->offset;
     owner->applied++;
-    if (ts->txn != NULL && (rec->type == STORE_HALF || rec->type == STORE_DECISION)) {
+    if (ts->txn != NULL && (rec->type == STORE_HALF || rec->type == STORE_DECISION ||
+                            rec->type == STORE_HELD || rec->type == STORE_RELEASE)) {
         return txn_apply(ts, rec, err);
     }
     switch (rec->type) {
@@ -129,6 +131,7 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
     case STORE_GROUP:
         owner->raw_bytes += rec->payload.len;
         return 0;
+    case STORE_HELD:
     case STORE_RELEASE:
     case STORE_START:
     case STORE_FILLER:
@@ -156,8 +159,8 @@ static int owner_load(void *arg, struct slice name, struct slice data, struct er
 {
     struct test_store *ts = arg;
 
-    if (ts->txn != NULL && slice_eq_str(name, "txn")) {
-        return test_txn_load(ts, data, err);
+    if (ts->txn != NULL && (slice_eq_str(name, "txn") || slice_eq_str(name, "timers"))) {
+        return test_txn_load(ts, name, data, err);
     }
     if (!slice_eq_str(name, "test-owner")) {
         return err_set(err, ESCROW_EVERSION, "unknown section");
@@ -169,8 +172,10 @@ static int owner_load(void *arg, struct slice name, struct slice data, struct er
     return 0;
 }
 
-static int owner_list(void *arg, struct slice decision, store_release_fn *fn, void *fn_arg)
+static int owner_list(void *arg, enum store_type type, struct slice decision, store_release_fn *fn,
+                      void *fn_arg)
 {
+    (void)type; /* no RELEASE without the real store of held messages */
     const uint8_t *at = decision.ptr + 2;
 
     (void)arg;
@@ -181,10 +186,12 @@ static int owner_list(void *arg, struct slice decision, store_release_fn *fn, vo
     return 0;
 }
 
-static int owner_list_txn(void *arg, struct slice decision, store_release_fn *fn, void *fn_arg)
+static int owner_list_txn(void *arg, enum store_type type, struct slice payload,
+                          store_release_fn *fn, void *fn_arg)
 {
     (void)arg;
-    return decision_each_commit(decision, fn, fn_arg);
+    return type == STORE_RELEASE ? release_each_due(payload, fn, fn_arg)
+                                 : decision_each_commit(payload, fn, fn_arg);
 }
 
 /* ------------------------------------------------------------------ running */
@@ -337,8 +344,14 @@ int test_append(struct test_store *ts, enum store_type type, const struct test_m
     if (ts->txn != NULL && type == STORE_HALF) {
         props_put(&w, SLICE_LIT("PGROUP"), SLICE_LIT(TEST_TXN_GROUP));
     }
+    if (m->due_ms > 0) {
+        props_put_i64(&w, SLICE_LIT("TIMER_OUT_MS"), m->due_ms);
+    }
     CHECK(w.error == 0);
     f.properties = slice_of(w.ptr, w.len);
+    if (ts->txn != NULL && type == STORE_HELD) {
+        return test_txn_hold(ts, &f, m->due_ms, out);
+    }
     return ts->txn != NULL && type == STORE_HALF ? test_txn_append(ts, &f, out)
                                                  : store_append_message(ts->st, type, &f, ts, out);
 }
@@ -360,6 +373,15 @@ int test_half(struct test_store *ts, const struct test_message *m, struct store_
         store_reserve_add(ts->st, STORE_DECISION_RESERVE);
     }
     return rc;
+}
+
+int test_hold(struct test_store *ts, const struct test_message *m, int64_t delay_ms,
+              struct store_receipt *out)
+{
+    struct test_message held = *m;
+
+    held.due_ms = ts->now_ms + delay_ms;
+    return test_append(ts, STORE_HELD, &held, out);
 }
 
 int test_decide(struct test_store *ts, bool commit, const uint64_t *offsets, uint32_t count,

@@ -42,6 +42,7 @@ struct test_owner {
 };
 
 struct txn;
+struct timers;
 
 struct test_store {
     struct disk *disk;
@@ -50,8 +51,9 @@ struct test_store {
     struct store_recovery recovery;
     struct err_ctx err;
     int64_t now_ms;
-    bool no_prepare; /* test_store_run leaves segments alone */
-    struct txn *txn; /* the real half-message store beside the small one, or NULL */
+    bool no_prepare;       /* test_store_run leaves segments alone */
+    struct txn *txn;       /* the real half-message store beside the small one, or NULL */
+    struct timers *timers; /* with it: messages held for a time */
 };
 
 /* 1 MiB segments, checkpoints only when asked for. */
@@ -87,6 +89,7 @@ struct test_message {
     const char *tag; /* NULL = none, like the next two */
     const char *uniq;
     const char *keys;
+    int64_t due_ms; /* TIMER_OUT_MS, 0 = none */
 };
 ESCROW_MUST_USE int test_append(struct test_store *ts, enum store_type type,
                                 const struct test_message *m, struct store_receipt *out);
@@ -102,6 +105,15 @@ ESCROW_MUST_USE int test_half(struct test_store *ts, const struct test_message *
 /* Decide halves (by physical offset), all in one record. They must have been applied. */
 ESCROW_MUST_USE int test_decide(struct test_store *ts, bool commit, const uint64_t *offsets,
                                 uint32_t count, struct store_receipt *out);
+
+/*
+ * With the real half-message store: append a message held for so long; release what is due, in one
+ * record (*count = 0: nothing is, and nothing was appended).
+ */
+ESCROW_MUST_USE int test_hold(struct test_store *ts, const struct test_message *m, int64_t delay_ms,
+                              struct store_receipt *out);
+ESCROW_MUST_USE int test_release_due(struct test_store *ts, uint64_t *offsets, uint32_t *count,
+                                     struct store_receipt *out);
 
 ESCROW_MUST_USE int test_position(struct test_store *ts, uint64_t position,
                                   struct store_receipt *out);

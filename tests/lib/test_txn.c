@@ -3,6 +3,7 @@
 #include "core/base/check.h"
 #include "core/proto/properties.h"
 #include "core/proto/tags.h"
+#include "txn/timers.h"
 #include "txn/txn.h"
 
 #define DECIDE_MAX 64u
@@ -15,20 +16,24 @@ static struct txn_now now_of(const struct test_store *ts)
 void test_txn_new(struct test_store *ts)
 {
     struct txn_config config;
+    struct timers_config timers = {.held_max = 100000};
 
     txn_config_default(&config);
     CHECK(txn_new(&config, 7, now_of(ts), &ts->txn) == 0);
+    CHECK(timers_new(&timers, 7, now_of(ts), &ts->timers) == 0);
 }
 
 void test_txn_free(struct test_store *ts)
 {
     txn_free(ts->txn);
     ts->txn = NULL;
+    timers_free(ts->timers);
+    ts->timers = NULL;
 }
 
 void test_txn_sync_reserve(struct test_store *ts)
 {
-    uint64_t want = txn_reserve_bytes(ts->txn);
+    uint64_t want = txn_reserve_bytes(ts->txn) + timers_reserve_bytes(ts->timers);
     uint64_t have = store_stats(ts->st).reserved_bytes;
 
     if (want > have) {
@@ -61,6 +66,34 @@ static int on_release(void *arg, const struct txn_release *r)
     return store_release(a->ts->st, &release, &number, a->err);
 }
 
+static int on_due(void *arg, const struct release_entry *entry)
+{
+    struct release_arg *a = arg;
+    struct store_release release = {
+        .topic = entry->topic,
+        .queue_id = entry->queue,
+        .half_offset = entry->offset,
+        .payload_size = entry->size_bytes,
+        .tag_code = entry->tag_hash,
+        .store_ms = entry->store_ms,
+    };
+    int64_t number;
+
+    return store_release(a->ts->st, &release, &number, a->err);
+}
+
+static int apply_held(struct test_store *ts, const struct store_record *rec, struct err_ctx *err)
+{
+    struct release_arg arg = {.ts = ts, .err = err};
+    struct timer_info info;
+
+    if (rec->type == STORE_RELEASE) {
+        return timers_apply_release(ts->timers, rec->payload, on_due, &arg, err);
+    }
+    CHECK(timer_info_decode(rec->payload, false, &info) == 0);
+    return timers_apply_message(ts->timers, &info, rec->offset, now_of(ts), err);
+}
+
 /* The small table learns from the payload; the real one must take it too. */
 static int apply_decision(struct test_store *ts, const struct store_record *rec,
                           struct err_ctx *err)
@@ -85,6 +118,9 @@ int test_txn_apply(struct test_store *ts, const struct store_record *rec, struct
     struct txn_half_info info;
     int rc;
 
+    if (rec->type == STORE_HELD || rec->type == STORE_RELEASE) {
+        return apply_held(ts, rec, err);
+    }
     if (rec->type == STORE_DECISION) {
         return apply_decision(ts, rec, err);
     }
@@ -100,12 +136,20 @@ int test_txn_save(struct test_store *ts, struct store_sections *sections)
     if (b != NULL) {
         txn_save(ts->txn, now_of(ts), b);
     }
+    if (b == NULL || buf_failed(b)) {
+        return ESCROW_ENOMEM;
+    }
+    b = store_section(sections, "timers");
+    if (b != NULL) {
+        timers_save(ts->timers, now_of(ts), b);
+    }
     return b == NULL || buf_failed(b) ? ESCROW_ENOMEM : 0;
 }
 
-int test_txn_load(struct test_store *ts, struct slice data, struct err_ctx *err)
+int test_txn_load(struct test_store *ts, struct slice name, struct slice data, struct err_ctx *err)
 {
-    return txn_load(ts->txn, data, now_of(ts), err);
+    return slice_eq_str(name, "timers") ? timers_load(ts->timers, data, now_of(ts), err)
+                                        : txn_load(ts->txn, data, now_of(ts), err);
 }
 
 /* ------------------------------------------------------------------ appending */
@@ -133,6 +177,58 @@ int test_txn_append(struct test_store *ts, const struct record_fields *f, struct
         txn_half_appended(ts->txn, &info, out->offset);
         test_txn_sync_reserve(ts);
     }
+    return rc;
+}
+
+int test_txn_hold(struct test_store *ts, const struct record_fields *f, int64_t due_ms,
+                  struct store_receipt *out)
+{
+    struct timer_info info = {.topic = f->topic,
+                              .queue = (uint32_t)f->queue_id,
+                              .size_bytes = (uint32_t)record_size(f),
+                              .store_ms = f->store_ms,
+                              .due_ms = due_ms,
+                              .is_relative = true};
+    struct slice tag = SLICE_EMPTY;
+    int rc;
+
+    (void)props_find(f->properties, SLICE_LIT("TAGS"), &tag); /* no tag is fine */
+    info.tag_hash = (int32_t)tag_code(tag);
+    CHECK(timers_accept(ts->timers, &info) == 0);
+    rc = store_append_message(ts->st, STORE_HELD, f, ts, out);
+    if (rc == 0) {
+        timers_appended(ts->timers, &info, out->offset);
+        test_txn_sync_reserve(ts);
+    }
+    return rc;
+}
+
+int test_release_due(struct test_store *ts, uint64_t *offsets, uint32_t *count,
+                     struct store_receipt *out)
+{
+    static struct timers_update u;
+    struct release_head head;
+    struct release_iter iter;
+    struct release_entry entry;
+    int rc;
+
+    *count = 0;
+    timers_update_init(&u);
+    rc = timers_tick(ts->timers, now_of(ts), &u);
+    if (rc == 0 && u.count > 0) {
+        rc = store_append_release(ts->st, buf_slice(&u.payload), u.queues, u.count, ts, out);
+        if (rc == 0) {
+            timers_release_appended(ts->timers);
+            test_txn_sync_reserve(ts);
+            CHECK(release_decode(buf_slice(&u.payload), &head, &iter) == 0);
+            while (release_next(&iter, &entry)) {
+                offsets[(*count)++] = entry.offset;
+            }
+        } else {
+            timers_release_refused(ts->timers);
+        }
+    }
+    timers_update_fini(&u);
     return rc;
 }
 
@@ -201,5 +297,7 @@ void test_txn_check(struct test_store *ts)
         CHECK_IMPLIES(half->state == TEST_HALF_COMMITTED, fact.kind == DECISION_COMMIT);
         CHECK_IMPLIES(half->state == TEST_HALF_ROLLED_BACK, fact.kind == DECISION_ROLLBACK);
     }
-    CHECK(store_stats(ts->st).reserved_bytes == txn_reserve_bytes(ts->txn));
+    timers_check(ts->timers);
+    CHECK(store_stats(ts->st).reserved_bytes ==
+          txn_reserve_bytes(ts->txn) + timers_reserve_bytes(ts->timers));
 }

@@ -105,6 +105,20 @@ ESCROW_API int escrow_message_set_keys(struct escrow_message *message, const cha
 ESCROW_API int escrow_message_set_ordering_key(struct escrow_message *message, const char *key);
 
 /*
+ * Deliver it later. The last of the three counts; 0 takes it back. The broker waits, and bounds how
+ * long (escrowd: delay.max.ms, three days by default): what is further away is refused by the send.
+ * In a transaction a delay begins with the commit. Not in a batch: escrow_send_batch is
+ * ESCROW_EINVAL. Against Apache RocketMQ times other than levels need version 5.
+ *
+ * delay_level: of the broker's table, 1 s 5 s 10 s 30 s 1 min ... by default; 1 to 64.
+ * delay_ms: so long after it came. deliver_at_ms: a time of day, ms since 1970; one that has passed
+ * means at once. ESCROW_EINVAL: negative, or no such level.
+ */
+ESCROW_API int escrow_message_set_delay_level(struct escrow_message *message, int32_t delay_level);
+ESCROW_API int escrow_message_set_delay(struct escrow_message *message, int64_t delay_ms);
+ESCROW_API int escrow_message_set_deliver_at(struct escrow_message *message, int64_t deliver_at_ms);
+
+/*
  * User property; names of RocketMQ's own properties and the bytes 0x01 and 0x02 are ESCROW_EINVAL.
  */
 ESCROW_API int escrow_message_set_property(struct escrow_message *message, const char *name,
@@ -118,7 +132,7 @@ ESCROW_API const char *escrow_receipt_message_id(const struct escrow_receipt *re
 ESCROW_API const char *escrow_receipt_offset_id(const struct escrow_receipt *receipt);
 ESCROW_API const char *escrow_receipt_broker(const struct escrow_receipt *receipt);
 ESCROW_API int32_t escrow_receipt_queue(const struct escrow_receipt *receipt);
-/* in the queue; for a half: its log offset */
+/* in the queue; for a half and a delayed message: its log offset */
 ESCROW_API int64_t escrow_receipt_offset(const struct escrow_receipt *receipt);
 
 /* ---- producer -------------------------------------------------------------------------------- */
@@ -222,8 +236,9 @@ typedef enum escrow_consume_result escrow_handler_fn(const struct escrow_deliver
  *   concurrency            handlers at a time: 4
  *   from                   "first" or "last": where a new group begins; default "first"
  *   retries.max            16
- *   retry.delay.ms         wait before the first redelivery when the broker has no retry topic:
- *                          1000
+ *   retry.level            delay level of every redelivery; 0 (default): the broker's rule, longer
+ *                          each time: level 3, 4, 5 ... = 10 s, 30 s, 1 min ... 2 h. The broker
+ *                          waits, not the client
  *   pull.batch             32
  *   prefetch.max           messages waiting for a handler, all queues together: 1000
  *   commit.ms              how often offsets are stored: 1000

@@ -18,7 +18,9 @@ static struct broker_fixture f;
 
 static void start(struct client *c, enum header_type type)
 {
-    broker_fixture_start(&f, NULL);
+    static const char *const args[] = {"--delay.levels", "10ms", NULL}; /* of retries */
+
+    broker_fixture_start(&f, args);
     client_open(c, f.port, type);
     client_topic(c, "T", 2);
 }
@@ -493,6 +495,8 @@ START_TEST(retries_end_in_the_dead_letter_queue)
     offset = last_of(&c, "T", &times);
     for (int i = 1; i <= 2; i++) {
         send_back(&c, offset, 0, 2);
+        ck_assert_int_eq(client_pull(&c, &(struct test_pull){"g", "%RETRY%g", 0, i - 1, 1, 15000}),
+                         RESPONSE_SUCCESS); /* when its delay is over */
         offset = last_of(&c, "%RETRY%g", &times);
         ck_assert_int_eq(times, i);
     }

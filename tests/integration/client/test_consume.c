@@ -3,17 +3,21 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static struct rig rig;
 static struct bag bag;
 static struct bag other;
 
 static const struct escrow_option quick_retry[] = {
-    {"retry.delay.ms", "20"}, {"retries.max", "2"}, {"commit.ms", "20"}, {NULL, NULL}};
+    {"retry.level", "1"}, {"retries.max", "2"}, {"commit.ms", "20"}, {NULL, NULL}};
+
+/* The broker waits before a retry. */
+static const char *const levels[] = {"--delay.levels", "20ms 1h", NULL};
 
 static void setup(void)
 {
-    rig_start(&rig, NULL);
+    rig_start(&rig, levels);
     bag_init(&bag);
     bag_init(&other);
 }
@@ -190,13 +194,11 @@ static enum escrow_consume_result fails_on_poison(const struct escrow_delivery *
     return len == 1 ? ESCROW_CONSUME_RETRY : ESCROW_CONSUME_OK;
 }
 
-/*
- * Messages that wait for their retry time do not use up the room of those that can be handled now.
- */
+/* Messages that the broker holds for their retry do not use up the consumer's room. */
 START_TEST(failing_messages_do_not_keep_others_out)
 {
     const struct escrow_option options[] = {
-        {"retry.delay.ms", "3600000"}, {"prefetch.max", "4"}, {NULL, NULL}};
+        {"retry.level", "2"}, {"prefetch.max", "4"}, {NULL, NULL}};
     struct escrow_client *c = rig_client(&rig);
     struct escrow_producer *p = NULL;
     struct escrow_consumer *k;
@@ -208,6 +210,61 @@ START_TEST(failing_messages_do_not_keep_others_out)
     send_many(p, "Mixed", 10, 50);
     bag_wait_distinct(&bag, 60);
     escrow_consumer_free(&k); /* does not wait for the hour either */
+    escrow_producer_free(&p);
+    escrow_client_free(&c);
+}
+END_TEST
+
+static int64_t wall_ms(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_REALTIME, &ts); /* cannot fail */
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static enum escrow_consume_result notes_time(const struct escrow_delivery *message, void *arg)
+{
+    char text[64];
+    size_t len;
+    const char *body = escrow_delivery_body(message, &len);
+    int64_t held_ms = escrow_delivery_stored_ms(message) - escrow_delivery_born_ms(message);
+
+    (void)snprintf(text, sizeof text, "%.*s %s", (int)len, body, held_ms >= 20 ? "late" : "early");
+    bag_add(arg, text, strlen(text));
+    return ESCROW_CONSUME_OK;
+}
+
+/* By level, by delay, at a time: each comes once, later; a batch of such is refused. */
+START_TEST(delayed_messages_come_later)
+{
+    struct escrow_client *c = rig_client(&rig);
+    struct escrow_producer *p = NULL;
+    struct escrow_consumer *k;
+    struct escrow_message *m[3];
+
+    OK(escrow_producer_new(c, "shop", NULL, &p));
+    k = rig_consume(c, "readers", "Later", "*", NULL, notes_time, &bag);
+    m[0] = rig_message("Later", "level");
+    m[1] = rig_message("Later", "delay");
+    m[2] = rig_message("Later", "time");
+    ck_assert_int_eq(escrow_message_set_delay_level(m[0], -1), ESCROW_EINVAL);
+    OK(escrow_message_set_delay_level(m[0], 1));
+    OK(escrow_message_set_delay(m[1], 40));
+    OK(escrow_message_set_deliver_at(m[2], wall_ms() + 100));
+    for (int i = 0; i < 3; i++) {
+        OK(escrow_send(p, m[i], NULL));
+    }
+    ck_assert_int_eq(escrow_send_batch(p, (const struct escrow_message *const *)m, 3, NULL),
+                     ESCROW_EINVAL);
+    bag_wait_for(&bag, "level late");
+    bag_wait_for(&bag, "delay late");
+    bag_wait_for(&bag, "time late");
+    ck_assert_uint_eq(bag_count(&bag), 3);
+    for (int i = 0; i < 3; i++) {
+        escrow_message_free(&m[i]);
+    }
+    escrow_consumer_free(&k);
     escrow_producer_free(&p);
     escrow_client_free(&c);
 }
@@ -359,6 +416,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_sql_subscription_gets_what_matches);
     tcase_add_test(tc, a_message_that_fails_ends_in_the_dead_letter_queue);
     tcase_add_test(tc, failing_messages_do_not_keep_others_out);
+    tcase_add_test(tc, delayed_messages_come_later);
     tcase_add_test(tc, tags_filter);
     tcase_add_test(tc, the_end_waits_for_running_handlers);
     tcase_add_test(tc, little_memory_slows_down_and_does_not_stop);

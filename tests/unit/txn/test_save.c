@@ -220,7 +220,7 @@ START_TEST(a_section_of_another_version_is_refused_as_such)
     struct txn *copy;
 
     world_checkpoint(&w);
-    put_le32(w.checkpoint.ptr, 2);
+    put_le32(w.checkpoint.ptr, 3);
     ck_assert_int_eq(load(buf_slice(&w.checkpoint), w.now, &copy), ESCROW_EVERSION);
     txn_free(copy);
 }

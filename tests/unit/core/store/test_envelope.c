@@ -158,14 +158,15 @@ END_TEST
 
 START_TEST(types_have_names)
 {
-    /* Known ones, the reserved one, and numbers from elsewhere. */
+    /* Known ones, and numbers from elsewhere. */
     ck_assert_str_eq(store_type_name(STORE_MESSAGE), "MESSAGE");
     ck_assert_str_eq(store_type_name(STORE_GROUP), "GROUP");
     ck_assert_str_eq(store_type_name(99), "?");
     ck_assert(store_type_is_known(STORE_START));
-    ck_assert(!store_type_is_known(STORE_RELEASE));
+    ck_assert(store_type_is_known(STORE_RELEASE));
+    ck_assert(store_type_is_known(STORE_HELD));
     ck_assert(!store_type_is_known(0));
-    ck_assert(!store_type_is_known(12));
+    ck_assert(!store_type_is_known(13));
     for (int v = ENVELOPE_VALID; v <= ENVELOPE_CHECKSUM; v++) {
         ck_assert_str_ne(envelope_verdict_text((enum envelope_verdict)v), "?");
     }

@@ -36,7 +36,9 @@ START_TEST(the_store_can_ask_which_halves_a_decision_made_visible)
         entry.store_ms = 6;
         decision_encode_entry(&b, head.kind, &entry);
         ck_assert(broker_store_owner.list_releases != NULL);
-        ck_assert_int_eq(broker_store_owner.list_releases(NULL, buf_slice(&b), note, &listed), 0);
+        ck_assert_int_eq(
+            broker_store_owner.list_releases(NULL, STORE_DECISION, buf_slice(&b), note, &listed),
+            0);
         buf_fini(&b);
         if (kind == DECISION_ROLLBACK) {
             ck_assert_uint_eq(listed.count, 0);
