@@ -2,10 +2,12 @@
  * Happy path: a message gets a slot when its record is appended, enters the heap of its clock when
  * that is durable, is picked when it is due, and leaves the table when its RELEASE is durable.
  *
- * due_ms of a message is, in HELD_UNDECIDED, what its record says (TIMER_OUT_MS); from HELD_WAITING
- * on, a time of the wall clock, or of the steady clock when it is a delay. The difference between
- * the two clocks changes only when somebody sets the wall clock, and is added back wherever a time
- * leaves the process.
+ * due_ms of a message is, as long as a half is undecided, what its record says (TIMER_OUT_MS);
+ * otherwise a time of the wall clock, or of the steady clock when it is a delay. The steady clock
+ * begins with the wall clock's time when recovery is over, so that what was read from the log needs
+ * no change; their difference is added where a time leaves the process. A delay begins with a
+ * reading of the steady clock alone: it never goes back, and so two messages with one delay keep
+ * their order.
  *
  * Why a heap and not the timing wheel of the check-back scanner: a queue keeps the order of due
  * times exactly, also when ten thousand messages are overdue and go out in several records; due
@@ -74,6 +76,12 @@ int timers_new(const struct timers_config *config, uint64_t seed, struct txn_now
     routes_init(&t->topics, (struct hash_key){seed, hash_u64(seed)});
     *out = t;
     return 0;
+}
+
+void timers_recovered(struct timers *t, struct txn_now now)
+{
+    t->start = now;
+    t->is_live = true;
 }
 
 void timers_free(struct timers *t)
@@ -230,11 +238,17 @@ uint32_t timers_insert(struct timers *t, const struct timer_info *info, uint64_t
     return slot;
 }
 
-void timers_appended(struct timers *t, const struct timer_info *info, uint64_t offset)
+void timers_appended(struct timers *t, const struct timer_info *info, uint64_t offset,
+                     struct txn_now now)
 {
+    struct held *held;
+
     CHECK(t->is_pending);
     CHECK(timers_find(t, offset) == SLAB_NONE);
-    (void)timers_insert(t, info, offset, t->pending_route); /* the slot is found by its offset */
+    held = timers_at(t, timers_insert(t, info, offset, t->pending_route));
+    if (!info->is_half) {
+        held->due_ms = timers_begin(t, held, info->due_ms - info->store_ms, now);
+    }
     drop_pending(t);
     t->counters.held_accepted++;
     timers_dcheck(t);
@@ -258,15 +272,20 @@ void timers_move(struct timers *t, struct held *held, enum held_state to, const 
     }
 }
 
-void timers_arm(struct timers *t, uint32_t slot, int64_t due_ms, struct txn_now now,
-                const char *event)
+int64_t timers_begin(const struct timers *t, const struct held *held, int64_t delay_ms,
+                     struct txn_now now)
+{
+    return timers_clock_of(held) == TIMERS_STEADY ? timers_steady_ms(t, now) + delay_ms
+                                                  : held->due_ms;
+}
+
+void timers_arm(struct timers *t, uint32_t slot, int64_t due_ms, const char *event)
 {
     struct held *held = timers_at(t, slot);
-    enum timers_clock clock = timers_clock_of(held);
 
-    held->due_ms = clamp_time(due_ms) - (clock == TIMERS_STEADY ? timers_shift_ms(t, now) : 0);
+    held->due_ms = clamp_time(due_ms);
     timers_move(t, held, HELD_WAITING, event);
-    heap_push(&t->heaps[clock], slot);
+    heap_push(&t->heaps[timers_clock_of(held)], slot);
 }
 
 void timers_remove(struct timers *t, uint32_t slot)
@@ -377,6 +396,7 @@ int timers_tick(struct timers *t, struct txn_now now, struct timers_update *u)
     uint32_t slot;
     int rc = 0;
 
+    CHECK(t->is_live);
     update_clear(t, u);
     while (t->picked_count < RELEASE_COUNT_MAX && (slot = due_first(t, now)) != SLAB_NONE) {
         pick(t, slot);

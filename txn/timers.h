@@ -55,6 +55,12 @@ ESCROW_MUST_USE int timers_new(const struct timers_config *config, uint64_t seed
                                struct txn_now now, struct timers **out);
 void timers_free(struct timers *t); /* NULL is fine */
 
+/*
+ * Recovery is over: from now on delays run on the monotonic clock, and timers_tick may be called.
+ * Until then records are read, and only the wall clock of their time counts.
+ */
+void timers_recovered(struct timers *t, struct txn_now now);
+
 /* ---- messages -------------------------------------------------------------------------------- */
 
 /* From the request before it is appended, from its record afterwards. */
@@ -82,14 +88,15 @@ ESCROW_MUST_USE int timer_info_decode(struct slice payload, bool is_half, struct
 ESCROW_MUST_USE int timers_accept(struct timers *t, const struct timer_info *info);
 
 /* The record is in the log's buffer. Only after timers_accept for the same info. */
-void timers_appended(struct timers *t, const struct timer_info *info, uint64_t offset);
+void timers_appended(struct timers *t, const struct timer_info *info, uint64_t offset,
+                     struct txn_now now);
 
 /*
  * The record is durable. A message that is not in the table (recovery) is made. ESCROW_ENOMEM,
  * ESCROW_ELIMIT (topics), ESCROW_ECORRUPT (it was applied before): fatal.
  */
 ESCROW_MUST_USE int timers_apply_message(struct timers *t, const struct timer_info *info,
-                                         uint64_t offset, struct txn_now now, struct err_ctx *err);
+                                         uint64_t offset, struct err_ctx *err);
 
 /*
  * A half with a time was committed at at_ms (its delay begins) or rolled back (it is forgotten).
@@ -187,8 +194,7 @@ void timers_gauges(const struct timers *t, struct txn_now now, struct timers_gau
 void timers_save(const struct timers *t, struct txn_now now, struct buf *out);
 
 /* Into a struct timers just made. ESCROW_ECORRUPT, ESCROW_EVERSION, ESCROW_ENOMEM: fatal. */
-ESCROW_MUST_USE int timers_load(struct timers *t, struct slice section, struct txn_now now,
-                                struct err_ctx *err);
+ESCROW_MUST_USE int timers_load(struct timers *t, struct slice section, struct err_ctx *err);
 
 /* CHECK everything that must hold; for tests. */
 void timers_check(const struct timers *t);

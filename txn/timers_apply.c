@@ -25,7 +25,7 @@ static int recover(struct timers *t, const struct timer_info *info, uint64_t off
 }
 
 int timers_apply_message(struct timers *t, const struct timer_info *info, uint64_t offset,
-                         struct txn_now now, struct err_ctx *err)
+                         struct err_ctx *err)
 {
     uint32_t slot = timers_find(t, offset);
     struct held *held;
@@ -47,7 +47,7 @@ int timers_apply_message(struct timers *t, const struct timer_info *info, uint64
     if ((held->flags & HELD_F_HALF) != 0) {
         timers_move(t, held, HELD_UNDECIDED, "half durable");
     } else {
-        timers_arm(t, slot, held->due_ms, now, "held durable");
+        timers_arm(t, slot, held->due_ms, "held durable");
     }
     timers_dcheck(t);
     return 0;
@@ -71,10 +71,11 @@ int timers_apply_decided(struct timers *t, uint64_t offset, bool is_commit, int6
         return 0;
     }
     due_ms = held->due_ms;
-    if ((held->flags & HELD_F_RELATIVE) != 0 && at_ms > held_store_ms(held)) {
-        due_ms += at_ms - held_store_ms(held); /* its delay begins with the commit */
+    if (timers_clock_of(held) == TIMERS_STEADY) { /* its delay begins with the commit */
+        int64_t delay_ms = due_ms - held_store_ms(held);
+        due_ms = t->is_live ? timers_begin(t, held, delay_ms, now) : at_ms + delay_ms;
     }
-    timers_arm(t, slot, due_ms, now, "committed");
+    timers_arm(t, slot, due_ms, "committed");
     timers_dcheck(t);
     return 0;
 }

@@ -30,6 +30,7 @@ struct timers {
     struct heap heaps[2]; /* by enum timers_clock: messages in WAITING that are not picked */
     uint32_t by_clock[2]; /* messages of each kind, in whatever state: room in their heap */
     struct routes topics; /* all in the group "-" */
+    bool is_live;         /* timers_recovered was called */
     struct txn_now start; /* where the steady clock begins */
     size_t by_state[HELD_STATE_COUNT];
     uint64_t reserve_bytes;
@@ -75,9 +76,12 @@ uint32_t timers_insert(struct timers *t, const struct timer_info *info, uint64_t
 /* held_move, keeping by_state and the reserve. */
 void timers_move(struct timers *t, struct held *held, enum held_state to, const char *event);
 
-/* To WAITING, until due_ms of the wall clock. */
-void timers_arm(struct timers *t, uint32_t slot, int64_t due_ms, struct txn_now now,
-                const char *event);
+/* Its delay begins now: when it ends, on the clock of the message. */
+int64_t timers_begin(const struct timers *t, const struct held *held, int64_t delay_ms,
+                     struct txn_now now);
+
+/* To WAITING, until due_ms on the clock of the message. */
+void timers_arm(struct timers *t, uint32_t slot, int64_t due_ms, const char *event);
 
 /* It is GONE: out of table and index. */
 void timers_remove(struct timers *t, uint32_t slot);

@@ -82,7 +82,6 @@ void timers_save(const struct timers *t, struct txn_now now, struct buf *out)
 
 struct load {
     struct timers *t;
-    struct txn_now now;
     struct slice rest;
     struct slice *topics; /* by the section's ids; empty = none */
 };
@@ -153,7 +152,7 @@ static int load_held(struct load *l, const uint8_t *p)
     if (p[36] == 1) {
         timers_move(l->t, timers_at(l->t, slot), HELD_UNDECIDED, "checkpoint");
     } else {
-        timers_arm(l->t, slot, timers_at(l->t, slot)->due_ms, l->now, "checkpoint");
+        timers_arm(l->t, slot, timers_at(l->t, slot)->due_ms, "checkpoint");
     }
     return 0;
 }
@@ -172,9 +171,9 @@ static int load_all(struct load *l, uint32_t topics, uint64_t count)
     return rc;
 }
 
-int timers_load(struct timers *t, struct slice section, struct txn_now now, struct err_ctx *err)
+int timers_load(struct timers *t, struct slice section, struct err_ctx *err)
 {
-    struct load l = {.t = t, .now = now, .rest = section};
+    struct load l = {.t = t, .rest = section};
     const uint8_t *p = section.ptr;
     int rc;
 

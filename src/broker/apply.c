@@ -183,7 +183,7 @@ static int broker_checkpoint_load(void *arg, struct slice name, struct slice dat
         return txn_load(b->txn, data, broker_txn_now(b), err);
     }
     if (slice_eq_str(name, "timers")) {
-        return timers_load(b->timers, data, broker_txn_now(b), err);
+        return timers_load(b->timers, data, err);
     }
     if (slice_eq_str(name, "topics")) {
         return topics_load(&b->topics, data, err);

@@ -120,6 +120,7 @@ static int store_start(struct broker *b, struct err_ctx *err)
     }
     loop_time_forget(b->loop);
     log_recovery(b, &recovery, clock_mono_ms(b->clock) - before_ms);
+    timers_recovered(b->timers, broker_txn_now(b));
     timers_counters_reset(b->timers);
     txn_counters_reset(b->txn); /* what the replay counted happened before this start */
     transactions_sync_reserve(b);

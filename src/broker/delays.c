@@ -33,7 +33,7 @@ int delays_append(struct broker *b, const struct record_fields *f, const struct 
         rc = store_append_message(b->store, STORE_HELD, f, NULL, receipt);
     }
     if (rc == 0) {
-        timers_appended(b->timers, info, receipt->offset);
+        timers_appended(b->timers, info, receipt->offset, broker_txn_now(b));
         transactions_sync_reserve(b);
     }
     return rc;
@@ -74,7 +74,7 @@ int delays_apply_message(struct broker *b, const struct store_record *rec, struc
         return err_set(err, ESCROW_ECORRUPT, "%s record without a time",
                        store_type_name(rec->type));
     }
-    rc = timers_apply_message(b->timers, &info, rec->offset, broker_txn_now(b), err);
+    rc = timers_apply_message(b->timers, &info, rec->offset, err);
     delays_changed(b);
     return rc;
 }
@@ -97,7 +97,11 @@ static int release_due(void *arg, const struct release_entry *entry)
     int rc = store_release(a->broker->store, &release, &queue_offset, a->err);
 
     if (rc == 0) {
-        hold_notify(a->broker, release.topic, release.queue_id);
+        struct hold_arrival arrival = {.topic = release.topic,
+                                       .queue_id = release.queue_id,
+                                       .queue_offset = queue_offset,
+                                       .tag_code = release.tag_code};
+        hold_notify(a->broker, &arrival);
     }
     return rc;
 }

@@ -414,7 +414,7 @@ static void send_half(struct send *s, struct slice properties)
     }
     txn_half_appended(b->txn, &info, receipt.offset);
     if (info.is_held) {
-        timers_appended(b->timers, &timer, receipt.offset);
+        timers_appended(b->timers, &timer, receipt.offset, broker_txn_now(b));
     }
     transactions_sync_reserve(b);
     b->metrics.halves_in++;

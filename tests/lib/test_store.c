@@ -250,6 +250,7 @@ int test_store_open_txn(struct test_store *ts, struct disk *disk, const struct s
     test_txn_new(ts);
     rc = open_store(ts, cfg);
     if (rc == 0) {
+        test_txn_recovered(ts);
         test_txn_sync_reserve(ts);
     } else {
         test_txn_free(ts);

@@ -31,6 +31,11 @@ void test_txn_free(struct test_store *ts)
     ts->timers = NULL;
 }
 
+void test_txn_recovered(struct test_store *ts)
+{
+    timers_recovered(ts->timers, now_of(ts));
+}
+
 void test_txn_sync_reserve(struct test_store *ts)
 {
     uint64_t want = txn_reserve_bytes(ts->txn) + timers_reserve_bytes(ts->timers);
@@ -91,7 +96,7 @@ static int apply_held(struct test_store *ts, const struct store_record *rec, str
         return timers_apply_release(ts->timers, rec->payload, on_due, &arg, err);
     }
     CHECK(timer_info_decode(rec->payload, false, &info) == 0);
-    return timers_apply_message(ts->timers, &info, rec->offset, now_of(ts), err);
+    return timers_apply_message(ts->timers, &info, rec->offset, err);
 }
 
 /* The small table learns from the payload; the real one must take it too. */
@@ -148,7 +153,7 @@ int test_txn_save(struct test_store *ts, struct store_sections *sections)
 
 int test_txn_load(struct test_store *ts, struct slice name, struct slice data, struct err_ctx *err)
 {
-    return slice_eq_str(name, "timers") ? timers_load(ts->timers, data, now_of(ts), err)
+    return slice_eq_str(name, "timers") ? timers_load(ts->timers, data, err)
                                         : txn_load(ts->txn, data, now_of(ts), err);
 }
 
@@ -197,7 +202,7 @@ int test_txn_hold(struct test_store *ts, const struct record_fields *f, int64_t 
     CHECK(timers_accept(ts->timers, &info) == 0);
     rc = store_append_message(ts->st, STORE_HELD, f, ts, out);
     if (rc == 0) {
-        timers_appended(ts->timers, &info, out->offset);
+        timers_appended(ts->timers, &info, out->offset, now_of(ts));
         test_txn_sync_reserve(ts);
     }
     return rc;

@@ -15,6 +15,7 @@
 
 void test_txn_new(struct test_store *ts);
 void test_txn_free(struct test_store *ts); /* fine without one */
+void test_txn_recovered(struct test_store *ts);
 void test_txn_sync_reserve(struct test_store *ts);
 
 /* HALF, DECISION, HELD, RELEASE, after the owner's small table has taken the half. */

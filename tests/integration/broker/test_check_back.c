@@ -473,7 +473,7 @@ START_TEST(a_marked_message_is_a_half_unless_it_is_a_delayed_retry)
 {
     /*
      * The mark in any case, with reconsumeTimes, with a delay level, with a level that is none: an
-     * undecided half, not seen by consumers. With both reconsumeTimes and a level: a plain message.
+     * undecided half, not seen by consumers. With both reconsumeTimes and a level: a delayed one.
      */
     static const struct {
         const char *properties;
@@ -484,7 +484,7 @@ START_TEST(a_marked_message_is_a_half_unless_it_is_a_delayed_retry)
                   {"UNIQ_KEY=m3;TRAN_MSG=true;PGROUP=pg", -1},
                   {"UNIQ_KEY=m4;TRAN_MSG=true;PGROUP=pg;DELAY=0", 2},
                   {"UNIQ_KEY=m5;TRAN_MSG=true;PGROUP=pg;DELAY=-3", 2},
-                  {"UNIQ_KEY=m6;TRAN_MSG=true;PGROUP=pg;DELAY=x", 2}};
+                  {"UNIQ_KEY=m6;TRAN_MSG=true;PGROUP=pg;DELAY=1", 0}};
     const int count = sizeof halves / sizeof halves[0];
     struct broker_fixture f;
     struct client c;

@@ -24,6 +24,7 @@ static void setup(void)
 
     now = (struct txn_now){.mono_ms = 5000, .wall_ms = START_MS};
     ck_assert_int_eq(timers_new(&config, 7, now, &t), 0);
+    timers_recovered(t, now);
     timers_update_init(&u);
     buf_init(&released, 0);
 }
@@ -57,8 +58,8 @@ static struct timer_info info_of(int64_t delay_ms, bool is_relative)
 static void hold(uint64_t offset, const struct timer_info *info)
 {
     ck_assert_int_eq(timers_accept(t, info), 0);
-    timers_appended(t, info, offset);
-    ck_assert_int_eq(timers_apply_message(t, info, offset, now, NULL), 0);
+    timers_appended(t, info, offset, now);
+    ck_assert_int_eq(timers_apply_message(t, info, offset, NULL), 0);
 }
 
 static void hold_for(uint64_t offset, int64_t delay_ms)
@@ -118,6 +119,51 @@ START_TEST(equal_times_go_out_in_the_order_of_the_log)
     hold_for(40, 1000);
     pass(2000);
     ck_assert_str_eq(due_now(), "32 16 8 24 40 ");
+}
+END_TEST
+
+START_TEST(clocks_that_tick_apart_do_not_change_the_order)
+{
+    /*
+     * Milliseconds of the two clocks begin at different moments: their difference flickers by one.
+     */
+    for (uint64_t i = 1; i <= 20; i++) {
+        hold_for(i * 8, 1000);
+        now.mono_ms += (int64_t)(i % 2);
+        now.wall_ms += (int64_t)((i + 1) % 2);
+    }
+    pass(2000);
+    ck_assert_str_eq(due_now(),
+                     "8 16 24 32 40 48 56 64 72 80 88 96 104 112 120 128 136 144 152 160 ");
+}
+END_TEST
+
+START_TEST(what_recovery_reads_is_due_by_the_wall_clock)
+{
+    /* And keeps its order, although the clocks run on while it reads. */
+    struct timers_config config = {.held_max = 100};
+    struct timer_info half = info_of(100, true);
+
+    timers_free(t);
+    ck_assert_int_eq(timers_new(&config, 7, now, &t), 0);
+    for (uint64_t i = 1; i <= 5; i++) {
+        struct timer_info info = {.topic = SLICE_LIT("orders"),
+                                  .size_bytes = 120,
+                                  .store_ms = START_MS,
+                                  .due_ms = START_MS + 1000 - (int64_t)i,
+                                  .is_relative = i % 2 == 0};
+        ck_assert_int_eq(timers_apply_message(t, &info, i * 8, NULL), 0);
+        now.mono_ms += 3;
+        now.wall_ms += 3 + (int64_t)(i % 2);
+    }
+    half.is_half = true;
+    ck_assert_int_eq(timers_apply_message(t, &half, 48, NULL), 0);
+    ck_assert_int_eq(timers_apply_decided(t, 48, true, START_MS + 895, now, NULL), 0);
+    timers_recovered(t, now);
+    pass(START_MS + 994 - now.wall_ms);
+    ck_assert_str_eq(due_now(), "");
+    pass(10);
+    ck_assert_str_eq(due_now(), "40 48 32 24 16 8 ");
 }
 END_TEST
 
@@ -271,7 +317,7 @@ START_TEST(too_many_are_refused_before_anything_is_written)
     ck_assert_int_eq(timers_new(&config, 1, now, &small), 0);
     for (uint64_t i = 1; i <= 2; i++) {
         ck_assert_int_eq(timers_accept(small, &info), 0);
-        timers_appended(small, &info, i * 8);
+        timers_appended(small, &info, i * 8, now);
     }
     ck_assert_int_eq(timers_accept(small, &info), ESCROW_ELIMIT);
     ck_assert_uint_eq(timers_counters(small)->held_refused, 1);
@@ -398,8 +444,8 @@ START_TEST(a_million_take_no_more_than_promised)
     for (uint64_t i = 1; i <= 1000000; i++) {
         info.due_ms = START_MS + (int64_t)rand_below(&rand, 1000000);
         CHECK(timers_accept(big, &info) == 0);
-        timers_appended(big, &info, i * 8);
-        CHECK(timers_apply_message(big, &info, i * 8, now, NULL) == 0);
+        timers_appended(big, &info, i * 8, now);
+        CHECK(timers_apply_message(big, &info, i * 8, NULL) == 0);
     }
     timers_gauges(big, now, &gauges);
     ck_assert_uint_eq(gauges.held, 1000000);
@@ -418,6 +464,8 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, a_message_goes_out_when_it_is_due_and_not_before);
     tcase_add_test(tc, equal_times_go_out_in_the_order_of_the_log);
+    tcase_add_test(tc, clocks_that_tick_apart_do_not_change_the_order);
+    tcase_add_test(tc, what_recovery_reads_is_due_by_the_wall_clock);
     tcase_add_test(tc, many_overdue_messages_go_out_in_order_over_several_records);
     tcase_add_test(tc, a_release_that_is_refused_is_proposed_again);
     tcase_add_test(tc, a_release_in_flight_is_not_made_twice);

@@ -50,6 +50,7 @@ static struct timers *t;
 static struct timers_update u;
 static struct txn_now now;
 static struct rand rng;
+static bool is_recovering; /* the wall clock of the records counts */
 
 static uint32_t below(uint32_t bound)
 {
@@ -111,7 +112,7 @@ static void settle_message(const struct record *r)
 
     switch (r->kind) {
     case REC_MESSAGE:
-        rc = timers_apply_message(t, &m->info, offset_of(r->message), now, NULL);
+        rc = timers_apply_message(t, &m->info, offset_of(r->message), NULL);
         m->fate = m->info.is_half ? UNDECIDED : WAITING;
         m->record_ms = m->info.due_ms;
         break;
@@ -121,8 +122,9 @@ static void settle_message(const struct record *r)
                                   NULL);
         m->fate = r->kind == REC_COMMIT ? WAITING : RECALLED;
         m->record_ms = m->info.due_ms;
-        if (m->info.is_relative && r->at_ms > m->info.store_ms) {
+        if (m->info.is_relative) {
             m->record_ms += r->at_ms - m->info.store_ms;
+            m->due_ms = now.mono_ms + m->info.due_ms - m->info.store_ms;
         }
         break;
     case REC_RELEASE:
@@ -130,7 +132,9 @@ static void settle_message(const struct record *r)
     }
     CHECK(rc == 0);
     m->is_deciding = false;
-    m->due_ms = due_from_wall(m, m->record_ms);
+    if (is_recovering) {
+        m->due_ms = due_from_wall(m, m->record_ms);
+    }
 }
 
 static void settle(const struct record *r)
@@ -185,7 +189,9 @@ static void step_arrive(void)
                                    .is_half = below(4) == 0}};
     CHECK(timers_accept(t, &m->info) == 0);
     (void)log_record(REC_MESSAGE, message_count);
-    timers_appended(t, &m->info, offset_of(message_count));
+    timers_appended(t, &m->info, offset_of(message_count), now);
+    m->due_ms =
+        m->info.is_relative ? now.mono_ms + m->info.due_ms - m->info.store_ms : m->info.due_ms;
     message_count++;
 }
 
@@ -290,8 +296,9 @@ static void step_crash(void)
         m->due_ms = due_from_wall(m, m->is_in_checkpoint ? m->checkpoint_ms : m->record_ms);
     }
     if (checkpoint.len > 0) {
-        CHECK(timers_load(t, buf_slice(&checkpoint), now, NULL) == 0);
+        CHECK(timers_load(t, buf_slice(&checkpoint), NULL) == 0);
     }
+    is_recovering = true;
     for (uint32_t i = checkpoint_at; i < flushed; i++) {
         if (records[i].kind == REC_RELEASE) {
             CHECK(timers_apply_release(t, slice_of(records[i].payload, records[i].len), on_release,
@@ -300,6 +307,8 @@ static void step_crash(void)
             settle_message(&records[i]);
         }
     }
+    is_recovering = false;
+    timers_recovered(t, now);
     for (uint32_t i = checkpoint_at; i < flushed; i++) { /* what the replay of messages overwrote */
         struct release_head head;
         struct release_iter iter;
@@ -351,6 +360,7 @@ START_TEST(random_use_agrees_with_a_list)
     buf_init(&checkpoint, 0);
     timers_update_init(&u);
     ck_assert_int_eq(timers_new(&config, 1, now, &t), 0);
+    timers_recovered(t, now);
     for (int i = 0; i < 4000; i++) {
         step();
     }
