@@ -181,6 +181,27 @@ kill -TERM "$follower"
 wait "$follower" || fault "consume --follow did not end well: $(cat "$work/follow.err")"
 is "$(cat "$work/followed")" later
 
+# A delay, a level, a time of day: they come later. What is no time is refused.
+expect 2 produce Later x --delay 1s --delay-level 2
+expect 2 produce Later x --deliver-at tomorrow
+expect 0 topics create Later --queues 1
+expect 0 produce Later by-delay --delay 200ms --quiet
+expect 0 produce Later by-time --deliver-at "$(($(date +%s%3N) + 300))" --quiet
+expect 0 produce Later much-later --deliver-at "$(date -u -d '+2 days' +%Y-%m-%dT%H:%M:%SZ)" --quiet
+expect 1 produce Later too-late --delay 100h
+has "$err" 'max delay'
+"$escrow" consume Later --follow >"$work/later" 2>"$work/later.err" &
+follower=$!
+for ((i = 0; i < 400; i++)); do
+    ! grep -q by-time "$work/later" || break
+    pause
+done
+kill -TERM "$follower"
+wait "$follower" || fault "consume --follow did not end well: $(cat "$work/later.err")"
+is "$(cat "$work/later")" $'by-delay\nby-time'
+expect 0 status --json
+has "$out" '"held_now":1'
+
 # Two members share the queues, each message comes once; who leaves hands over to the other.
 wait_text() { # FILE... has N lines in all
     local want=$1 i
@@ -311,6 +332,7 @@ has "$out" ' START '
 segment=$(find "$work/data/log" -type f | sort | head -n 1)
 expect 0 dump "$segment" --json
 is "$(grep -c '"type":"HALF"' <<<"$out")" "$((2 + 9 * 200))"
+has "$out" '"type":"RELEASE".*"kind":"due"'
 has "$out" '"body":"hello"'
 
 # A byte of a stored body is turned: found, named, not repaired.
