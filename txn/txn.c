@@ -237,8 +237,15 @@ int txn_prepare(struct txn *t, const struct txn_half_info *info, struct txn_prep
     decided_prefetch(&t->decided, id);
     half = half_table_find_id(&t->table, id);
     if (half != NULL) {
-        result->verdict = TXN_DUPLICATE;
+        bool is_same = half->size_bytes == info->size_bytes &&
+                       slice_eq(route_topic(half_table_route(&t->table, half)), info->topic);
+
         result->offset = half->offset;
+        if (!is_same) {
+            result->verdict = TXN_OTHER;
+            return 0;
+        }
+        result->verdict = TXN_DUPLICATE;
         result->wait = (half->flags & HALF_F_APPLIED) == 0;
         t->counters.halves_duplicate++;
         return 0;

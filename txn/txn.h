@@ -142,19 +142,21 @@ enum txn_prepare_verdict {
     TXN_NEW,       /* append it */
     TXN_DUPLICATE, /* the same (group, id) is undecided: answer the first one's offset */
     TXN_DECIDED,   /* the same (group, id) was decided */
+    TXN_OTHER,     /* the same (group, id) is undecided, and another message: refuse it */
 };
 
 struct txn_prepare_result {
     enum txn_prepare_verdict verdict;
-    uint64_t offset;          /* DUPLICATE, DECIDED: of the first one */
+    uint64_t offset;          /* DUPLICATE, DECIDED, OTHER: of the first one */
     bool wait;                /* DUPLICATE: answer when all that is in the log now is applied */
     struct decided_fact fact; /* DECIDED */
 };
 
 /*
- * May this half be appended? Returns 0 and a verdict; after TXN_NEW txn_half_appended cannot fail.
- * ESCROW_EINVAL (a length or number out of bounds), ESCROW_ELIMIT (halves_max, or too many distinct
- * group and topic pairs), ESCROW_ENOMEM.
+ * May this half be appended? Two halves of one (group, id) are the same message if topic and size
+ * agree; the queue may differ, since producers try again on another one. Returns 0 and a verdict;
+ * after TXN_NEW txn_half_appended cannot fail. ESCROW_EINVAL (a length or number out of bounds),
+ * ESCROW_ELIMIT (halves_max, or too many distinct group and topic pairs), ESCROW_ENOMEM.
  */
 ESCROW_MUST_USE int txn_prepare(struct txn *t, const struct txn_half_info *info,
                                 struct txn_prepare_result *result);

@@ -361,6 +361,13 @@ static void send_half_again(struct send *s, const struct txn_prepare_result *pre
                      decision_by_name(prep->fact.by));
         return;
     }
+    if (prep->verdict == TXN_OTHER) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_ECONFLICT,
+                     "transaction %.*s has another half message already: each message needs a "
+                     "UNIQ_KEY of its own",
+                     SLICE_ARGS(s->props.uniq_key));
+        return;
+    }
     /*
      * Behind what waits already, whether prep->wait or not: answers leave in the order of the log.
      */

@@ -574,7 +574,10 @@ END_TEST
 
 START_TEST(a_half_sent_again_is_the_same_half)
 {
-    /* Same group and id: the first offset, one copy; after a decision: refused with what holds. */
+    /*
+     * Same group and id: the first offset, one copy; another message under that id: refused; after
+     * a decision: refused with what holds.
+     */
     struct broker_fixture f;
     struct client c;
     int64_t offset;
@@ -583,7 +586,8 @@ START_TEST(a_half_sent_again_is_the_same_half)
 
     broker_fixture_start(&f, NULL);
     client_open(&c, f.port, HEADER_JSON);
-    client_topic(&c, "T", 1);
+    client_topic(&c, "T", 2);
+    client_topic(&c, "U", 1);
     for (int i = 0; i < 5; i++) {
         client_put_send(&c, &m, 0); /* all at once: the later ones meet the first in flight */
     }
@@ -592,7 +596,21 @@ START_TEST(a_half_sent_again_is_the_same_half)
         ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
         ck_assert_int_eq(c.header.code, RESPONSE_SUCCESS);
     }
+    m.queue = 1; /* producers try again on another queue */
     offset = client_send(&c, &m);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    ck_assert_int_eq(client_try_send(&c, &(struct test_message){.topic = "U",
+                                                                .properties = m.properties,
+                                                                .body = m.body,
+                                                                .is_half = true}),
+                     RESPONSE_MESSAGE_ILLEGAL);
+    ck_assert_int_eq(client_error(&c), ESCROW_ECONFLICT);
+    ck_assert_int_eq(
+        client_try_send(&c, &(struct test_message){.topic = "T",
+                                                   .properties = m.properties,
+                                                   .body = SLICE_LIT("another message"),
+                                                   .is_half = true}),
+        RESPONSE_MESSAGE_ILLEGAL);
     ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
     ck_assert_int_eq(client_end(&c, "pg", offset, "again", 8), RESPONSE_SUCCESS);
     ck_assert_int_eq(client_max_offset(&c, "T", 0), 1);

@@ -290,9 +290,11 @@ START_TEST(the_same_half_again_is_the_first_one)
     ck_assert_int_eq(again.verdict, TXN_DUPLICATE);
     ck_assert(again.wait); /* not durable yet */
     world_sync(&w);
-    ck_assert_uint_eq(world_half(&w, "orders", "t1", "elsewhere", &again), offset);
+    ck_assert_uint_eq(world_half(&w, "orders", "t1", "paid", &again), offset);
     ck_assert_int_eq(again.verdict, TXN_DUPLICATE);
     ck_assert(!again.wait);
+    ck_assert_uint_eq(world_half(&w, "orders", "t1", "elsewhere", &again), offset);
+    ck_assert_int_eq(again.verdict, TXN_OTHER); /* its answer would have said that it is stored */
     (void)commit(offset);
     ck_assert_uint_eq(world_half(&w, "orders", "t1", "paid", &again), offset);
     ck_assert_int_eq(again.verdict, TXN_DUPLICATE);
