@@ -79,7 +79,7 @@ AS $$
 #variable_conflict use_variable
 BEGIN
     IF txn_id IS NULL OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.<) 1 OR pg_catalog.length(txn_id) OPERATOR(pg_catalog.>) 128
-       OR pg_catalog.length(broker) OPERATOR(pg_catalog.>) 255 THEN
+       OR pg_catalog.octet_length(broker) OPERATOR(pg_catalog.>) 255 THEN
         RAISE EXCEPTION 'escrow.transaction_mark: a transaction id has 1 to 128 characters, a broker''s name at most 255'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;

@@ -59,7 +59,7 @@ start_escrowd() {
     local from
     from=$(lines "$folder/escrowd.log")
     "$escrowd" --data.dir "$folder/data" --broker.port "$broker_port" --broker.vip.port 0 --namesrv.port "$namesrv_port" \
-        --log.segment.bytes 16m --callback "default=http://127.0.0.1:$check_port/check" >>"$folder/escrowd.log" 2>&1 &
+        --log.segment.bytes 16m --callback "default=http://127.0.0.1:$check_port/check" "$@" >>"$folder/escrowd.log" 2>&1 &
     escrowd_pid=$!
     wait_log "$folder/escrowd.log" ready "$from"
 }
@@ -92,7 +92,8 @@ for bad in "--broker nonsense" "--config $folder/no-such-file" "--namesrv a:1,b"
     status=0
     # shellcheck disable=SC2086
     timeout 20 "$relay" run $bad 2>"$folder/usage.log" || status=$?
-    [ "$status" = 2 ] && [ "$(wc -l <"$folder/usage.log")" = 1 ] || fail "$bad: status $status, $(cat "$folder/usage.log")"
+    [ "$status" = 2 ] || fail "$bad: status $status"
+    [ "$(wc -l <"$folder/usage.log")" = 1 ] || fail "$bad: $(cat "$folder/usage.log")"
 done
 
 # --- A broker that is not there is named.
@@ -189,4 +190,20 @@ status=0
 "$relay" run --db "${db/dbname=postgres/dbname=copy}" --broker "127.0.0.1:$broker_port" --check.listen off >>"$folder/copy.log" 2>&1 || status=$?
 [ "$status" = 4 ] || fail "a copy: status $status"
 grep -q -- "--adopt=" "$folder/copy.log" || fail "the refusal does not say what to do"
+
+# --- A topic that the broker has not and may not make: its row is parked and named, the others arrive; later it goes out too.
+kill -TERM "$escrowd_pid"
+wait "$escrowd_pid" || fail "escrowd: status $?"
+start_escrowd --topic.auto.create false
+sql "SELECT escrow.publish('orders', 'before'), escrow.publish('nowhere', 'parked'), escrow.publish('orders', 'after')" >/dev/null
+start_relay
+wait_drained
+grep -q "for topic nowhere: .*parked, see" "$folder/relay.log" || fail "the refused row is not named"
+"$relay" status | grep -q nowhere || fail "the status does not show what is parked"
+"$cli" consume orders --namesrv "127.0.0.1:$namesrv_port" --json >"$folder/messages.json"
+[ "$(grep -c -e '"before"' -e '"after"' "$folder/messages.json")" = 2 ] || fail "other rows of the transaction are missing"
+"$cli" topics create nowhere --namesrv "127.0.0.1:$namesrv_port" >/dev/null
+sql "SELECT escrow.parked_publish(id) FROM escrow.outbox_parked" >/dev/null
+wait_drained
+"$cli" consume nowhere --namesrv "127.0.0.1:$namesrv_port" --json | grep -q '"parked"' || fail "what was parked is not published"
 echo "test_program: all is well"
