@@ -441,6 +441,7 @@ static enum args_result read_options(struct bench_options *o, struct bench_setup
         {"size", "BYTES", "body; random bytes (1k)", &o->size_bytes, ARG_SIZE},
         {"connections", "N", "(1)", &o->connections, ARG_COUNT},
         {"window", "N", "in flight per connection (1)", &o->window, ARG_COUNT},
+        {"delay", "TIME", "ask for delivery so much later", &o->delay_ms, ARG_DURATION},
         {"duration", "TIME", "measured (10s)", &o->duration_ms, ARG_DURATION},
         {"warmup", "TIME", "before it, not counted (1s)", &o->warmup_ms, ARG_DURATION},
         {"count", "N", "this many instead, all counted", &o->count, ARG_COUNT},

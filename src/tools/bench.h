@@ -54,6 +54,7 @@ struct bench_options {
     const char *topic;
     const char *group;
     uint64_t size_bytes;
+    uint64_t delay_ms; /* 0: delivered at once */
     uint64_t connections;
     uint64_t window;
     uint64_t queues; /* 0: what the topic has */

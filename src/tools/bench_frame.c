@@ -93,6 +93,9 @@ static int make_one(struct bench *b, struct bench_frame *f, int32_t queue)
         props_put(&props, prop_name(PROP_TRAN_MSG), SLICE_LIT("true"));
         props_put(&props, prop_name(PROP_PGROUP), slice_str(b->options.group));
     }
+    if (b->options.delay_ms > 0) {
+        props_put_i64(&props, prop_name(PROP_TIMER_DELAY_MS), (int64_t)b->options.delay_ms);
+    }
     if (props.error != 0) {
         return props.error;
     }

@@ -304,6 +304,8 @@ for header in json rocketmq msgpack; do
         is "$(field "$out" committed)" 170
     done
 done
+expect 0 bench producer --count 50 --delay 1h --topic Bench-later --json
+is "$(field "$("$escrow" status --json)" held_now)" 51 # and the one of two days
 expect 0 bench producer --rate 1000 --count 300 --window 4 --connections 2 --json
 is "$(field "$out" messages)" 300
 expect 0 bench producer --duration 200ms --warmup 50ms --server-pid "$pid"
