@@ -38,7 +38,8 @@
     X(START, 9, true)    /* first record of every epoch */                                         \
     X(FILLER, 10, true)  /* the log goes on in the next segment */                                 \
     X(GROUP, 11, true)   /* consumer group configuration */                                        \
-    X(HELD, 12, true)    /* held until a RELEASE */
+    X(HELD, 12, true)    /* held until a RELEASE */                                                \
+    X(WITNESS, 13, true) /* says only that everything before it was durable */
 
 enum store_type {
 #define X(name, number, known) STORE_##name = (number),

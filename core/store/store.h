@@ -224,6 +224,14 @@ ESCROW_MUST_USE int store_append_message(struct store *st, enum store_type type,
 ESCROW_MUST_USE int store_append_raw(struct store *st, enum store_type type, struct slice payload,
                                      void *cookie, struct store_receipt *out);
 
+/*
+ * A record whose only content is its `synced`: everything before it was durable. Without one, a
+ * damaged byte in the last batch cannot be told from a write that a crash tore. For the quiet after
+ * work: nothing is in flight. Does nothing when the last record is one already, or begins an epoch.
+ * 0, or ESCROW_ENOSPC, ESCROW_ENOMEM and the like, which do no harm.
+ */
+ESCROW_MUST_USE int store_append_witness(struct store *st);
+
 struct store_queue_ref {
     struct slice topic;
     uint32_t queue_id;

@@ -146,6 +146,24 @@ int store_append_raw(struct store *st, enum store_type type, struct slice payloa
     return rc;
 }
 
+int store_append_witness(struct store *st)
+{
+    struct store_receipt receipt;
+    struct log_slot slot;
+    int rc;
+
+    CHECK(st->visible == st->log.appended);
+    if (st->log.appended == st->witnessed) {
+        return 0;
+    }
+    rc = commit_log_place(&st->log, STORE_WITNESS, ENVELOPE_SIZE, 0, &slot);
+    if (rc == 0) {
+        put_payload(st, &slot, SLICE_EMPTY, NULL, &receipt);
+        st->witnessed = st->log.appended;
+    }
+    return rc;
+}
+
 /* Give back the numbers of the last `count` releases of the filling batch. */
 static void unreserve_releases(struct store *st, size_t count)
 {

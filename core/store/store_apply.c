@@ -44,7 +44,7 @@ static int show_owner(struct store *st, const struct store_record *rec, struct e
 
     st->visible = rec->end;
     st->last_offset = rec->offset;
-    if (rec->type != STORE_START && st->owner.apply != NULL) {
+    if (rec->type != STORE_START && rec->type != STORE_WITNESS && st->owner.apply != NULL) {
         st->is_applying = true;
         st->apply_offset = rec->offset;
         rc = st->owner.apply(st->owner.arg, rec, err);

@@ -421,6 +421,7 @@ static int begin_epoch(struct store *st, struct err_ctx *err)
     put_le32(payload + 12, 0);
     memcpy(slot.dst + ENVELOPE_SIZE, payload, sizeof payload);
     (void)commit_log_put(&st->log, &slot);
+    st->witnessed = st->log.appended;
     batch = commit_log_take(&st->log);
     rc = log_batch_run(batch, err);
     if (rc != 0) {

@@ -39,6 +39,7 @@ struct store {
     bool is_open;   /* the log is ready to append */
     bool is_replay; /* recovery is feeding apply */
     bool is_applying;
+    uint64_t witnessed;            /* end of the last record that says all before it was durable */
     uint64_t apply_offset;         /* of the record being applied */
     struct queue **apply_releases; /* live: queues that its append reserved numbers in */
     uint32_t apply_release_count;

@@ -137,6 +137,7 @@ static int broker_apply(void *arg, const struct store_record *rec, struct err_ct
     case STORE_GROUP:
     case STORE_START:
     case STORE_FILLER:
+    case STORE_WITNESS:
         break;
     }
     return err_set(err, ESCROW_EVERSION, "record type %d is of a newer version", (int)rec->type);

@@ -24,6 +24,7 @@
 #define PUMP_READS_MAX          16      /* each holds up to STORE_FETCH_BYTES_MAX */
 #define PUMP_JOBS_MAX           2       /* a segment and a flush */
 #define PUMP_TRIM_MS            5000
+#define PUMP_WITNESS_MS         200 /* quiet for so long: FORMAT.md, "What recovery cannot know" */
 #define PUMP_RING_MIN           64
 
 /* ---- rings ---- */
@@ -128,6 +129,27 @@ static void batch_run(struct job *job)
                                                     : log_batch_run(p->batch, &p->batch_err);
 }
 
+static void witness_arm(struct pump *p);
+
+/* Nothing came since the last batch: say in the log that it was durable. */
+static void witness_time(void *arg)
+{
+    struct pump *p = arg;
+    struct store_watermarks w = store_watermarks(p->broker->store);
+
+    if (w.appended != p->witness_tail || w.visible != w.appended) {
+        witness_arm(p);
+    } else if (store_append_witness(p->broker->store) != 0) {
+        log_debug("store.witness", "no room for a record that says the log is durable");
+    }
+}
+
+static void witness_arm(struct pump *p)
+{
+    p->witness_tail = pump_tail(p);
+    loop_timer_start(p->broker->loop, &p->witness, PUMP_WITNESS_MS, 0, witness_time, p);
+}
+
 static void batch_done(struct job *job)
 {
     struct pump *p = LIST_ENTRY(job, struct pump, batch_job);
@@ -145,6 +167,9 @@ static void batch_done(struct job *job)
         broker_fatal(b, "store.apply", &err);
     }
     CHECK(p->batch == NULL);
+    if (!p->is_stopping && !loop_timer_is_active(&p->witness)) {
+        witness_arm(p);
+    }
     pump_answer(p);
 }
 
@@ -367,6 +392,7 @@ void pump_stop(struct pump *p)
     struct broker *b = p->broker;
 
     p->is_stopping = true;
+    loop_timer_stop(b->loop, &p->witness);
     while (pump_is_busy(p)) {
         /* Sleep only while another thread has something that will wake us: a batch goes inline. */
         loop_run_once(b->loop, p->batch != NULL || p->segment != NULL || p->flush != NULL ||

@@ -84,6 +84,8 @@ struct pump {
     struct pending_ring written; /* asynchronous flush: wait for the write only */
     struct loop_hook hook;
     struct loop_timer trim;
+    struct loop_timer witness; /* armed by a batch: is it quiet now? */
+    uint64_t witness_tail;     /* the end of the log when it was armed */
     int64_t batch_started_ns;
     int64_t sync_ns;             /* smoothed duration of a batch */
     struct loop_deferred gather; /* take what has arrived before a batch starts */

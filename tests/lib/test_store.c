@@ -135,6 +135,7 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
     case STORE_RELEASE:
     case STORE_START:
     case STORE_FILLER:
+    case STORE_WITNESS:
         break;
     }
     UNREACHABLE("not for owners");

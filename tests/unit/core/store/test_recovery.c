@@ -148,6 +148,32 @@ START_TEST(damage_in_the_last_batch_of_a_clean_stop_is_corruption)
 }
 END_TEST
 
+START_TEST(damage_before_a_witness_is_corruption)
+{
+    /* In the quiet after work one record says that the last batch was durable, and only one. */
+    uint64_t offsets[3];
+    uint64_t tail;
+
+    three_batches(offsets);
+    tail = store_watermarks(ts.st).appended;
+    ck_assert_int_eq(store_append_witness(ts.st), 0);
+    RUN();
+    ck_assert_uint_eq(store_watermarks(ts.st).appended, tail + ENVELOPE_SIZE);
+    ck_assert_int_eq(store_append_witness(ts.st), 0);
+    ck_assert_uint_eq(store_watermarks(ts.st).appended, tail + ENVELOPE_SIZE);
+    test_store_close(&ts);
+    flip(SEGMENT_0, offsets[2] + 50);
+    refused(ESCROW_ECORRUPT, SEGMENT_0 " at offset ");
+    flip(SEGMENT_0, offsets[2] + 50);
+    flip(SEGMENT_0, tail + 5); /* damage to the witness itself costs nothing */
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "a,b,c");
+    ck_assert_int_eq(store_append_witness(ts.st), 0); /* the start has said it */
+    ck_assert_uint_eq(store_watermarks(ts.st).appended, store_watermarks(ts.st).visible);
+    shut();
+}
+END_TEST
+
 START_TEST(garbage_lengths_do_not_lead_astray)
 {
     /* Zero, tiny, odd, huge: a torn record whatever its length says. */
@@ -323,7 +349,7 @@ START_TEST(an_unknown_record_type_stops_the_start)
     /*
      * A valid record that this version cannot apply: neither skipped nor cut.
      */
-    static const unsigned types[] = {0, 13, 255};
+    static const unsigned types[] = {0, 14, 255};
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         char want[64];
@@ -735,6 +761,7 @@ int main(void)
     tcase_add_test(tc, any_operation_of_a_run_may_fail);
     tcase_add_test(tc, a_torn_tail_is_cut_and_reported);
     tcase_add_test(tc, damage_in_the_last_batch_of_a_clean_stop_is_corruption);
+    tcase_add_test(tc, damage_before_a_witness_is_corruption);
     tcase_add_test(tc, garbage_lengths_do_not_lead_astray);
     tcase_add_test(tc, a_tail_of_zeros_is_a_torn_tail);
     tcase_add_test(tc, stale_bytes_of_an_older_epoch_are_not_read);
