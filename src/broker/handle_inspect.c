@@ -5,6 +5,7 @@
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/proto/body_escrow.h"
+#include "core/proto/names.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
@@ -261,6 +262,12 @@ struct groups_arg {
     struct slice only; /* empty = all */
 };
 
+/* Not asked for; or too much for a frame already: request_end says so. */
+static bool is_skipped(const struct groups_arg *a, struct slice group)
+{
+    return (a->only.len > 0 && !slice_eq(a->only, group)) || a->w.out->len > FRAME_SIZE_MAX;
+}
+
 static void put_group(void *arg, struct slice group, struct slice topic, uint32_t queue,
                       int64_t offset)
 {
@@ -274,14 +281,62 @@ static void put_group(void *arg, struct slice group, struct slice topic, uint32_
                             .committed = offset};
     int64_t min_offset = 0;
 
-    if ((a->only.len > 0 && !slice_eq(a->only, group)) || a->w.out->len > FRAME_SIZE_MAX) {
-        return; /* not asked for; or too much for a frame already: request_end says so */
+    if (is_skipped(a, group)) {
+        return;
     }
     if (!store_queue_range(a->broker->store, &ref, &min_offset, &row.max)) {
         row.max = 0;
     }
     row.lag = row.max > offset ? row.max - offset : 0;
     list_groups_put(&a->w, &row);
+}
+
+/* Queues of a subscription of which the group has stored nothing. */
+static void put_subscription(struct groups_arg *a, const struct client_group *group,
+                             const struct client_subscription *sub)
+{
+    struct broker *b = a->broker;
+    struct slice name = slice_str(group->name);
+    struct slice topic_name = slice_str(sub->topic);
+    const struct topic *topic = topics_find(&b->topics, topic_name);
+    uint32_t queues = topic == NULL ? 1 : topic->read_queues; /* 1: shows that it waits for it */
+
+    for (uint32_t q = 0; q < queues; q++) {
+        struct store_queue_ref ref = {.topic = topic_name, .queue_id = q};
+        struct group_row row = {.group = name,
+                                .topic = topic_name,
+                                .queue_id = (int32_t)q,
+                                .members = (uint32_t)group->role_count,
+                                .committed = -1};
+        int64_t min_offset = 0;
+        int64_t offset;
+        bool has_queue = store_queue_range(b->store, &ref, &min_offset, &row.max);
+        if (is_skipped(a, name) || offsets_find(&b->offsets, name, topic_name, q, &offset) ||
+            (!has_queue && name_topic_class(topic_name) == TOPIC_RETRY)) {
+            continue; /* listed; or a retry topic that nothing was ever put into */
+        }
+        row.max = has_queue ? row.max : 0;
+        row.lag = row.max - min_offset;
+        list_groups_put(&a->w, &row);
+    }
+}
+
+/* Groups that are here, or read a queue, for which nothing is stored yet. */
+static void put_members(struct groups_arg *a)
+{
+    const struct strmap_slot *slot;
+    size_t cursor = 0;
+
+    while ((slot = strmap_next(&a->broker->clients.consumers, &cursor)) != NULL) {
+        const struct client_group *group = slot->value;
+        if (is_skipped(a, slice_str(group->name))) {
+            continue;
+        }
+        for (struct list *pos = group->subscriptions.next; pos != &group->subscriptions;
+             pos = pos->next) {
+            put_subscription(a, group, LIST_ENTRY(pos, struct client_subscription, node));
+        }
+    }
 }
 
 void handle_list_groups(struct request *req)
@@ -298,6 +353,7 @@ void handle_list_groups(struct request *req)
         header_end(&w);
         list_groups_begin(&arg.w, w.buf);
         offsets_visit(&req->broker->offsets, put_group, &arg);
+        put_members(&arg);
         list_groups_end(&arg.w);
         request_end(req, &w);
     }

@@ -770,6 +770,53 @@ START_TEST(a_group_has_its_lag_and_its_members)
 }
 END_TEST
 
+START_TEST(a_group_that_has_stored_nothing_is_listed_with_its_members)
+{
+    /*
+     * 30006: every queue that it reads, with all that is in it as its lag; then those that are
+     * left.
+     */
+    struct client c;
+    struct list_reader list;
+    struct group_row group;
+    struct header_writer *w;
+    struct buf body;
+    size_t rows = 0;
+    int64_t lag = 0;
+
+    start(&c, HEADER_ROCKETMQ);
+    buf_init(&body, 0);
+    (void)send_text(&c, "T", "x");
+    (void)send_text(&c, "T", "y");
+    ck_assert_int_eq(client_heartbeat(&c, "c1", NULL, "new", "T"), RESPONSE_SUCCESS);
+    list_groups_request_encode(&body, SLICE_LIT("new"));
+    for (int round = 0; round < 2; round++) {
+        size_t stored = 0;
+        rows = 0;
+        lag = 0;
+        (void)client_begin(&c, REQUEST_ESCROW_LIST_GROUPS, 0);
+        ck_assert_int_eq(client_call(&c, buf_slice(&body)), RESPONSE_SUCCESS);
+        ck_assert_int_eq(list_groups_decode(c.body, &list), 0);
+        while (list_groups_next(&list, &group)) {
+            ck_assert(slice_eq_str(group.topic, "T"));
+            ck_assert_uint_eq(group.members, 1);
+            stored += group.committed >= 0 ? 1 : 0;
+            lag += group.lag;
+            rows++;
+        }
+        ck_assert_uint_ge(rows, 1);
+        ck_assert_uint_eq(stored, (size_t)round);
+        ck_assert_int_eq(lag, 2 - round);
+        w = queue_request(&c, REQUEST_UPDATE_CONSUMER_OFFSET, "T", 0);
+        header_put_str(w, "consumerGroup", SLICE_LIT("new"));
+        header_put_i64(w, "commitOffset", 1);
+        ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SUCCESS);
+    }
+    buf_fini(&body);
+    stop(&c);
+}
+END_TEST
+
 static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const char *next)
 {
     struct publish_writer pub;
@@ -854,6 +901,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_broker_registers_with_a_name_server_of_its_own);
     tcase_add_test(tc, what_is_going_on_can_be_looked_at);
     tcase_add_test(tc, a_group_has_its_lag_and_its_members);
+    tcase_add_test(tc, a_group_that_has_stored_nothing_is_listed_with_its_members);
     tcase_add_test(tc, an_outbox_batch_is_stored_once_and_by_its_owner);
 }
 
