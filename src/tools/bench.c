@@ -74,6 +74,9 @@ static enum args_result check_options(const struct arg_list *list, struct bench_
     if (o->pull_max == 0 || o->pull_max > PULL_MESSAGES_MAX) {
         return args_bad(list, "--pull: 1 to %d", PULL_MESSAGES_MAX);
     }
+    if (o->duration_ms == 0 && o->count == 0) {
+        return args_bad(list, "--duration: at least 1ms");
+    }
     if (o->driver != BENCH_ROCKETMQ && o->mode != BENCH_PRODUCER) {
         return args_bad(list, "--driver: only for producer");
     }
@@ -475,6 +478,9 @@ static enum args_result read_options(struct bench_options *o, struct bench_setup
         return args_bad(&list, "expected producer, txn or consumer");
     }
     o->mode = (enum bench_mode)mode;
+    if (strcmp(t.driver, "rocketmq") != 0 && setup->common.addr == NULL) {
+        return args_bad(&list, "--driver %.40s: --addr says where it is", t.driver);
+    }
     return read_words(&list, &t, o, &setup->header, &setup->end);
 }
 

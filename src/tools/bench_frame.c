@@ -46,32 +46,30 @@ void bench_key(const struct bench *b, uint64_t seq, char text[BENCH_KEY_LEN + 1]
     text[BENCH_KEY_LEN] = '\0';
 }
 
-/* Where `mark` lies in the frame; it is there exactly once. */
-static size_t find_mark(const struct buf *frame, const void *mark, size_t len)
+/* Where `mark` lies in the frame; false: in a name, too. */
+static bool find_mark(const struct buf *frame, const void *mark, size_t len, size_t *where)
 {
     const uint8_t *at = memmem(frame->ptr, frame->len, mark, len);
 
     CHECK(at != NULL);
-    return (size_t)(at - frame->ptr);
+    *where = (size_t)(at - frame->ptr);
+    return memmem(at + 1, frame->len - *where - 1, mark, len) == NULL;
 }
 
-static void find_marks(struct bench_frame *f)
+static bool find_marks(struct bench_frame *f)
 {
-    uint8_t bytes[8];
+    uint8_t opaque[4];
+    uint8_t born[8];
+    bool is_json = f->type == HEADER_JSON;
+    bool is_text = f->type != HEADER_MSGPACK;
 
-    if (f->type == HEADER_JSON) {
-        f->opaque_at = find_mark(&f->head, "1987654321", 10);
-    } else {
-        put_be32(bytes, (uint32_t)MARK_OPAQUE);
-        f->opaque_at = find_mark(&f->head, bytes, 4);
-    }
-    if (f->type == HEADER_MSGPACK) {
-        put_be64(bytes, (uint64_t)MARK_BORN);
-        f->born_at = find_mark(&f->head, bytes, 8);
-    } else {
-        f->born_at = find_mark(&f->head, "1787654321987", 13);
-    }
-    f->key_at = find_mark(&f->head, MARK_KEY, KEY_DIGITS);
+    put_be32(opaque, (uint32_t)MARK_OPAQUE);
+    put_be64(born, (uint64_t)MARK_BORN);
+    return find_mark(&f->head, is_json ? (const void *)"1987654321" : opaque, is_json ? 10 : 4,
+                     &f->opaque_at) &&
+           find_mark(&f->head, is_text ? (const void *)"1787654321987" : born, is_text ? 13 : 8,
+                     &f->born_at) &&
+           find_mark(&f->head, MARK_KEY, KEY_DIGITS, &f->key_at);
 }
 
 static int make_one(struct bench *b, struct bench_frame *f, int32_t queue)
@@ -112,8 +110,9 @@ static int make_one(struct bench *b, struct bench_frame *f, int32_t queue)
     send_request_encode(&w, &req, true);
     header_end(&w);
     rc = header_frame_end(&w, (size_t)b->options.size_bytes);
-    if (rc == 0) {
-        find_marks(f);
+    if (rc == 0 && !find_marks(f)) {
+        rc = err_set(&b->cli->err, ESCROW_EINVAL,
+                     "the name of the topic or the group holds a mark of the generator");
     }
     return rc;
 }

@@ -3,6 +3,7 @@
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
 #include "core/proto/body_route.h"
+#include "core/proto/body_topic.h"
 #include "core/proto/codes.h"
 
 #include <signal.h>
@@ -63,6 +64,10 @@ int cli_start(struct cli *cli, const struct cli_options *options)
     int rc;
 
     cli->options = *options;
+    cli->err = (struct err_ctx){.code = 0};
+    if (options->timeout_ms == 0) {
+        return err_set(&cli->err, ESCROW_ECONFIG, "--timeout: at least 1ms");
+    }
     log_set_program("escrow");
     log_set_level(LOG_ERROR);
     rc = loop_init(&cli->loop);
@@ -187,7 +192,60 @@ static void route_done(struct route_lookup *lookup, int error, const struct topi
     loop_stop(&r->cli->loop);
 }
 
+/* ---- the broker of --addr ---- */
+
+static void name_fields(struct header_writer *w, void *arg)
+{
+    header_put_str(w, "topic", slice_str(arg));
+}
+
+static int on_topic(void *arg, struct header *header, struct slice body)
+{
+    struct route_target *target = arg;
+    struct body_tree tree = {.chunks = NULL};
+    const struct json_node *root;
+    struct topic_config topic;
+    int rc = body_tree_parse(&tree, body, TOPIC_TABLE_LIMITS, &root);
+
+    (void)header;
+    if (rc == 0) {
+        rc = topic_config_read(root, &topic);
+    }
+    if (rc == 0) {
+        target->read_queues = (topic.perm & PERM_READ) != 0 ? (uint32_t)topic.read_queue_count : 0;
+        target->write_queues =
+            (topic.perm & PERM_WRITE) != 0 ? (uint32_t)topic.write_queue_count : 0;
+    }
+    body_tree_fini(&tree);
+    return rc;
+}
+
+static int route_of_addr(struct cli *cli, const char *topic, const struct topic_route **route)
+{
+    struct cli_request req = {.addr = cli->options.addr,
+                              .code = REQUEST_GET_TOPIC_CONFIG,
+                              .fields = name_fields,
+                              .fields_arg = (void *)(uintptr_t)topic};
+    struct route_target *target = &cli->addr_target;
+
+    if (strlen(cli->options.addr) >= sizeof target->addr) {
+        return err_set(&cli->err, ESCROW_EINVAL, "--addr: too long");
+    }
+    (void)slice_to_cstr(slice_str(cli->options.addr), target->addr, sizeof target->addr);
+    (void)slice_to_cstr(slice_str(cli->options.addr), target->broker, sizeof target->broker);
+    cli->addr_route = (struct topic_route){.targets = target, .target_count = 1};
+    *route = &cli->addr_route;
+    return cli_call(cli, &req, on_topic, target);
+}
+
 int cli_route(struct cli *cli, const char *topic, bool may_create, const struct topic_route **route)
+{
+    return cli->options.addr != NULL ? route_of_addr(cli, topic, route)
+                                     : cli_route_of_all(cli, topic, may_create, route);
+}
+
+int cli_route_of_all(struct cli *cli, const char *topic, bool may_create,
+                     const struct topic_route **route)
 {
     struct routing r = {.cli = cli};
     struct route_lookup lookup = {.arg = &r};
@@ -300,6 +358,9 @@ int cli_exit_code(int error)
     }
     if (error == ESCROW_ENOTFOUND || error == ESCROW_ENOROUTE) {
         return CLI_NOT_FOUND;
+    }
+    if (error == ESCROW_ECONFIG) {
+        return CLI_USAGE;
     }
     return escrow_error_class(error) == ESCROW_CLASS_UNKNOWN ? CLI_UNKNOWN : CLI_FAILED;
 }

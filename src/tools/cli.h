@@ -48,6 +48,8 @@ struct cli {
     struct remote remote;
     struct router router;
     struct err_ctx err;
+    struct topic_route addr_route; /* of the broker of --addr */
+    struct route_target addr_target;
     remote_push_fn *on_push; /* may be NULL; set before cli_start */
     void *push_arg;
     loop_fn *on_interrupt; /* SIGINT, SIGTERM; NULL: the loop stops, is_interrupted is set */
@@ -108,9 +110,16 @@ ESCROW_MUST_USE int cli_call(struct cli *cli, const struct cli_request *req, cli
 ESCROW_MUST_USE int cli_call_pull(struct cli *cli, const struct cli_request *req, cli_answer_fn *fn,
                                   void *arg);
 
-/* Route of a topic. *route is borrowed until the next call. */
+/*
+ * Route of a topic: the name servers', or with --addr that of this one broker, who is asked what
+ * queues the topic has. *route is borrowed until the next call.
+ */
 ESCROW_MUST_USE int cli_route(struct cli *cli, const char *topic, bool may_create,
                               const struct topic_route **route);
+
+/* The same, but always the name servers'. */
+ESCROW_MUST_USE int cli_route_of_all(struct cli *cli, const char *topic, bool may_create,
+                                     const struct topic_route **route);
 
 struct cli_brokers {
     size_t count;

@@ -109,11 +109,15 @@ static int begin_at(struct consume *c)
     return cli_call(&c->cli, &req, on_offset, c);
 }
 
-/* All queues of the topic, in the order of which members take their shares. */
+/*
+ * All queues of the topic, in the order of which members take their shares. A member with --addr
+ * reads that broker alone, but its share is one of the queues of all of them.
+ */
 static int find_queues(struct consume *c, struct consume_topic *topic)
 {
     const struct topic_route *route;
-    int rc = cli_route(&c->cli, topic->name, false, &route);
+    int rc = c->group != NULL ? cli_route_of_all(&c->cli, topic->name, false, &route)
+                              : cli_route(&c->cli, topic->name, false, &route);
 
     for (size_t i = 0; rc == 0 && i < route->target_count; i++) {
         const struct route_target *t = &route->targets[i];

@@ -135,6 +135,9 @@ int status_main(int argc, char **argv)
     if (parsed == ARGS_GO && argc > 0) {
         parsed = args_bad(&list, "unexpected argument '%.80s'", argv[0]);
     }
+    if (parsed == ARGS_GO && s.is_prometheus && common.is_json) {
+        parsed = args_bad(&list, "--json or --prometheus, not both");
+    }
     if (parsed != ARGS_GO) {
         return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;
     }

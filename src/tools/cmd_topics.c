@@ -2,7 +2,9 @@
 #include "core/base/limits.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/body_route.h"
+#include "core/proto/body_topic.h"
 #include "core/proto/codes.h"
+#include "core/proto/names.h"
 #include "src/tools/cli.h"
 #include "src/tools/commands.h"
 #include "src/tools/out.h"
@@ -16,60 +18,88 @@ struct topics {
     const char *topic;
     uint64_t queues;
     bool is_all;
+    struct buf out; /* list */
+    struct json_writer w;
 };
 
 /* ---- list ---- */
 
 static bool is_internal(struct slice name)
 {
-    return slice_has_prefix(name, SLICE_LIT("%")) ||
-           slice_has_prefix(name, SLICE_LIT("RMQ_SYS_")) || slice_eq_str(name, "TBW102");
+    return name_topic_class(name) != TOPIC_NORMAL || slice_has_prefix(name, SLICE_LIT("%")) ||
+           slice_has_prefix(name, SLICE_LIT("RMQ_SYS_"));
 }
 
+static void put_name(struct topics *t, struct slice name)
+{
+    if (!t->is_all && is_internal(name)) {
+        return;
+    }
+    if (t->cli.options.is_json) {
+        json_write_string(&t->w, name);
+    } else {
+        out_put_text(&t->out, name);
+        buf_append_u8(&t->out, '\n');
+    }
+}
+
+/* A name server's. */
 static int on_names(void *arg, struct header *header, struct slice body)
 {
     struct topics *t = arg;
     struct name_list names;
-    struct buf out;
-    struct json_writer w;
     int rc = name_list_decode(body, LIST_TOPICS, &names);
 
     (void)header;
-    if (rc != 0) {
-        return rc;
+    for (size_t i = 0; rc == 0 && i < names.count; i++) {
+        put_name(t, names.names[i]);
     }
-    buf_init(&out, 0);
-    w = json_writer_to(&out);
-    if (t->cli.options.is_json) {
-        json_write_array_begin(&w);
+    if (rc == 0) {
+        name_list_fini(&names);
     }
-    for (size_t i = 0; i < names.count; i++) {
-        if (!t->is_all && is_internal(names.names[i])) {
-            continue;
-        }
-        if (t->cli.options.is_json) {
-            json_write_string(&w, names.names[i]);
-        } else {
-            out_put_text(&out, names.names[i]);
-            buf_append_u8(&out, '\n');
-        }
+    return rc;
+}
+
+/* A broker's. */
+static int on_table(void *arg, struct header *header, struct slice body)
+{
+    struct topics *t = arg;
+    struct topic_table table;
+    int rc = topic_table_decode(body, &table);
+
+    (void)header;
+    for (size_t i = 0; rc == 0 && i < table.topic_count; i++) {
+        put_name(t, table.topics[i].name);
     }
-    if (t->cli.options.is_json) {
-        json_write_array_end(&w);
-        buf_append_u8(&out, '\n');
+    if (rc == 0) {
+        topic_table_fini(&table);
     }
-    rc = out_flush(&out) ? 0 : ESCROW_EIO;
-    buf_fini(&out);
-    name_list_fini(&names);
     return rc;
 }
 
 static int list_topics(struct topics *t)
 {
-    struct cli_request req = {.addr = router_server(&t->cli.router),
-                              .code = REQUEST_GET_ALL_TOPIC_LIST_FROM_NAMESERVER};
+    bool is_one = t->cli.options.addr != NULL;
+    struct cli_request req = {.addr = is_one ? t->cli.options.addr : router_server(&t->cli.router),
+                              .code = is_one ? REQUEST_GET_ALL_TOPIC_CONFIG
+                                             : REQUEST_GET_ALL_TOPIC_LIST_FROM_NAMESERVER};
+    int rc;
 
-    return cli_call(&t->cli, &req, on_names, t);
+    buf_init(&t->out, 0);
+    t->w = json_writer_to(&t->out);
+    if (t->cli.options.is_json) {
+        json_write_array_begin(&t->w);
+    }
+    rc = cli_call(&t->cli, &req, is_one ? on_table : on_names, t);
+    if (t->cli.options.is_json) {
+        json_write_array_end(&t->w);
+        buf_append_u8(&t->out, '\n');
+    }
+    if (rc == 0) {
+        rc = out_flush(&t->out) ? 0 : ESCROW_EIO;
+    }
+    buf_fini(&t->out);
+    return rc;
 }
 
 /* ---- show ---- */

@@ -87,12 +87,20 @@ static int on_rows(void *arg, struct header *header, struct slice body)
     return rc;
 }
 
+/* Born before this. */
+static int64_t older_than_ms(const struct transactions *t)
+{
+    if (t->older_ms == 0) {
+        return INSPECT_NONE;
+    }
+    return t->older_ms < (uint64_t)t->now_ms ? t->now_ms - (int64_t)t->older_ms : 1;
+}
+
 static int ask_broker(struct transactions *t, const char *addr)
 {
-    struct list_txn_request in = {
-        .state = slice_str(t->state),
-        .group = slice_str(t->group),
-        .older_than_ms = t->older_ms == 0 ? INSPECT_NONE : t->now_ms - (int64_t)t->older_ms};
+    struct list_txn_request in = {.state = slice_str(t->state),
+                                  .group = slice_str(t->group),
+                                  .older_than_ms = older_than_ms(t)};
     struct buf body;
     int rc = 0;
 

@@ -112,7 +112,8 @@ int verify_main(int argc, char **argv)
                                   "Reads all of a stopped broker's data: every record of the log, "
                                   "every queue entry against the record\n"
                                   "it points to, the checkpoint. Changes nothing. Exit status 0 "
-                                  "sound, 1 not sound or not readable.\n\n",
+                                  "sound, 1 not sound or not readable,\n"
+                                  "3 no such folder.\n\n",
                                   args, ARG_LIST_COUNT(args)};
     enum args_result parsed = args_parse(&list, &argc, argv);
     bool is_sound = false;

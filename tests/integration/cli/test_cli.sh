@@ -101,6 +101,16 @@ one_line
 has "$err" 'ESCROW_ECONN.*--namesrv'
 expect 3 verify "$work/nothing"
 expect 3 dump "$work/nothing"
+expect 0 verify --help
+has "$out" '3 no such folder'
+expect 2 status --timeout 0
+has "$err" '\-\-timeout'
+expect 2 status --namesrv nonsense
+has "$err" 'host:port'
+expect 2 status --json --prometheus
+expect 2 bench producer --duration 0
+expect 2 bench producer --driver redis
+has "$err" '\-\-addr'
 
 # ---- messages ----
 
@@ -222,7 +232,7 @@ wait_members() {
     fault "group $1 has no $2 members: $("$escrow" groups "$1")"
 }
 expect 0 topics create Shared --queues 4
-seq 1 8 | "$escrow" produce Shared --quiet # a group is listed when it has an offset
+seq 1 8 | "$escrow" produce Shared --quiet
 "$escrow" consume Shared --group both --follow >"$work/one" 2>"$work/one.err" &
 one=$!
 wait_members both 1
@@ -257,6 +267,23 @@ expect 0 topics show Made --json
 is "$(grep -o '"queue"' <<<"$out" | wc -l)" 3
 expect 3 topics show NoSuchTopic
 expect 2 topics create Made --queues 0
+expect 0 topics
+is "$(grep -cE '^(TBW102|SELF_TEST_TOPIC|OFFSET_MOVED_EVENT|TRANS_CHECK_MAX_TIME_TOPIC|%.*)$' <<<"$out")" 0
+has "$out" '^Made$'
+expect 0 topics --all
+has "$out" '^TRANS_CHECK_MAX_TIME_TOPIC$'
+
+# --addr: that broker alone; no name server, and no other broker, is asked.
+expect 0 produce Made at-this-broker
+expect 0 consume Made --addr "$broker" --namesrv 127.0.0.1:1
+is "$out" at-this-broker
+expect 0 topics --addr "$broker" --namesrv 127.0.0.1:1
+has "$out" '^Made$'
+expect 0 topics show Made --addr "$broker" --namesrv 127.0.0.1:1 --json
+is "$(grep -o '"queue"' <<<"$out" | wc -l)" 3
+expect 3 topics show NoSuchTopic --addr "$broker" --namesrv 127.0.0.1:1
+expect 1 topics show Made --addr 127.0.0.1:1 --timeout 1s
+expect 1 topics --addr 127.0.0.1:1 --timeout 1s
 expect 0 status
 has "$out" 'messages_in +[0-9]+'
 expect 0 status --prometheus
@@ -275,6 +302,8 @@ is "$out" ""
 expect 0 transactions --group pg
 is "$(grep -c PREPARED <<<"$out")" 2
 expect 0 transactions --older-than 1h
+is "$out" none
+expect 0 transactions --older-than 9223372036854775808ms
 is "$out" none
 expect 0 transactions --state EXPIRED --json
 is "$out" '[]'
@@ -311,6 +340,12 @@ is "$(field "$out" messages)" 300
 expect 0 bench producer --duration 200ms --warmup 50ms --server-pid "$pid"
 has "$out" 'p50 .* p90 .* p99 .* p99.9 .* max'
 expect 2 bench producer --size 0
+# Names in which the generator would patch its numbers are refused.
+for topic in A5C35A3C96E1 1987654321 1787654321987; do
+    expect 1 bench producer --count 10 --header json --topic "$topic"
+    has "$err" 'mark of the generator'
+    one_line
+done
 expect 1 bench producer --addr 127.0.0.1:1 --timeout 1s
 
 # Closed pipes end quietly.
