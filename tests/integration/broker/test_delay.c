@@ -9,6 +9,7 @@
 #include "core/proto/properties.h"
 #include "escrow/errors.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -104,7 +105,7 @@ START_TEST(a_message_comes_when_it_is_due)
         struct record_view view;
         int64_t place;
 
-        (void)snprintf(at, sizeof at, "TIMER_DELIVER_MS=%lld", (long long)(wall_ms() + 250));
+        (void)snprintf(at, sizeof at, "TIMER_DELIVER_MS=%" PRId64, wall_ms() + 250);
         place = send("later", cases[i]);
         ck_assert_int_eq(client_max_offset(&c, "T", 0), i);
         view = await("T", i);
