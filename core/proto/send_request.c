@@ -4,8 +4,6 @@
 #include "core/proto/names.h"
 #include "escrow/errors.h"
 
-#define REGION_DEFAULT "DefaultRegion"
-
 void send_request_init(struct send_request *req)
 {
     *req = (struct send_request){.default_topic = SLICE_LIT(TOPIC_TEMPLATE),

@@ -35,6 +35,9 @@
     X(batch, "m", "batch")                                                                         \
     X(broker_name, "n", "brokerName")
 
+/* MSG_REGION of everything: RocketMQ's default. */
+#define REGION_DEFAULT "DefaultRegion"
+
 /* "not given" in max_reconsume_times */
 #define SEND_MAX_RECONSUME_NONE (-1)
 

@@ -288,6 +288,7 @@ int broker_start(struct broker *b, const struct config *config, struct loop *l, 
     offsets_init(&b->offsets, b->hash_key);
     sources_init(&b->sources, b->hash_key);
     clients_init(&b->clients, b->hash_key);
+    queue_locks_init(&b->queue_locks, b->hash_key);
     hold_init(b, b->hash_key);
     txn_update_init(&b->update);
     timers_update_init(&b->timers_update);
@@ -355,6 +356,7 @@ static void tables_fini(struct broker *b)
     txn_update_fini(&b->update);
     hold_fini(b);
     clients_fini(b);
+    queue_locks_fini(&b->queue_locks);
     sources_fini(&b->sources);
     offsets_fini(&b->offsets);
     topics_fini(&b->topics);

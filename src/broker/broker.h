@@ -26,6 +26,7 @@
 #include "src/broker/metrics.h"
 #include "src/broker/offsets.h"
 #include "src/broker/pump.h"
+#include "src/broker/queue_locks.h"
 #include "src/broker/register.h"
 #include "src/broker/session.h"
 #include "src/broker/sources.h"
@@ -54,6 +55,7 @@ struct broker {
     struct offsets offsets;
     struct sources sources;
     struct clients clients;
+    struct queue_locks queue_locks;
     struct hold hold;
     struct checker checker;
     struct registrar registrar;

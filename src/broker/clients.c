@@ -483,3 +483,21 @@ const struct client_subscription *clients_find_subscription(const struct client_
     }
     return NULL;
 }
+
+struct session *clients_find_session(const struct broker *b, struct slice client_id)
+{
+    const struct strmap_slot *slot;
+    size_t cursor = 0;
+
+    while ((slot = strmap_next(&b->clients.producers, &cursor)) != NULL) {
+        const struct client_group *group = slot->value;
+        struct list *pos;
+        for (pos = group->roles.next; pos != &group->roles; pos = pos->next) {
+            const struct client_role *role = LIST_ENTRY(pos, struct client_role, by_group);
+            if (slice_eq_str(client_id, role->client_id)) {
+                return role->session;
+            }
+        }
+    }
+    return NULL;
+}

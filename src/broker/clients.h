@@ -101,6 +101,12 @@ struct session *clients_pick_producer(struct broker *b, struct slice group);
 const struct client_group *clients_find_consumers(const struct broker *b, struct slice group);
 const struct client_group *clients_find_producers(const struct broker *b, struct slice group);
 
+/*
+ * The connection of a client that is a producer, by its client id: whom a reply goes to. NULL when
+ * there is none. Looks at every producer.
+ */
+struct session *clients_find_session(const struct broker *b, struct slice client_id);
+
 /* What a consumer group subscribes to in a topic; NULL when it does not. */
 const struct client_subscription *clients_find_subscription(const struct client_group *group,
                                                             struct slice topic);

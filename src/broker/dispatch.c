@@ -36,6 +36,9 @@ static struct route_entry find_handler(int32_t code)
     case REQUEST_SEND_MESSAGE:
     case REQUEST_SEND_BATCH_MESSAGE:
         return (struct route_entry){handle_send, true};
+    case REQUEST_SEND_REPLY_MESSAGE:
+    case REQUEST_SEND_REPLY_MESSAGE_V2:
+        return (struct route_entry){handle_send_reply, true};
     case REQUEST_PULL_MESSAGE:
     case REQUEST_LITE_PULL_MESSAGE:
         return (struct route_entry){handle_pull, true};
@@ -71,6 +74,10 @@ static struct route_entry find_handler(int32_t code)
         return (struct route_entry){handle_consumer_list, true};
     case REQUEST_CHECK_CLIENT_CONFIG:
         return (struct route_entry){handle_check_client, true};
+    case REQUEST_LOCK_BATCH_MQ:
+        return (struct route_entry){handle_lock_queues, true};
+    case REQUEST_UNLOCK_BATCH_MQ:
+        return (struct route_entry){handle_unlock_queues, true};
     case REQUEST_QUERY_MESSAGE:
         return (struct route_entry){handle_query_key, true};
     case REQUEST_VIEW_MESSAGE_BY_ID:

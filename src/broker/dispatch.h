@@ -20,6 +20,7 @@ void dispatch_request(struct request *req);
 request_fn handle_send;              /* 10, 310, 320: handle_send.c */
 request_fn handle_send_back;         /* 36: handle_send_back.c */
 request_fn handle_recall;            /* 370: handle_recall.c */
+request_fn handle_send_reply;        /* 324, 325: handle_reply.c */
 request_fn handle_pull;              /* 11, 361: handle_pull.c */
 request_fn handle_end_transaction;   /* 37: handle_end_transaction.c */
 request_fn handle_end_confirmed;     /* 30001: handle_end_confirmed.c */
@@ -33,6 +34,8 @@ request_fn handle_heartbeat;         /* 34: handle_client.c */
 request_fn handle_unregister_client; /* 35 */
 request_fn handle_consumer_list;     /* 38 */
 request_fn handle_check_client;      /* 46 */
+request_fn handle_lock_queues;       /* 41: handle_lock.c */
+request_fn handle_unlock_queues;     /* 42 */
 request_fn handle_query_key;         /* 12: handle_query.c */
 request_fn handle_view_message;      /* 33 */
 request_fn handle_create_topic;      /* 17: handle_topic.c */

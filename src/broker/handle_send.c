@@ -200,25 +200,42 @@ static bool properties_pass(const struct send *s)
 {
     const struct props_known *p = &s->props;
 
-    return p->uniq_key.len > 0 && p->wait.len == 0 && p->pop_ck.len == 0 && p->delay.len == 0 &&
+    return s->req->to.type == HEADER_MSGPACK && p->reply_to_client.len == 0 &&
+           p->uniq_key.len > 0 && p->wait.len == 0 && p->pop_ck.len == 0 && p->delay.len == 0 &&
            p->timer_out_ms.len == 0 && !s->delay.is_held;
 }
 
 /*
+ * What RocketMQ's broker adds. Its clients need it: a 5.x consumer sends no trace of a message
+ * without a region, and whoever replies to a request takes the topic of replies from CLUSTER. Ours
+ * do not, and their messages are spared it, unless somebody is to reply.
+ */
+static void put_broker_properties(struct send *s, struct props_writer *w)
+{
+    bool is_ours = s->req->to.type == HEADER_MSGPACK;
+
+    if (!is_ours) {
+        props_put(w, SLICE_LIT("MSG_REGION"), SLICE_LIT(REGION_DEFAULT));
+        props_put(w, SLICE_LIT("TRACE_ON"), SLICE_LIT("true"));
+    }
+    if (!is_ours || s->props.reply_to_client.len > 0) {
+        props_put(w, SLICE_LIT("CLUSTER"), slice_str(s->broker->config->cluster_name));
+    }
+}
+
+/*
  * Properties as they are stored: the client's string, less WAIT (it spoke of this send only), DELAY
- * (it has been read), POP_CK and TIMER_OUT_MS (only the broker may write them), plus a UNIQ_KEY if
- * it gave none, and TIMER_OUT_MS if it is held. A level drops the other times, as in RocketMQ. Most
- * clients' strings pass as they are.
+ * (it has been read) and what only the broker may write, plus that, plus a UNIQ_KEY if it gave
+ * none, and TIMER_OUT_MS if it is held. A level drops the other times, as in RocketMQ. Most strings
+ * of our own clients pass as they are.
  */
 static int send_properties(struct send *s, struct slice in, struct slice *out)
 {
-    const struct slice drop[] = {prop_name(PROP_WAIT),
-                                 prop_name(PROP_DELAY),
-                                 prop_name(PROP_POP_CK),
-                                 prop_name(PROP_TIMER_OUT_MS),
-                                 prop_name(PROP_TIMER_DELAY_SEC),
-                                 prop_name(PROP_TIMER_DELAY_MS),
-                                 prop_name(PROP_TIMER_DELIVER_MS)};
+    const struct slice drop[] = {prop_name(PROP_WAIT),           prop_name(PROP_DELAY),
+                                 prop_name(PROP_POP_CK),         prop_name(PROP_TIMER_OUT_MS),
+                                 prop_name(PROP_MSG_REGION),     prop_name(PROP_TRACE_ON),
+                                 prop_name(PROP_CLUSTER),        prop_name(PROP_TIMER_DELAY_SEC),
+                                 prop_name(PROP_TIMER_DELAY_MS), prop_name(PROP_TIMER_DELIVER_MS)};
     struct props_writer w;
     int rc = 0;
 
@@ -236,10 +253,11 @@ static int send_properties(struct send *s, struct slice in, struct slice *out)
         return 0;
     }
     props_writer_init(&w, s->properties, sizeof s->properties);
-    props_put_except(&w, in, drop, s->delay.is_level || s->is_dead ? 7 : 4);
+    props_put_except(&w, in, drop, s->delay.is_level || s->is_dead ? 10 : 7);
     if (s->delay.is_held) {
         props_put_i64(&w, prop_name(PROP_TIMER_OUT_MS), s->delay.due_ms);
     }
+    put_broker_properties(s, &w);
     if (s->props.uniq_key.len == 0) {
         size_t len = uniq_key_next(&s->broker->ids, loop_wall_ms(s->broker->loop), s->made_id);
         s->props.uniq_key = slice_of(s->made_id, len);

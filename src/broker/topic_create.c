@@ -4,6 +4,8 @@
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
 
+#include <stdio.h>
+
 #define TEMPLATE_QUEUES 8
 
 static int append_topic(struct broker *b, const struct topic *topic, uint64_t *wait_for)
@@ -110,7 +112,8 @@ int topic_find_or_create(struct broker *b, struct slice name, struct slice defau
 
 int topic_create_system(struct broker *b, struct err_ctx *err)
 {
-    static const struct {
+    char reply_topic[RETRY_TOPIC_LEN_MAX + 1];
+    const struct {
         const char *name;
         uint32_t queues;
         uint32_t perm;
@@ -119,8 +122,13 @@ int topic_create_system(struct broker *b, struct err_ctx *err)
         {TOPIC_SELF_TEST, 1, PERM_READ | PERM_WRITE},
         {TOPIC_EXPIRED, 1, PERM_READ | PERM_WRITE},
         {TOPIC_OFFSET_MOVED, 1, PERM_READ | PERM_WRITE},
+        {TOPIC_TRACE, 1, PERM_READ | PERM_WRITE},
+        /* replies are pushed, not stored; the topic is there so that repliers find a route */
+        {reply_topic, 1, PERM_READ | PERM_WRITE},
     };
 
+    (void)snprintf(reply_topic, sizeof reply_topic, "%.*s_REPLY_TOPIC", TOPIC_LEN_MAX - 12,
+                   b->config->cluster_name);
     for (size_t i = 0; i < sizeof system_topics / sizeof system_topics[0]; i++) {
         struct topic topic = {.read_queues = system_topics[i].queues,
                               .write_queues = system_topics[i].queues,
@@ -128,7 +136,8 @@ int topic_create_system(struct broker *b, struct err_ctx *err)
         struct topic *made = NULL;
         uint64_t wait_for;
         int rc;
-        if (topics_find(&b->topics, slice_str(system_topics[i].name)) != NULL) {
+        if (topics_find(&b->topics, slice_str(system_topics[i].name)) != NULL ||
+            name_check_topic(slice_str(system_topics[i].name)) != 0) { /* an odd cluster.name */
             continue;
         }
         (void)slice_to_cstr(slice_str(system_topics[i].name), topic.name, sizeof topic.name);
