@@ -3,13 +3,13 @@
 #
 # usage: tests/interop/run.sh [--build FOLDER] [--only CLIENT[/CASE]] [--keep] [--list]
 #   --build  folder with a built escrowd; without it one is built (Debug with the sanitizers) in ESCROW_INTEROP_BUILD
-#   --only   one client (java-4.9, java-5), or one case of it; may be given several times
+#   --only   one client (java-4.9, java-5, go, node), or one case of it; may be given several times
 #   --keep   leave the folder with the logs, and say where it is
 #   --list   print the clients and their cases
 # Environment:
 #   ESCROW_INTEROP_BUILD  build folder (a folder in TMPDIR)
 #
-# Each client is fetched from its registry by the tool of its ecosystem (Maven), in the version its folder names, and needs
+# Each client is fetched from its registry by the tool of its ecosystem (Maven, go, npm), in the version its folder names, and needs
 # that tool. Each client gets a server of its own on loopback, with free ports and an empty folder. A client that cannot be
 # fetched or built, and a case without a result, are failures. Leaves no process and no file behind, also when interrupted.
 # Exit status: 0 every case is ok, 1 some are not, 2 usage.
@@ -17,7 +17,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
-clients=(java-4.9 java-5)
+clients=(java-4.9 java-5 go node)
 build=
 keep=no
 list=no

@@ -92,6 +92,7 @@ final class Consuming {
         });
         consumer.start();
         inbox.await(2);
+        Kit.untilNoException(() -> producer.fetchPublishMessageQueues("%DLQ%" + group)); /* it comes into being with a message */
         MessageExt dead = kit.collect(kit.unique("group"), "%DLQ%" + group, "*").awaitOne();
         Kit.equal("dead", Kit.text(dead.getBody()), "body");
         Kit.equal(id, dead.getMsgId(), "message id");

@@ -35,6 +35,9 @@ public final class Main {
         Members.register(cases);
         Transactions.register(cases);
         Lookups.register(cases);
+        Orderly.register(cases);
+        Replies.register(cases);
+        Tracing.register(cases);
         return cases;
     }
 

@@ -68,6 +68,9 @@ final class Sending {
         Kit.equal(0, got.getReconsumeTimes(), "reconsume times");
         Kit.equal("0", got.getProperty("MIN_OFFSET"), "MIN_OFFSET");
         Kit.equal("1", got.getProperty("MAX_OFFSET"), "MAX_OFFSET");
+        Kit.equal("DefaultRegion", got.getProperty("MSG_REGION"), "MSG_REGION");
+        Kit.equal("true", got.getProperty("TRACE_ON"), "TRACE_ON");
+        Kit.equal("DefaultCluster", got.getProperty("CLUSTER"), "CLUSTER");
         Kit.check(got.getBornTimestamp() >= before && got.getStoreTimestamp() >= before, "times");
         Kit.equal("127.0.0.1", got.getBornHostString(), "born host");
         Kit.equal(kit.broker, got.getStoreHost().toString().replace("/", ""), "store host");
