@@ -29,6 +29,22 @@ static struct route_entry find_namesrv_handler(int32_t code)
     }
 }
 
+/* What clients that work together ask of each other. */
+static struct route_entry find_group_handler(int32_t code)
+{
+    switch (code) {
+    case REQUEST_SEND_REPLY_MESSAGE:
+    case REQUEST_SEND_REPLY_MESSAGE_V2:
+        return (struct route_entry){handle_send_reply, true};
+    case REQUEST_LOCK_BATCH_MQ:
+        return (struct route_entry){handle_lock_queues, true};
+    case REQUEST_UNLOCK_BATCH_MQ:
+        return (struct route_entry){handle_unlock_queues, true};
+    default:
+        return find_namesrv_handler(code);
+    }
+}
+
 static struct route_entry find_handler(int32_t code)
 {
     switch (code) {
@@ -36,9 +52,6 @@ static struct route_entry find_handler(int32_t code)
     case REQUEST_SEND_MESSAGE:
     case REQUEST_SEND_BATCH_MESSAGE:
         return (struct route_entry){handle_send, true};
-    case REQUEST_SEND_REPLY_MESSAGE:
-    case REQUEST_SEND_REPLY_MESSAGE_V2:
-        return (struct route_entry){handle_send_reply, true};
     case REQUEST_PULL_MESSAGE:
     case REQUEST_LITE_PULL_MESSAGE:
         return (struct route_entry){handle_pull, true};
@@ -74,10 +87,6 @@ static struct route_entry find_handler(int32_t code)
         return (struct route_entry){handle_consumer_list, true};
     case REQUEST_CHECK_CLIENT_CONFIG:
         return (struct route_entry){handle_check_client, true};
-    case REQUEST_LOCK_BATCH_MQ:
-        return (struct route_entry){handle_lock_queues, true};
-    case REQUEST_UNLOCK_BATCH_MQ:
-        return (struct route_entry){handle_unlock_queues, true};
     case REQUEST_QUERY_MESSAGE:
         return (struct route_entry){handle_query_key, true};
     case REQUEST_VIEW_MESSAGE_BY_ID:
@@ -97,7 +106,7 @@ static struct route_entry find_handler(int32_t code)
     case REQUEST_ESCROW_TXN_HORIZON:
         return (struct route_entry){handle_txn_horizon, true};
     default:
-        return find_namesrv_handler(code);
+        return find_group_handler(code);
     }
 }
 
