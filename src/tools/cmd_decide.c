@@ -1,7 +1,8 @@
 /*
- * escrow decide: commit or roll back halves by hand. An id is looked up among the undecided halves
- * of every broker (its group says who may decide it; an operator may decide all), an offset is
- * taken as it is.
+ * escrow decide: commit or roll back halves by hand. An offset is taken as it is. An id with
+ * --group is put to every broker, which knows undecided halves and remembers decided ones by group and id.
+ * An id alone is looked up among the undecided halves of every broker; if there are several it is
+ * refused, because deciding the first one found might decide somebody else's.
  */
 #include "core/base/limits.h"
 #include "core/proto/body_end_txn.h"
@@ -24,6 +25,7 @@ struct decide_item {
     size_t broker;
     bool is_id;
     bool is_found;
+    bool is_ambiguous;
     int error;
     enum txn_decision decided;
 };
@@ -54,7 +56,8 @@ static int on_rows(void *arg, struct header *header, struct slice body)
     while (rc == 0 && list_txn_next(&reader, &row)) {
         for (size_t i = 0; i < d->count; i++) {
             struct decide_item *item = &d->items[i];
-            if (item->is_id && !item->is_found && slice_eq_str(row.transaction_id, item->text)) {
+            if (item->is_id && slice_eq_str(row.transaction_id, item->text)) {
+                item->is_ambiguous = item->is_found;
                 item->is_found = true;
                 item->offset = row.offset;
                 item->broker = d->broker;
@@ -66,10 +69,10 @@ static int on_rows(void *arg, struct header *header, struct slice body)
     return rc;
 }
 
-static bool is_missing_one(const struct decide *d)
+static bool has_ids(const struct decide *d)
 {
     for (size_t i = 0; i < d->count; i++) {
-        if (d->items[i].is_id && !d->items[i].is_found) {
+        if (d->items[i].is_id) {
             return true;
         }
     }
@@ -78,8 +81,7 @@ static bool is_missing_one(const struct decide *d)
 
 static int search(struct decide *d)
 {
-    struct list_txn_request in = {
-        .group = slice_str(d->group), .older_than_ms = INSPECT_NONE, .limit = LIST_ROWS_MAX};
+    struct list_txn_request in = {.older_than_ms = INSPECT_NONE, .limit = LIST_ROWS_MAX};
     struct buf body;
     int rc = 0;
 
@@ -89,7 +91,7 @@ static int search(struct decide *d)
                                   .code = REQUEST_ESCROW_LIST_TRANSACTIONS};
         d->cursor = 0;
         d->has_more = true;
-        while (rc == 0 && d->has_more && is_missing_one(d)) {
+        while (rc == 0 && d->has_more) {
             in.cursor = d->cursor;
             buf_clear(&body);
             list_txn_request_encode(&body, &in);
@@ -152,11 +154,67 @@ static int decide_at(struct decide *d)
     return rc;
 }
 
+static int on_one(void *arg, struct header *header, struct slice body)
+{
+    struct end_txn_result *out = arg;
+    struct end_txn_answer answer;
+    int rc = end_txn_answer_decode(body, &answer);
+
+    (void)header;
+    if (rc != 0) {
+        return rc;
+    }
+    return end_txn_next_result(&answer, out) ? 0 : ESCROW_EPROTO;
+}
+
+/*
+ * By group and id, on every broker. A producer that tried again may have left its half on two: both
+ * are decided.
+ */
+static int decide_id(struct decide *d, struct decide_item *item)
+{
+    struct end_txn_request in = {
+        .producer_group = slice_str(d->group), .decision = d->decision, .is_operator = true};
+    struct end_txn_half half = {.transaction_id = slice_str(item->text),
+                                .offset = END_TXN_OFFSET_NONE};
+    struct buf body;
+    int rc = 0;
+
+    buf_init(&body, 0);
+    end_txn_request_encode(&body, &in, &half, 1);
+    item->error = ESCROW_ENOTFOUND;
+    for (size_t i = 0; rc == 0 && i < d->brokers.count; i++) {
+        struct end_txn_result result = {.error = 0};
+        struct cli_request req = {.addr = d->brokers.items[i].addr,
+                                  .code = REQUEST_ESCROW_END_TRANSACTION,
+                                  .body = buf_slice(&body)};
+        rc = cli_call(&d->cli, &req, on_one, &result);
+        if (rc == 0 && result.error != ESCROW_ENOTFOUND &&
+            (item->error == ESCROW_ENOTFOUND || result.error != 0)) {
+            item->error = result.error;
+            item->decided = result.decided;
+        }
+    }
+    buf_fini(&body);
+    return rc;
+}
+
 /* ---- the command ---- */
 
 static const char *word(enum txn_decision decision)
 {
     return decision == TXN_COMMIT ? "committed" : decision == TXN_ROLLBACK ? "rolled back" : "";
+}
+
+/* Why an id alone did not do. */
+static const char *hint(const struct decide *d, const struct decide_item *item)
+{
+    if (!item->is_id || d->group != NULL) {
+        return "";
+    }
+    return item->is_ambiguous ? ": there are several with this id: give --group"
+           : !item->is_found  ? ": not undecided; what was decided is found with --group"
+                              : "";
 }
 
 /* One line per half; the worst exit code. */
@@ -183,9 +241,9 @@ static int report(const struct decide *d)
         } else if (item->error == 0) {
             buf_append_fmt(&out, "%s: %s\n", item->text, word(item->decided));
         } else {
-            (void)fprintf(stderr, "escrow: decide %s: %s%s%s\n", item->text,
+            (void)fprintf(stderr, "escrow: decide %s: %s%s%s%s\n", item->text,
                           escrow_strerror(item->error), item->decided != TXN_NONE ? ": " : "",
-                          word(item->decided));
+                          word(item->decided), hint(d, item));
         }
     }
     code = out_flush(&out) ? code : CLI_FAILED;
@@ -219,12 +277,18 @@ static int decide_all(struct decide *d)
                        "there are %zu brokers: an offset needs --addr, or use the transaction id",
                        d->brokers.count);
     }
-    if (rc == 0) {
+    if (rc == 0 && d->group == NULL && has_ids(d)) {
         rc = search(d);
     }
-    for (size_t i = 0; i < d->count; i++) {
-        if (d->items[i].is_id && !d->items[i].is_found) {
-            d->items[i].error = ESCROW_ENOTFOUND;
+    for (size_t i = 0; rc == 0 && i < d->count; i++) {
+        struct decide_item *item = &d->items[i];
+        if (item->is_id && d->group != NULL) {
+            rc = decide_id(d, item);
+        } else if (item->is_id && !item->is_found) {
+            item->error = ESCROW_ENOTFOUND;
+        } else if (item->is_ambiguous) {
+            item->error = ESCROW_EINVAL;
+            item->offset = END_TXN_OFFSET_NONE;
         }
     }
     for (d->broker = 0; rc == 0 && d->broker < d->brokers.count; d->broker++) {
@@ -262,7 +326,7 @@ int decide_main(int argc, char **argv)
     struct cli_options common;
     const struct arg args[] = {
         {"yes", NULL, "do not ask", &d.is_yes, ARG_FLAG},
-        {"group", "NAME", "only halves of this producer group", &d.group, ARG_TEXT},
+        {"group", "NAME", "producer group of the transactions", &d.group, ARG_TEXT},
         CLI_ARGS(common),
         {"json", NULL, "one JSON object per line", &common.is_json, ARG_FLAG},
     };
@@ -270,7 +334,9 @@ int decide_main(int argc, char **argv)
                                   "Decides transactions by hand, for good, also expired ones. The "
                                   "first decision wins: the same\n"
                                   "again is fine, the opposite is refused and says what holds. "
-                                  "escrow transactions lists them.\n\n",
+                                  "escrow transactions lists\n"
+                                  "them. A transaction that was decided before is found by its "
+                                  "offset, or with --group.\n\n",
                                   args, ARG_LIST_COUNT(args)};
     enum args_result parsed;
     int code;

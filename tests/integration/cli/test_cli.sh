@@ -319,6 +319,38 @@ expect 3 decide commit no-such-id --yes
 expect 0 consume Txn
 is "$out" one
 
+# A decision by id, made again: the broker remembers it by group and id.
+expect 0 decide rollback "$txn" --group pg --yes
+has "$out" 'rolled back'
+expect 1 decide commit "$txn" --group pg --yes
+has "$err" 'rolled back'
+expect 3 decide rollback "$txn" --yes
+has "$err" 'with --group'
+expect 3 decide rollback "$txn" --group other --yes
+
+# One id in two producer groups: neither is decided without saying which.
+twice=twice-0000000000000000000000000000
+for group in pg1 pg2; do
+    header='{"code":310,"flag":0,"opaque":1,"version":409,"language":"JAVA","extFields":{"a":"'$group'","b":"Txn","c":"TBW102","d":"4","e":"0","f":"0","g":"1","h":"0","i":"UNIQ_KEY\u0001'$twice'\u0002TRAN_MSG\u0001true\u0002PGROUP\u0001'$group'\u0002"}}'
+    exec 9<>"/dev/tcp/${broker%:*}/${broker##*:}"
+    size=$((${#header} + 5)) # the header, its length, one byte of body
+    # shellcheck disable=SC2059
+    printf "$(printf '\\x%02x' 0 0 $((size / 256)) $((size % 256)) 0 0 $((${#header} / 256)) $((${#header} % 256)))" >&9
+    printf '%sx' "$header" >&9
+    head -c 1 <&9 >"$work/answer"
+    exec 9>&-
+done
+expect 0 transactions --json
+is "$(grep -o "$twice" <<<"$out" | wc -l)" 2
+expect 1 decide commit "$twice" --yes
+has "$err" 'give --group'
+expect 0 transactions --json
+is "$(grep -o "$twice" <<<"$out" | wc -l)" 2
+expect 0 decide commit "$twice" --group pg2 --yes
+expect 0 transactions --group pg1
+has "$out" PREPARED
+expect 0 decide rollback "$twice" --yes
+
 # ---- bench: every mode, and that it counts what happened ----
 
 for header in json rocketmq msgpack; do
@@ -368,7 +400,7 @@ is "$(wc -l <<<"$out")" 3
 has "$out" ' START '
 segment=$(find "$work/data/log" -type f | sort | head -n 1)
 expect 0 dump "$segment" --json
-is "$(grep -c '"type":"HALF"' <<<"$out")" "$((2 + 9 * 200))"
+is "$(grep -c '"type":"HALF"' <<<"$out")" "$((4 + 9 * 200))"
 has "$out" '"type":"RELEASE".*"kind":"due"'
 has "$out" '"body":"hello"'
 
