@@ -1,8 +1,8 @@
 /*
  * escrow decide: commit or roll back halves by hand. An offset is taken as it is. An id with
- * --group is put to every broker, which knows undecided halves and remembers decided ones by group and id.
- * An id alone is looked up among the undecided halves of every broker; if there are several it is
- * refused, because deciding the first one found might decide somebody else's.
+ * --group is put to every broker, which knows undecided halves and remembers decided ones by group
+ * and id. An id alone is looked up among the undecided halves of every broker; if there are several
+ * it is refused, because deciding the first one found might decide somebody else's.
  */
 #include "core/base/limits.h"
 #include "core/proto/body_end_txn.h"
