@@ -25,12 +25,13 @@ int offsets_flush(struct broker *b)
         struct store_receipt receipt;
         buf_clear(&b->scratch);
         has_more = offsets_take_dirty(&b->offsets, &b->scratch, OFFSETS_RECORD_BYTES);
+        if (buf_failed(&b->scratch)) {
+            return ESCROW_ENOMEM; /* nothing was taken */
+        }
         if (b->scratch.len == 0) {
             break;
         }
-        rc = buf_failed(&b->scratch) ? ESCROW_ENOMEM
-                                     : store_append_raw(b->store, STORE_OFFSETS,
-                                                        buf_slice(&b->scratch), NULL, &receipt);
+        rc = store_append_raw(b->store, STORE_OFFSETS, buf_slice(&b->scratch), NULL, &receipt);
         if (rc != 0) {
             offsets_redirty(&b->offsets, buf_slice(&b->scratch));
         }

@@ -207,6 +207,10 @@ static void entry_encode(struct buf *out, const struct offset_pair *pair, uint32
 
 bool offsets_take_dirty(struct offsets *o, struct buf *payload, size_t limit_bytes)
 {
+    if (o->dirty != NULL && limit_bytes > payload->len &&
+        buf_reserve(payload, limit_bytes - payload->len) == NULL) {
+        return true;
+    }
     while (o->dirty != NULL) {
         struct offset_pair *pair = o->dirty;
         size_t entry_bytes = OFFSET_FIXED_BYTES + pair->group_len + pair->topic_len;

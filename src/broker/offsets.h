@@ -61,8 +61,9 @@ bool offsets_is_dirty(const struct offsets *o);
 
 /*
  * Encode dirty entries as the payload of one OFFSETS record and clear them, until the payload would
- * pass limit_bytes; true when dirty entries are left. When the append is then refused, the caller
- * marks them again with offsets_redirty(payload).
+ * pass limit_bytes; true when dirty entries are left. Takes nothing when memory is short
+ * (buf_failed), so that no entry is ever cut. When the append is then refused, the caller marks
+ * them again with offsets_redirty(payload).
  */
 bool offsets_take_dirty(struct offsets *o, struct buf *payload, size_t limit_bytes);
 void offsets_redirty(struct offsets *o, struct slice payload);

@@ -213,6 +213,41 @@ START_TEST(a_failed_allocation_changes_nothing)
 }
 END_TEST
 
+START_TEST(what_memory_is_too_short_to_write_stays_dirty)
+{
+    /* Each allocation of a take fails once: nothing is taken or cut; then every entry is. */
+    struct offsets o;
+    struct buf payload;
+    bool has_failed;
+    size_t entries = 0;
+
+    offsets_init(&o, key);
+    for (uint32_t q = 0; q < 60; q++) {
+        ck_assert_int_eq(offsets_note(&o, G, T, q, q + 1), 0);
+    }
+    buf_init(&payload, 0);
+    for (uint64_t n = 1;; n++) {
+        mem_fault_at(n);
+        (void)offsets_take_dirty(&o, &payload, 65536);
+        mem_fault_at(0);
+        has_failed = buf_failed(&payload);
+        if (!has_failed) {
+            break;
+        }
+        ck_assert_uint_eq(payload.len, 0);
+        ck_assert(offsets_is_dirty(&o));
+        offsets_redirty(&o, buf_slice(&payload));
+        buf_clear(&payload);
+        entries++;
+    }
+    ck_assert_uint_eq(entries, 1); /* one allocation, for all of it */
+    ck_assert(!offsets_is_dirty(&o));
+    ck_assert_uint_gt(payload.len, (size_t)60 * 16);
+    buf_fini(&payload);
+    offsets_fini(&o);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("src/broker/offsets");
@@ -225,6 +260,7 @@ int main(void)
     tcase_add_test(tc, an_unchanged_offset_is_not_written_again);
     tcase_add_test(tc, a_section_and_damaged_ones);
     tcase_add_test(tc, a_failed_allocation_changes_nothing);
+    tcase_add_test(tc, what_memory_is_too_short_to_write_stays_dirty);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
