@@ -69,7 +69,8 @@ int topics_add(struct topics *t, const struct topic *topic, struct topic **out)
     if (topics_find(t, slice_str(topic->name)) != NULL) {
         return ESCROW_EEXIST;
     }
-    if (t->by_name.count >= TOPICS_MAX) {
+    /* As many as name servers take in one registration: with more they would drop the broker. */
+    if (t->by_name.count >= REGISTER_TOPICS_MAX) {
         return ESCROW_ELIMIT;
     }
     rc = topics_insert(t, topic, out);

@@ -10,7 +10,7 @@
  * Thread:  loop.
  * Pure:    no clock, no I/O.
  * Holds:   names passed name_check before they came in; 0 < queues <= QUEUES_PER_TOPIC_MAX; count
- *          <= TOPICS_MAX.
+ *          <= TOPICS_MAX; none is created beyond REGISTER_TOPICS_MAX (older data may hold more).
  */
 #ifndef SRC_BROKER_TOPICS_H
 #define SRC_BROKER_TOPICS_H
@@ -49,8 +49,8 @@ struct topic *topics_find(const struct topics *t, struct slice name);
 
 /*
  * Enter a topic that is about to be appended as a TOPIC record: found from now on, with is_creating
- * set until topics_apply sees the record. ESCROW_EEXIST, ESCROW_ELIMIT (TOPICS_MAX), ESCROW_ENOMEM,
- * ESCROW_EINVAL; nothing has changed then.
+ * set until topics_apply sees the record. ESCROW_EEXIST, ESCROW_ELIMIT (REGISTER_TOPICS_MAX),
+ * ESCROW_ENOMEM, ESCROW_EINVAL; nothing has changed then.
  */
 ESCROW_MUST_USE int topics_add(struct topics *t, const struct topic *topic, struct topic **out);
 

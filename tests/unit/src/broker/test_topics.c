@@ -191,6 +191,27 @@ START_TEST(a_failed_allocation_changes_nothing)
 }
 END_TEST
 
+START_TEST(no_more_topics_than_a_registration_can_name)
+{
+    /* One more is refused when it is created; one that goes makes room. */
+    struct topics t;
+    struct topic topic = make("T", 1);
+    struct topic *out = NULL;
+    struct topic *more = NULL;
+
+    topics_init(&t, key);
+    for (int i = 0; i < REGISTER_TOPICS_MAX; i++) {
+        (void)snprintf(topic.name, sizeof topic.name, "T%d", i); /* fits */
+        ck_assert_int_eq(topics_add(&t, &topic, &out), 0);
+    }
+    (void)snprintf(topic.name, sizeof topic.name, "more"); /* fits */
+    ck_assert_int_eq(topics_add(&t, &topic, &more), ESCROW_ELIMIT);
+    topics_undo(&t, &out);
+    ck_assert_int_eq(topics_add(&t, &topic, &more), 0);
+    topics_fini(&t);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("src/broker/topics");
@@ -201,6 +222,7 @@ int main(void)
     tcase_add_test(tc, a_later_record_changes_and_a_deletion_removes);
     tcase_add_test(tc, a_record_that_makes_no_sense_is_corrupt);
     tcase_add_test(tc, a_failed_allocation_changes_nothing);
+    tcase_add_test(tc, no_more_topics_than_a_registration_can_name);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
