@@ -1,6 +1,7 @@
 package interop;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.HashMap;
@@ -9,12 +10,15 @@ import java.util.Map;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
@@ -25,6 +29,7 @@ final class Consuming {
 
     static void register(Map<String, Main.Case> cases) {
         cases.put("tag-filter", Consuming::tagFilter);
+        cases.put("sql-filter", Consuming::sqlFilter);
         cases.put("retry", Consuming::retry);
         cases.put("dead-letter", Consuming::deadLetter);
         cases.put("broadcast", Consuming::broadcast);
@@ -47,6 +52,32 @@ final class Consuming {
         Thread.sleep(200);
         Kit.equal(20, some.bodies().size(), "number of messages");
         Kit.check(some.bodies().stream().allMatch(b -> b.matches("[AC].*")), "others came: " + some.bodies());
+    }
+
+    private static void sqlFilter(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = kit.unique("topic");
+        for (int i = 0; i < 20; i++) {
+            Message message = new Message(topic, "TagA", Kit.bytes("m" + i));
+            message.putUserProperty("price", "" + i);
+            message.putUserProperty("colour", i % 2 == 0 ? "red" : "blue");
+            producer.send(message);
+        }
+        DefaultMQPushConsumer consumer = kit.consumer(kit.unique("group"), null, null);
+        consumer.subscribe(topic, MessageSelector.bySql("price BETWEEN 4 AND 9 AND colour = 'red' AND TAGS IS NOT NULL"));
+        Inbox inbox = new Inbox();
+        consumer.registerMessageListener(inbox);
+        consumer.start();
+        inbox.expect(Arrays.asList("m4", "m6", "m8"));
+        DefaultMQPushConsumer wrong = kit.consumer(kit.unique("group"), null, null);
+        wrong.subscribe(topic, MessageSelector.bySql("price >"));
+        wrong.registerMessageListener(inbox);
+        try {
+            wrong.start();
+            throw new AssertionError("a wrong expression was taken");
+        } catch (MQClientException e) {
+            Kit.equal(23, e.getResponseCode(), "SUBSCRIPTION_PARSE_FAILED");
+        }
     }
 
     /** A message that was not consumed comes again, as itself, through the retry topic. */

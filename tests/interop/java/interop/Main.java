@@ -35,6 +35,7 @@ public final class Main {
         Members.register(cases);
         Transactions.register(cases);
         Lookups.register(cases);
+        Delays.register(cases);
         Orderly.register(cases);
         Replies.register(cases);
         Tracing.register(cases);
