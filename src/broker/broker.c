@@ -241,6 +241,10 @@ static int broker_start_parts(struct broker *b, struct err_ctx *err)
     if (rc != 0) {
         return err_set(err, rc, "network: %s", escrow_strerror(rc));
     }
+    rc = access_start(b, err);
+    if (rc != 0) {
+        return rc;
+    }
     if (b->config->is_broker) {
         /* What can be wrong in the configuration first, then the disk. */
         rc = advertised_host(b, err);
@@ -303,6 +307,14 @@ int broker_start(struct broker *b, const struct config *config, struct loop *l, 
     return rc;
 }
 
+void broker_reload(struct broker *b)
+{
+    log_info("reload", "%s",
+             access_is_on(&b->access) ? "reading acl.file again"
+                                      : "there is no acl.file to read again");
+    access_reload(b);
+}
+
 /* ---- the end ---- */
 
 void broker_on_session_close(struct broker *b, struct session *s)
@@ -342,6 +354,7 @@ static void sessions_drain(struct broker *b)
 
 static void tables_fini(struct broker *b)
 {
+    access_stop(b);
     if (b->store != NULL || b->txn != NULL) {
         transactions_stop(b);
         delays_stop(b);

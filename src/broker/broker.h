@@ -19,6 +19,7 @@
 #include "core/proto/header.h"
 #include "core/proto/msgid.h"
 #include "core/store/store.h"
+#include "src/broker/access.h"
 #include "src/broker/checker.h"
 #include "src/broker/clients.h"
 #include "src/broker/config.h"
@@ -58,6 +59,7 @@ struct broker {
     struct queue_locks queue_locks;
     struct hold hold;
     struct checker checker;
+    struct access access;
     struct registrar registrar;
     struct namesrv namesrv;
     struct metrics metrics;
@@ -100,6 +102,9 @@ void broker_stop(struct broker *b);
  * the process, status 1.
  */
 _Noreturn void broker_fatal(struct broker *b, const char *event, const struct err_ctx *err);
+
+/* SIGHUP: read again what can be read again (the users file). */
+void broker_reload(struct broker *b);
 
 /* A session's connection has closed. */
 void broker_on_session_close(struct broker *b, struct session *s);

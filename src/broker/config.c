@@ -3,6 +3,7 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/base/slice.h"
+#include "core/io_uv/tcp.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -404,6 +405,28 @@ static int default_data_dir(struct config *c, struct err_ctx *err)
     return set_text(&c->data_dir, path, err);
 }
 
+/*
+ * Other machines may only connect when somebody checks who they are. A name is left to the
+ * listener, which refuses it.
+ */
+static int check_exposure(const struct config *c, struct err_ctx *err)
+{
+    struct tcp_addr addr;
+    bool is_loopback;
+
+    if (c->acl_file[0] != '\0' || c->listen_insecure ||
+        tcp_addr_parse(c->listen_host, 0, &addr) != 0) {
+        return 0;
+    }
+    is_loopback = addr.ip_len == 4 ? addr.ip[0] == 127 : strcmp(c->listen_host, "::1") == 0;
+    return is_loopback ? 0
+                       : err_set(err, ESCROW_ECONFIG,
+                                 "listen.host = %s: every machine that reaches it could read and "
+                                 "write everything; set acl.file (users and their keys), or "
+                                 "listen.insecure = true if that is meant",
+                                 c->listen_host);
+}
+
 int config_finish(struct config *c, struct err_ctx *err)
 {
     c->is_broker = strcmp(c->role, "namesrv") != 0;
@@ -426,6 +449,9 @@ int config_finish(struct config *c, struct err_ctx *err)
         return err_set(err, ESCROW_ECONFIG,
                        "delay.levels = '%.80s': expected up to %d delays such as 1s 5m 2h",
                        c->delay_levels, DELAY_LEVELS_MAX);
+    }
+    if (check_exposure(c, err) != 0) {
+        return ESCROW_ECONFIG;
     }
     return c->is_broker ? default_data_dir(c, err) : 0;
 }

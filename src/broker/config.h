@@ -48,6 +48,13 @@
     X(broker_ip, "broker.ip", TEXT, "", 0, 64,                                                     \
       "address that clients are told to connect to; default: listen.host; has to be given when "   \
       "that is 0.0.0.0")                                                                           \
+    X(listen_insecure, "listen.insecure", BOOL, "false", 0, 0,                                     \
+      "listen on an address of other machines although nothing checks who they are")               \
+    X(acl_file, "acl.file", TEXT, "", 0, 512,                                                      \
+      "users file: every request must be signed by a user in it, and do what it allows; empty: "   \
+      "no access control")                                                                         \
+    X(acl_reload_ms, "acl.reload.ms", NUMBER, "2000", 50, 3600000,                                 \
+      "how often to look whether the users file has changed")                                      \
     X(flush, "flush", CHOICE, "sync", 0, 0,                                                        \
       "sync|async: answer producers after the disk has the message, or after the kernel has it")   \
     X(segment_bytes, "log.segment.bytes", SIZE, "1g", 1048576, 4294967296,                         \
@@ -113,6 +120,7 @@ struct config {
     char *broker_name;
     char *cluster_name;
     char *broker_ip;
+    char *acl_file;
     char *flush;
     char *log_level;
     char *delay_levels;
@@ -126,7 +134,9 @@ struct config {
         txn_halves_max;
     uint64_t callback_timeout_ms, drain_timeout_ms;
     uint64_t delay_max_ms, delay_held_max;
+    uint64_t acl_reload_ms;
     bool topic_auto_create;
+    bool listen_insecure;
     /* Check-back URLs: callback.<group> = url, --callback group=url. */
     struct config_callback *callbacks;
     size_t callback_count;

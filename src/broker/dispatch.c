@@ -114,6 +114,9 @@ void dispatch_request(struct request *req)
 {
     struct route_entry entry = find_handler(req->header->code);
 
+    if (!access_check(req)) {
+        return; /* answered; whether the code exists is nobody's business either */
+    }
     if (entry.fn == NULL || (entry.needs_store && req->broker->store == NULL)) {
         request_fail(req, RESPONSE_REQUEST_CODE_NOT_SUPPORTED, ESCROW_ENOTSUP,
                      " request type %d not supported", req->header->code);

@@ -20,6 +20,7 @@
 
 struct send_back {
     struct slice group;
+    struct slice origin_topic; /* empty: not given */
     int64_t offset;
     int32_t delay_level;
     int32_t retries_max;
@@ -31,7 +32,9 @@ static int send_back_decode(struct header *h, struct send_back *in)
     if (header_get_str(h, "group", &in->group) != 0 || name_check_group(in->group) != 0 ||
         header_get_i64(h, "offset", &in->offset) != 0 || in->offset < 0 ||
         header_opt_i32(h, "delayLevel", &in->delay_level) != 0 ||
-        header_opt_i32(h, "maxReconsumeTimes", &in->retries_max) != 0) {
+        header_opt_i32(h, "maxReconsumeTimes", &in->retries_max) != 0 ||
+        header_opt_str(h, "originTopic", &in->origin_topic) != 0 ||
+        in->origin_topic.len > RETRY_TOPIC_LEN_MAX) {
         return ESCROW_EINVAL;
     }
     if (in->retries_max < 0) {
@@ -142,7 +145,18 @@ static void copy_answered(struct broker *b, struct pending *p, int error)
     }
 }
 
-/* number = retries allowed, number2 = delay level, key = group */
+/*
+ * With access control a request may only name an offset of the topic it was allowed for, or of its
+ * group's retry topic: it is no way to read another topic.
+ */
+static bool may_copy(const struct read_job *job, struct slice topic)
+{
+    return !access_is_on(&job->broker->access) || slice_eq_str(topic, job->topic) ||
+           (name_topic_class(topic) == TOPIC_RETRY &&
+            slice_eq(name_group_of_topic(topic), buf_slice(&job->key)));
+}
+
+/* number = retries allowed, number2 = delay level, key = group, topic = where it came from */
 static int copy_append(struct read_job *job, struct store_receipt *receipt, struct err_ctx *err)
 {
     struct broker *b = job->broker;
@@ -159,6 +173,9 @@ static int copy_append(struct read_job *job, struct store_receipt *receipt, stru
     if (rc != 0) {
         return err_set(err, ESCROW_ECORRUPT, "message at %llu cannot be read",
                        (unsigned long long)job->offset);
+    }
+    if (!may_copy(job, view.f.topic)) {
+        return err_set(err, ESCROW_EPERM, "the message at this offset is not of the origin topic");
     }
     f = view.f;
     is_dead = job->number2 < 0 || f.reconsume_times >= job->number;
@@ -219,6 +236,7 @@ void handle_send_back(struct request *req)
         return;
     }
     buf_append_slice(&job->key, in.group);
+    (void)slice_to_cstr(in.origin_topic, job->topic, sizeof job->topic);
     job->offset = (uint64_t)in.offset;
     job->number = in.retries_max;
     job->number2 = in.delay_level;

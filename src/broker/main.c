@@ -42,9 +42,8 @@ static void usage(void)
                    "Options; also as key = value in the file and as ESCROW_KEY (dots become _) in "
                    "the environment:\n");
     config_print_help(&text);
-    buf_append_str(
-        &text,
-        "\nStops cleanly at SIGTERM and SIGINT. Exit status: 0 stopped, 1 failed, 2 usage.\n");
+    buf_append_str(&text, "\nStops cleanly at SIGTERM and SIGINT; reads acl.file again at SIGHUP. "
+                          "Exit status: 0 stopped, 1 failed, 2 usage.\n");
     print_buf(&text);
     buf_fini(&text);
 }
@@ -130,6 +129,11 @@ static void on_stop_signal(void *arg)
     loop_stop(l);
 }
 
+static void on_reload_signal(void *arg)
+{
+    broker_reload(arg);
+}
+
 static int serve(const struct config *c, struct loop *l, struct disk *disk)
 {
     static struct broker broker; /* large: not on the stack */
@@ -147,6 +151,10 @@ static int serve(const struct config *c, struct loop *l, struct disk *disk)
     if (rc != 0) {
         log_error("start", "%s", err.text);
         return rc == ESCROW_ECONFIG ? EXIT_USAGE : EXIT_FAILURE;
+    }
+    rc = loop_on_signal(l, SIGHUP, on_reload_signal, &broker);
+    if (rc != 0) {
+        log_warn("start", "SIGHUP is not handled: %s", escrow_strerror(rc));
     }
     log_info("ready", "escrowd %s is ready", ESCROW_VERSION);
     loop_run(l);

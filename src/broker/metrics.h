@@ -12,6 +12,9 @@
 #define BROKER_COUNTERS(X)                                                                         \
     X(requests, "requests received")                                                               \
     X(requests_failed, "requests answered with an error")                                          \
+    X(access_unsigned, "requests refused because they were not signed")                            \
+    X(access_refused, "requests refused for a wrong key, signature or address")                    \
+    X(access_denied, "requests refused because their user may not")                                \
     X(messages_in, "messages stored, halves not counted")                                          \
     X(halves_in, "half messages stored")                                                           \
     X(messages_out, "messages sent to consumers")                                                  \

@@ -64,8 +64,38 @@ struct header_writer *client_begin(struct client *c, int32_t code, int32_t flag)
     return &c->w;
 }
 
+/* Write the request anew, with the two fields of access control. */
+static void sign(struct client *c, struct slice body)
+{
+    struct header_out head = c->w.head;
+    struct frame frame;
+    char signature[SIGN_TEXT_LEN + 1];
+    size_t start = c->w.start;
+    struct buf plain;
+
+    buf_init(&plain, 0);
+    header_put_str(&c->w, SIGN_FIELD_ACCESS_KEY, slice_str(c->access_key));
+    header_end(&c->w);
+    ck_assert_int_eq(header_frame_end(&c->w, 0), 0);
+    buf_append(&plain, c->out.ptr + start, c->out.len - start);
+    c->out.len = start;
+    ck_assert_int_eq(frame_decode(buf_slice(&plain), &frame), 0);
+    ck_assert_int_eq(header_decode(&c->header, frame.type, frame.header), 0);
+    ck_assert_int_eq(signer_sign(c->signer, &c->header, body, signature), 0);
+    header_begin(&c->w, &c->out, c->type, &head);
+    for (uint32_t i = 0; i < c->header.field_count; i++) {
+        const struct header_field *f = header_field_at(&c->header, i);
+        header_put_slice(&c->w, f->key, f->value);
+    }
+    header_put_str(&c->w, SIGN_FIELD_SIGNATURE, slice_str(signature));
+    buf_fini(&plain);
+}
+
 void client_finish(struct client *c, struct slice body)
 {
+    if (c->signer != NULL) {
+        sign(c, body);
+    }
     header_end(&c->w);
     buf_append_slice(&c->out, body);
     ck_assert_int_eq(header_frame_end(&c->w, 0), 0);

@@ -12,6 +12,7 @@
 #ifndef TESTS_LIB_BROKER_CLIENT_H
 #define TESTS_LIB_BROKER_CLIENT_H
 
+#include "core/acl/sign.h"
 #include "core/base/attr.h"
 #include "core/base/buf.h"
 #include "core/base/slice.h"
@@ -36,6 +37,9 @@ struct client {
     struct header_writer w;
     struct header header;
     struct slice body;
+    /* The caller's; set after open. NULL: requests are not signed. */
+    struct signer *signer;
+    const char *access_key;
 };
 
 void client_open(struct client *c, uint16_t port, enum header_type type);

@@ -15,6 +15,7 @@ import tree  # noqa: E402
 
 API, BASE, PROTO, IO, UV, STORE = ("core/include", "core/base", "core/proto", "core/io", "core/io_uv", "core/store")
 FILTER = "core/filter"
+ACL = "core/acl"
 CLIENT = "src/client"
 ALL = "*"
 ALLOW = {
@@ -25,16 +26,17 @@ ALLOW = {
     UV: [API, BASE, IO],
     STORE: [API, BASE, IO, PROTO],
     FILTER: [API, BASE, PROTO],
+    ACL: [API, BASE, PROTO],
     "core/repl": [API, BASE, IO, PROTO, STORE],
     "txn": [API, BASE, IO, PROTO, STORE],
     "outbox": [API, BASE, IO],
     "outbox/pg": [API, BASE, IO, UV, "outbox"],
-    CLIENT: [API, BASE, PROTO, FILTER, IO, UV],
+    CLIENT: [API, BASE, PROTO, FILTER, ACL, IO, UV],
     "src/namesrv": [API, BASE, PROTO, IO, UV],
     "src/admin": [API, BASE, IO, UV],
     "src/broker": [ALL],
-    "src/relay": [API, BASE, IO, UV, PROTO, CLIENT, "outbox", "outbox/pg"],
-    "src/tools": [API, BASE, IO, UV, PROTO, STORE, CLIENT, "txn"],
+    "src/relay": [API, BASE, IO, UV, PROTO, ACL, CLIENT, "outbox", "outbox/pg"],
+    "src/tools": [API, BASE, IO, UV, PROTO, ACL, STORE, CLIENT, "txn"],
     "examples": [API],
     "tests": [ALL],
 }
@@ -47,7 +49,7 @@ OWNERS = {
     "libpq-fe.h": ["outbox/pg", CLIENT, API, "examples", "tests"],
     "microhttpd.h": ["outbox/pg", "tests"],
     "msgpack.h": [PROTO, "tests"],
-    "openssl": [UV, "tests"],
+    "openssl": [UV, ACL, "tests"],
     "pthread.h": [UV, "examples", "tests"],
     "uv.h": [UV, "outbox/pg", "src", "tests"],
     "zlib.h": [PROTO, "tests"],

@@ -88,7 +88,7 @@ START_TEST(bad_options_are_named)
         {"--namesrv.addrs", "nowhere", "namesrv.addrs"},
         {"--namesrv.addrs", "a:99999", "namesrv.addrs"},
         {"--listen.host", "localhost", "localhost"},
-        {"--listen.host", "0.0.0.0", "broker.ip"},
+        {"--listen.host", "0.0.0.0", "listen.insecure"},
         {"--broker.ip", "example.org", "broker.ip"},
         {"--role", "boss", "both|broker|namesrv"},
         {"--role", "broker", "namesrv.addrs"},
