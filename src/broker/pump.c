@@ -190,6 +190,9 @@ static enum batch_way batch_way(struct pump *p)
     if (w.appended == w.visible) {
         return BATCH_LATER;
     }
+    if (p->visible.count + p->written.count == 0) {
+        return BATCH_HANDED; /* nobody waits for it: the loop need not either */
+    }
     if (b->config->flush_async || p->sync_ns > PUMP_INLINE_SYNC_NS_MAX ||
         p->visible.count + p->written.count > PUMP_INLINE_ANSWERS_MAX) {
         return BATCH_HANDED;

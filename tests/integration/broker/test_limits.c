@@ -465,6 +465,36 @@ START_TEST(the_loop_syncs_for_those_who_wait_and_for_nobody_else)
 }
 END_TEST
 
+START_TEST(what_nobody_waits_for_is_not_synced_on_the_loop)
+{
+    /* A one-way update of a consumer offset, written by a timer: another thread syncs it. */
+    struct broker_fixture f;
+    struct client c;
+    struct header_writer *w;
+    int64_t batches;
+    int64_t on_loop;
+    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    batches = client_metric(&c, "log_batches");
+    on_loop = client_metric(&c, "log_batches_inline");
+    w = client_begin(&c, REQUEST_UPDATE_CONSUMER_OFFSET, HEADER_FLAG_ONEWAY);
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    header_put_i64(w, "commitOffset", 3);
+    client_submit(&c, SLICE_EMPTY);
+    while (client_metric(&c, "log_batches") == batches) {
+        test_await(-1, deadline_ms, "offsets in the log");
+    }
+    ck_assert_int_eq(client_metric(&c, "log_batches_inline"), on_loop);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 START_TEST(memory_of_all_connections_is_limited)
 {
     /*
@@ -562,6 +592,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, requests_in_flight_are_limited_per_connection);
     tcase_add_test(tc, a_flood_of_oneway_sends_is_taken_in_order_and_bounded);
     tcase_add_test(tc, the_loop_syncs_for_those_who_wait_and_for_nobody_else);
+    tcase_add_test(tc, what_nobody_waits_for_is_not_synced_on_the_loop);
     tcase_add_test(tc, memory_of_all_connections_is_limited);
     tcase_add_test(tc, a_connection_is_in_at_most_1024_groups);
     tcase_add_test(tc, an_idle_connection_is_closed);
