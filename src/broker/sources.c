@@ -223,6 +223,10 @@ int sources_apply(struct sources *s, struct slice payload, struct err_ctx *err)
         return err_set(err, ESCROW_ECORRUPT, "malformed POSITION record");
     }
     src = sources_find(s, slice_str(decoded.name), decoded.lane);
+    if (src != NULL && src->sequence < decoded.sequence && src->epoch > decoded.epoch) {
+        return err_set(err, ESCROW_ECORRUPT, "POSITION record: the epoch of source %s goes back",
+                       decoded.name);
+    }
     if (src == NULL || src->sequence < decoded.sequence) {
         rc = sources_note(s, &decoded, 0);
     }

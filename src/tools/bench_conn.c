@@ -14,6 +14,7 @@
 #include "core/io/clock.h"
 #include "core/proto/answer.h"
 #include "core/proto/codes.h"
+#include "src/tools/bench_lines.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -255,8 +256,9 @@ static void on_frame(struct tcp_conn *conn, struct slice bytes)
 
 /* ---- answers: lines, in the order of the requests ---- */
 
-static void fifo_done(struct bench_conn *c, bool is_ok, struct slice line)
+static void fifo_done(void *arg, bool is_ok, struct slice line)
 {
+    struct bench_conn *c = arg;
     uint32_t index = c->fifo;
 
     if (c->in_flight == 0) {
@@ -267,32 +269,11 @@ static void fifo_done(struct bench_conn *c, bool is_ok, struct slice line)
     bench_slot_done(c, index, is_ok ? 0 : ESCROW_EREJECTED, line);
 }
 
-/* Redis: "$15", then the id as a line of its own; errors "-ERR ...". Beanstalkd: "INSERTED 7". */
 static size_t on_data(struct tcp_conn *conn, struct slice data)
 {
     struct bench_conn *c = conn_of(conn);
-    bool is_redis = c->bench->options.driver == BENCH_REDIS;
-    size_t used = 0;
 
-    while (used < data.len) {
-        const uint8_t *at = data.ptr + used;
-        const uint8_t *end = memchr(at, '\n', data.len - used);
-        struct slice line;
-
-        if (end == NULL) {
-            break;
-        }
-        line = slice_of(at, (size_t)(end - at));
-        used += line.len + 1;
-        if (is_redis && line.len > 0 && line.ptr[0] == '$') {
-            continue; /* the length of the id */
-        }
-        fifo_done(c,
-                  is_redis ? line.len > 0 && line.ptr[0] != '-'
-                           : slice_has_prefix(line, SLICE_LIT("INSERTED ")),
-                  line);
-    }
-    return used;
+    return bench_lines_read(data, c->bench->options.driver == BENCH_REDIS, fifo_done, c);
 }
 
 /* ---- connections ---- */
