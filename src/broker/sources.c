@@ -144,6 +144,7 @@ void source_encode(struct buf *out, const struct source *src)
 /* Decode a whole record; the position is borrowed from `in`. */
 static bool source_decode(struct slice in, struct source *src)
 {
+    struct source_key key; /* can be made: the name is sound */
     size_t name_len;
     size_t owner_len;
     size_t position_len;
@@ -172,7 +173,8 @@ static bool source_decode(struct slice in, struct source *src)
     position_len = get_le32(p + 32);
     src->position = (struct buf){
         .ptr = (uint8_t *)(uintptr_t)(p + 36), .len = position_len, .cap = position_len};
-    return position_len <= SOURCE_POSITION_MAX && strlen(src->name) == name_len &&
+    return position_len <= SOURCE_POSITION_MAX &&
+           source_key_make(&key, slice_of(in.ptr + 1, name_len), src->lane) &&
            in.len == SOURCE_FIXED_BYTES + name_len + owner_len + position_len;
 }
 
