@@ -85,6 +85,10 @@ for file in escrowd.service escrow-relay.service escrowd.conf escrow-relay.conf;
     done < <(sed -n 's/^ExecStart=//p' "$found" | grep -o '/[^ ]*')
 done
 
+systemd-analyze verify --root="$root" --man=no --recursive-errors=no \
+    "${prefix#"$root"}"/lib/systemd/system/escrow{d,-relay}.service >"$scratch/log" 2>&1 || fail "units: $(cat "$scratch/log")"
+[ ! -s "$scratch/log" ] || fail "units: $(cat "$scratch/log")"
+
 grep -q "^EnvironmentFile=-/.*/escrow/escrow-relay.env" "$(find "$root" -name escrow-relay.service)" ||
     fail "escrow-relay.service has no place for a password"
 
