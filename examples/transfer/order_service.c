@@ -19,6 +19,7 @@
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,16 +51,16 @@ struct worker {
     PGconn *conn;
 };
 
-static volatile sig_atomic_t die_on_path; /* SIGUSR1, SIGUSR2; 0: never */
+static atomic_int die_on_path; /* SIGUSR1, SIGUSR2; 0: never */
 
 static void on_signal(int signum)
 {
-    die_on_path = signum;
+    atomic_store(&die_on_path, signum);
 }
 
 static void worst_moment(int signum)
 {
-    if (die_on_path == signum) {
+    if (atomic_load(&die_on_path) == signum) {
         (void)raise(SIGKILL);
     }
 }
