@@ -9,6 +9,7 @@
 #include "core/io_uv/clock_system.h"
 #include "core/io_uv/disk_posix.h"
 #include "src/broker/broker.h"
+#include "src/broker/descriptors.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -215,6 +216,7 @@ int main(int argc, char **argv)
     }
     log_set_level((enum log_level)log_level_from_name(config.log_level));
     mem_map_large();
+    descriptors_prepare(&config);
     status = run(&config);
     config_fini(&config);
     return status;

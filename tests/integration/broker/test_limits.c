@@ -11,6 +11,7 @@
 
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -208,6 +209,37 @@ START_TEST(connections_over_the_limit_are_closed_at_once)
             client_close(&c[i]);
         }
     }
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(connections_leave_the_store_its_descriptors)
+{
+    /* 300 files may be open: some 14 connections per port, and segments are still made. */
+    const struct rlimit few = {.rlim_cur = 300, .rlim_max = 300};
+    struct broker_fixture f;
+    struct client c[60];
+    struct client sender;
+    char body[1024];
+
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    broker_fixture_start(&f, (const char *const[]){"--log.segment.bytes", "1m", NULL});
+    ck_assert_ptr_nonnull(strstr(f.log, "limits.descriptors"));
+    client_open(&sender, f.port, HEADER_MSGPACK);
+    ck_assert_int_gt(client_metric(&sender, "requests"), 0);
+    for (int i = 0; i < 60; i++) {
+        client_open(&c[i], i % 2 == 0 ? f.port : f.name_port, HEADER_JSON);
+    }
+    memset(body, 'x', sizeof body);
+    for (int i = 0; i < 3000; i++) { /* three segments */
+        const struct test_message m = {.topic = "T", .body = slice_of(body, sizeof body)};
+        ck_assert_int_ge(client_send(&sender, &m), 0);
+    }
+    ck_assert_int_gt(client_metric(&sender, "connections_refused"), 0);
+    for (int i = 0; i < 60; i++) {
+        client_close(&c[i]);
+    }
+    client_close(&sender);
     broker_fixture_stop(&f);
 }
 END_TEST
@@ -586,6 +618,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, one_byte_at_a_time_is_a_request_too);
     tcase_add_test(tc, half_open_frames_cost_what_has_arrived);
     tcase_add_test(tc, connections_over_the_limit_are_closed_at_once);
+    tcase_add_test(tc, connections_leave_the_store_its_descriptors);
     tcase_add_test(tc, ten_thousand_pulls_without_reading_do_not_grow_the_server);
     tcase_add_test(tc, pulls_that_all_wake_at_once_meet_the_output_limit);
     tcase_add_test(tc, pulls_over_the_limit_are_answered_at_once);
