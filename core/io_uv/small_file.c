@@ -1,5 +1,8 @@
 #include "core/io_uv/small_file.h"
 
+#include "core/base/log.h"
+
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -70,5 +73,52 @@ int small_file_read(const char *path, size_t size_max, bool force, struct file_s
         rc = !force && is_same(stamp, &before) ? 0 : read_all(fd, size_max, path, out, err);
     }
     (void)close(fd); /* only read */
+    return rc;
+}
+
+/* The one line of a text; false when it is not one. */
+static bool one_line(struct slice text, char *out, size_t size)
+{
+    size_t len = text.len;
+
+    if (len > 0 && text.ptr[len - 1] == '\n') {
+        len--;
+    }
+    if (len > 0 && text.ptr[len - 1] == '\r') {
+        len--;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (iscntrl(text.ptr[i])) {
+            return false;
+        }
+    }
+    if (len == 0 || len >= size) {
+        return false;
+    }
+    (void)slice_to_cstr(slice_of(text.ptr, len), out, size);
+    return true;
+}
+
+int secret_file_read(const char *path, char *out, size_t size, struct err_ctx *err)
+{
+    struct file_stamp stamp = {.size = 0};
+    struct buf text;
+    int rc;
+
+    buf_init(&text, 0);
+    rc = small_file_read(path, size + 2, true, &stamp, &text, err);
+    if (rc == 1) {
+        rc = one_line(buf_slice(&text), out, size)
+                 ? 0
+                 : err_set(err, ESCROW_ECONFIG, "%s: expected one line with the secret key", path);
+    }
+    if (text.cap > 0) {
+        explicit_bzero(text.ptr, text.cap);
+    }
+    buf_fini(&text);
+    if (rc == 0 && small_file_is_open_to_others(&stamp)) {
+        log_warn("secret.mode", "%s: mode %04o: others can get at the secret; chmod 600", path,
+                 stamp.mode);
+    }
     return rc;
 }

@@ -38,4 +38,13 @@ static inline bool small_file_is_open_to_others(const struct file_stamp *stamp)
     return (stamp->mode & 0037) != 0;
 }
 
+/*
+ * A file that holds one secret: its only line, without the end of line, into out[size]. The log
+ * warns when others can read the file.
+ *
+ * Errors as small_file_read; ESCROW_ECONFIG: empty, more than one line, a control character, or
+ * longer than size - 1.
+ */
+ESCROW_MUST_USE int secret_file_read(const char *path, char *out, size_t size, struct err_ctx *err);
+
 #endif

@@ -186,10 +186,13 @@ static int loop_parts_init(struct escrow_client *c)
     remote_options_init(&options);
     options.encoding = c->encoding;
     options.connect_timeout_ms = c->connect_timeout_ms;
+    options.access_key = c->access_key;
+    options.secret_key = c->secret_key;
     options.on_push = on_push;
     options.on_state = on_state;
     options.arg = c;
     rc = remote_init(&c->remote, &c->loop, key, &options);
+    sign_wipe(c->secret_key, sizeof c->secret_key);
     if (rc != 0) {
         return rc;
     }
@@ -300,6 +303,8 @@ static int read_options(struct escrow_client *c, const struct escrow_option *opt
     char header[16] = "auto";
     const struct option_spec specs[] = {
         {.key = "client.id", .text = c->id, .text_size = sizeof c->id},
+        {.key = "access.key", .text = c->access_key, .text_size = sizeof c->access_key},
+        {.key = "secret.key", .text = c->secret_key, .text_size = sizeof c->secret_key},
         {.key = "header", .text = header, .text_size = sizeof header},
         {.key = "connect.timeout.ms", .number = &c->connect_timeout_ms, .min = 1, .max = 600000},
         {.key = "route.refresh.ms", .number = &c->route_refresh_ms, .min = 10, .max = 86400000},
@@ -312,6 +317,9 @@ static int read_options(struct escrow_client *c, const struct escrow_option *opt
     };
     int rc = options_read(options, specs, sizeof specs / sizeof specs[0]);
 
+    if (rc == 0 && (c->access_key[0] == '\0') != (c->secret_key[0] == '\0')) {
+        rc = last_error_set(ESCROW_ECONFIG, "options access.key and secret.key: only one is given");
+    }
     if (rc == 0 && c->id[0] == '\0') {
         (void)snprintf(c->id, sizeof c->id, "127.0.0.1@%ld#%016llx", (long)getpid(),
                        (unsigned long long)clock_random_seed(c->clock)); /* fits */

@@ -44,6 +44,8 @@ struct escrow_client {
     /* Set by escrow_client_new, then only read. */
     char servers[1024];
     char id[256];
+    char access_key[REMOTE_KEY_MAX + 1];
+    char secret_key[REMOTE_KEY_MAX + 1]; /* wiped when the loop has started */
     uint64_t connect_timeout_ms;
     uint64_t route_refresh_ms;
     uint64_t heartbeat_ms;

@@ -163,6 +163,18 @@ static void peer_open(struct remote_peer *peer)
     peer_send_waiting(peer);
 }
 
+static int write_frame(const struct remote *r, struct buf *out, enum header_type type,
+                       const struct header_out *head, const struct remote_request *req)
+{
+    struct sign_request sign = {.access_key = slice_str(r->access_key),
+                                .signer = r->signer,
+                                .fields = req->fields,
+                                .fields_arg = req->fields_arg,
+                                .body = req->body};
+
+    return sign_frame(out, type, head, &sign);
+}
+
 static int32_t next_opaque(struct remote *r)
 {
     r->opaque = r->opaque == INT32_MAX ? 1 : r->opaque + 1;
@@ -180,10 +192,11 @@ static void probe_time_up(void *arg)
 static void peer_probe(struct remote_peer *peer)
 {
     struct header_out head = {.code = REQUEST_ESCROW_TXN_HORIZON};
+    struct remote_request probe = {.code = head.code};
     int rc;
 
     peer->probe_opaque = head.opaque = next_opaque(peer->remote);
-    rc = header_encode(tcp_conn_begin(&peer->conn), HEADER_JSON, &head, SLICE_EMPTY);
+    rc = write_frame(peer->remote, tcp_conn_begin(&peer->conn), HEADER_JSON, &head, &probe);
     if (rc == 0) {
         rc = tcp_conn_end(&peer->conn);
     } else {
@@ -380,25 +393,11 @@ static int peer_connect(struct remote_peer *peer)
 
 /* ---- sending ---- */
 
-static int write_frame(struct buf *out, enum header_type type, int32_t opaque, int32_t flag,
-                       const struct remote_request *req)
-{
-    struct header_out head = {.code = req->code, .opaque = opaque, .flag = flag};
-    struct header_writer w;
-
-    header_begin(&w, out, type, &head);
-    if (req->fields != NULL) {
-        req->fields(&w, req->fields_arg);
-    }
-    header_end(&w);
-    buf_append_slice(out, req->body);
-    return header_frame_end(&w, 0);
-}
-
 static int peer_write(struct remote_peer *peer, int32_t opaque, int32_t flag,
                       const struct remote_request *req)
 {
-    int rc = write_frame(tcp_conn_begin(&peer->conn), peer->type, opaque, flag, req);
+    struct header_out head = {.code = req->code, .opaque = opaque, .flag = flag};
+    int rc = write_frame(peer->remote, tcp_conn_begin(&peer->conn), peer->type, &head, req);
 
     if (rc != 0) {
         tcp_conn_abandon(&peer->conn);
@@ -434,7 +433,8 @@ void remote_call(struct remote *r, struct remote_call *call, const struct remote
             rc = ESCROW_ECONN; /* it is being closed: nothing was sent */
         }
     } else if (rc == 0) {
-        rc = write_frame(&call->waiting, HEADER_JSON, call->opaque, 0, req);
+        struct header_out head = {.code = req->code, .opaque = call->opaque};
+        rc = write_frame(r, &call->waiting, HEADER_JSON, &head, req);
         if (rc == 0) {
             list_push(&peer->waiting, &call->node);
         }
@@ -486,14 +486,46 @@ bool remote_is_escrowd(const struct remote *r, const char *addr)
 
 /* ---- start and end ---- */
 
+/* Options that are only borrowed during remote_init. */
+static int signer_init(struct remote *r, const struct remote_options *options)
+{
+    bool has_key = options->access_key != NULL && options->access_key[0] != '\0';
+    bool has_secret = options->secret_key != NULL && options->secret_key[0] != '\0';
+    int rc;
+
+    r->options.access_key = NULL;
+    r->options.secret_key = NULL;
+    if (has_key != has_secret) {
+        return ESCROW_EINVAL;
+    }
+    if (!has_key) {
+        return 0;
+    }
+    r->access_key = mem_strdup(options->access_key);
+    if (r->access_key == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    rc = signer_new(slice_str(options->secret_key), &r->signer);
+    if (rc != 0) {
+        mem_free(r->access_key);
+    }
+    return rc;
+}
+
 int remote_init(struct remote *r, struct loop *l, struct hash_key key,
                 const struct remote_options *options)
 {
     int rc;
 
     *r = (struct remote){.loop = l, .options = *options};
+    rc = signer_init(r, options);
+    if (rc != 0) {
+        return rc;
+    }
     rc = tcp_init(&r->tcp, l, 0);
     if (rc != 0) {
+        signer_free(&r->signer);
+        mem_free(r->access_key);
         return rc;
     }
     strmap_init(&r->peers, key);
@@ -530,5 +562,7 @@ void remote_fini(struct remote *r)
     loop_deferred_cancel(&r->fail);
     strmap_fini(&r->peers);
     header_fini(&r->header);
+    signer_free(&r->signer);
+    mem_free(r->access_key);
     tcp_fini(&r->tcp);
 }

@@ -19,6 +19,7 @@
 #ifndef SRC_CLIENT_REMOTE_H
 #define SRC_CLIENT_REMOTE_H
 
+#include "core/acl/sign.h"
 #include "core/base/attr.h"
 #include "core/base/list.h"
 #include "core/base/strmap.h"
@@ -30,6 +31,7 @@
 #include <stdint.h>
 
 #define REMOTE_ADDR_MAX 128 /* "host:port" */
+#define REMOTE_KEY_MAX  256 /* access key, secret key */
 
 struct remote;
 struct remote_peer;
@@ -37,7 +39,7 @@ struct remote_call;
 
 enum remote_encoding { REMOTE_AUTO, REMOTE_JSON, REMOTE_ROCKETMQ, REMOTE_MSGPACK };
 
-/* Write the request's fields. */
+/* Write the request's fields; of signed requests twice, the same both times. */
 typedef void remote_fields_fn(struct header_writer *w, void *arg);
 
 /*
@@ -59,6 +61,12 @@ struct remote_options {
     uint64_t connect_timeout_ms; /* and for the probe's answer */
     uint64_t
         silence_ms; /* a peer that was asked and sent not one frame for so long is disconnected */
+    /*
+     * What every request is signed with (core/acl/sign.h); NULL or empty: not signed. Both are only
+     * read by remote_init.
+     */
+    const char *access_key;
+    const char *secret_key;
     struct tcp_options tcp;
     remote_push_fn *on_push; /* may be NULL */
     /*
@@ -76,6 +84,8 @@ struct remote {
     struct loop *loop;
     struct tcp tcp;
     struct remote_options options;
+    struct signer *signer; /* NULL: requests are not signed */
+    char *access_key;
     struct strmap peers; /* address -> struct remote_peer */
     struct header header;
     struct list failed; /* calls whose done is due with an error of their own */
@@ -107,6 +117,7 @@ struct remote_call {
     bool is_active;
 };
 
+/* ESCROW_EINVAL: only one of access key and secret key. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int remote_init(struct remote *r, struct loop *l, struct hash_key key,
                                 const struct remote_options *options);
 

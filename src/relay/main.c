@@ -11,6 +11,7 @@
  */
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
+#include "core/io_uv/small_file.h"
 #include "outbox/pg/check_http.h"
 #include "outbox/pg/cleaner.h"
 #include "outbox/pg/migrate.h"
@@ -236,12 +237,22 @@ static int start_relay(struct program *p)
                                       .namesrv = p->options.namesrv,
                                       .timeout_ms = p->options.publish_timeout_ms};
     char host[64] = "";
+    char secret[REMOTE_KEY_MAX + 1] = "";
     int rc;
 
     (void)gethostname(host, sizeof host - 1); /* for people; empty will do */
     (void)snprintf(p->owner, sizeof p->owner, "%s:%ld", host, (long)getpid());
     remote_options_init(&remote);
+    if (p->options.access_key[0] != '\0') {
+        rc = secret_file_read(p->options.secret_key_file, secret, sizeof secret, &p->err);
+        if (rc != 0) {
+            return err_prefix(&p->err, "secret.key.file");
+        }
+        remote.access_key = p->options.access_key;
+        remote.secret_key = secret;
+    }
     rc = remote_init(&p->remote, &p->loop, key, &remote);
+    sign_wipe(secret, sizeof secret);
     if (rc != 0) {
         return err_set(&p->err, rc, "network: %s", escrow_strerror(rc));
     }

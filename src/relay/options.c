@@ -285,6 +285,9 @@ int options_finish(struct relay_options *c, struct err_ctx *err)
     if (c->adopt[0] != '\0' && c->discard[0] != '\0') {
         return err_set(err, ESCROW_ECONFIG, "adopt and discard exclude each other");
     }
+    if ((c->access_key[0] == '\0') != (c->secret_key_file[0] == '\0')) {
+        return err_set(err, ESCROW_ECONFIG, "access.key and secret.key.file belong together");
+    }
     if (c->poll_min_ms > c->poll_max_ms) {
         return err_set(err, ESCROW_ECONFIG, "poll.min.ms is greater than poll.max.ms");
     }

@@ -30,6 +30,9 @@
       "further such brokers, host:port,...; they are asked before markers are removed")            \
     X(source, "source", TEXT, "outbox", 1, 127,                                                    \
       "name of this outbox at the broker: one per database; letters, digits and . _ -")            \
+    X(access_key, "access.key", TEXT, "", 0, 256,                                                  \
+      "what requests to brokers are signed with; its secret is in secret.key.file")                \
+    X(secret_key_file, "secret.key.file", TEXT, "", 0, 512, "file with the secret key, one line")  \
     X(check_listen, "check.listen", TEXT, "127.0.0.1:10980", 0, 80,                                \
       "address of the check-back endpoint (POST /check); off: none")                               \
     X(check_connections, "check.connections", NUMBER, "4", 1, 16,                                  \
@@ -69,6 +72,8 @@ struct relay_options {
     char *namesrv;
     char *brokers;
     char *source;
+    char *access_key;
+    char *secret_key_file;
     char *check_listen;
     char *adopt;
     char *discard;

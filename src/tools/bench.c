@@ -477,6 +477,10 @@ static enum args_result read_options(struct bench_options *o, struct bench_setup
     if (mode < 0) {
         return args_bad(&list, "expected producer, txn or consumer");
     }
+    if (setup->common.access_key != NULL || setup->common.secret_key_file != NULL) {
+        return args_bad(&list,
+                        "bench does not sign its requests: measure a broker without acl.file");
+    }
     o->mode = (enum bench_mode)mode;
     if (strcmp(t.driver, "rocketmq") != 0 && setup->common.addr == NULL) {
         return args_bad(&list, "--driver %.40s: --addr says where it is", t.driver);

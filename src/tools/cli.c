@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
+#include "core/io_uv/small_file.h"
 #include "core/proto/body_route.h"
 #include "core/proto/body_topic.h"
 #include "core/proto/codes.h"
@@ -18,6 +19,8 @@ void cli_options_init(struct cli_options *options)
         getenv("ESCROW_NAMESRV"); /* NOLINT(concurrency-mt-unsafe): before any thread */
 
     *options = (struct cli_options){.timeout_ms = 5000};
+    options->access_key = getenv("ESCROW_ACCESS_KEY");           /* NOLINT(concurrency-mt-unsafe) */
+    options->secret_key_file = getenv("ESCROW_SECRET_KEY_FILE"); /* NOLINT(concurrency-mt-unsafe) */
     options->namesrv = namesrv != NULL && namesrv[0] != '\0' ? namesrv : CLI_NAMESRV;
 }
 
@@ -37,18 +40,40 @@ static void on_signal(void *arg)
     loop_stop(&cli->loop);
 }
 
+/* The secret, "" when there is none; both or neither of the options. */
+static int read_secret(struct cli *cli, char *secret, size_t size)
+{
+    const struct cli_options *o = &cli->options;
+
+    secret[0] = '\0';
+    if ((o->access_key == NULL) != (o->secret_key_file == NULL)) {
+        return err_set(&cli->err, ESCROW_ECONFIG,
+                       "--access-key and --secret-key-file belong together");
+    }
+    return o->access_key == NULL ? 0
+                                 : secret_file_read(o->secret_key_file, secret, size, &cli->err);
+}
+
 static int start_remote(struct cli *cli)
 {
+    char secret[REMOTE_KEY_MAX + 1];
     struct clock *clock = clock_system();
     struct hash_key key = {clock_random_seed(clock), clock_random_seed(clock)};
     struct remote_options options;
     int rc;
 
+    rc = read_secret(cli, secret, sizeof secret);
+    if (rc != 0) {
+        return rc;
+    }
     remote_options_init(&options);
+    options.access_key = cli->options.access_key;
+    options.secret_key = secret;
     options.connect_timeout_ms = cli->options.timeout_ms;
     options.on_push = cli->on_push;
     options.arg = cli->push_arg;
     rc = remote_init(&cli->remote, &cli->loop, key, &options);
+    sign_wipe(secret, sizeof secret);
     if (rc != 0) {
         return err_set(&cli->err, rc, "%s", escrow_strerror(rc));
     }

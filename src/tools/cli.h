@@ -36,8 +36,10 @@ enum cli_exit {
 };
 
 struct cli_options {
-    const char *namesrv; /* --namesrv, ESCROW_NAMESRV, CLI_NAMESRV */
-    const char *addr;    /* --addr: this broker only, no name server; NULL = none */
+    const char *namesrv;    /* --namesrv, ESCROW_NAMESRV, CLI_NAMESRV */
+    const char *addr;       /* --addr: this broker only, no name server; NULL = none */
+    const char *access_key; /* --access-key, ESCROW_ACCESS_KEY; NULL: requests are not signed */
+    const char *secret_key_file; /* --secret-key-file, ESCROW_SECRET_KEY_FILE */
     uint64_t timeout_ms;
     bool is_json;
 };
@@ -63,6 +65,10 @@ struct cli {
     {"namesrv", "HOST:PORT",                                                                       \
      "name servers, separated by ';' (env ESCROW_NAMESRV,\nelse " CLI_NAMESRV ")",                 \
      &(options).namesrv, ARG_TEXT},                                                                \
+        {"access-key", "KEY", "sign requests (env ESCROW_ACCESS_KEY)", &(options).access_key,      \
+         ARG_TEXT},                                                                                \
+        {"secret-key-file", "FILE", "with the key in this file (env\nESCROW_SECRET_KEY_FILE)",     \
+         &(options).secret_key_file, ARG_TEXT},                                                    \
         {"addr", "HOST:PORT", "this broker, without asking a name server", &(options).addr,        \
          ARG_TEXT},                                                                                \
     {                                                                                              \

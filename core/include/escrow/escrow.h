@@ -64,6 +64,8 @@ ESCROW_API const char *escrow_version(void);
  *   client.id              default "<ip>@<pid>#<random>"
  *   header                 "auto" (default: MessagePack to an escrowd, JSON to anything else),
  *                          "msgpack", "json", "rocketmq"
+ *   access.key, secret.key what requests are signed with (RocketMQ's ACL); default: not signed.
+ *                          Both or none, at most 256 characters
  *   connect.timeout.ms     3000
  *   route.refresh.ms       30000
  *   heartbeat.ms           30000

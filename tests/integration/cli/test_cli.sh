@@ -31,7 +31,7 @@ pause() { read -rt 0.05 -u "$never" || :; }
 start() {
     rm -f "$work/escrowd.log"
     "$escrowd" --data.dir "$work/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 --log.segment.bytes 64m \
-        >"$work/escrowd.log" 2>&1 &
+        "$@" >"$work/escrowd.log" 2>&1 &
     pid=$!
     for ((i = 0; i < 600; i++)); do
         ! grep -q ' ready ' "$work/escrowd.log" 2>/dev/null || break
@@ -411,6 +411,34 @@ expect 1 verify "$work/data"
 has "$err" "$(basename "$segment")|offset"
 expect 1 dump "$work/data"
 has "$err" ESCROW_ECORRUPT
+
+# ---- access control ----
+
+umask 077
+printf '[user %s]\naccess_key = %s-key\nsecret_key = %s-secret\n%s\n' root root root 'admin = true' \
+    orders orders orders 'topics = orders=PUB' >"$work/users.conf"
+printf 'root-secret\n' >"$work/root.secret"
+printf 'orders-secret\n' >"$work/orders.secret"
+rm -rf "$work/data"
+start --acl.file "$work/users.conf"
+expect 1 status
+has "$err" 'not signed'
+expect 2 status --access-key root-key
+has "$err" 'belong together'
+expect 1 status --access-key root-key --secret-key-file "$work/orders.secret"
+has "$err" 'signature'
+expect 0 status --access-key root-key --secret-key-file "$work/root.secret"
+has "$out" 'access_unsigned'
+export ESCROW_ACCESS_KEY=orders-key ESCROW_SECRET_KEY_FILE=$work/orders.secret
+expect 0 produce orders paid
+expect 1 produce payroll paid
+has "$err" 'user orders has no PUB on topic payroll'
+expect 1 status
+has "$err" 'user orders has no admin'
+expect 2 bench producer
+has "$err" 'does not sign'
+unset ESCROW_ACCESS_KEY ESCROW_SECRET_KEY_FILE
+stop
 
 if [ "$failed" -gt 0 ]; then
     echo "$failed of $checks checks failed" >&2
