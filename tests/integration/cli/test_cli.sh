@@ -329,7 +329,7 @@ has "$err" 'with --group'
 expect 3 decide rollback "$txn" --group other --yes
 
 # One id in two producer groups: neither is decided without saying which.
-twice=twice-0000000000000000000000000000
+twice="twice-0000000000000000000000000000"
 for group in pg1 pg2; do
     header='{"code":310,"flag":0,"opaque":1,"version":409,"language":"JAVA","extFields":{"a":"'$group'","b":"Txn","c":"TBW102","d":"4","e":"0","f":"0","g":"1","h":"0","i":"UNIQ_KEY\u0001'$twice'\u0002TRAN_MSG\u0001true\u0002PGROUP\u0001'$group'\u0002"}}'
     exec 9<>"/dev/tcp/${broker%:*}/${broker##*:}"
