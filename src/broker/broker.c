@@ -355,6 +355,7 @@ static void sessions_drain(struct broker *b)
 static void tables_fini(struct broker *b)
 {
     access_stop(b);
+    register_fini(b);
     if (b->store != NULL || b->txn != NULL) {
         transactions_stop(b);
         delays_stop(b);

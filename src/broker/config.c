@@ -450,6 +450,9 @@ int config_finish(struct config *c, struct err_ctx *err)
                        "delay.levels = '%.80s': expected up to %d delays such as 1s 5m 2h",
                        c->delay_levels, DELAY_LEVELS_MAX);
     }
+    if ((c->access_key[0] == '\0') != (c->secret_key_file[0] == '\0')) {
+        return err_set(err, ESCROW_ECONFIG, "access.key and secret.key.file belong together");
+    }
     if (check_exposure(c, err) != 0) {
         return ESCROW_ECONFIG;
     }

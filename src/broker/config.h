@@ -53,6 +53,10 @@
     X(acl_file, "acl.file", TEXT, "", 0, 512,                                                      \
       "users file: every request must be signed by a user in it, and do what it allows; empty: "   \
       "no access control")                                                                         \
+    X(access_key, "access.key", TEXT, "", 0, 256,                                                  \
+      "what registrations at other name servers are signed with; its secret is in "                \
+      "secret.key.file")                                                                           \
+    X(secret_key_file, "secret.key.file", TEXT, "", 0, 512, "file with the secret key, one line")  \
     X(acl_reload_ms, "acl.reload.ms", NUMBER, "2000", 50, 3600000,                                 \
       "how often to look whether the users file has changed")                                      \
     X(flush, "flush", CHOICE, "sync", 0, 0,                                                        \
@@ -121,6 +125,8 @@ struct config {
     char *cluster_name;
     char *broker_ip;
     char *acl_file;
+    char *access_key;
+    char *secret_key_file;
     char *flush;
     char *log_level;
     char *delay_levels;

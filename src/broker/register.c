@@ -1,8 +1,10 @@
 #include "src/broker/register.h"
 
+#include "core/acl/sign.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/io_uv/small_file.h"
 #include "core/proto/body_register.h"
 #include "src/broker/broker.h"
 
@@ -10,6 +12,7 @@
 #include <string.h>
 
 #define REGISTER_CONNECT_MS 3000
+#define SECRET_MAX          256
 
 static struct register_peer *peer_of(struct tcp_conn *conn)
 {
@@ -46,12 +49,35 @@ static struct data_version version_of(const struct broker *b)
                                  .counter = (int64_t)b->topics.version};
 }
 
-static void put_identity(struct header_writer *w, const struct broker *b)
+static void put_identity(struct header_writer *w, void *arg)
 {
+    const struct broker *b = arg;
+
     header_put_str(w, "brokerName", slice_str(b->config->broker_name));
     header_put_str(w, "brokerAddr", slice_str(b->registrar.addr));
     header_put_str(w, "clusterName", slice_str(b->config->cluster_name));
     header_put_i64(w, "brokerId", 0);
+}
+
+struct register_fields {
+    struct broker *broker;
+    int64_t body_crc;
+};
+
+static void put_register(struct header_writer *w, void *arg)
+{
+    const struct register_fields *f = arg;
+
+    put_identity(w, f->broker);
+    header_put_str(w, "haServerAddr", SLICE_EMPTY);
+    header_put_bool(w, "compressed", false);
+    header_put_i64(w, "bodyCrc32", f->body_crc);
+}
+
+static struct sign_request signed_by(const struct broker *b)
+{
+    return (struct sign_request){.access_key = slice_str(b->config->access_key),
+                                 .signer = b->registrar.signer};
 }
 
 static int write_register(struct register_peer *peer, struct buf *out)
@@ -59,7 +85,8 @@ static int write_register(struct register_peer *peer, struct buf *out)
     struct broker *b = peer->broker;
     struct register_body body = {.version = version_of(b)};
     struct header_out head = {.code = REQUEST_REGISTER_BROKER, .opaque = 1};
-    struct header_writer w;
+    struct sign_request req = signed_by(b);
+    struct register_fields fields = {.broker = b};
     struct buf text;
     int rc;
 
@@ -70,14 +97,11 @@ static int write_register(struct register_peer *peer, struct buf *out)
     buf_init(&text, 0);
     register_body_encode(&text, &body);
     mem_free(body.topics);
-    header_begin(&w, out, HEADER_JSON, &head);
-    put_identity(&w, b);
-    header_put_str(&w, "haServerAddr", SLICE_EMPTY);
-    header_put_bool(&w, "compressed", false);
-    header_put_i64(&w, "bodyCrc32", register_body_crc(buf_slice(&text)));
-    header_end(&w);
-    buf_append_slice(out, buf_slice(&text));
-    rc = buf_failed(&text) ? ESCROW_ENOMEM : header_frame_end(&w, 0);
+    fields.body_crc = register_body_crc(buf_slice(&text));
+    req.fields = put_register;
+    req.fields_arg = &fields;
+    req.body = buf_slice(&text);
+    rc = buf_failed(&text) ? ESCROW_ENOMEM : sign_frame(out, HEADER_JSON, &head, &req);
     buf_fini(&text);
     return rc;
 }
@@ -85,12 +109,11 @@ static int write_register(struct register_peer *peer, struct buf *out)
 static int write_unregister(struct register_peer *peer, struct buf *out)
 {
     struct header_out head = {.code = REQUEST_UNREGISTER_BROKER, .opaque = 2};
-    struct header_writer w;
+    struct sign_request req = signed_by(peer->broker);
 
-    header_begin(&w, out, HEADER_JSON, &head);
-    put_identity(&w, peer->broker);
-    header_end(&w);
-    return header_frame_end(&w, 0);
+    req.fields = put_identity;
+    req.fields_arg = peer->broker;
+    return sign_frame(out, HEADER_JSON, &head, &req);
 }
 
 static void peer_send(struct register_peer *peer,
@@ -225,6 +248,29 @@ void register_soon(struct broker *b)
     }
 }
 
+static int signer_configure(struct broker *b, struct err_ctx *err)
+{
+    char secret[SECRET_MAX + 1];
+    int rc;
+
+    if (b->config->access_key[0] == '\0') {
+        return 0;
+    }
+    rc = secret_file_read(b->config->secret_key_file, secret, sizeof secret, err);
+    if (rc != 0) {
+        (void)err_prefix(err, "secret.key.file");
+        return rc == ESCROW_ENOMEM ? rc : ESCROW_ECONFIG;
+    }
+    rc = signer_new(slice_str(secret), &b->registrar.signer);
+    sign_wipe(secret, sizeof secret);
+    return rc == 0 ? 0 : err_set(err, rc, "secret.key.file: %s", escrow_strerror(rc));
+}
+
+void register_fini(struct broker *b)
+{
+    signer_free(&b->registrar.signer);
+}
+
 /* "host:port;host:port" */
 int register_configure(struct broker *b, struct err_ctx *err)
 {
@@ -251,7 +297,7 @@ int register_configure(struct broker *b, struct err_ctx *err)
         }
         p += len + (p[len] != '\0' ? 1 : 0);
     }
-    return 0;
+    return signer_configure(b, err);
 }
 
 void register_start(struct broker *b, const char *addr)

@@ -45,10 +45,14 @@ struct registrar {
     struct loop_deferred soon;
     char addr[TCP_ADDR_TEXT_MAX]; /* what clients are told to connect to */
     int64_t version_ms;           /* data version: its time stamp */
+    struct signer *signer;        /* access.key; NULL: registrations are not signed */
     bool is_stopping;
 };
 
-/* Read namesrv.addrs. ESCROW_ECONFIG: an address that is none. Before register_start. */
+/*
+ * Read namesrv.addrs and secret.key.file. ESCROW_ECONFIG: an address that is none, a file that
+ * cannot be used. ESCROW_ENOMEM. Before register_start, and before the loop runs.
+ */
 ESCROW_MUST_USE int register_configure(struct broker *b, struct err_ctx *err);
 
 /* `addr` is this broker's own, "host:port". */
@@ -56,6 +60,9 @@ void register_start(struct broker *b, const char *addr);
 
 /* Topics have changed: register before the loop sleeps. */
 void register_soon(struct broker *b);
+
+/* After every connection is closed. */
+void register_fini(struct broker *b);
 
 /* Say goodbye and close; the connections end while the loop runs on. */
 void register_stop(struct broker *b);

@@ -54,13 +54,18 @@ static void write_users(const char *text, mode_t mode)
 
 static const char *const args[] = {"--acl.file", file, "--acl.reload.ms", "50", NULL};
 
-static void start(void)
+static void make_file(void)
 {
     char folder[200];
 
     test_folder(folder, sizeof folder);
     (void)snprintf(file, sizeof file, "%s/users.conf", folder); /* fits */
     write_users(users, 0600);
+}
+
+static void start(void)
+{
+    make_file();
     broker_fixture_start(&f, args);
 }
 
@@ -323,6 +328,60 @@ START_TEST(other_addresses_need_access_control)
 }
 END_TEST
 
+START_TEST(a_broker_registers_at_a_guarded_name_server)
+{
+    /* Two processes: the one that is only a broker signs as an admin, and its route is known. */
+    static char addr[64];
+    static char secret[340];
+    static const char *const names[] = {"--role", "namesrv", "--acl.file", file, NULL};
+    static const char *const brokers[] = {"--role",
+                                          "broker",
+                                          "--namesrv.addrs",
+                                          addr,
+                                          "--access.key",
+                                          "root-key",
+                                          "--secret.key.file",
+                                          secret,
+                                          NULL};
+    static const char *const half[] = {"--access.key", "root-key", NULL};
+    struct broker_fixture b;
+    struct client c;
+    int64_t deadline_ms;
+    FILE *out;
+
+    broker_fixture_init(&b, half);
+    ck_assert_int_eq(broker_fixture_run(&b), 2);
+    ck_assert_ptr_nonnull(strstr(broker_fixture_log(&b), "belong together"));
+    make_file();
+    (void)snprintf(secret, sizeof secret, "%s.secret", file); /* fits */
+    out = fopen(secret, "we");
+    ck_assert_ptr_nonnull(out);
+    ck_assert_int_ge(fputs("root-secret\n", out), 0);
+    ck_assert_int_eq(fclose(out), 0);
+    ck_assert_int_eq(chmod(secret, 0600), 0);
+    broker_fixture_start(&f, names);
+    (void)snprintf(addr, sizeof addr, "127.0.0.1:%u", f.name_port); /* fits */
+    broker_fixture_start(&b, brokers);
+    open_as(&c, b.port, HEADER_JSON, NULL);
+    client_topic(&c, "orders", 1);
+    client_close(&c);
+    deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
+    open_as(&c, f.name_port, HEADER_JSON, "orders");
+    for (;;) {
+        header_put_str(client_begin(&c, REQUEST_GET_ROUTEINFO_BY_TOPIC, 0), "topic",
+                       SLICE_LIT("orders"));
+        if (client_call(&c, SLICE_EMPTY) == RESPONSE_SUCCESS) {
+            break;
+        }
+        ck_assert_int_eq(c.header.code, RESPONSE_TOPIC_NOT_EXIST);
+        test_await(-1, deadline_ms, "the route");
+    }
+    client_close(&c);
+    broker_fixture_stop(&b);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, the_right_key_is_let_in_with_every_encoding);
@@ -331,6 +390,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, an_offset_is_no_way_to_another_topic);
     tcase_add_test(tc, the_file_is_read_again);
     tcase_add_test(tc, sighup_reads_the_file_at_once);
+    tcase_add_test(tc, a_broker_registers_at_a_guarded_name_server);
     tcase_add_test(tc, other_addresses_need_access_control);
 }
 
