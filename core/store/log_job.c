@@ -26,8 +26,9 @@ int log_batch_write(struct log_batch *batch, struct err_ctx *err)
          * Allocated space is not there: not a full disk that waiting could cure, but a broken
          * promise.
          */
-        batch->rc = err_set(&batch->err, ESCROW_EIO,
-                            "commit log: no space for bytes that were allocated before");
+        batch->rc = ESCROW_EIO;
+        batch->err.code = ESCROW_EIO;
+        (void)err_prefix(&batch->err, "commit log: no space for bytes that were allocated before");
     }
     return batch_result(batch, err);
 }

@@ -253,6 +253,11 @@ int segment_create(struct disk *disk, uint64_t first, uint64_t segment_bytes,
     if (rc == 0) {
         rc = disk_sync_dir(disk, SEGMENT_FOLDER, err);
     }
+    if (rc == 0) {
+        /* Under its name, so that errors tell a file that exists. */
+        disk_close(out);
+        rc = disk_open(disk, path, DISK_WRITE, out, err);
+    }
     if (rc != 0) {
         int ignored; /* the next start removes leftovers too */
         disk_close(out);

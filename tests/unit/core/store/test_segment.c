@@ -73,6 +73,23 @@ START_TEST(a_segment_appears_whole_or_not_at_all)
 }
 END_TEST
 
+START_TEST(errors_of_a_new_segment_name_a_file_that_exists)
+{
+    /* It was made under another name. */
+    struct disk *d = sim_disk_new();
+    struct disk_file *f = NULL;
+    struct err_ctx err = {.code = 0};
+
+    ck_assert_int_eq(disk_mkdir(d, "log", NULL), 0);
+    ck_assert_int_eq(segment_create(d, SIZE, SIZE, &f, NULL), 0);
+    sim_disk_fault_at(d, 1, SIM_FAULT_EIO);
+    ck_assert_int_eq(disk_sync(f, &err), ESCROW_EIO);
+    ck_assert_ptr_nonnull(strstr(err.text, "log/00000000000000065536: "));
+    disk_close(&f);
+    disk_free(&d);
+}
+END_TEST
+
 START_TEST(a_full_disk_leaves_nothing_behind)
 {
     /* ESCROW_ENOSPC, and the temporary file is gone. */
@@ -208,6 +225,7 @@ int main(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_segment_appears_whole_or_not_at_all);
+    tcase_add_test(tc, errors_of_a_new_segment_name_a_file_that_exists);
     tcase_add_test(tc, a_full_disk_leaves_nothing_behind);
     tcase_add_test(tc, the_folder_is_a_row_without_gaps);
     tcase_add_test(tc, names_that_are_no_segments_are_refused);
