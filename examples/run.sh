@@ -141,7 +141,7 @@ start() { # NAME
             --callback "default=http://127.0.0.1:$check_port/check" >>"$folder/escrowd.log" 2>&1 &
         ;;
     relay)
-        "$programs/src/relay/escrow-relay" run --db "$orders" --broker "127.0.0.1:$broker_port" --source orders \
+        "$programs/src/relay/escrow-relay" run --db "$orders" --broker "127.0.0.1:$broker_port" --namesrv "$servers" --source orders \
             --check.listen "127.0.0.1:$check_port" --backoff.max.ms 500 >>"$folder/relay.log" 2>&1 &
         ;;
     order) "$programs/examples/order_service" "$orders" "$servers" >>"$folder/order.log" 2>&1 & ;;
