@@ -249,6 +249,65 @@ START_TEST(an_offset_is_no_way_to_another_topic)
 }
 END_TEST
 
+/* 30002 with one row of each topic. Returns the response code. */
+static int32_t publish(struct client *c, const char *source, uint64_t epoch,
+                       const char *const topics[2])
+{
+    struct publish_head head = {
+        .source = slice_str(source), .timeline = 1, .system_id = 7, .epoch = epoch};
+    struct publish_writer pub;
+    struct buf body;
+    int32_t code;
+
+    buf_init(&body, 0);
+    publish_begin(&pub, &body, &head);
+    for (size_t i = 0; i < 2; i++) {
+        struct publish_row row = {
+            .topic = slice_str(topics[i]), .body = SLICE_LIT("x"), .queue_id = PUBLISH_QUEUE_ANY};
+        publish_put(&pub, &row);
+    }
+    (void)publish_end(&pub, SLICE_LIT("p")); /* two rows */
+    (void)client_begin(c, REQUEST_ESCROW_PUBLISH_BATCH, 0);
+    code = client_call(c, buf_slice(&body));
+    buf_fini(&body);
+    return code;
+}
+
+START_TEST(bodies_are_looked_into)
+{
+    /* A relay's batch: source and every topic. A decision: its group; by hand: an admin. */
+    static const char *const may[2] = {"orders", "orders"};
+    static const char *const may_not[2] = {"orders", "secret"};
+    struct source_open_answer answer;
+    struct end_txn_request end = {.producer_group = SLICE_LIT("other"), .decision = TXN_COMMIT};
+    struct end_txn_half half = {.transaction_id = SLICE_LIT("t"), .offset = END_TXN_OFFSET_NONE};
+    struct end_txn_result result;
+    struct client c;
+
+    start();
+    make_topic();
+    open_as(&c, f.port, HEADER_MSGPACK, "orders");
+    ck_assert_int_eq(client_source_open(&c, "outbox", 0, &answer), RESPONSE_NO_PERMISSION);
+    remark_has(&c, "PUB on producer group outbox");
+    ck_assert_int_eq(client_source_open(&c, "pg", 0, &answer), RESPONSE_SUCCESS);
+    ck_assert_int_eq(publish(&c, "outbox", 1, may), RESPONSE_NO_PERMISSION);
+    ck_assert_int_eq(publish(&c, "pg", answer.epoch, may_not), RESPONSE_NO_PERMISSION);
+    remark_has(&c, "PUB on topic secret");
+    ck_assert_int_eq(publish(&c, "pg", answer.epoch, may), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_decide(&c, &end, &half, 1, &result), RESPONSE_NO_PERMISSION);
+    remark_has(&c, "PUB on producer group other");
+    end = (struct end_txn_request){.decision = TXN_COMMIT, .is_operator = true};
+    ck_assert_int_eq(client_decide(&c, &end, &half, 1, &result), RESPONSE_NO_PERMISSION);
+    remark_has(&c, "no admin");
+    end = (struct end_txn_request){.producer_group = SLICE_LIT("pg"), .decision = TXN_COMMIT};
+    ck_assert_int_eq(client_decide(&c, &end, &half, 1, &result), RESPONSE_SUCCESS);
+    (void)client_begin(&c, REQUEST_ESCROW_PUBLISH_BATCH, 0);
+    ck_assert_int_eq(client_call(&c, SLICE_LIT("nonsense")), RESPONSE_NO_PERMISSION);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static int32_t horizon(struct client *c)
 {
     (void)client_begin(c, REQUEST_ESCROW_TXN_HORIZON, 0);
@@ -388,6 +447,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_wrong_or_missing_key_is_refused_everywhere);
     tcase_add_test(tc, a_user_may_what_its_lines_say);
     tcase_add_test(tc, an_offset_is_no_way_to_another_topic);
+    tcase_add_test(tc, bodies_are_looked_into);
     tcase_add_test(tc, the_file_is_read_again);
     tcase_add_test(tc, sighup_reads_the_file_at_once);
     tcase_add_test(tc, a_broker_registers_at_a_guarded_name_server);
