@@ -15,6 +15,7 @@
 #include "core/proto/body_publish.h"
 #include "core/proto/body_queues.h"
 #include "core/proto/codes.h"
+#include "core/proto/properties.h"
 #include "core/proto/send_request.h"
 #include "src/broker/broker.h"
 
@@ -79,13 +80,28 @@ static bool needs_admin(const struct asker *a)
     return acl_user_is_admin(a->user);
 }
 
+/* May it become a half message (handle_send.c)? What a consumer sends back keeps the mark. */
+static bool may_be_half(const struct send_request *in, const struct props_known *props)
+{
+    int64_t level = 0;
+
+    return props->tran_msg.len > 0 &&
+           (in->reconsume_times <= 0 || !slice_to_i64(props->delay, &level) || level <= 0);
+}
+
+/* A half message names the group that is asked about it, so it needs that group too. */
 static bool needs_send(const struct asker *a)
 {
     struct send_request in;
+    struct props_known props;
     const char *field = NULL;
 
-    return send_request_decode(a->req->header, &in, &field) == 0 ? may_topic(a, in.topic, ACL_PUB)
-                                                                 : needs_admin(a);
+    if (send_request_decode(a->req->header, &in, &field) != 0) {
+        return needs_admin(a);
+    }
+    (void)props_scan(in.properties, &props); /* the count does not matter here */
+    return may_topic(a, in.topic, ACL_PUB) &&
+           (!may_be_half(&in, &props) || props.pgroup.len == 0 || may_produce_as(a, props.pgroup));
 }
 
 static bool needs_recall(const struct asker *a)

@@ -173,6 +173,7 @@ START_TEST(a_user_may_what_its_lines_say)
 {
     /* Another topic, another group, another way, an admin's request: refused by name. */
     struct test_pull pull = {.group = "billing", .topic = "secret", .count = 1};
+    struct test_message half = {.topic = "orders", .body = SLICE_LIT("x"), .is_half = true};
     struct client c;
 
     start();
@@ -190,6 +191,11 @@ START_TEST(a_user_may_what_its_lines_say)
     ck_assert_int_eq(client_heartbeat(&c, "id", "other", NULL, NULL), RESPONSE_NO_PERMISSION);
     remark_has(&c, "PUB on producer group other");
     ck_assert_int_eq(client_end(&c, "other", 0, "x", 8), RESPONSE_NO_PERMISSION);
+    half.properties = "UNIQ_KEY=t1;PGROUP=other"; /* nobody is asked in another's name */
+    ck_assert_int_eq(client_try_send(&c, &half), RESPONSE_NO_PERMISSION);
+    remark_has(&c, "PUB on producer group other");
+    half.properties = "UNIQ_KEY=t2;PGROUP=pg";
+    ck_assert_int_eq(client_try_send(&c, &half), RESPONSE_SUCCESS);
     client_close(&c);
     open_as(&c, f.port, HEADER_JSON, "billing");
     ck_assert_int_eq(client_heartbeat(&c, "id", NULL, "billing", "orders"), RESPONSE_SUCCESS);
