@@ -10,7 +10,8 @@
 
 #include <string.h>
 
-#define CLIENTS_SCAN_MS 10000
+#define CLIENTS_SCAN_MS       10000
+#define FILTER_BYTES_PER_BYTE 16 /* of an expression: no compiled one takes more */
 
 void clients_init(struct clients *c, struct hash_key key)
 {
@@ -30,6 +31,7 @@ static void subscription_free(struct client_group *group, struct client_subscrip
 {
     list_remove(&sub->node);
     group->subscription_count--;
+    group->owner->bytes -= sub->bytes;
     filter_free(&sub->filter);
     mem_free(sub->filter_error);
     mem_free(sub);
@@ -43,6 +45,7 @@ static void group_free(struct clients *c, struct client_group *group)
                           LIST_ENTRY(group->subscriptions.next, struct client_subscription, node));
     }
     CHECK(strmap_take(map_of(c, group->is_consumer), slice_str(group->name)) == group);
+    c->bytes -= sizeof *group;
     mem_free(group);
 }
 
@@ -56,10 +59,14 @@ static int group_get(struct clients *c, struct slice name, bool is_consumer,
         return rc;
     }
     if (group == NULL) {
+        if (c->bytes >= CLIENT_BYTES_MAX) {
+            return ESCROW_ELIMIT;
+        }
         group = mem_calloc(1, sizeof *group);
         if (group == NULL) {
             return ESCROW_ENOMEM;
         }
+        group->owner = c;
         (void)slice_to_cstr(name, group->name, sizeof group->name);
         group->is_consumer = is_consumer;
         list_init(&group->roles);
@@ -69,6 +76,7 @@ static int group_get(struct clients *c, struct slice name, bool is_consumer,
             mem_free(group);
             return rc;
         }
+        c->bytes += sizeof *group;
     }
     *out = group;
     return 0;
@@ -89,6 +97,7 @@ static bool role_free(struct clients *c, struct client_role *role)
     list_remove(&role->by_session);
     group->role_count--;
     c->role_count--;
+    c->bytes -= sizeof *role;
     mem_free(role);
     if (group->role_count == 0) {
         group_free(c, group);
@@ -115,7 +124,8 @@ static int role_get(struct clients *c, struct session *s, struct client_group *g
             return 0;
         }
     }
-    if (c->role_count >= CLIENT_ROLES_MAX || count >= CLIENT_ROLES_OF_ONE_MAX) {
+    if (c->role_count >= CLIENT_ROLES_MAX || count >= CLIENT_ROLES_OF_ONE_MAX ||
+        c->bytes >= CLIENT_BYTES_MAX) {
         return ESCROW_ELIMIT;
     }
     role = mem_calloc(1, sizeof *role);
@@ -129,6 +139,7 @@ static int role_get(struct clients *c, struct session *s, struct client_group *g
     list_push(&s->roles, &role->by_session);
     group->role_count++;
     c->role_count++;
+    c->bytes += sizeof *role;
     *is_new = true;
     *out = role;
     return 0;
@@ -221,6 +232,7 @@ static int subscription_put(struct client_group *group, const struct subscriptio
     struct client_subscription *sub = NULL;
     struct list *pos;
     struct list *tmp;
+    size_t bytes;
     int rc;
 
     LIST_FOREACH(pos, tmp, &group->subscriptions) {
@@ -233,7 +245,9 @@ static int subscription_put(struct client_group *group, const struct subscriptio
         sub->is_current = true;
         return 0;
     }
-    if (sub == NULL && group->subscription_count >= CLIENT_SUBSCRIPTIONS_MAX) {
+    bytes = sizeof *sub + FILTER_BYTES_PER_BYTE * in->expression.len;
+    if ((sub == NULL && group->subscription_count >= CLIENT_SUBSCRIPTIONS_MAX) ||
+        group->owner->bytes + bytes > CLIENT_BYTES_MAX) {
         return ESCROW_ELIMIT;
     }
     if (sub == NULL) {
@@ -245,6 +259,8 @@ static int subscription_put(struct client_group *group, const struct subscriptio
         list_push(&group->subscriptions, &sub->node);
         group->subscription_count++;
     }
+    group->owner->bytes += bytes - sub->bytes;
+    sub->bytes = bytes;
     rc = subscription_compile(group, sub, in);
     if (rc != 0) {
         return rc; /* as it was: the next heartbeat tries again */

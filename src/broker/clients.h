@@ -29,6 +29,7 @@ struct session;
 #define CLIENT_ROLES_MAX         200000 /* (connection, group) pairs of the whole broker */
 #define CLIENT_ROLES_OF_ONE_MAX  1024   /* of one connection: looked through at each heartbeat */
 #define CLIENT_SUBSCRIPTIONS_MAX 1000   /* topics of one consumer group */
+#define CLIENT_BYTES_MAX         ((size_t)64 << 20) /* groups, roles, subscriptions: all of it */
 #define CLIENT_EXPIRY_MS                                                                           \
     120000 /* no heartbeat for longer: gone, although the connection is there */
 
@@ -43,11 +44,13 @@ struct client_subscription {
     struct filter *filter;
     int64_t filter_version; /* of the subscription it was compiled from */
     char *filter_error;     /* owned; NULL: none, or no memory for it */
+    size_t bytes;           /* what it counts for in CLIENT_BYTES_MAX */
     bool is_tag;
     bool is_current; /* scratch of one heartbeat: named in it */
 };
 
 struct client_group {
+    struct clients *owner;
     char name[256];
     struct list roles;
     size_t role_count;
@@ -73,6 +76,7 @@ struct clients {
     struct strmap producers; /* group -> struct client_group */
     struct strmap consumers;
     size_t role_count;
+    size_t bytes; /* of groups, roles and subscriptions */
     struct loop_timer expiry;
 };
 

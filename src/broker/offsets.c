@@ -1,6 +1,6 @@
 /*
  * One entry per (group, topic), keyed by "group 0x01 topic": neither name can contain 0x01
- * (name_check). An entry holds an array over the queues, which is what clients ask for together.
+ * (name_check). An entry holds blocks of queues, so that one offset of queue 1000 costs one block.
  *
  * Record and section layout: repeated { group length u16, group, topic length u16, topic, queue
  * u32, offset u64 }.
@@ -22,6 +22,13 @@ struct pair_key {
     size_t len;
 };
 
+struct offset_entry {
+    struct slice group;
+    struct slice topic;
+    uint32_t queue;
+    uint64_t offset;
+};
+
 static bool pair_key_make(struct pair_key *key, struct slice group, struct slice topic)
 {
     if (group.len == 0 || group.len > GROUP_LEN_MAX || topic.len == 0 ||
@@ -39,8 +46,10 @@ static void pair_free(struct offset_pair *pair)
 {
     if (pair != NULL) {
         mem_free(pair->group);
-        mem_free(pair->by_queue);
-        mem_free(pair->dirty);
+        for (uint32_t i = 0; i < pair->block_count; i++) {
+            mem_free(pair->blocks[i]);
+        }
+        mem_free(pair->blocks);
         mem_free(pair);
     }
 }
@@ -63,6 +72,13 @@ void offsets_fini(struct offsets *o)
     o->dirty = NULL;
 }
 
+static struct offset_block *block_of(const struct offset_pair *pair, uint32_t queue)
+{
+    uint32_t at = queue / OFFSET_BLOCK_QUEUES;
+
+    return at < pair->block_count ? pair->blocks[at] : NULL;
+}
+
 bool offsets_find(const struct offsets *o, struct slice group, struct slice topic, uint32_t queue,
                   int64_t *offset)
 {
@@ -73,11 +89,11 @@ bool offsets_find(const struct offsets *o, struct slice group, struct slice topi
         return false;
     }
     pair = strmap_find(&o->by_pair, slice_of(key.bytes, key.len));
-    if (pair == NULL || queue >= pair->queue_count || pair->by_queue[queue] < 0) {
+    if (pair == NULL || block_of(pair, queue) == NULL) {
         return false;
     }
-    *offset = pair->by_queue[queue];
-    return true;
+    *offset = block_of(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES];
+    return *offset >= 0;
 }
 
 static struct offset_pair *pair_new(struct slice group, struct slice topic)
@@ -100,55 +116,64 @@ static struct offset_pair *pair_new(struct slice group, struct slice topic)
     return pair;
 }
 
-/* Room for `queue`; the arrays only grow. */
-static int pair_grow(struct offset_pair *pair, uint32_t queue)
+/* The block of `queue`. */
+static int pair_grow(struct offsets *o, struct offset_pair *pair, uint32_t queue)
 {
-    uint32_t count = 4;
-    int64_t *by_queue;
-    uint64_t *dirty;
+    uint32_t at = queue / OFFSET_BLOCK_QUEUES;
+    struct offset_block *block;
 
-    if (queue < pair->queue_count) {
+    if (at >= pair->block_count) {
+        struct offset_block **blocks = mem_realloc(pair->blocks, (at + 1) * sizeof(void *));
+        if (blocks == NULL) {
+            return ESCROW_ENOMEM;
+        }
+        pair->blocks = blocks;
+        while (pair->block_count <= at) {
+            pair->blocks[pair->block_count++] = NULL;
+            o->bytes += sizeof(void *);
+        }
+    }
+    if (pair->blocks[at] != NULL) {
         return 0;
     }
-    while (count <= queue) {
-        count *= 2;
-    }
-    by_queue = mem_realloc(pair->by_queue, count * sizeof *by_queue);
-    if (by_queue == NULL) {
+    block = mem_alloc(sizeof *block);
+    if (block == NULL) {
         return ESCROW_ENOMEM;
     }
-    pair->by_queue = by_queue;
-    dirty = mem_realloc(pair->dirty, ((count + 63) / 64) * sizeof *dirty);
-    if (dirty == NULL) {
-        return ESCROW_ENOMEM; /* by_queue is larger than queue_count says: harmless */
+    block->dirty = 0;
+    for (uint32_t i = 0; i < OFFSET_BLOCK_QUEUES; i++) {
+        block->offset[i] = -1;
     }
-    pair->dirty = dirty;
-    for (uint32_t i = pair->queue_count; i < count; i++) {
-        pair->by_queue[i] = -1;
-    }
-    for (uint32_t w = (pair->queue_count + 63) / 64; w < (count + 63) / 64; w++) {
-        pair->dirty[w] = 0;
-    }
-    pair->queue_count = count;
+    pair->blocks[at] = block;
+    o->bytes += sizeof *block;
     return 0;
 }
 
-static int pair_get(struct offsets *o, struct slice group, struct slice topic, uint32_t queue,
+/* What a new pair counts for, without its blocks: its key is in the map too. */
+static size_t pair_bytes(struct slice group, struct slice topic)
+{
+    return sizeof(struct offset_pair) + 2 * (group.len + topic.len + 1) +
+           2 * sizeof(struct strmap_slot);
+}
+
+/* The pair, with room for `queue`. Only what a client asks for is_limited, not what is in a log. */
+static int pair_get(struct offsets *o, const struct offset_entry *e, bool is_limited,
                     struct offset_pair **out)
 {
     struct pair_key key;
     struct offset_pair *pair;
     int rc;
 
-    if (queue >= QUEUES_PER_TOPIC_MAX || !pair_key_make(&key, group, topic)) {
+    if (e->queue >= QUEUES_PER_TOPIC_MAX || !pair_key_make(&key, e->group, e->topic)) {
         return ESCROW_EINVAL;
     }
     pair = strmap_find(&o->by_pair, slice_of(key.bytes, key.len));
+    if (is_limited && (pair == NULL || block_of(pair, e->queue) == NULL) &&
+        (o->by_pair.count >= OFFSETS_PAIRS_MAX || o->bytes >= OFFSETS_BYTES_MAX)) {
+        return ESCROW_ELIMIT;
+    }
     if (pair == NULL) {
-        if (o->by_pair.count >= OFFSETS_PAIRS_MAX) {
-            return ESCROW_ELIMIT;
-        }
-        pair = pair_new(group, topic);
+        pair = pair_new(e->group, e->topic);
         if (pair == NULL) {
             return ESCROW_ENOMEM;
         }
@@ -157,15 +182,16 @@ static int pair_get(struct offsets *o, struct slice group, struct slice topic, u
             pair_free(pair);
             return rc;
         }
+        o->bytes += pair_bytes(e->group, e->topic);
     }
-    rc = pair_grow(pair, queue);
+    rc = pair_grow(o, pair, e->queue);
     *out = pair;
     return rc;
 }
 
 static void pair_mark_dirty(struct offsets *o, struct offset_pair *pair, uint32_t queue)
 {
-    pair->dirty[queue / 64] |= UINT64_C(1) << (queue % 64);
+    block_of(pair, queue)->dirty |= 1u << (queue % OFFSET_BLOCK_QUEUES);
     if (!pair->is_dirty) {
         pair->is_dirty = true;
         pair->next_dirty = o->dirty;
@@ -176,18 +202,24 @@ static void pair_mark_dirty(struct offsets *o, struct offset_pair *pair, uint32_
 int offsets_note(struct offsets *o, struct slice group, struct slice topic, uint32_t queue,
                  int64_t offset)
 {
+    const struct offset_entry e = {.group = group, .topic = topic, .queue = queue};
     struct offset_pair *pair = NULL;
+    int64_t *known;
     int rc;
 
     if (offset < 0) {
         return ESCROW_EINVAL;
     }
-    rc = pair_get(o, group, topic, queue, &pair);
-    if (rc == 0 && pair->by_queue[queue] != offset) {
-        pair->by_queue[queue] = offset;
+    rc = pair_get(o, &e, true, &pair);
+    if (rc != 0) {
+        return rc;
+    }
+    known = &block_of(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES];
+    if (*known != offset) {
+        *known = offset;
         pair_mark_dirty(o, pair, queue);
     }
-    return rc;
+    return 0;
 }
 
 bool offsets_is_dirty(const struct offsets *o)
@@ -202,7 +234,26 @@ static void entry_encode(struct buf *out, const struct offset_pair *pair, uint32
     buf_append_le16(out, (uint16_t)pair->topic_len);
     buf_append(out, pair->group + pair->group_len, pair->topic_len);
     buf_append_le32(out, queue);
-    buf_append_le64(out, (uint64_t)pair->by_queue[queue]);
+    buf_append_le64(out, (uint64_t)block_of(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES]);
+}
+
+static uint32_t queue_end(const struct offset_pair *pair)
+{
+    return pair->block_count * OFFSET_BLOCK_QUEUES;
+}
+
+static bool is_dirty(const struct offset_pair *pair, uint32_t queue)
+{
+    const struct offset_block *block = block_of(pair, queue);
+
+    return block != NULL && (block->dirty & 1u << (queue % OFFSET_BLOCK_QUEUES)) != 0;
+}
+
+static bool is_stored(const struct offset_pair *pair, uint32_t queue)
+{
+    const struct offset_block *block = block_of(pair, queue);
+
+    return block != NULL && block->offset[queue % OFFSET_BLOCK_QUEUES] >= 0;
 }
 
 bool offsets_take_dirty(struct offsets *o, struct buf *payload, size_t limit_bytes)
@@ -214,15 +265,15 @@ bool offsets_take_dirty(struct offsets *o, struct buf *payload, size_t limit_byt
     while (o->dirty != NULL) {
         struct offset_pair *pair = o->dirty;
         size_t entry_bytes = OFFSET_FIXED_BYTES + pair->group_len + pair->topic_len;
-        for (uint32_t q = 0; q < pair->queue_count; q++) {
-            if ((pair->dirty[q / 64] & (UINT64_C(1) << (q % 64))) == 0) {
+        for (uint32_t q = 0; q < queue_end(pair); q++) {
+            if (!is_dirty(pair, q)) {
                 continue;
             }
             if (payload->len + entry_bytes > limit_bytes) {
                 return true;
             }
             entry_encode(payload, pair, q);
-            pair->dirty[q / 64] &= ~(UINT64_C(1) << (q % 64));
+            block_of(pair, q)->dirty &= ~(1u << (q % OFFSET_BLOCK_QUEUES));
         }
         o->dirty = pair->next_dirty;
         pair->is_dirty = false;
@@ -230,13 +281,6 @@ bool offsets_take_dirty(struct offsets *o, struct buf *payload, size_t limit_byt
     }
     return false;
 }
-
-struct offset_entry {
-    struct slice group;
-    struct slice topic;
-    uint32_t queue;
-    uint64_t offset;
-};
 
 /* Decode one entry at the start of *in and advance past it. */
 static bool entry_decode(struct slice *in, struct offset_entry *e)
@@ -271,8 +315,8 @@ void offsets_redirty(struct offsets *o, struct slice payload)
 
     while (payload.len > 0) {
         struct offset_pair *pair = NULL;
-        CHECK(entry_decode(&payload, &e));                         /* our own encoding */
-        CHECK(pair_get(o, e.group, e.topic, e.queue, &pair) == 0); /* exists: no allocation */
+        CHECK(entry_decode(&payload, &e));         /* our own encoding */
+        CHECK(pair_get(o, &e, false, &pair) == 0); /* exists: no allocation */
         pair_mark_dirty(o, pair, e.queue);
     }
 }
@@ -287,12 +331,12 @@ static int entries_apply(struct offsets *o, struct slice in)
         if (!entry_decode(&in, &e)) {
             return ESCROW_ECORRUPT;
         }
-        rc = pair_get(o, e.group, e.topic, e.queue, &pair);
+        rc = pair_get(o, &e, false, &pair);
         if (rc != 0) {
             return rc == ESCROW_ENOMEM ? rc : ESCROW_ECORRUPT;
         }
-        if ((pair->dirty[e.queue / 64] & (UINT64_C(1) << (e.queue % 64))) == 0) {
-            pair->by_queue[e.queue] = (int64_t)e.offset;
+        if (!is_dirty(pair, e.queue)) {
+            block_of(pair, e.queue)->offset[e.queue % OFFSET_BLOCK_QUEUES] = (int64_t)e.offset;
         }
     }
     return 0;
@@ -307,8 +351,8 @@ int offsets_apply(struct offsets *o, struct slice payload, struct err_ctx *err)
 
 static void pair_save(const struct offset_pair *pair, struct buf *out)
 {
-    for (uint32_t q = 0; q < pair->queue_count; q++) {
-        if (pair->by_queue[q] >= 0) {
+    for (uint32_t q = 0; q < queue_end(pair); q++) {
+        if (is_stored(pair, q)) {
             entry_encode(out, pair, q);
         }
     }
@@ -338,10 +382,11 @@ void offsets_visit(const struct offsets *o, offsets_visit_fn *fn, void *arg)
 
     while ((slot = strmap_next(&o->by_pair, &cursor)) != NULL) {
         const struct offset_pair *pair = slot->value;
-        for (uint32_t q = 0; q < pair->queue_count; q++) {
-            if (pair->by_queue[q] >= 0) {
+        for (uint32_t q = 0; q < queue_end(pair); q++) {
+            if (is_stored(pair, q)) {
                 fn(arg, slice_of(pair->group, pair->group_len),
-                   slice_of(pair->group + pair->group_len, pair->topic_len), q, pair->by_queue[q]);
+                   slice_of(pair->group + pair->group_len, pair->topic_len), q,
+                   block_of(pair, q)->offset[q % OFFSET_BLOCK_QUEUES]);
             }
         }
     }

@@ -6,6 +6,9 @@
  * and written together by the broker's timer; what has been noted is answered to queries at once,
  * as RocketMQ does.
  *
+ * Memory: queues lie in blocks of OFFSET_BLOCK_QUEUES that exist when one of them has an offset;
+ * all of it together is at most OFFSETS_BYTES_MAX, whoever asks. What a log holds is taken in full.
+ *
  * Owns:    its table.
  * Thread:  loop.
  * Pure:    no clock, no I/O.
@@ -24,15 +27,21 @@
 
 /* Distinct (group, topic) pairs that may have offsets: bounds what hostile clients can make the
  * broker keep. */
-#define OFFSETS_PAIRS_MAX 200000
+#define OFFSETS_PAIRS_MAX   200000
+#define OFFSETS_BYTES_MAX   ((size_t)64 << 20)
+#define OFFSET_BLOCK_QUEUES 16u
+
+struct offset_block {
+    int64_t offset[OFFSET_BLOCK_QUEUES]; /* -1 = none */
+    uint32_t dirty;                      /* bit per queue */
+};
 
 struct offset_pair {
     char *group; /* group name, then topic name, owned */
     uint32_t group_len;
     uint32_t topic_len;
-    int64_t *by_queue; /* -1 = none */
-    uint64_t *dirty;   /* bit per queue */
-    uint32_t queue_count;
+    struct offset_block **blocks; /* NULL inside = no offsets */
+    uint32_t block_count;
     bool is_dirty;
     struct offset_pair *next_dirty;
 };
@@ -40,6 +49,7 @@ struct offset_pair {
 struct offsets {
     struct strmap by_pair; /* key: group, 0x01, topic */
     struct offset_pair *dirty;
+    size_t bytes; /* of pairs and blocks */
 };
 
 void offsets_init(struct offsets *o, struct hash_key key);
@@ -51,8 +61,8 @@ bool offsets_find(const struct offsets *o, struct slice group, struct slice topi
 
 /*
  * Remember an update and mark it dirty. ESCROW_EINVAL (negative offset, queue >=
- * QUEUES_PER_TOPIC_MAX, empty or overlong name), ESCROW_ELIMIT, ESCROW_ENOMEM; nothing has changed
- * then.
+ * QUEUES_PER_TOPIC_MAX, empty or overlong name), ESCROW_ELIMIT (too many pairs, or too much memory
+ * for all of them), ESCROW_ENOMEM; no offset has changed then.
  */
 ESCROW_MUST_USE int offsets_note(struct offsets *o, struct slice group, struct slice topic,
                                  uint32_t queue, int64_t offset);

@@ -17,6 +17,7 @@ void registry_init(struct registry *r, struct hash_key key)
     strmap_init(&r->brokers, key);
     strmap_init(&r->topics, key);
     strmap_init(&r->kv, key);
+    r->kv_bytes = 0;
 }
 
 static void map_free_values(struct strmap *m)

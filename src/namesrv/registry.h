@@ -33,11 +33,13 @@
 #define REGISTRY_ADDR_MAX     127
 #define REGISTRY_KV_MAX       10000
 #define REGISTRY_KV_VALUE_MAX 65536
+#define REGISTRY_KV_BYTES_MAX ((size_t)16 << 20) /* keys and values together */
 
 struct registry {
     struct strmap brokers; /* broker name -> struct registry_broker */
     struct strmap topics;  /* topic -> struct registry_topic */
     struct strmap kv;      /* namespace 0x01 key -> char * */
+    size_t kv_bytes;       /* of its keys and values */
 };
 
 /* One registration as it arrived; borrowed for the call. */

@@ -140,6 +140,7 @@ int registry_kv_put(struct registry *r, struct slice ns, struct slice key, struc
     struct kv_key full;
     char *copy;
     char *old;
+    size_t bytes;
     int rc;
 
     if (!kv_key_make(&full, ns, key) || value.len > REGISTRY_KV_VALUE_MAX ||
@@ -147,7 +148,9 @@ int registry_kv_put(struct registry *r, struct slice ns, struct slice key, struc
         return ESCROW_EINVAL;
     }
     old = strmap_find(&r->kv, slice_of(full.bytes, full.len));
-    if (old == NULL && r->kv.count >= REGISTRY_KV_MAX) {
+    bytes =
+        r->kv_bytes + value.len + (old == NULL ? full.len : 0) - (old == NULL ? 0 : strlen(old));
+    if ((old == NULL && r->kv.count >= REGISTRY_KV_MAX) || bytes > REGISTRY_KV_BYTES_MAX) {
         return ESCROW_ELIMIT;
     }
     copy = mem_alloc(value.len + 1);
@@ -157,6 +160,7 @@ int registry_kv_put(struct registry *r, struct slice ns, struct slice key, struc
     (void)slice_to_cstr(value, copy, value.len + 1);
     rc = strmap_put(&r->kv, slice_of(full.bytes, full.len), copy);
     mem_free(rc == 0 ? old : copy);
+    r->kv_bytes = rc == 0 ? bytes : r->kv_bytes;
     return rc;
 }
 
@@ -184,8 +188,12 @@ int registry_kv_delete(struct registry *r, struct slice ns, struct slice key)
     if (kv_key_make(&full, ns, key)) {
         found = strmap_take(&r->kv, slice_of(full.bytes, full.len));
     }
+    if (found == NULL) {
+        return ESCROW_ENOTFOUND;
+    }
+    r->kv_bytes -= full.len + strlen(found);
     mem_free(found);
-    return found == NULL ? ESCROW_ENOTFOUND : 0;
+    return 0;
 }
 
 int registry_kv_list(const struct registry *r, struct slice ns, struct buf *out)

@@ -41,6 +41,7 @@ static void tear_down(void)
     }
     ck_assert_uint_eq(broker.clients.producers.count, 0);
     ck_assert_uint_eq(broker.clients.consumers.count, 0);
+    ck_assert_uint_eq(broker.clients.bytes, 0);
     clients_fini(&broker);
     loop_fini(&loop);
 }
@@ -186,6 +187,34 @@ START_TEST(members_leave_by_name_or_with_the_connection)
 }
 END_TEST
 
+START_TEST(memory_of_all_subscriptions_is_limited)
+{
+    /*
+     * Long expressions of many groups: refused before they take more than all clients together may.
+     */
+    static char expression[4096];
+    char group[32];
+    size_t made = 0;
+    int rc = 0;
+
+    set_up();
+    memset(expression, ' ', sizeof expression - 1);
+    memcpy(expression, "a > 1", 5);
+    type_of_beats = "SQL92";
+    for (int g = 0; g < 4000 && rc == 0; g++) {
+        (void)snprintf(group, sizeof group, "G%d", g);
+        rc = beat_consumer(g % 4, "c", group, "T", expression, 1);
+        made += rc == 0 ? 1 : 0;
+    }
+    type_of_beats = "TAG";
+    ck_assert_int_eq(rc, ESCROW_ELIMIT);
+    ck_assert_uint_gt(made, 500);
+    ck_assert_uint_le(broker.clients.bytes, CLIENT_BYTES_MAX);
+    ck_assert_int_eq(beat_consumer(0, "c", "G0", "T", "*", 2), 0); /* shorter: fits again */
+    tear_down();
+}
+END_TEST
+
 START_TEST(bad_heartbeats_leave_nothing_behind)
 {
     /* Names, lengths, limits: refused; the group of a refused member does not stay. */
@@ -222,6 +251,7 @@ int main(void)
     tcase_add_test(tc, newer_subscriptions_replace_older_ones);
     tcase_add_test(tc, a_broken_expression_keeps_the_program_before_it);
     tcase_add_test(tc, members_leave_by_name_or_with_the_connection);
+    tcase_add_test(tc, memory_of_all_subscriptions_is_limited);
     tcase_add_test(tc, bad_heartbeats_leave_nothing_behind);
     suite_add_tcase(suite, tc);
     return unit_run(suite);

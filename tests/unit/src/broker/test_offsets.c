@@ -213,6 +213,43 @@ START_TEST(a_failed_allocation_changes_nothing)
 }
 END_TEST
 
+START_TEST(memory_of_all_offsets_is_limited)
+{
+    /*
+     * The last queue of a wide topic, for one group after the other: little for each, refused in
+     * the end. Who is known goes on, and what a log says is taken.
+     */
+    struct offsets o;
+    struct offsets other;
+    struct buf record;
+    struct err_ctx err = {.code = 0};
+    char name[32];
+    size_t groups = 0;
+    int rc = 0;
+
+    offsets_init(&o, key);
+    offsets_init(&other, key);
+    buf_init(&record, 0);
+    while (rc == 0) {
+        (void)snprintf(name, sizeof name, "group-%zu", groups);
+        rc = offsets_note(&o, slice_str(name), T, QUEUES_PER_TOPIC_MAX - 1, 5);
+        groups++;
+    }
+    ck_assert_int_eq(rc, ESCROW_ELIMIT);
+    ck_assert_uint_gt(groups, 50000);
+    ck_assert_uint_lt(o.bytes, OFFSETS_BYTES_MAX + 4096);
+    ck_assert_int_eq(offsets_note(&o, SLICE_LIT("group-7"), T, QUEUES_PER_TOPIC_MAX - 1, 6), 0);
+    ck_assert_int_eq(offsets_note(&o, SLICE_LIT("group-7"), T, 0, 6), ESCROW_ELIMIT);
+    ck_assert_int_eq(offsets_note(&other, G, T, 9, 8), 0);
+    ck_assert(!offsets_take_dirty(&other, &record, 1000));
+    ck_assert_int_eq(offsets_apply(&o, buf_slice(&record), &err), 0);
+    ck_assert_int_eq(get(&o, G, T, 9), 8);
+    buf_fini(&record);
+    offsets_fini(&other);
+    offsets_fini(&o);
+}
+END_TEST
+
 START_TEST(what_memory_is_too_short_to_write_stays_dirty)
 {
     /* Each allocation of a take fails once: nothing is taken or cut; then every entry is. */
@@ -260,6 +297,7 @@ int main(void)
     tcase_add_test(tc, an_unchanged_offset_is_not_written_again);
     tcase_add_test(tc, a_section_and_damaged_ones);
     tcase_add_test(tc, a_failed_allocation_changes_nothing);
+    tcase_add_test(tc, memory_of_all_offsets_is_limited);
     tcase_add_test(tc, what_memory_is_too_short_to_write_stays_dirty);
     suite_add_tcase(suite, tc);
     return unit_run(suite);

@@ -270,6 +270,14 @@ START_TEST(key_value_configuration)
     ck_assert_int_eq(registry_kv_delete(&r, SLICE_LIT("n"), SLICE_LIT("k")), 0);
     ck_assert_int_eq(registry_kv_delete(&r, SLICE_LIT("n"), SLICE_LIT("k")), ESCROW_ENOTFOUND);
     ck_assert_int_eq(registry_kv_list(&r, SLICE_LIT("n"), &out), ESCROW_ENOTFOUND);
+    ck_assert_uint_eq(r.kv_bytes, 3 + 1 + 1);
+    r.kv_bytes += REGISTRY_KV_BYTES_MAX - 9; /* as if there were many */
+    ck_assert_int_eq(registry_kv_put(&r, SLICE_LIT("nn"), SLICE_LIT("k"), SLICE_LIT("67890")), 0);
+    ck_assert_int_eq(registry_kv_put(&r, SLICE_LIT("nn"), SLICE_LIT("k"), SLICE_LIT("678901")),
+                     ESCROW_ELIMIT);
+    ck_assert_int_eq(registry_kv_delete(&r, SLICE_LIT("nn"), SLICE_LIT("k")), 0);
+    ck_assert_uint_eq(r.kv_bytes, REGISTRY_KV_BYTES_MAX - 9);
+    r.kv_bytes = 0;
     ck_assert_int_eq(
         registry_kv_put(&r, SLICE_LIT("ORDER_TOPIC_CONFIG"), SLICE_LIT("T"), SLICE_LIT("a:4")), 0);
     ck_assert_int_eq(registry_register(&r, 0, &a), 0);
