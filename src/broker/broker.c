@@ -262,6 +262,7 @@ static int broker_start_parts(struct broker *b, struct err_ctx *err)
             if (rc != 0) {
                 return err_set(err, rc, "log thread: %s", escrow_strerror(rc));
             }
+            pump_settle(&b->pump); /* the first client of a new broker needs a route: TBW102 */
         }
     }
     if (rc == 0) {

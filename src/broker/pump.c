@@ -390,6 +390,15 @@ static bool pump_is_busy(const struct pump *p)
            pool_in_flight(&p->pool) > 0;
 }
 
+void pump_settle(struct pump *p)
+{
+    struct broker *b = p->broker;
+
+    while (store_watermarks(b->store).visible < store_watermarks(b->store).appended) {
+        loop_run_once(b->loop, p->batch != NULL); /* without one in flight the next begins now */
+    }
+}
+
 void pump_stop(struct pump *p)
 {
     struct broker *b = p->broker;

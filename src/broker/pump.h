@@ -101,6 +101,11 @@ struct pump {
 ESCROW_MUST_USE int pump_start(struct pump *p, struct broker *b);
 
 /*
+ * Run the loop until everything appended so far is visible. For the start, before ports are open.
+ */
+void pump_settle(struct pump *p);
+
+/*
  * Room for one more waiting answer, or ESCROW_ENOMEM; call it before the append, so that an
  * appended record always gets its answer.
  */

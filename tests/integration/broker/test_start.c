@@ -314,6 +314,24 @@ START_TEST(sigterm_under_load_answers_what_it_took_and_loses_nothing)
 }
 END_TEST
 
+START_TEST(a_new_broker_has_its_template_topic_as_soon_as_it_is_ready)
+{
+    /* A client whose topic has no route asks for that of TBW102, and gives up without it. */
+    for (int i = 0; i < 5; i++) {
+        struct broker_fixture f;
+        struct client c;
+
+        broker_fixture_start(&f, NULL);
+        client_open(&c, f.name_port, HEADER_JSON);
+        header_put_str(client_begin(&c, REQUEST_GET_ROUTEINFO_BY_TOPIC, 0), "topic",
+                       SLICE_LIT("TBW102"));
+        ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SUCCESS);
+        client_close(&c);
+        broker_fixture_stop(&f);
+    }
+}
+END_TEST
+
 START_TEST(sigterm_answers_pulls_that_wait)
 {
     /* A long poll is answered "nothing found" at once, and the stop does not wait for its time. */
@@ -448,6 +466,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_damaged_byte_in_the_middle_of_the_log_stops_the_start);
     tcase_add_test(tc, a_format_from_the_future_stops_the_start);
     tcase_add_test(tc, sigterm_under_load_answers_what_it_took_and_loses_nothing);
+    tcase_add_test(tc, a_new_broker_has_its_template_topic_as_soon_as_it_is_ready);
     tcase_add_test(tc, sigterm_answers_pulls_that_wait);
     tcase_add_test(tc, after_sigkill_everything_acknowledged_is_there);
     tcase_add_test(tc, a_clean_stop_leaves_nothing_to_replay);
