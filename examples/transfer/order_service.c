@@ -9,9 +9,10 @@
  *   path callback   escrow_txn_send: this process answers check-backs itself
  *   path outbox     SELECT escrow.publish(...): no client library at all in the transaction
  *
- * usage: order_service CONNINFO NAME-SERVERS
- * For the demonstration it dies by SIGKILL at the worst moment, when a transfer has committed and
- * the broker has not been told: of path callback after SIGUSR1, of path marker after SIGUSR2.
+ * usage: order_service CONNINFO NAME-SERVERS For the demonstration it dies by SIGKILL at the worst
+ * moments: of path callback after SIGUSR1, when a transfer has committed and the broker has not
+ * been told; of path marker after SIGUSR2, when the broker has the half and the transaction is
+ * about to commit.
  */
 #include <escrow/escrow.h>
 #include <escrow/pg.h>
@@ -61,6 +62,7 @@ static void on_signal(int signum)
 static void worst_moment(int signum)
 {
     if (atomic_load(&die_on_path) == signum) {
+        (void)usleep(100000); /* what leaves in the background has arrived by then */
         (void)raise(SIGKILL);
     }
 }
@@ -130,10 +132,10 @@ static void by_pg(struct worker *w, const struct transfer *t)
 
     if (m != NULL && escrow_pg_begin(w->service->pg_producer, w->conn, &txn) == 0) {
         if (escrow_pg_publish(txn, m) == 0 && debit(w->conn, t)) {
+            worst_moment(SIGUSR2);
             /* Whatever it says, the database knows: the outcome is read again. */
-            int rc = escrow_pg_commit(&txn);
-            if (rc == 0) {
-                worst_moment(SIGUSR2); /* the decision leaves in the background */
+            if (escrow_pg_commit(&txn) != 0) {
+                (void)fprintf(stderr, "order_service: %s\n", escrow_last_error());
             }
         } else {
             (void)escrow_pg_rollback(&txn);

@@ -121,13 +121,17 @@ START_TEST(everything_ends_without_a_broker)
 {
     struct escrow_client *c = rig_client(&rig);
     struct escrow_consumer *k;
+    enum escrow_class class_;
 
     OK(escrow_txn_producer_new(c, "bank", NULL, has_committed, NULL, &producer));
     OK(rig_send(producer, "Load", "x"));
     k = rig_consume(c, "readers", "Load", "*", NULL, bag_handler, &arrived);
     bag_wait_for(&arrived, "x");
     rig_kill(&rig);
-    ck_assert_int_eq(escrow_error_class(rig_send(producer, "Load", "y")), ESCROW_CLASS_RETRY);
+    do { /* a send on the connection that is just breaking may have arrived, for all we know */
+        class_ = escrow_error_class(rig_send(producer, "Load", "y"));
+    } while (class_ == ESCROW_CLASS_UNKNOWN);
+    ck_assert_int_eq(class_, ESCROW_CLASS_RETRY);
     escrow_consumer_free(&k);
     escrow_producer_free(&producer);
     escrow_client_free(&c);
