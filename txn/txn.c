@@ -237,8 +237,7 @@ int txn_prepare(struct txn *t, const struct txn_half_info *info, struct txn_prep
     decided_prefetch(&t->decided, id);
     half = half_table_find_id(&t->table, id);
     if (half != NULL) {
-        bool is_same = half->size_bytes == info->size_bytes &&
-                       slice_eq(route_topic(half_table_route(&t->table, half)), info->topic);
+        bool is_same = slice_eq(route_topic(half_table_route(&t->table, half)), info->topic);
 
         result->offset = half->offset;
         if (!is_same) {

@@ -153,8 +153,9 @@ struct txn_prepare_result {
 };
 
 /*
- * May this half be appended? Two halves of one (group, id) are the same message if topic and size
- * agree; the queue may differ, since producers try again on another one. Returns 0 and a verdict;
+ * May this half be appended? Two halves of one (group, id) are the same message if the topic
+ * agrees. The queue may differ, since producers try again on another one; and the size, since what
+ * the broker adds depends on the encoding of the request. Returns 0 and a verdict;
  * after TXN_NEW txn_half_appended cannot fail. ESCROW_EINVAL (a length or number out of bounds),
  * ESCROW_ELIMIT (halves_max, or too many distinct group and topic pairs), ESCROW_ENOMEM.
  */
