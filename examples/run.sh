@@ -166,7 +166,13 @@ kill_and_restart() { # NAME
 
 # Service A dies where its half is undecided (order_service.c says where); when no such transfer comes by, anywhere.
 kill_at_worst_moment() { # USR1|USR2
-    local i
+    local i before now
+    before=$(left)
+    for ((i = 0; i < 100; i++)); do # it is at work: the signal finds its handler, and transfers to die in
+        now=$(left)
+        [ "$now" -eq "$before" ] && [ "$now" -gt 0 ] || break
+        sleep 0.05
+    done
     kill -"$1" "${pid_of[order]}" 2>/dev/null || die "order had died by itself: $(tail -n 3 "$folder/order.log")"
     {
         for ((i = 0; i < 40; i++)); do
@@ -201,8 +207,8 @@ while [ "$(left)" -gt 0 ] || [ "$kills" -lt "$kills_wanted" ]; do
     sleep "0.$((RANDOM % 4 + 1))"
     # Every process is killed; which one next is chance, but for service A at its worst moments.
     case $((kills % 6)) in
-    1) kill_at_worst_moment USR1 ;; # early: while there are transfers to die in
-    2) kill_at_worst_moment USR2 ;;
+    0) kill_at_worst_moment USR2 ;; # early: while there are transfers to die in
+    1) kill_at_worst_moment USR1 ;;
     *) kill_and_restart "${names[RANDOM % 4]}" ;;
     esac
     now=$(date +%s)
