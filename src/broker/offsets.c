@@ -79,6 +79,15 @@ static struct offset_block *block_of(const struct offset_pair *pair, uint32_t qu
     return at < pair->block_count ? pair->blocks[at] : NULL;
 }
 
+/* Of a queue that has a block. */
+static struct offset_block *known_block(const struct offset_pair *pair, uint32_t queue)
+{
+    struct offset_block *block = block_of(pair, queue);
+
+    CHECK(block != NULL);
+    return block;
+}
+
 bool offsets_find(const struct offsets *o, struct slice group, struct slice topic, uint32_t queue,
                   int64_t *offset)
 {
@@ -92,7 +101,7 @@ bool offsets_find(const struct offsets *o, struct slice group, struct slice topi
     if (pair == NULL || block_of(pair, queue) == NULL) {
         return false;
     }
-    *offset = block_of(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES];
+    *offset = known_block(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES];
     return *offset >= 0;
 }
 
@@ -191,7 +200,7 @@ static int pair_get(struct offsets *o, const struct offset_entry *e, bool is_lim
 
 static void pair_mark_dirty(struct offsets *o, struct offset_pair *pair, uint32_t queue)
 {
-    block_of(pair, queue)->dirty |= 1u << (queue % OFFSET_BLOCK_QUEUES);
+    known_block(pair, queue)->dirty |= 1u << (queue % OFFSET_BLOCK_QUEUES);
     if (!pair->is_dirty) {
         pair->is_dirty = true;
         pair->next_dirty = o->dirty;
@@ -214,7 +223,7 @@ int offsets_note(struct offsets *o, struct slice group, struct slice topic, uint
     if (rc != 0) {
         return rc;
     }
-    known = &block_of(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES];
+    known = &known_block(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES];
     if (*known != offset) {
         *known = offset;
         pair_mark_dirty(o, pair, queue);
@@ -234,7 +243,7 @@ static void entry_encode(struct buf *out, const struct offset_pair *pair, uint32
     buf_append_le16(out, (uint16_t)pair->topic_len);
     buf_append(out, pair->group + pair->group_len, pair->topic_len);
     buf_append_le32(out, queue);
-    buf_append_le64(out, (uint64_t)block_of(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES]);
+    buf_append_le64(out, (uint64_t)known_block(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES]);
 }
 
 static uint32_t queue_end(const struct offset_pair *pair)
@@ -273,7 +282,7 @@ bool offsets_take_dirty(struct offsets *o, struct buf *payload, size_t limit_byt
                 return true;
             }
             entry_encode(payload, pair, q);
-            block_of(pair, q)->dirty &= ~(1u << (q % OFFSET_BLOCK_QUEUES));
+            known_block(pair, q)->dirty &= ~(1u << (q % OFFSET_BLOCK_QUEUES));
         }
         o->dirty = pair->next_dirty;
         pair->is_dirty = false;
@@ -336,7 +345,7 @@ static int entries_apply(struct offsets *o, struct slice in)
             return rc == ESCROW_ENOMEM ? rc : ESCROW_ECORRUPT;
         }
         if (!is_dirty(pair, e.queue)) {
-            block_of(pair, e.queue)->offset[e.queue % OFFSET_BLOCK_QUEUES] = (int64_t)e.offset;
+            known_block(pair, e.queue)->offset[e.queue % OFFSET_BLOCK_QUEUES] = (int64_t)e.offset;
         }
     }
     return 0;
@@ -386,7 +395,7 @@ void offsets_visit(const struct offsets *o, offsets_visit_fn *fn, void *arg)
             if (is_stored(pair, q)) {
                 fn(arg, slice_of(pair->group, pair->group_len),
                    slice_of(pair->group + pair->group_len, pair->topic_len), q,
-                   block_of(pair, q)->offset[q % OFFSET_BLOCK_QUEUES]);
+                   known_block(pair, q)->offset[q % OFFSET_BLOCK_QUEUES]);
             }
         }
     }
