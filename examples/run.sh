@@ -170,7 +170,9 @@ kill_at_worst_moment() { # USR1|USR2
     before=$(left)
     for ((i = 0; i < 100; i++)); do # it is at work: the signal finds its handler, and transfers to die in
         now=$(left)
-        [ "$now" -eq "$before" ] && [ "$now" -gt 0 ] || break
+        if [ "$now" -ne "$before" ] || [ "$now" -eq 0 ]; then
+            break
+        fi
         sleep 0.05
     done
     kill -"$1" "${pid_of[order]}" 2>/dev/null || die "order had died by itself: $(tail -n 3 "$folder/order.log")"
