@@ -30,7 +30,8 @@
 #define QUEUES      4
 #define TOPICS      3 /* of halves: H0, H1, H2 */
 #define WINDOW      48
-#define ITEMS_MAX   200000
+#define ITEMS_MAX   2000000
+#define ITEMS_LEFT  100000 /* for the bursts before the kills still to come */
 #define BATCH_ROWS  7
 
 enum fate { FATE_NONE, FATE_SENT, FATE_STORED, FATE_DECIDING, FATE_DECIDED };
@@ -326,7 +327,7 @@ static void load_and_kill(struct run *r, int64_t duration_ms)
             take_halves(r, CLIENT_WAIT_MS);
             decide_some(r, true);
         }
-    } while (test_now_ms() < end_ms);
+    } while (test_now_ms() < end_ms && r->plain_count < ITEMS_MAX - ITEMS_LEFT);
     take_halves(r, CLIENT_WAIT_MS);
     take_plains(r, WINDOW, CLIENT_WAIT_MS);
     decide_some(r, false);
