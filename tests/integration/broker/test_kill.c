@@ -231,12 +231,17 @@ static void take_batch(struct run *r, int64_t wait_ms)
 {
     struct publish_answer answer;
 
-    if (r->is_batch_out && client_receive(&r->outbox, wait_ms) == 0) {
-        ck_assert_int_eq(r->outbox.header.code, RESPONSE_SUCCESS);
+    if (!r->is_batch_out || client_receive(&r->outbox, wait_ms) != 0) {
+        return;
+    }
+    r->is_batch_out = false;
+    if (r->outbox.header.code == RESPONSE_SUCCESS) {
         ck_assert_int_eq(publish_answer_decode(r->outbox.body, &answer), 0);
         ck_assert_uint_eq(answer.count, BATCH_ROWS);
         r->batch_acked = r->batch_sent;
-        r->is_batch_out = false;
+    } else { /* refused, nothing stored: the same batch goes out again */
+        ck_assert_int_eq(r->outbox.header.code, RESPONSE_SYSTEM_BUSY);
+        r->batch_sent--;
     }
 }
 
