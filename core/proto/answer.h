@@ -53,7 +53,8 @@
     X(EREJECTED, ILLEGAL_OPERATION)                                                                \
     X(ECONFIG, SYSTEM_ERROR)                                                                       \
     X(EFOREIGN, ILLEGAL_OPERATION)                                                                 \
-    X(EROLLEDBACK, TRANSACTION_FAILED)
+    X(EROLLEDBACK, TRANSACTION_FAILED)                                                             \
+    X(EAUTH, NO_PERMISSION)
 
 /* What a pending answer has to remember of its request: enough to write the response long after the
  * header is gone. */

@@ -2,9 +2,9 @@
  * Happy path: dispatch asks for each request; the signature says which user, the table what the
  * request needs, the users file whether the user has it.
  *
- * Failures: not signed, signed wrongly, from the wrong address, not allowed: all NO_PERMISSION with
- * a line that says which. A body that cannot be read needs an admin: the handler will say what is
- * wrong with it, to nobody else.
+ * Failures: not signed, signed wrongly, from the wrong address: ESCROW_EAUTH; not allowed:
+ * ESCROW_EPERM. All are NO_PERMISSION with a line that says which. A body that cannot be read needs
+ * an admin: the handler will say what is wrong with it, to nobody else.
  */
 #include "src/broker/access.h"
 
@@ -276,20 +276,20 @@ static struct acl_user *authenticate(struct request *req)
 
     if (key.len == 0) {
         b->metrics.access_unsigned++;
-        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM,
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EAUTH,
                      "the request is not signed: this server needs an access key and a secret key");
         return NULL;
     }
     user = acl_users_find(b->access.users, key);
     if (user == NULL || !acl_user_signed(user, req->header, req->body)) {
         b->metrics.access_refused++;
-        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM,
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EAUTH,
                      "unknown access key, or the signature does not fit its secret key");
         return NULL;
     }
     if (!acl_user_may_come_from(user, peer->ip, peer->ip_len)) {
         b->metrics.access_refused++;
-        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM, "user %s may not come from %s",
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EAUTH, "user %s may not come from %s",
                      acl_user_name(user), tcp_addr_format(peer, text, sizeof text));
         return NULL;
     }

@@ -69,7 +69,8 @@ enum escrow_class {
     X(EREJECTED, -27, ABORT, "rejected by the broker")                                             \
     X(ECONFIG, -28, FATAL, "bad configuration")                                                    \
     X(EFOREIGN, -29, FENCED, "position belongs to another database system or timeline")            \
-    X(EROLLEDBACK, -30, ABORT, "the transaction was rolled back")
+    X(EROLLEDBACK, -30, ABORT, "the transaction was rolled back")                                  \
+    X(EAUTH, -31, ABORT, "not authenticated")
 
 enum escrow_error {
 #define X(name, number, class_, text) ESCROW_##name = (number),

@@ -85,13 +85,25 @@ static void open_as(struct client *c, uint16_t port, enum header_type type, cons
     }
 }
 
-static void remark_has(struct client *c, const char *text)
+static void refusal_has(struct client *c, const char *text, int error)
 {
     char remark[600];
 
     (void)slice_to_cstr(c->header.remark, remark, sizeof remark);
     ck_assert_msg(strstr(remark, text) != NULL, "'%s' is not in: %s", text, remark);
-    ck_assert_int_eq(client_error(c), ESCROW_EPERM);
+    ck_assert_int_eq(client_error(c), error);
+}
+
+/* A known user asked for what it may not. */
+static void remark_has(struct client *c, const char *text)
+{
+    refusal_has(c, text, ESCROW_EPERM);
+}
+
+/* It is not known who asked: nothing is said about the request. */
+static void not_known(struct client *c, const char *text)
+{
+    refusal_has(c, text, ESCROW_EAUTH);
 }
 
 static void make_topic(void)
@@ -142,24 +154,24 @@ START_TEST(a_wrong_or_missing_key_is_refused_everywhere)
         header_put_str(client_begin(&c, REQUEST_GET_ROUTEINFO_BY_TOPIC, 0), "topic",
                        SLICE_LIT("orders"));
         ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_NO_PERMISSION);
-        remark_has(&c, "not signed");
+        not_known(&c, "not signed");
         (void)client_begin(&c, 4711, 0); /* not even which codes there are */
         ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_NO_PERMISSION);
         client_close(&c);
         open_as(&c, ports[i], HEADER_MSGPACK, "nobody");
         (void)client_begin(&c, REQUEST_ESCROW_TXN_HORIZON, 0);
         ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_NO_PERMISSION);
-        remark_has(&c, "unknown access key, or the signature");
+        not_known(&c, "unknown access key, or the signature");
         c.access_key = "root-key"; /* signed with another secret */
         (void)client_begin(&c, REQUEST_ESCROW_TXN_HORIZON, 0);
         ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_NO_PERMISSION);
-        remark_has(&c, "unknown access key, or the signature");
+        not_known(&c, "unknown access key, or the signature");
         client_close(&c);
     }
     open_as(&c, f.port, HEADER_JSON, "far");
     (void)client_begin(&c, REQUEST_ESCROW_STATUS, 0);
     ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_NO_PERMISSION);
-    remark_has(&c, "user far may not come from 127.0.0.1");
+    not_known(&c, "user far may not come from 127.0.0.1");
     client_close(&c);
     open_as(&c, f.port, HEADER_JSON, "root");
     ck_assert_int_eq(client_metric(&c, "access_unsigned"), 4);
