@@ -96,6 +96,29 @@ bool acl_user_may_group(const struct acl_user *user, struct slice group, unsigne
     return user->is_admin || ((grant != NULL ? grant->perm : user->groups.fallback) & perm) == perm;
 }
 
+/*
+ * The grant that decides about a dead-letter topic: one that speaks of such topics. "*" does not:
+ * it would show the messages of groups that the user may not be.
+ */
+static const struct acl_grant *dlq_grant_of(const struct acl_grants *g, struct slice topic)
+{
+    const struct acl_grant *grant = grant_of(g, topic);
+
+    return grant != NULL &&
+                   slice_has_prefix(slice_of(grant->name, grant->len), SLICE_LIT(NAME_DLQ_PREFIX))
+               ? grant
+               : NULL;
+}
+
+/*
+ * What a system topic holds comes from other topics, denied ones too: messages that nobody decided,
+ * traces of every producer. Whoever is to read it was given exactly this name.
+ */
+static bool may_read_system_topic(const struct acl_grant *grant)
+{
+    return grant != NULL && !grant->is_prefix && (grant->perm & ACL_SUB) != 0;
+}
+
 bool acl_user_may_topic(const struct acl_user *user, struct slice topic, unsigned perm)
 {
     enum topic_class class = name_topic_class(topic);
@@ -107,9 +130,13 @@ bool acl_user_may_topic(const struct acl_user *user, struct slice topic, unsigne
     if (class == TOPIC_RETRY) {
         return acl_user_may_group(user, name_group_of_topic(topic), ACL_SUB);
     }
-    grant = grant_of(&user->topics, topic);
+    grant =
+        class == TOPIC_DLQ ? dlq_grant_of(&user->topics, topic) : grant_of(&user->topics, topic);
     if (grant == NULL && class == TOPIC_DLQ) {
         return perm == ACL_SUB && acl_user_may_group(user, name_group_of_topic(topic), ACL_SUB);
+    }
+    if (class == TOPIC_SYSTEM && (perm & ACL_SUB) != 0 && !may_read_system_topic(grant)) {
+        return false;
     }
     return ((grant != NULL ? grant->perm : user->topics.fallback) & perm) == perm;
 }

@@ -19,6 +19,11 @@
  * begin so; an exact name goes first, then the longest beginning. An address never replaces a
  * signature.
  *
+ * What other topics' messages end up in is not read by the way: a system topic (names.h; the
+ * expired half messages, the traces) needs SUB on exactly its name, and neither a beginning nor
+ * default.topic gives it; a dead-letter topic goes by its group unless a name that begins with
+ * %DLQ% is given.
+ *
  * Strict: unknown sections and keys, keys given twice, access keys or names of two users, empty
  * items, lines over 4096 bytes and control characters are errors, with the file and line; nothing
  * is guessed.
@@ -80,7 +85,7 @@ bool acl_user_signed(struct acl_user *user, struct header *h, struct slice body)
 /*
  * Does the user have all bits of `perm` on a topic, on a group? An admin has. Retry topics go by
  * their group (SUB, whether written or read); dead-letter topics too when they are read, unless the
- * user's topics name them.
+ * user's topics name them as such; system topics are read only by their exact name.
  */
 bool acl_user_may_topic(const struct acl_user *user, struct slice topic, unsigned perm);
 bool acl_user_may_group(const struct acl_user *user, struct slice group, unsigned perm);

@@ -31,7 +31,18 @@ static const char users[] = "[user root]\n"
                             "access_key = far-key\n"
                             "secret_key = far-secret\n"
                             "admin = true\n"
-                            "ip = 10.0.0.0/8\n";
+                            "ip = 10.0.0.0/8\n"
+                            "[user reader]\n"
+                            "access_key = reader-key\n"
+                            "secret_key = reader-secret\n"
+                            "topics = secret=DENY\n"
+                            "default.topic = SUB\n"
+                            "groups = readers=SUB\n"
+                            "[user clerk]\n"
+                            "access_key = clerk-key\n"
+                            "secret_key = clerk-secret\n"
+                            "topics = TRANS_CHECK_MAX_TIME_TOPIC=SUB\n"
+                            "groups = readers=SUB\n";
 
 static struct broker_fixture f;
 static char file[300];
@@ -267,6 +278,40 @@ START_TEST(an_offset_is_no_way_to_another_topic)
 }
 END_TEST
 
+START_TEST(expired_halves_are_read_by_name_only)
+{
+    /* They are of every topic, also of those that a reader of "all topics" is denied. */
+    static const struct {
+        const char *who;
+        int32_t want;
+    } rows[] = {
+        {"reader", RESPONSE_NO_PERMISSION},
+        {"billing", RESPONSE_NO_PERMISSION},
+        {"clerk", RESPONSE_PULL_NOT_FOUND},
+        {"root", RESPONSE_PULL_NOT_FOUND},
+    };
+    struct test_pull pull = {.group = "readers", .topic = "TRANS_CHECK_MAX_TIME_TOPIC"};
+    struct client c;
+
+    start();
+    make_topic();
+    pull.count = 1;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        open_as(&c, f.port, HEADER_JSON, rows[i].who);
+        ck_assert_int_eq(client_pull(&c, &pull), rows[i].want);
+        if (rows[i].want == RESPONSE_NO_PERMISSION) {
+            remark_has(&c, "SUB on topic TRANS_CHECK_MAX_TIME_TOPIC");
+        }
+        client_close(&c);
+    }
+    pull.topic = "orders"; /* what the default is for */
+    open_as(&c, f.port, HEADER_JSON, "reader");
+    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_PULL_NOT_FOUND);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 /* 30002 with one row of each topic. Returns the response code. */
 static int32_t publish(struct client *c, const char *source, uint64_t epoch,
                        const char *const topics[2])
@@ -465,6 +510,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_wrong_or_missing_key_is_refused_everywhere);
     tcase_add_test(tc, a_user_may_what_its_lines_say);
     tcase_add_test(tc, an_offset_is_no_way_to_another_topic);
+    tcase_add_test(tc, expired_halves_are_read_by_name_only);
     tcase_add_test(tc, bodies_are_looked_into);
     tcase_add_test(tc, the_file_is_read_again);
     tcase_add_test(tc, sighup_reads_the_file_at_once);

@@ -147,6 +147,55 @@ START_TEST(permissions_are_as_the_table_says)
 }
 END_TEST
 
+START_TEST(a_system_topic_is_read_by_its_exact_name_only)
+{
+    /* Neither a default nor a beginning shows expired halves and traces; sending traces is free. */
+    static const char *const topics[] = {
+        "TRANS_CHECK_MAX_TIME_TOPIC",  "RMQ_SYS_TRACE_TOPIC", "RMQ_SYS_TRANS_HALF_TOPIC",
+        "RMQ_SYS_TRANS_OP_HALF_TOPIC", "SCHEDULE_TOPIC_XXXX", "OFFSET_MOVED_EVENT",
+        "rmq_sys_wheel_timer"};
+    static const char *const lines[] = {
+        "default.topic = PUB|SUB", "topics = *=PUB|SUB",
+        "topics = TRANS_CHECK_*=SUB|PUB, RMQ_SYS_*=PUB|SUB, SCHEDULE_TOPIC_XXXX*=PUB|SUB, "
+        "OFF*=PUB|SUB, rmq_sys_*=PUB|SUB"};
+
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        struct acl_user *u = alice(lines[i]);
+        for (size_t j = 0; j < sizeof topics / sizeof topics[0]; j++) {
+            struct slice topic = slice_str(topics[j]);
+            ck_assert_msg(!acl_user_may_topic(u, topic, ACL_SUB), "%s %s", lines[i], topics[j]);
+            ck_assert(!acl_user_may_topic(u, topic, ACL_PUB | ACL_SUB));
+            ck_assert(acl_user_may_topic(u, topic, ACL_PUB));
+        }
+    }
+    for (size_t j = 0; j < sizeof topics / sizeof topics[0]; j++) {
+        char line[128];
+        (void)snprintf(line, sizeof line, "topics = *=PUB|SUB, %s=SUB", topics[j]); /* fits */
+        ck_assert(acl_user_may_topic(alice(line), slice_str(topics[j]), ACL_SUB));
+        (void)snprintf(line, sizeof line, "topics = %s=PUB", topics[j]); /* fits */
+        ck_assert(!acl_user_may_topic(alice(line), slice_str(topics[j]), ACL_SUB));
+        ck_assert(acl_user_may_topic(alice("admin = true"), slice_str(topics[j]), ACL_SUB));
+    }
+}
+END_TEST
+
+START_TEST(dead_letters_of_other_groups_stay_theirs)
+{
+    /* "*" is no word about dead letters; a name that begins with %DLQ% is. */
+    struct acl_user *u = alice("topics = *=PUB|SUB\ngroups = billing=SUB");
+
+    ck_assert(acl_user_may_topic(u, SLICE_LIT("%DLQ%billing"), ACL_SUB));
+    ck_assert(!acl_user_may_topic(u, SLICE_LIT("%DLQ%billing"), ACL_PUB));
+    ck_assert(!acl_user_may_topic(u, SLICE_LIT("%DLQ%other"), ACL_SUB));
+    ck_assert(!acl_user_may_topic(u, SLICE_LIT("%DLQ%other"), ACL_PUB));
+    u = alice("topics = %*=PUB|SUB\ndefault.topic = SUB");
+    ck_assert(!acl_user_may_topic(u, SLICE_LIT("%DLQ%other"), ACL_SUB));
+    u = alice("topics = %DLQ%o*=SUB, %DLQ%billing=DENY\ngroups = *=SUB");
+    ck_assert(acl_user_may_topic(u, SLICE_LIT("%DLQ%other"), ACL_SUB));
+    ck_assert(!acl_user_may_topic(u, SLICE_LIT("%DLQ%billing"), ACL_SUB));
+}
+END_TEST
+
 START_TEST(groups_rule_their_retry_topics)
 {
     /* Consuming as a group includes its retry topic, both ways, and nothing of another group. */
@@ -239,6 +288,8 @@ int main(void)
     tcase_add_test(tc, a_fault_is_named_with_its_line);
     tcase_add_test(tc, nothing_is_allowed_that_is_not_said);
     tcase_add_test(tc, permissions_are_as_the_table_says);
+    tcase_add_test(tc, a_system_topic_is_read_by_its_exact_name_only);
+    tcase_add_test(tc, dead_letters_of_other_groups_stay_theirs);
     tcase_add_test(tc, groups_rule_their_retry_topics);
     tcase_add_test(tc, an_admin_may_everything_from_where_it_may_come);
     tcase_add_test(tc, a_user_signs_with_its_own_secret);
