@@ -30,6 +30,18 @@ static int apply_half(struct broker *b, const struct store_record *rec, struct e
     return rc;
 }
 
+int held_enter_queue(struct broker *b, const struct store_release *release, struct err_ctx *err)
+{
+    struct hold_arrival arrival = {
+        .topic = release->topic, .queue_id = release->queue_id, .tag_code = release->tag_code};
+    int rc = store_release(b->store, release, &arrival.queue_offset, err);
+
+    if (rc == 0) {
+        hold_notify(b, &arrival);
+    }
+    return rc;
+}
+
 struct release_arg {
     struct broker *broker;
     struct err_ctx *err;
@@ -55,8 +67,6 @@ static int release_half(void *arg, const struct txn_release *r)
                                     .payload_size = r->size_bytes,
                                     .tag_code = r->tag_hash,
                                     .store_ms = r->store_ms};
-    int64_t queue_offset = 0;
-    int rc;
 
     if (r->is_held) {
         return decide_held(a->broker, r, a->err);
@@ -65,15 +75,7 @@ static int release_half(void *arg, const struct txn_release *r)
         release.topic = SLICE_LIT(TOPIC_EXPIRED);
         release.queue_id = 0;
     }
-    rc = store_release(a->broker->store, &release, &queue_offset, a->err);
-    if (rc == 0) {
-        struct hold_arrival arrival = {.topic = release.topic,
-                                       .queue_id = release.queue_id,
-                                       .queue_offset = queue_offset,
-                                       .tag_code = release.tag_code};
-        hold_notify(a->broker, &arrival);
-    }
-    return rc;
+    return held_enter_queue(a->broker, &release, a->err);
 }
 
 static int apply_decision(struct broker *b, const struct store_record *rec, struct err_ctx *err)

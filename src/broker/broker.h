@@ -111,6 +111,13 @@ void broker_on_session_close(struct broker *b, struct session *s);
 
 struct txn_now broker_txn_now(struct broker *b);
 
+/*
+ * Put a held message into its queue, and wake who waits there: a half that was committed or has
+ * expired, a message that is due. Only while a record is applied (apply.c).
+ */
+ESCROW_MUST_USE int held_enter_queue(struct broker *b, const struct store_release *release,
+                                     struct err_ctx *err);
+
 /* The owner callbacks given to store_open; arg is the struct broker (apply.c). */
 extern const struct store_owner broker_store_owner;
 

@@ -93,17 +93,8 @@ static int release_due(void *arg, const struct release_entry *entry)
                                     .payload_size = entry->size_bytes,
                                     .tag_code = entry->tag_hash,
                                     .store_ms = entry->store_ms};
-    int64_t queue_offset = 0;
-    int rc = store_release(a->broker->store, &release, &queue_offset, a->err);
 
-    if (rc == 0) {
-        struct hold_arrival arrival = {.topic = release.topic,
-                                       .queue_id = release.queue_id,
-                                       .queue_offset = queue_offset,
-                                       .tag_code = release.tag_code};
-        hold_notify(a->broker, &arrival);
-    }
-    return rc;
+    return held_enter_queue(a->broker, &release, a->err);
 }
 
 int delays_apply_release(struct broker *b, const struct store_record *rec, struct err_ctx *err)
