@@ -198,9 +198,14 @@ done
 left() { sql orders "SELECT count(*) FROM transfer WHERE outcome IS NULL"; }
 credited() { sql payments "SELECT count(DISTINCT transfer) FROM credit"; }
 committed() { sql orders "SELECT count(*) FROM transfer WHERE outcome = 'committed'"; }
+# What comes last is asked first: transfers go on meanwhile, and no line may show more credited than committed than decided.
 progress() {
+    local n_credited n_committed n_decided
+    n_credited=$(credited)
+    n_committed=$(committed)
+    n_decided=$((2 * transfers - $(left)))
     say "$(printf '%3d s  %5d of %d transfers decided, %5d committed, %5d credited, %2d kills' \
-        $(($(date +%s) - started)) $((2 * transfers - $(left))) $((2 * transfers)) "$(committed)" "$(credited)" "$kills")"
+        $(($(date +%s) - started)) "$n_decided" $((2 * transfers)) "$n_committed" "$n_credited" "$kills")"
 }
 
 say "transfers: $((2 * transfers)), half of them by half message, half by outbox; killing at random ..."
