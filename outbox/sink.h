@@ -100,7 +100,7 @@ typedef void sink_horizon_fn(struct sink_horizon *horizon);
 
 /* A broker that answered. */
 struct sink_broker {
-    char name[SINK_BROKER_NAME_MAX + 1]; /* "name@host:port", visible ASCII */
+    char name[SINK_BROKER_NAME_MAX + 1]; /* its identity, visible ASCII */
     /* Halves born earlier are all decided. No half at all: the broker's present time */
     int64_t oldest_born_ms;
 };

@@ -7,7 +7,7 @@ CREATE TABLE escrow.transaction_marker (
     kind       "char" NOT NULL CHECK (kind IN ('C', 'R')),
     xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    broker     text -- "name@host:port" of the one that has the half, and may ask; NULL: the client did not say
+    broker     text -- identity ("name#id of its store") of the one that has the half, and may ask; NULL: the client did not say
 );
 
 -- Brokers that have told the relay their horizon. One that was there once may hold halves until a person says otherwise.

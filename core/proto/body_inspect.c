@@ -309,6 +309,17 @@ void txn_horizon_encode(struct buf *out, const struct txn_horizon *horizon)
     pack_text(&pk, horizon->broker);
 }
 
+/* Fit for a database's array of texts, and for a terminal. */
+static bool identity_is_sound(struct slice name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] <= ' ' || name.ptr[i] > '~' || name.ptr[i] == '"' || name.ptr[i] == '\\') {
+            return false;
+        }
+    }
+    return name.len > 0 && name.len <= BROKER_IDENTITY_MAX;
+}
+
 int txn_horizon_decode(struct slice body, struct txn_horizon *horizon)
 {
     static const struct pack_field fields[] = {
@@ -317,6 +328,9 @@ int txn_horizon_decode(struct slice body, struct txn_horizon *horizon)
         PACK_FIELD(struct txn_horizon, now_ms, "nowMs", PACK_I64, true),
         PACK_FIELD(struct txn_horizon, broker, "broker", PACK_TEXT, true)};
 
+    int rc;
+
     *horizon = (struct txn_horizon){.born_ms = INSPECT_NONE};
-    return pack_read_body(body, fields, PACK_COUNT(fields), horizon);
+    rc = pack_read_body(body, fields, PACK_COUNT(fields), horizon);
+    return rc == 0 && !identity_is_sound(horizon->broker) ? ESCROW_EPROTO : rc;
 }

@@ -22,8 +22,9 @@
  *
  * state is a name of txn/STATES.md. The horizon: every half born before bornMs is decided, so
  * markers older than that (less a margin for clocks; nowMs is the broker's clock) can never be
- * asked for again by this broker. broker is "name@host:port", as its routes have it: whose horizon
- * this is, whatever address it was asked at.
+ * asked for again by this broker. broker is its identity, "name#id of its store": whose horizon
+ * this is, whatever address it was asked at. Names and addresses can be the same on two machines,
+ * ids cannot. At most BROKER_IDENTITY_MAX visible ASCII characters without '"' and '\'.
  *
  * Owns:    nothing; slices are borrowed from the body.
  * Thread:  any. Pure.
@@ -40,7 +41,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define INSPECT_NONE INT64_MIN /* nil in an int64 */
+#define INSPECT_NONE        INT64_MIN /* nil in an int64 */
+#define BROKER_IDENTITY_MAX 255
 
 struct list_txn_request {
     struct slice state;    /* empty = any */

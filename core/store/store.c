@@ -90,6 +90,11 @@ uint32_t store_epoch(const struct store *st)
     return st->epoch;
 }
 
+uint32_t store_id(const struct store *st)
+{
+    return st->format.id;
+}
+
 struct store_stats store_stats(const struct store *st)
 {
     return (struct store_stats){

@@ -73,11 +73,13 @@ struct store_config {
     /* Log between two checkpoints, at least; also 4 x the size of the last one. */
     uint64_t checkpoint_bytes;
     uint64_t random_seed; /* for hash keys and, in a new store, its salt */
+    uint32_t new_id;      /* random too: store_id of a new store */
     int64_t now_ms;       /* wall clock, for the START record */
 };
 
 /*
- * Defaults: 1 GiB, half a segment, 32 MiB, 64 MiB. random_seed and now_ms are the caller's to set.
+ * Defaults: 1 GiB, half a segment, 32 MiB, 64 MiB. random_seed, new_id and now_ms are the caller's
+ * to set.
  */
 void store_config_init(struct store_config *cfg);
 
@@ -290,6 +292,9 @@ struct store_watermarks {
 
 struct store_watermarks store_watermarks(const struct store *st);
 uint32_t store_epoch(const struct store *st);
+
+/* Drawn when the store was made, kept in its format file: tells it from every other. No secret. */
+uint32_t store_id(const struct store *st);
 
 struct store_stats {
     uint64_t records_appended; /* since the start, by count and by bytes */

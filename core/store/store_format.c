@@ -19,8 +19,9 @@ bool store_format_is_segment_size(uint64_t segment_bytes)
 
 static size_t format_line(const struct store_format *format, char *line, size_t size)
 {
-    int len = snprintf(line, size, "escrow-store version=%u segment_bytes=%" PRIu64 " salt=%08x",
-                       format->version, format->segment_bytes, format->salt);
+    int len =
+        snprintf(line, size, "escrow-store version=%u segment_bytes=%" PRIu64 " salt=%08x id=%08x",
+                 format->version, format->segment_bytes, format->salt, format->id);
     uint32_t crc = crc32c(0, line, (size_t)len);
 
     len += snprintf(line + len, size - (size_t)len, " crc32c=%08x\n", crc);
@@ -80,7 +81,8 @@ static int format_parse(struct slice text, struct store_format *out, struct err_
     (void)slice_to_i64(word_after(text, "segment_bytes="), &segment_bytes); /* 0 is refused below */
     *out = (struct store_format){
         .version = STORE_FORMAT_VERSION,
-        .salt = parse_hex(word_after(text, "salt=")),
+        .salt = parse_hex(word_after(text, " salt=")),
+        .id = parse_hex(word_after(text, " id=")),
         .segment_bytes = segment_bytes > 0 ? (uint64_t)segment_bytes : 0,
     };
     if (!store_format_is_segment_size(out->segment_bytes) ||

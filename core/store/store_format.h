@@ -1,5 +1,6 @@
 /*
- * The file "format": version, segment size and salt of a store. FORMAT.md, "format", has the line.
+ * The file "format": version, segment size, salt and id of a store. FORMAT.md, "format", has the
+ * line.
  *
  * Owns:    nothing.
  * Thread:  any one thread.
@@ -19,7 +20,8 @@
 
 struct store_format {
     uint32_t version;
-    uint32_t salt;
+    uint32_t salt; /* of checksums: not for anyone who can send */
+    uint32_t id;   /* tells the store from every other: for everyone */
     uint64_t segment_bytes;
 };
 

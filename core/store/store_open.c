@@ -56,6 +56,7 @@ static int create_format(struct store *st, struct err_ctx *err)
     st->format = (struct store_format){
         .version = STORE_FORMAT_VERSION,
         .salt = (uint32_t)(st->cfg.random_seed ^ (st->cfg.random_seed >> 32)),
+        .id = st->cfg.new_id,
         .segment_bytes = st->cfg.segment_bytes,
     };
     rc = disk_mkdir(st->disk, SEGMENT_FOLDER, err);

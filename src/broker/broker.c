@@ -112,6 +112,7 @@ static int store_start(struct broker *b, struct err_ctx *err)
     sc.checkpoint_bytes = c->checkpoint_bytes;
     sc.batch_bytes_max = (size_t)c->batch_bytes;
     sc.random_seed = clock_random_seed(b->clock);
+    sc.new_id = (uint32_t)clock_random_seed(b->clock);
     sc.now_ms = clock_wall_ms(b->clock);
     owner.arg = b;
     rc = store_open(b->disk, &sc, &owner, &b->store, &recovery, err);

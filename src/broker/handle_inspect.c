@@ -10,6 +10,7 @@
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 /* ---- transactions ---- */
@@ -368,10 +369,10 @@ void handle_txn_horizon(struct request *req)
     struct txn_horizon horizon = {.born_ms = INSPECT_NONE, .now_ms = now.wall_ms};
     struct txn_gauges gauges;
     struct header_writer w;
-    char self[128 + TCP_ADDR_TEXT_MAX];
+    char self[128 + sizeof "#01234567"];
 
-    (void)snprintf(self, sizeof self, "%s@%s", b->config->broker_name,
-                   b->registrar.addr); /* fits: names have at most 127 characters */
+    (void)snprintf(self, sizeof self, "%s#%08" PRIx32, b->config->broker_name,
+                   store_id(b->store)); /* fits: names have at most 127 characters */
     horizon.broker = slice_str(self);
     txn_gauges(b->txn, &gauges);
     horizon.undecided = gauges.halves;

@@ -15,6 +15,7 @@
 #include "core/base/buf.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
+#include "core/proto/body_inspect.h"
 #include "core/proto/properties.h"
 #include "src/client/client_private.h"
 
@@ -28,9 +29,10 @@
 struct pg_half {
     struct send_op op;
     struct waiter waiter;
-    struct escrow_message *message; /* copy */
-    size_t bytes;                   /* of memory.max.bytes */
-    bool is_done;                   /* waited for */
+    struct escrow_message *message;       /* copy */
+    size_t bytes;                         /* of memory.max.bytes */
+    bool is_done;                         /* waited for */
+    char broker[BROKER_IDENTITY_MAX + 1]; /* that has it; empty: it did not say who it is */
 };
 
 struct escrow_pg_txn {
@@ -172,6 +174,10 @@ static void half_done(struct send_op *op)
 {
     struct pg_half *h = LIST_ENTRY(op, struct pg_half, op);
 
+    if (op->error == 0) { /* the answer's connection is still open */
+        (void)snprintf(h->broker, sizeof h->broker, "%s",
+                       remote_identity(&op->producer->client->remote, op->receipt.addr));
+    }
     send_fini(op);
     waiter_signal(&h->waiter);
 }
@@ -354,19 +360,23 @@ static int pg_check_open(struct escrow_pg_txn *t)
 
 /*
  * The marker names the broker that has the half: only when that one has decided it can the marker
- * go. The id is hexadecimal: nothing in it needs quoting.
+ * go. Without the name it stays until every broker has. The id is hexadecimal: nothing in it needs
+ * quoting.
  */
-static bool put_mark(struct buf *sql, PGconn *conn, const struct escrow_receipt *receipt)
+static bool put_mark(struct buf *sql, PGconn *conn, const struct pg_half *half)
 {
-    char name[sizeof receipt->broker + sizeof receipt->addr];
+    const char *id = half->op.receipt.message_id;
     char *quoted;
 
-    (void)snprintf(name, sizeof name, "%s@%s", receipt->broker, receipt->addr); /* fits */
-    quoted = PQescapeLiteral(conn, name, strlen(name));
+    if (half->broker[0] == '\0') {
+        buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', NULL);", id);
+        return true;
+    }
+    quoted = PQescapeLiteral(conn, half->broker, strlen(half->broker));
     if (quoted == NULL) {
         return false;
     }
-    buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', %s);", receipt->message_id, quoted);
+    buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', %s);", id, quoted);
     PQfreemem(quoted);
     return true;
 }
@@ -381,7 +391,7 @@ static int pg_commit(struct escrow_pg_txn *t)
 
     buf_init(&sql, 0);
     for (size_t i = 0; i < t->count && is_whole; i++) {
-        is_whole = put_mark(&sql, t->conn, &t->halves[i]->op.receipt);
+        is_whole = put_mark(&sql, t->conn, t->halves[i]);
     }
     buf_append_str(&sql, "COMMIT");
     buf_append_u8(&sql, '\0');

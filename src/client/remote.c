@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/proto/answer.h"
+#include "core/proto/body_inspect.h"
 #include "core/proto/frame.h"
 
 #include <string.h>
@@ -34,6 +35,7 @@ struct remote_peer {
     struct list waiting;                  /* calls not sent yet */
     struct list sent[PEER_CALLS_BUCKETS]; /* calls that wait for an answer */
     char addr[REMOTE_ADDR_MAX];
+    char identity[BROKER_IDENTITY_MAX + 1]; /* remote_identity */
 };
 
 void remote_options_init(struct remote_options *options)
@@ -210,6 +212,18 @@ static void peer_probe(struct remote_peer *peer)
                      peer->remote->options.connect_timeout_ms, 0, probe_time_up, peer);
 }
 
+static void peer_probed(struct remote_peer *peer, struct slice body)
+{
+    struct txn_horizon horizon;
+
+    peer->is_escrowd = peer->remote->header.code == RESPONSE_SUCCESS;
+    peer->type = peer->is_escrowd ? HEADER_MSGPACK : HEADER_JSON;
+    if (peer->is_escrowd && txn_horizon_decode(body, &horizon) == 0) {
+        (void)slice_to_cstr(horizon.broker, peer->identity, sizeof peer->identity);
+    }
+    peer_open(peer);
+}
+
 static void peer_on_open(struct tcp_conn *conn)
 {
     struct remote_peer *peer = peer_of(conn);
@@ -270,9 +284,7 @@ static void peer_on_frame(struct tcp_conn *conn, struct slice bytes)
         return;
     }
     if (peer->state == PEER_PROBING && r->header.opaque == peer->probe_opaque) {
-        peer->is_escrowd = r->header.code == RESPONSE_SUCCESS;
-        peer->type = peer->is_escrowd ? HEADER_MSGPACK : HEADER_JSON;
-        peer_open(peer);
+        peer_probed(peer, frame.body);
         return;
     }
     call = call_find(peer, r->header.opaque);
@@ -292,6 +304,7 @@ static void peer_on_close(struct tcp_conn *conn, int reason)
     peer->state = PEER_CLOSED;
     peer->is_in_use = false;
     peer->is_escrowd = false;
+    peer->identity[0] = '\0';
     fail_list(&peer->waiting, r->is_stopping ? ESCROW_ESHUTDOWN : ESCROW_ECONN);
     for (size_t i = 0; i < PEER_CALLS_BUCKETS; i++) {
         fail_list(&peer->sent[i], r->is_stopping ? ESCROW_ESHUTDOWN : ESCROW_ECLOSED);
@@ -482,6 +495,13 @@ bool remote_is_escrowd(const struct remote *r, const char *addr)
     const struct remote_peer *peer = strmap_find(&r->peers, slice_str(addr));
 
     return peer != NULL && peer->state == PEER_OPEN && peer->is_escrowd;
+}
+
+const char *remote_identity(const struct remote *r, const char *addr)
+{
+    const struct remote_peer *peer = strmap_find(&r->peers, slice_str(addr));
+
+    return peer != NULL && peer->state == PEER_OPEN ? peer->identity : "";
 }
 
 /* ---- start and end ---- */

@@ -153,4 +153,11 @@ void remote_disconnect(struct remote *r, const char *addr);
 bool remote_is_open(const struct remote *r, const char *addr);
 bool remote_is_escrowd(const struct remote *r, const char *addr);
 
+/*
+ * Which broker the one at the open connection is, whatever its address: the identity that it gave
+ * when it was asked what it is (body_inspect.h, 30007). Empty: no connection, no escrowd, or it was
+ * not asked (an encoding was prescribed). The remote's, until the connection is gone.
+ */
+const char *remote_identity(const struct remote *r, const char *addr);
+
 #endif

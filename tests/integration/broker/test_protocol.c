@@ -686,7 +686,7 @@ START_TEST(what_is_going_on_can_be_looked_at)
     struct list_txn_row row;
     struct txn_horizon horizon;
     struct buf body;
-    char self[64];
+    const char *digits = "0123456789abcdef";
     int64_t last = -1;
     int rows = 0;
 
@@ -733,8 +733,11 @@ START_TEST(what_is_going_on_can_be_looked_at)
     ck_assert_uint_eq(horizon.undecided, 25);
     ck_assert_int_gt(horizon.born_ms, 0);
     ck_assert_int_le(horizon.born_ms, horizon.now_ms);
-    (void)snprintf(self, sizeof self, "escrow-a@127.0.0.1:%u", (unsigned)f.port); /* fits */
-    ck_assert_msg(slice_eq_str(horizon.broker, self), "%.*s", SLICE_ARGS(horizon.broker));
+    ck_assert(slice_has_prefix(horizon.broker, SLICE_LIT("escrow-a#")));
+    ck_assert_uint_eq(horizon.broker.len, strlen("escrow-a#") + 8);
+    for (size_t i = strlen("escrow-a#"); i < horizon.broker.len; i++) {
+        ck_assert_ptr_nonnull(strchr(digits, horizon.broker.ptr[i]));
+    }
     buf_fini(&body);
     stop(&c);
 }

@@ -250,8 +250,8 @@ START_TEST(a_format_from_the_future_stops_the_start)
     fill(&f, 3);
     broker_fixture_kill(&f);
     (void)snprintf(path, sizeof path, "%s/format", f.folder); /* fits */
-    write_file(path,
-               "escrow-store version=99 segment_bytes=1048576 salt=00000000 crc32c=00000000\n");
+    write_file(path, "escrow-store version=99 segment_bytes=1048576 salt=00000000 id=00000000 "
+                     "crc32c=00000000\n");
     before = folder_sum(f.folder);
     REFUSAL(&f, 1, f.folder, "format", "99");
     ck_assert_uint_eq(folder_sum(f.folder), before);

@@ -96,17 +96,22 @@ static void launch(struct rig *r)
     wait_ready(r);
 }
 
-static void start(struct rig *r, const char *const *args)
+static void make_folder(struct rig *r)
 {
     const char *tmp = getenv("TMPDIR");
 
+    (void)snprintf(r->folder, sizeof r->folder, "%s/escrow-client-XXXXXX",
+                   tmp == NULL ? "/tmp" : tmp);
+    ck_assert_ptr_nonnull(mkdtemp(r->folder));
+}
+
+static void start(struct rig *r, const char *const *args)
+{
     for (size_t i = 0; args != NULL && args[i] != NULL; i++) {
         ck_assert_uint_lt(i + 1, RIG_ARGS_MAX);
         r->args[i] = args[i];
     }
-    (void)snprintf(r->folder, sizeof r->folder, "%s/escrow-client-XXXXXX",
-                   tmp == NULL ? "/tmp" : tmp);
-    ck_assert_ptr_nonnull(mkdtemp(r->folder));
+    make_folder(r);
     launch(r);
 }
 
@@ -140,6 +145,14 @@ void rig_kill(struct rig *r)
 
 void rig_restart(struct rig *r)
 {
+    launch(r);
+}
+
+void rig_start_twin(struct rig *r, const struct rig *dead)
+{
+    ck_assert_int_lt(dead->pid, 0);
+    *r = *dead;
+    make_folder(r);
     launch(r);
 }
 

@@ -44,6 +44,9 @@ void rig_start_broker(struct rig *r, const char *const *args);
 void rig_kill(struct rig *r);
 void rig_restart(struct rig *r);
 
+/* One of the same name, address and options as another that is dead, and with an empty folder. */
+void rig_start_twin(struct rig *r, const struct rig *dead);
+
 /* SIGTERM, wait, remove the folder. It must have stopped cleanly. */
 void rig_stop(struct rig *r);
 
@@ -52,6 +55,9 @@ struct escrow_client *rig_client_with(const char *servers, const struct escrow_o
 
 /* A counter of the broker (ESCROW_STATUS). */
 int64_t rig_counter(const struct rig *r, const char *name);
+
+/* Which broker it says it is (ESCROW_TXN_HORIZON). */
+void rig_identity(const struct rig *r, char *dst, size_t size);
 
 /* Halves that the broker has not decided; messages that consumers can see in so many queues. */
 int64_t rig_undecided(const struct rig *r);

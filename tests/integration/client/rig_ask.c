@@ -67,18 +67,36 @@ static void question_fini(struct question *q)
     buf_fini(&q->frame);
 }
 
-int64_t rig_undecided(const struct rig *r)
+/* The answer's text is borrowed from the question. */
+static void ask_horizon(const struct rig *r, struct question *q, struct txn_horizon *horizon)
 {
     struct header_out head = {.code = REQUEST_ESCROW_TXN_HORIZON, .opaque = 1};
+
+    question_init(q);
+    ck_assert_int_eq(header_encode(&q->frame, HEADER_JSON, &head, SLICE_EMPTY), 0);
+    ask(r, q);
+    ck_assert_int_eq(txn_horizon_decode(q->body, horizon), 0);
+}
+
+int64_t rig_undecided(const struct rig *r)
+{
     struct txn_horizon horizon;
     struct question q;
 
-    question_init(&q);
-    ck_assert_int_eq(header_encode(&q.frame, HEADER_JSON, &head, SLICE_EMPTY), 0);
-    ask(r, &q);
-    ck_assert_int_eq(txn_horizon_decode(q.body, &horizon), 0);
+    ask_horizon(r, &q, &horizon);
     question_fini(&q);
     return (int64_t)horizon.undecided;
+}
+
+void rig_identity(const struct rig *r, char *dst, size_t size)
+{
+    struct txn_horizon horizon;
+    struct question q;
+
+    ask_horizon(r, &q, &horizon);
+    ck_assert_uint_lt(horizon.broker.len, size);
+    (void)slice_to_cstr(horizon.broker, dst, size);
+    question_fini(&q);
 }
 
 int64_t rig_counter(const struct rig *r, const char *name)

@@ -95,8 +95,8 @@ static void brokers_start(bool with_a)
     } else {
         rig_start(&b, args_b);
     }
-    (void)snprintf(name_a, sizeof name_a, "escrow-a@%s", a.broker);
-    (void)snprintf(name_b, sizeof name_b, "%s@%s", with_a ? "escrow-b" : "escrow-a", b.broker);
+    rig_identity(&a, name_a, sizeof name_a);
+    rig_identity(&b, name_b, sizeof name_b);
 }
 
 static void setup(void)
@@ -222,6 +222,36 @@ START_TEST(a_marker_outlives_the_broker_that_is_down)
 END_TEST
 
 /*
+ * Shows: another broker with the same name and address, and nothing undecided, does not speak for
+ * the one that is down.
+ */
+START_TEST(a_marker_outlives_a_broker_that_has_a_double)
+{
+    struct rig twin;
+    char name_twin[sizeof name_b];
+
+    brokers_start(false);
+    commit_while_b_dies();
+    rig_start_twin(&twin, &b);
+    rig_identity(&twin, name_twin, sizeof name_twin);
+    ck_assert_uint_eq(strcspn(name_twin, "#"), strcspn(name_b, "#"));
+    ck_assert_int_eq(strncmp(name_twin, name_b, strcspn(name_b, "#") + 1), 0);
+    ck_assert_str_ne(name_twin, name_b);
+    relay_start(b.name_server); /* the double's too */
+    mark("done", name_twin);
+    clean_until(1);
+    ck_assert_str_eq(markers(), name_b);
+    rig_stop(&twin);
+    rig_restart(&b);
+    loop_time_forget(&loop);
+    while (rig_undecided(&b) > 0) {
+        loop_run_once(&loop, true);
+    }
+    ck_assert_int_eq(rig_stored(&b, "Paid", 4), 2);
+}
+END_TEST
+
+/*
  * Shows: markers that name no broker wait for every broker of the name server; each broker's own go
  * when it has passed them.
  */
@@ -281,6 +311,7 @@ static void add(TCase *tc)
     tcase_add_unchecked_fixture(tc, start_pg, stop_pg);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_marker_outlives_the_broker_that_is_down);
+    tcase_add_test(tc, a_marker_outlives_a_broker_that_has_a_double);
     tcase_add_test(tc, unnamed_markers_wait_for_every_broker);
     tcase_add_test(tc, a_relay_that_knows_one_broker_leaves_what_it_cannot_judge);
 }

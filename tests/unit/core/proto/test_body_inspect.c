@@ -239,7 +239,7 @@ END_TEST
 START_TEST(the_horizon_survives_the_round_trip)
 {
     /* Shows: with and without an undecided half. */
-    struct txn_horizon horizon = {1700000000000, 1700000001000, 3, SLICE_LIT("a@1.2.3.4:5")};
+    struct txn_horizon horizon = {1700000000000, 1700000001000, 3, SLICE_LIT("a#0123abcd")};
     struct txn_horizon back;
     struct buf out;
 
@@ -252,9 +252,44 @@ START_TEST(the_horizon_survives_the_round_trip)
         ck_assert_int_eq(back.now_ms, horizon.now_ms);
         ck_assert_uint_eq(back.undecided, horizon.undecided);
         ck_assert(slice_eq(back.broker, horizon.broker));
-        horizon = (struct txn_horizon){.born_ms = INSPECT_NONE, .now_ms = 5};
+        horizon = (struct txn_horizon){
+            .born_ms = INSPECT_NONE, .now_ms = 5, .broker = SLICE_LIT("a#00000000")};
     }
     ck_assert_int_eq(txn_horizon_decode(SLICE_LIT("\x80"), &back), ESCROW_EPROTO);
+    buf_fini(&out);
+}
+END_TEST
+
+START_TEST(a_horizon_of_nobody_is_refused)
+{
+    /* Shows: an identity that is not fit for a database and a terminal, at each of its limits. */
+    static const struct {
+        const char *text;
+        int result;
+    } cases[] = {{"", ESCROW_EPROTO},         {"a", 0},
+                 {"a b", ESCROW_EPROTO},      {"a\x1b", ESCROW_EPROTO},
+                 {"a\"", ESCROW_EPROTO},      {"a\\", ESCROW_EPROTO},
+                 {"\xc3\xa4", ESCROW_EPROTO}, {"!~", 0}};
+    char text[BROKER_IDENTITY_MAX + 2];
+    struct txn_horizon horizon = {.born_ms = 1, .now_ms = 2};
+    struct txn_horizon back;
+    struct buf out;
+
+    buf_init(&out, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        buf_clear(&out);
+        horizon.broker = slice_str(cases[i].text);
+        txn_horizon_encode(&out, &horizon);
+        ck_assert_int_eq(txn_horizon_decode(buf_slice(&out), &back), cases[i].result);
+    }
+    memset(text, 'x', sizeof text);
+    for (size_t len = BROKER_IDENTITY_MAX; len <= sizeof text - 1; len++) {
+        buf_clear(&out);
+        horizon.broker = slice_of(text, len);
+        txn_horizon_encode(&out, &horizon);
+        ck_assert_int_eq(txn_horizon_decode(buf_slice(&out), &back),
+                         len <= BROKER_IDENTITY_MAX ? 0 : ESCROW_EPROTO);
+    }
     buf_fini(&out);
 }
 END_TEST
@@ -265,7 +300,7 @@ START_TEST(hostile_bytes_are_harmless)
      * Shows: every truncation, changed bytes, something behind the end, of all bodies.
      */
     struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10, 3};
-    struct txn_horizon horizon = {1, 2, 3, SLICE_LIT("a@b:1")};
+    struct txn_horizon horizon = {1, 2, 3, SLICE_LIT("a#0123abcd")};
     struct buf out;
 
     buf_init(&out, 0);
@@ -299,6 +334,7 @@ int main(void)
     tcase_add_test(tc, counters_survive_the_round_trip);
     tcase_add_test(tc, group_lag_survives_the_round_trip);
     tcase_add_test(tc, the_horizon_survives_the_round_trip);
+    tcase_add_test(tc, a_horizon_of_nobody_is_refused);
     tcase_add_test(tc, hostile_bytes_are_harmless);
     return run_tests(tc, "core/proto/body_inspect");
 }
