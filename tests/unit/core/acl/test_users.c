@@ -150,10 +150,10 @@ END_TEST
 START_TEST(a_system_topic_is_read_by_its_exact_name_only)
 {
     /* Neither a default nor a beginning shows expired halves and traces; sending traces is free. */
-    static const char *const topics[] = {
-        "TRANS_CHECK_MAX_TIME_TOPIC",  "RMQ_SYS_TRACE_TOPIC", "RMQ_SYS_TRANS_HALF_TOPIC",
-        "RMQ_SYS_TRANS_OP_HALF_TOPIC", "SCHEDULE_TOPIC_XXXX", "OFFSET_MOVED_EVENT",
-        "rmq_sys_wheel_timer"};
+    static const char topics[][32] = {"TRANS_CHECK_MAX_TIME_TOPIC", "RMQ_SYS_TRACE_TOPIC",
+                                      "RMQ_SYS_TRANS_HALF_TOPIC",   "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+                                      "SCHEDULE_TOPIC_XXXX",        "OFFSET_MOVED_EVENT",
+                                      "rmq_sys_wheel_timer"};
     static const char *const lines[] = {
         "default.topic = PUB|SUB", "topics = *=PUB|SUB",
         "topics = TRANS_CHECK_*=SUB|PUB, RMQ_SYS_*=PUB|SUB, SCHEDULE_TOPIC_XXXX*=PUB|SUB, "
