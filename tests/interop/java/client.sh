@@ -4,8 +4,8 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 case $INTEROP_CLIENT in
-java-4.9) version=4.9.8 cases=client ;;
-java-5) version=5.5.0 cases=client ;;
+java-4.9) version=4.9.8 ;;
+java-5) version=5.5.0 ;;
 *) echo "unknown client $INTEROP_CLIENT" >&2 && exit 2 ;;
 esac
 libraries=$INTEROP_WORK/libraries
@@ -22,6 +22,6 @@ prepare)
     mkdir -p "$classes" "$INTEROP_WORK/home"
     javac -nowarn -proc:none -Xlint:-options -encoding UTF-8 -cp "$libraries/*" -d "$classes" "$here"/interop/*.java
     ;;
-list) java_main "$cases" list ;;
-run) shift && java_main "$cases" run "$INTEROP_NAMESRV" "$INTEROP_BROKER" "$@" ;;
+list) java_main list ;;
+run) shift && java_main run "$INTEROP_NAMESRV" "$INTEROP_BROKER" "$@" ;;
 esac

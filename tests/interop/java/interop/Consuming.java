@@ -27,7 +27,7 @@ final class Consuming {
     private Consuming() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("tag-filter", Consuming::tagFilter);
         cases.put("sql-filter", Consuming::sqlFilter);
         cases.put("retry", Consuming::retry);

@@ -10,7 +10,7 @@ final class Delays {
     private Delays() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("delayed", kit -> comesWhenDue(kit, message -> {
             message.setDelayTimeLevel(2);
             return System.currentTimeMillis() + 5000;

@@ -15,7 +15,7 @@ final class Lookups {
     private Lookups() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("view-by-id", Lookups::viewById);
         cases.put("query-by-key", Lookups::queryByKey);
         cases.put("offset-by-time", Lookups::offsetByTime);

@@ -5,15 +5,17 @@ import java.util.Map;
 import java.util.Set;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.message.MessageExt;
 
 /** Several members of one group. */
 final class Members {
     private Members() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("clustering", Members::clustering);
         cases.put("rebalance", Members::rebalance);
+        cases.put("rebalance-after-kill", Members::rebalanceAfterKill);
     }
 
     /** A topic of four queues, known to the producer. */
@@ -75,5 +77,43 @@ final class Members {
         Kit.check(System.currentTimeMillis() - start < 15_000, "the last one was told too late");
         Kit.sendMany(producer, topic, 20);
         Kit.eventually(20, () -> new HashSet<>(inbox.bodies()).size(), "messages");
+    }
+
+    /** A member that is killed says nothing; the broker sees its connection break, and its queues go to who is left. */
+    private static void rebalanceAfterKill(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = topic(kit, producer);
+        String group = kit.unique("group");
+        Inbox inbox = new Inbox();
+        DefaultMQPushConsumer survivor = member(kit, group, topic, inbox);
+        Kit.eventually(4, () -> queuesOf(survivor, topic), "queues of one alone");
+        Child other = kit.later(new Child(Main.class, "member", kit.namesrv, group, topic));
+        Kit.eventually(2, () -> queuesOf(survivor, topic), "queues of one of two");
+        Kit.eventually(true, () -> {
+            Kit.sendMany(producer, topic, 4);
+            return !other.said("got").isEmpty();
+        }, "the other one consumes");
+        other.kill();
+        long start = System.currentTimeMillis();
+        Kit.eventually(4, () -> queuesOf(survivor, topic), "queues of the survivor");
+        Kit.check(System.currentTimeMillis() - start < 15_000, "the survivor was told too late");
+        for (int i = 0; i < 20; i++) {
+            Kit.send(producer, topic, "", "after" + i);
+        }
+        Kit.eventually(20L, () -> inbox.bodies().stream().filter(b -> b.startsWith("after")).distinct().count(), "messages");
+    }
+
+    /** Consumes until it is killed. */
+    static void member(String namesrv, String group, String topic) throws Exception {
+        try (Kit kit = new Kit("member", namesrv, "")) {
+            member(kit, group, topic, new Inbox() {
+                @Override
+                synchronized void add(MessageExt message) {
+                    System.out.println("got " + Kit.text(message.getBody()));
+                    System.out.flush();
+                }
+            });
+            Thread.sleep(60_000);
+        }
     }
 }

@@ -20,7 +20,7 @@ final class Orderly {
     private Orderly() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("ordered", Orderly::ordered);
         cases.put("orderly-suspend", Orderly::orderlySuspend);
         cases.put("orderly-takeover", Orderly::orderlyTakeover);

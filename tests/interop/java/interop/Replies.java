@@ -14,7 +14,7 @@ final class Replies {
     private Replies() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("request-reply", Replies::requestReply);
     }
 

@@ -23,7 +23,7 @@ final class Sending {
     private Sending() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("normal", Sending::normal);
         cases.put("async", Sending::async);
         cases.put("one-way", Sending::oneWay);

@@ -9,7 +9,7 @@ final class Tracing {
     private Tracing() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("message-trace", Tracing::trace);
     }
 

@@ -1,8 +1,5 @@
 package interop;
 
-import java.io.BufferedReader;
-import java.io.File;
-import java.io.InputStreamReader;
 import java.util.Collections;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -19,7 +16,7 @@ final class Transactions {
     private Transactions() {
     }
 
-    static void register(Map<String, Main.Case> cases) {
+    static void register(Map<String, Case> cases) {
         cases.put("transaction-commit", Transactions::commit);
         cases.put("transaction-rollback", Transactions::rollback);
         cases.put("transaction-unknown-then-commit", kit -> unknown(kit, LocalTransactionState.COMMIT_MESSAGE));
@@ -133,19 +130,9 @@ final class Transactions {
         String topic = kit.unique("topic");
         String group = kit.unique("producer");
         Listener listener = new Listener(LocalTransactionState.UNKNOW, LocalTransactionState.COMMIT_MESSAGE);
-        Process first = new ProcessBuilder(System.getProperty("java.home") + File.separator + "bin" + File.separator + "java",
-            "-Xmx128m", "-Duser.home=" + System.getProperty("user.home"), "-cp", System.getProperty("java.class.path"),
-            "interop.Main", "silent-producer", kit.namesrv, group, topic)
-            .redirectError(ProcessBuilder.Redirect.INHERIT).start();
-        kit.later(() -> first.destroyForcibly().waitFor());
-        String id = null;
-        try (BufferedReader output = new BufferedReader(new InputStreamReader(first.getInputStream()))) {
-            for (String line = output.readLine(); line != null && id == null; line = output.readLine()) {
-                id = line.startsWith("half ") ? line.substring(5) : null;
-            }
-        }
-        Kit.check(id != null, "the first instance sent nothing");
-        first.destroyForcibly().waitFor();
+        Child first = kit.later(new Child(Main.class, "silent-producer", kit.namesrv, group, topic));
+        String id = first.await("half");
+        first.kill();
         TransactionMQProducer second = producer(kit, group, listener);
         Kit.send(second, kit.unique("topic"), "", "so that it knows a broker");
         MessageExt got = kit.collect(topic).awaitOne();

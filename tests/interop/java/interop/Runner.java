@@ -1,0 +1,62 @@
+package interop;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+
+/** Runs cases and prints one line for each; every client written in Java uses it. */
+final class Runner {
+    private static final long CASE_SECONDS = 90;
+
+    private Runner() {
+    }
+
+    /** The line for one case; a case that hangs is left behind and fails. */
+    private static boolean runCase(ExecutorService pool, String name, Case one, String[] servers) {
+        Future<?> future = pool.submit(() -> {
+            try (Kit kit = new Kit(name, servers[0], servers[1])) {
+                one.run(kit);
+            }
+            return null;
+        });
+        String why;
+        try {
+            future.get(CASE_SECONDS, TimeUnit.SECONDS);
+            System.out.println("ok " + name);
+            return true;
+        } catch (TimeoutException e) {
+            future.cancel(true);
+            why = "not finished after " + CASE_SECONDS + " seconds";
+        } catch (ExecutionException e) {
+            why = e.getCause().toString();
+            e.getCause().printStackTrace();
+        } catch (InterruptedException e) {
+            why = "interrupted";
+        }
+        System.out.println("FAIL " + name + ": " + why.replaceAll("\\s+", " "));
+        return false;
+    }
+
+    /** args: list | run NAMESRV BROKER CASE... Does not return after a run. */
+    static void main(Map<String, Case> cases, String... args) {
+        if (args[0].equals("list")) {
+            cases.keySet().forEach(System.out::println);
+            return;
+        }
+        List<String> names = new ArrayList<>(Arrays.asList(args).subList(3, args.length));
+        ExecutorService pool = Executors.newCachedThreadPool();
+        boolean isGood = true;
+        for (String name : names) {
+            isGood &= runCase(pool, name, cases.get(name), new String[] {args[1], args[2]});
+        }
+        System.out.flush();
+        Runtime.getRuntime().halt(isGood ? 0 : 1); /* threads of a failed case may still run */
+    }
+}
