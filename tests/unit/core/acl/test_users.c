@@ -169,7 +169,7 @@ START_TEST(a_system_topic_is_read_by_its_exact_name_only)
         }
     }
     for (size_t j = 0; j < sizeof topics / sizeof topics[0]; j++) {
-        char line[128];
+        char line[512];
         (void)snprintf(line, sizeof line, "topics = *=PUB|SUB, %s=SUB", topics[j]); /* fits */
         ck_assert(acl_user_may_topic(alice(line), slice_str(topics[j]), ACL_SUB));
         (void)snprintf(line, sizeof line, "topics = %s=PUB", topics[j]); /* fits */
