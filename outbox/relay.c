@@ -181,9 +181,13 @@ static void fail(struct relay *r, int64_t now_ms, int code, const char *what, co
                  struct relay_update *out)
 {
     bool is_fenced = escrow_error_class(code) == ESCROW_CLASS_FENCED;
+    bool is_auth = code == ESCROW_EAUTH;
 
     CHECK(code < 0);
-    (void)err_set(&r->error, code, "%s: %s", what, text != NULL ? text : escrow_strerror(code));
+    (void)err_set(&r->error, code, "%s: %s%s", what,
+                  is_auth && text != NULL ? "not authenticated: " : "",
+                  text != NULL ? text : escrow_strerror(code));
+    r->stats.auth_failures += is_auth;
     r->has_news = true;
     r->stats.failures++;
     leave(r, now_ms, is_fenced ? RELAY_FENCED : RELAY_BACKOFF, out);

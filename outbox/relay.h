@@ -155,6 +155,7 @@ struct relay_stats {
     uint64_t differences;
     uint64_t failures;
     uint64_t rows_parked;
+    uint64_t auth_failures; /* of `failures`: the broker did not accept who is asking */
 };
 
 struct relay;

@@ -37,15 +37,17 @@ struct relay {
 
     /*
      * What the broker refuses: the rows of such a batch go out again, first every transaction in
-     * a batch of its own, then every row of the one that was refused, and then the row is parked.
+     * a batch of its own, then every row of the one that was refused; and a row that is refused
+     * alone, twice, with the source opened in between, is parked.
      */
     struct {
         uint64_t order_id;
         uint64_t id;
-    } alone[2];        /* up to here: transactions, rows */
-    uint64_t park_id;  /* refused, and not parked yet; 0: none */
-    uint64_t skip_id;  /* parked: passed without being published */
-    bool is_narrowing; /* DRAINING for this reason: go on at once */
+    } alone[2];          /* up to here: transactions; rows of this one transaction */
+    uint64_t suspect_id; /* the last one refused alone; 0: none */
+    uint64_t park_id;    /* refused again, and not parked yet; 0: none */
+    uint64_t skip_id;    /* parked: passed without being published */
+    bool is_narrowing;   /* DRAINING for this reason: go on at once */
     char refusal[200];
 
     /* Publishing. */

@@ -122,13 +122,20 @@ int relay_seal_empty(struct relay *r)
 
 enum { ALONE_TRANSACTION, ALONE_ROW };
 
+/*
+ * Transactions: all up to there. Rows: those of that one transaction; others that were not visible
+ * when it was refused may come before it now, and stay whole.
+ */
 static bool is_alone(const struct relay *r, int what, uint64_t order_id, uint64_t id)
 {
-    return order_id < r->alone[what].order_id ||
+    return (what == ALONE_TRANSACTION && order_id < r->alone[what].order_id) ||
            (order_id == r->alone[what].order_id && id <= r->alone[what].id);
 }
 
-/* About these messages, not about the broker, the connection or the relay. */
+/*
+ * About these messages, as far as the broker tells. Not about who asks (ESCROW_EAUTH), the broker
+ * or the connection: those failures never park a row, however long they last.
+ */
 static bool is_about_messages(int code)
 {
     switch (code) {
@@ -143,8 +150,8 @@ static bool is_about_messages(int code)
     }
 }
 
-/* For a person, through the database and a terminal. */
-static void keep_refusal(struct relay *r, const struct sink_batch *batch)
+/* For a person, through the database and a terminal. what: what is done about it. */
+static void keep_refusal(struct relay *r, const struct sink_batch *batch, const char *what)
 {
     const struct sink_message *msg = &batch->messages[0];
     const char *text = batch->text != NULL ? batch->text : escrow_strerror(batch->code);
@@ -155,9 +162,32 @@ static void keep_refusal(struct relay *r, const struct sink_batch *batch)
         r->refusal[len++] = c < ' ' || c > '~' || c == '\'' || c == '\\' ? '.' : c;
     }
     r->refusal[len] = '\0';
-    (void)err_set(&r->error, batch->code,
-                  "row %" PRIu64 " for topic %.*s: %s; parked, see escrow-relay status",
-                  msg->row_id, SLICE_ARGS(msg->topic), r->refusal);
+    (void)err_set(&r->error, batch->code, "row %" PRIu64 " for topic %.*s: %s; %s", msg->row_id,
+                  SLICE_ARGS(msg->topic), r->refusal, what);
+    r->has_news = true;
+    r->stats.failures++;
+}
+
+/*
+ * One row, alone in its batch. The first time it is only suspected, and offered once more after the
+ * source was opened again: an open needs keys and the right to the source, so what the broker
+ * refused for want of those does not come as far as a second time.
+ */
+static void refused_row(struct relay *r, const struct batch *batch)
+{
+    uint64_t row_id = batch->sink.messages[0].row_id;
+
+    if (row_id == r->suspect_id) {
+        r->park_id = row_id;
+        keep_refusal(r, &batch->sink, "parked, see escrow-relay status");
+        return;
+    }
+    r->suspect_id = row_id;
+    if (!is_alone(r, ALONE_ROW, batch->last_order_id, batch->last_id)) {
+        r->alone[ALONE_ROW].order_id = batch->last_order_id;
+        r->alone[ALONE_ROW].id = batch->last_id;
+    }
+    keep_refusal(r, &batch->sink, "tried once more before it is parked");
 }
 
 bool relay_refused(struct relay *r, const struct batch *batch)
@@ -176,10 +206,7 @@ bool relay_refused(struct relay *r, const struct batch *batch)
         r->alone[what].id = batch->last_id;
         return true;
     }
-    r->park_id = batch->sink.messages[0].row_id;
-    keep_refusal(r, &batch->sink);
-    r->has_news = true;
-    r->stats.failures++;
+    refused_row(r, batch);
     return true;
 }
 

@@ -20,7 +20,8 @@
  *     at that moment: so when one batch of a pipeline fails, none that follows it is stored. That
  *     is what makes a window of batches exactly once.
  *   - code: 0 the batch is durable. Otherwise escrow_error_class(code) counts: RETRY and ABORT: it
- *     was not stored; UNKNOWN: it may have been stored; FENCED: a newer epoch exists.
+ *     was not stored; UNKNOWN: it may have been stored; FENCED: a newer epoch exists. ESCROW_EAUTH
+ *     says that the relay's keys were not accepted; what was in the batch was not looked at.
  *
  * Owns:    nothing; slices and arrays are borrowed from the submit until cb.
  * Thread:  the relay's (one loop).

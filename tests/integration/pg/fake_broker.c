@@ -165,10 +165,11 @@ static void work_one(struct fake_broker *b)
 
     if (b->is_down) {
         req = dequeue(b);
+        code = b->down_code != 0 ? b->down_code : ESCROW_ECONN;
         if (req.open != NULL) {
-            answer_open(b, req.open, ESCROW_ECONN);
+            answer_open(b, req.open, code);
         } else {
-            answer_batch(req.batch, ESCROW_ECONN);
+            answer_batch(req.batch, code);
         }
         return;
     }

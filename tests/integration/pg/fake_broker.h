@@ -48,6 +48,7 @@ struct fake_broker {
     size_t queue_count;
     bool holds_batches; /* answers no batch, until released */
     bool is_down;       /* refuses everything */
+    int down_code;      /* with this; 0: ESCROW_ECONN */
     struct sink_horizon *horizon;
     struct sink_broker brokers[2]; /* the answer to horizon */
     size_t broker_count;

@@ -286,6 +286,43 @@ START_TEST(a_row_that_the_broker_refuses_is_parked_and_stops_no_other)
 }
 END_TEST
 
+static bool has_failed_to_open(void *arg)
+{
+    struct rig *r = arg;
+
+    return relay_stats(relay_loop_relay(r->relay))->auth_failures >= 5;
+}
+
+START_TEST(a_refusal_for_a_moment_parks_nothing)
+{
+    /*
+     * Not permitted, once: to a row alone, which a broker says that does not tell keys from rights.
+     * Not authenticated, for long, at batches and opens. Everything arrives.
+     */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_moment", 100);
+    r.broker.fail_code = ESCROW_EPERM;
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_start(&r);
+    rig_until_error(&r, "not permitted; tried once more");
+    rig_until_count(&r, 1);
+    r.broker.is_down = true;
+    r.broker.down_code = ESCROW_EAUTH;
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
+    rig_until_error(&r, "not authenticated");
+    rig_until(&r, has_failed_to_open, &r, "refusals of keys");
+    r.broker.is_down = false;
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '3')");
+    rig_until_count(&r, 3);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox_parked"), "0");
+    ck_assert_int_eq(relay_error(relay_loop_relay(r.relay))->code, 0);
+    rig_check_books(&r);
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(names_of_hosts_are_looked_up)
 {
     /*
@@ -340,6 +377,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_broker_that_is_down_is_survived);
     ADD(suite, a_batch_that_is_refused_is_sent_again);
     ADD(suite, a_row_that_the_broker_refuses_is_parked_and_stops_no_other);
+    ADD(suite, a_refusal_for_a_moment_parks_nothing);
     ADD(suite, names_of_hosts_are_looked_up);
     ADD(suite, a_lookup_under_way_does_not_keep_the_relay);
 }

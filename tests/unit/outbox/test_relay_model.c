@@ -2,8 +2,8 @@
  * The relay against models of database and broker, with everything that can go wrong going wrong in
  * random order, and the books checked at the end: every row of a committed transaction in the log
  * exactly once, none of any other, the order of each key kept, no transaction torn that fits into a
- * batch. The broker refuses some rows: those are parked, and only those. A seed that fails is
- * printed; RELAY_MODEL_SEED runs it alone.
+ * batch. The broker refuses some rows: those are parked, and only those, although it refuses others
+ * for a moment, and keys for longer. A seed that fails is printed; RELAY_MODEL_SEED runs it alone.
  */
 #include "outbox/relay.h"
 
@@ -75,7 +75,9 @@ struct world {
     unsigned fenced_late;
     unsigned crashes_with_loss;
     unsigned parked;
+    unsigned moments;
     bool is_parked[MODEL_ROW_MAX];
+    bool was_refused[LOG_MAX]; /* for a moment, by the first row of the batch */
 };
 
 /* What the broker will never take. */
@@ -332,6 +334,23 @@ static void answer_open(struct world *w)
     buf_fini(&copy);
 }
 
+/*
+ * Full, or keys that are not accepted, as often as chance has it. Not permitted, for a moment: once
+ * for each first row of a batch, so that no row can be refused twice alone.
+ */
+static int refusal_for_a_moment(struct world *w, const struct sink_batch *batch)
+{
+    bool *was_refused =
+        batch->message_count == 0 ? NULL : &w->was_refused[batch->messages[0].row_id % LOG_MAX];
+
+    if (was_refused == NULL || *was_refused || chance(w, 50)) {
+        return chance(w, 50) ? ESCROW_ENOSPC : ESCROW_EAUTH;
+    }
+    *was_refused = true;
+    w->moments++;
+    return ESCROW_EPERM;
+}
+
 /* The broker deals with the next batch that it has not seen; the answer comes later. */
 static void broker_works(struct world *w)
 {
@@ -344,7 +363,7 @@ static void broker_works(struct world *w)
     batch = w->sent[w->stored_count];
     w->sent_code[w->stored_count] =
         !w->is_quiet && chance(w, 3)
-            ? ESCROW_ENOSPC
+            ? refusal_for_a_moment(w, batch)
             : broker_store(w, batch->epoch, batch->prev, batch->next, rows, rows_of(batch, rows));
     w->stored_count++;
 }
@@ -564,7 +583,8 @@ static void check_books(struct world *w)
         bool is_committed = w->db->txns[w->db->rows[i].txn].fate == MODEL_COMMITTED;
         bool is_refused = is_bad(w->db->rows[i].id);
         owed += is_committed && !is_refused;
-        has_bad[w->db->rows[i].txn] = has_bad[w->db->rows[i].txn] || is_refused;
+        has_bad[w->db->rows[i].txn] = has_bad[w->db->rows[i].txn] || is_refused ||
+                                      w->was_refused[w->db->rows[i].id % LOG_MAX];
         ck_assert_msg(w->is_parked[i] == (is_committed && is_refused),
                       "seed %" PRIu64 ": row %" PRIu64 " is%s parked", w->seed, w->db->rows[i].id,
                       w->is_parked[i] ? "" : " not");
@@ -639,6 +659,7 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
     unsigned fenced_late = 0;
     unsigned lossy = 0;
     unsigned parked = 0;
+    unsigned moments = 0;
     int64_t live = mem_live_count();
 
     ck_assert_ptr_nonnull(w);
@@ -654,6 +675,7 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
         fenced_late += w->fenced_late;
         lossy += w->crashes_with_loss;
         parked += w->parked;
+        moments += w->moments;
     }
     ck_assert_uint_gt(resumed, 10);
     ck_assert_uint_gt(sorted, 10);
@@ -662,6 +684,7 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
     ck_assert_uint_gt(fenced_late, 10);
     ck_assert_uint_gt(lossy, 10);
     ck_assert_uint_gt(parked, 10);
+    ck_assert_uint_gt(moments, 10);
     free(db);
     free(w);
 }
