@@ -2,6 +2,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/mem.h"
+#include "tests/lib/temp_folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,7 +21,7 @@
 
 #define LOG_PIPE_BYTES (1 << 20)
 
-static char root[128]; /* the temporary folder of this program */
+static char root[TEMP_FOLDER_MAX]; /* the temporary folder of this program */
 
 int64_t test_now_ms(void)
 {
@@ -59,9 +60,9 @@ _Noreturn static void child(const struct broker_fixture *f, int log_fd)
     char port[8];
     char name_port[8];
     const char *argv[BROKER_ARGS_MAX + 16] = {
-        ESCROWD, "--data.dir",     f->folder, "--broker.port", port, "--broker.vip.port",
-        "0",     "--namesrv.port", name_port};
-    size_t n = 9;
+        ESCROWD, "--data.dir",     f->folder, "--broker.port",       port, "--broker.vip.port",
+        "0",     "--namesrv.port", name_port, "--log.segment.bytes", "64m"};
+    size_t n = 11; /* a small log: dozens of them are made; args may say otherwise */
 
     (void)snprintf(port, sizeof port, "%u", f->port);                /* fits */
     (void)snprintf(name_port, sizeof name_port, "%u", f->name_port); /* fits */
@@ -271,29 +272,14 @@ void folder_first(const char *folder, char *path, size_t size)
     ck_assert_msg(path[0] != '\0', "%s is empty", folder);
 }
 
-static void root_remove(void)
-{
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        (void)execlp("rm", "rm", "-rf", root, (char *)NULL);
-        _exit(127);
-    }
-    if (pid > 0) {
-        (void)waitpid(pid, NULL, 0); /* nothing can be done about a failure */
-    }
-}
-
 int broker_fixture_main(const char *name, int timeout_s, void (*add)(TCase *tc))
 {
-    const char *tmp = getenv("TMPDIR");
     Suite *suite = suite_create(name);
     TCase *tc = tcase_create(name);
     SRunner *runner = srunner_create(suite);
     int failed;
 
-    (void)snprintf(root, sizeof root, "%s/escrow-broker-XXXXXX", tmp == NULL ? "/tmp" : tmp);
-    if (mkdtemp(root) == NULL) {
+    if (!temp_folder_make(root, "broker")) {
         (void)fprintf(stderr, "%s: %s\n", root, strerror(errno));
         return EXIT_FAILURE;
     }
@@ -304,6 +290,6 @@ int broker_fixture_main(const char *name, int timeout_s, void (*add)(TCase *tc))
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);
-    root_remove();
+    (void)temp_folder_remove(root); /* nothing can be done about a failure */
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

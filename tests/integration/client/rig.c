@@ -1,6 +1,7 @@
 #include "tests/integration/client/rig.h"
 
 #include "core/base/mem.h"
+#include "tests/lib/temp_folder.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,9 +26,10 @@
 static void child(const struct rig *r, const char *broker_port, const char *name_port, int log_fd)
 {
     const char *argv[RIG_ARGS_MAX + 16] = {
-        ESCROWD, "--data.dir",     r->folder, "--broker.port", broker_port, "--broker.vip.port",
-        "0",     "--namesrv.port", name_port};
-    size_t n = 9;
+        ESCROWD,     "--data.dir",          r->folder, "--broker.port",
+        broker_port, "--broker.vip.port",   "0",       "--namesrv.port",
+        name_port,   "--log.segment.bytes", "64m"};
+    size_t n = 11; /* a small log: dozens of them are made; args may say otherwise */
 
     for (size_t i = 0; r->args[i] != NULL; i++) {
         argv[n++] = r->args[i];
@@ -98,11 +101,8 @@ static void launch(struct rig *r)
 
 static void make_folder(struct rig *r)
 {
-    const char *tmp = getenv("TMPDIR");
-
-    (void)snprintf(r->folder, sizeof r->folder, "%s/escrow-client-XXXXXX",
-                   tmp == NULL ? "/tmp" : tmp);
-    ck_assert_ptr_nonnull(mkdtemp(r->folder));
+    _Static_assert(sizeof r->folder == TEMP_FOLDER_MAX, "the folder's name has to fit");
+    ck_assert(temp_folder_make(r->folder, "client"));
 }
 
 static void start(struct rig *r, const char *const *args)
@@ -156,20 +156,6 @@ void rig_start_twin(struct rig *r, const struct rig *dead)
     launch(r);
 }
 
-static void remove_folder(const char *folder)
-{
-    int status = 0;
-    pid_t pid = fork();
-
-    ck_assert_int_ge(pid, 0);
-    if (pid == 0) {
-        (void)execlp("rm", "rm", "-rf", folder, (char *)NULL);
-        _exit(127);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(status, 0);
-}
-
 void rig_stop(struct rig *r)
 {
     if (r->pid > 0) {
@@ -179,7 +165,7 @@ void rig_stop(struct rig *r)
         ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "escrowd ended with %d",
                       status);
     }
-    remove_folder(r->folder);
+    ck_assert(temp_folder_remove(r->folder));
 }
 
 struct escrow_client *rig_client_with(const char *servers, const struct escrow_option *options)
@@ -400,13 +386,21 @@ int rig_main(const char *name, void (*add)(TCase *tc))
     Suite *s = suite_create(name);
     TCase *tc = tcase_create(name);
     SRunner *sr = srunner_create(s);
+    char folder[TEMP_FOLDER_MAX];
     int failed;
 
+    /* A test that fails leaves its folders: they lie in this one. */
+    if (!temp_folder_make(folder, "rig") || chmod(folder, 0755) != 0 /* PostgreSQL's user */ ||
+        setenv("TMPDIR", folder, 1) != 0) {
+        (void)fprintf(stderr, "%s: %s\n", folder, strerror(errno));
+        return 1;
+    }
     suite_add_tcase(s, tc);
     tcase_set_timeout(tc, SECONDS_MAX);
     add(tc);
     srunner_run_all(sr, CK_NORMAL);
     failed = srunner_ntests_failed(sr);
     srunner_free(sr);
+    (void)temp_folder_remove(folder); /* nothing can be done about a failure */
     return failed == 0 ? 0 : 1;
 }

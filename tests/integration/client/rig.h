@@ -25,7 +25,7 @@
 #define OK(expr) ck_assert_msg((expr) == 0, "%s: %s", #expr, escrow_last_error())
 
 struct rig {
-    char folder[128];
+    char folder[80];      /* TEMP_FOLDER_MAX */
     char name_server[64]; /* "127.0.0.1:port" */
     char broker[64];
     const char *args[RIG_ARGS_MAX]; /* further ones, ended by NULL */
