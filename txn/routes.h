@@ -35,6 +35,7 @@ struct group {
     uint32_t ready_count;
     uint32_t asking;     /* questions out */
     uint32_t pause_step; /* consecutive rounds in which nobody could be reached */
+    bool is_named;       /* noted in group_names */
     bool is_scheduled;   /* in the scanner's wheel of groups */
     struct wheel_node timer;
     int64_t paused_until_ms; /* monotonic; nothing is asked before */

@@ -105,6 +105,7 @@ int txn_new(const struct txn_config *config, uint64_t seed, struct txn_now now, 
     t->id_key.k0 = rand_u64(&rand);
     t->id_key.k1 = rand_u64(&rand);
     half_table_init(&t->table, t->id_key, config->halves_max);
+    group_names_init(&t->group_names, t->id_key);
     check_back_init(&t->check_back, &t->config, &t->table, &t->counters, rand_u64(&rand),
                     now.mono_ms);
     *out = t;
@@ -116,6 +117,7 @@ void txn_free(struct txn *t)
     if (t != NULL) {
         half_table_fini(&t->table);
         decided_fini(&t->decided);
+        group_names_fini(&t->group_names);
         mem_free(t);
     }
 }
@@ -490,6 +492,7 @@ void txn_check(const struct txn *t)
     routes_check(&t->table.routes);
     check_back_check(&t->check_back);
     decided_check(&t->decided);
+    group_names_check(&t->group_names);
     for (const struct half *h = half_table_oldest(&t->table); h != NULL;
          h = half_table_next(&t->table, h)) {
         struct decided_fact fact;

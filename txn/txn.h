@@ -384,6 +384,13 @@ size_t txn_list(const struct txn *t, const struct txn_filter *filter, uint64_t *
 bool txn_find(const struct txn *t, uint64_t offset, struct txn_row *row, struct decided_fact *fact);
 
 /*
+ * All that is known of a transaction id whoever's it is: undecided halves, and decided ones that
+ * are remembered (state COMMITTED or ROLLED_BACK; only offset, state and group are told). At most
+ * rows_max rows, no group twice. Costs a look-up for each group that is known.
+ */
+size_t txn_find_id(const struct txn *t, struct slice txn_id, struct txn_row *rows, size_t rows_max);
+
+/*
  * Broker store time of the oldest undecided half (parked ones included); now.wall_ms when there is
  * none. Whoever keeps a marker per transaction must keep those that are not older than this by more
  * than his longest transaction.

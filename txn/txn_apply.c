@@ -168,7 +168,8 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     bool is_commit = head->kind == DECISION_COMMIT;
     struct decided_fact fact = {
         .offset = half->offset, .kind = head->kind, .by = head->by, .at_ms = head->at_ms};
-    uint16_t tag = txn_group_tag(t, group_name(half_table_route(&t->table, half)->group));
+    struct group *group = half_table_route(&t->table, half)->group;
+    uint16_t tag = txn_group_tag(t, group_name(group));
     struct hash128 id = half_id(half);
 
     decided_prefetch(&t->decided, id);
@@ -181,6 +182,10 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     t->counters.rolled_back += !is_commit;
     t->counters.decided_by_check += head->by == DECISION_BY_CHECK;
     t->counters.decided_after_expiry += (half->flags & HALF_F_EXPIRED) != 0;
+    if (!group->is_named) {
+        group_names_note(&t->group_names, group_name(group));
+        group->is_named = true;
+    }
     half_table_remove(&t->table, half);
     decided_put(&t->decided, id, tag, &fact);
 }

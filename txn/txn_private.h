@@ -11,6 +11,7 @@
 #include "core/store/store.h"
 #include "txn/check_back.h"
 #include "txn/decided.h"
+#include "txn/group_names.h"
 #include "txn/half_table.h"
 #include "txn/txn.h"
 
@@ -18,6 +19,7 @@ struct txn {
     struct txn_config config;
     struct half_table table;
     struct decided decided;
+    struct group_names group_names; /* of what is in `decided` */
     struct check_back check_back;
     struct hash_key id_key; /* of ids; kept in the checkpoint, because halves keep only the hash */
     struct txn_counters counters;

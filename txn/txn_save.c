@@ -1,7 +1,7 @@
 /*
  * The checkpoint section "txn". Little-endian:
  *
- *   0 version u32 = 2 | 4 routes u32 | 8 halves u64 | 16 id key, two u64 | 32 wall clock i64, ms |
+ *   0 version u32 = 3 | 4 routes u32 | 8 halves u64 | 16 id key, two u64 | 32 wall clock i64, ms |
  *   routes: id u32, group length u8, group, topic length u8, topic |
  *   halves in log order, 56 bytes: id u64, u32 | not read, 4 bytes | offset u64 |
  *           store time << 16 | queue u64 (bit 15 of the queue, since version 2: held for a time) |
@@ -9,6 +9,7 @@
  *           checks u8, back-off step u8, expired u8, zero u8 | ms to the next check i64, -1 = none
  *           |
  *   decided: count u32, then 24 bytes each (decided.c)
+ *   since version 3, names of their groups: count u32, then length u8 and name each
  *
  * Only what is durable and applied is in it. What is in flight lies behind the checkpoint's log
  * position and is read again.
@@ -22,7 +23,7 @@
 
 #include <inttypes.h>
 
-#define SAVE_VERSION    2u
+#define SAVE_VERSION    3u
 #define SAVE_HEAD_BYTES 40u
 #define SAVE_HALF_BYTES 56u
 
@@ -95,6 +96,7 @@ void txn_save(const struct txn *t, struct txn_now now, struct buf *out)
         buf_commit(out, applied * SAVE_HALF_BYTES);
     }
     decided_save(&t->decided, out);
+    group_names_save(&t->group_names, out);
 }
 
 /* ---- and back -------------------------------------------------------------------------------- */
@@ -103,6 +105,7 @@ struct load {
     struct txn *t;
     struct txn_now now;
     struct slice rest;
+    uint32_t version;
     int64_t elapsed_ms;   /* wall clock since the section was written; never negative */
     uint32_t *route_ids;  /* from the section's ids to ours */
     uint32_t route_count; /* of route_ids */
@@ -248,6 +251,9 @@ static int load_all(struct load *l, uint32_t routes, uint64_t halves)
         }
     }
     rc = decided_load(&l->t->decided, &l->rest);
+    if (rc == 0 && l->version >= 3) {
+        rc = group_names_load(&l->t->group_names, &l->rest);
+    }
     if (rc == 0 && (l->rest.len != 0 || decided_any(&l->t->decided, is_open, l->t))) {
         rc = ESCROW_ECORRUPT;
     }
@@ -276,6 +282,7 @@ int txn_load(struct txn *t, struct slice section, struct txn_now now, struct err
     for (uint32_t i = 0; i < ROUTES_MAX; i++) {
         l.route_ids[i] = UINT32_MAX;
     }
+    l.version = get_le32(p);
     t->check_back.now_ms = now.mono_ms;
     t->id_key = (struct hash_key){.k0 = get_le64(p + 16), .k1 = get_le64(p + 24)};
     saved_ms = (int64_t)get_le64(p + 32);

@@ -90,6 +90,48 @@ bool txn_find(const struct txn *t, uint64_t offset, struct txn_row *row, struct 
     return true;
 }
 
+/* Has this group something with this id? */
+static bool find_in_group(const struct txn *t, struct slice group, struct slice txn_id,
+                          struct txn_row *row)
+{
+    struct hash128 id = txn_id_hash(t, group, txn_id);
+    const struct half *half = half_table_find_id(&t->table, id);
+    struct decided_fact fact;
+
+    if (half != NULL) {
+        row_fill(t, half, row);
+        return true;
+    }
+    if (!decided_find_id(&t->decided, id, &fact)) {
+        return false;
+    }
+    *row =
+        (struct txn_row){.offset = fact.offset,
+                         .state = fact.kind == DECISION_COMMIT ? HALF_COMMITTED : HALF_ROLLED_BACK,
+                         .group = group};
+    return true;
+}
+
+size_t txn_find_id(const struct txn *t, struct slice txn_id, struct txn_row *rows, size_t rows_max)
+{
+    const struct routes *routes = &t->table.routes;
+    size_t count = 0;
+
+    if (txn_id.len == 0 || txn_id.len > TXN_ID_LEN_MAX) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < routes->group_cap && count < rows_max; i++) {
+        const struct group *group = routes->groups[i];
+        count += group != NULL && find_in_group(t, group_name(group), txn_id, &rows[count]);
+    }
+    for (uint32_t i = 0; i < t->group_names.count && count < rows_max; i++) {
+        struct slice name = group_names_at(&t->group_names, i);
+        count +=
+            routes_find_group(routes, name) == NULL && find_in_group(t, name, txn_id, &rows[count]);
+    }
+    return count;
+}
+
 int64_t txn_horizon_ms(const struct txn *t, struct txn_now now)
 {
     const struct half *half = half_table_oldest(&t->table);

@@ -76,7 +76,7 @@ void list_txn_request_encode(struct buf *out, const struct list_txn_request *req
 {
     msgpack_packer pk = pack_to(out);
 
-    pack_map(&pk, 5);
+    pack_map(&pk, 6);
     pack_key(&pk, "state");
     pack_text_or_nil(&pk, req->state);
     pack_key(&pk, "group");
@@ -87,6 +87,8 @@ void list_txn_request_encode(struct buf *out, const struct list_txn_request *req
     pack_u64(&pk, req->limit);
     pack_key(&pk, "cursor");
     pack_u64(&pk, req->cursor);
+    pack_key(&pk, "transactionId");
+    pack_text_or_nil(&pk, req->transaction_id);
 }
 
 int list_txn_request_decode(struct slice body, struct list_txn_request *req)
@@ -96,7 +98,8 @@ int list_txn_request_decode(struct slice body, struct list_txn_request *req)
         PACK_FIELD(struct list_txn_request, group, "group", PACK_TEXT, false),
         PACK_FIELD(struct list_txn_request, older_than_ms, "olderThanMs", PACK_I64, false),
         PACK_FIELD(struct list_txn_request, limit, "limit", PACK_U32, false),
-        PACK_FIELD(struct list_txn_request, cursor, "cursor", PACK_U64, false)};
+        PACK_FIELD(struct list_txn_request, cursor, "cursor", PACK_U64, false),
+        PACK_FIELD(struct list_txn_request, transaction_id, "transactionId", PACK_TEXT, false)};
     int error;
 
     *req = (struct list_txn_request){.older_than_ms = INSPECT_NONE, .limit = LIST_ROWS_MAX};

@@ -4,7 +4,9 @@
  *
  *   30004 request  { "state": text or nil, "group": text or nil,
  *                    "olderThanMs": int or nil (born before), "limit": uint,
- *                    "cursor": uint (0 = from the beginning) }
+ *                    "cursor": uint (0 = from the beginning),
+ *                    "transactionId": text or nil (nil = undecided ones; else every half with
+ *                    this id that is known, decided ones too; the others are not looked at) }
  *   30004 answer   { "cursor": uint or nil (nil = no more; else ask again with it),
  *                    "rows": [ [transactionId text, offset uint, group text, topic text,
  *                               state text, bornMs int, checks uint,
@@ -50,6 +52,7 @@ struct list_txn_request {
     int64_t older_than_ms; /* INSPECT_NONE = any age */
     uint32_t limit;        /* 1..LIST_ROWS_MAX; decode clamps */
     uint64_t cursor;
+    struct slice transaction_id; /* empty = any */
 };
 
 void list_txn_request_encode(struct buf *out, const struct list_txn_request *req);

@@ -33,7 +33,10 @@ struct list_args {
     bool is_end;
 };
 
-/* The id stands in the half's record; the rest in the table. */
+/*
+ * The id stands in the half's record, and of a decided half all but its state; the rest in the
+ * table.
+ */
 static int list_row(struct read_job *job, struct list_writer *w, const struct txn_row *row,
                     struct buf *scratch, struct err_ctx *err)
 {
@@ -49,13 +52,16 @@ static int list_row(struct read_job *job, struct list_writer *w, const struct tx
     if (rc == 0) {
         rc = txn_half_info_decode(rec.payload, &info);
     }
+    if (rc == 0 && job->key.len > 0 && !slice_eq(info.txn_id, buf_slice(&job->key))) {
+        return 0; /* another id with the same hash */
+    }
     if (rc == 0) {
         struct list_txn_row out = {.transaction_id = info.txn_id,
                                    .group = info.group,
                                    .topic = info.topic,
                                    .state = slice_str(sm_name(&half_sm, (int)row->state)),
                                    .offset = (int64_t)row->offset,
-                                   .born_ms = row->store_ms,
+                                   .born_ms = info.store_ms,
                                    .checks = row->checks,
                                    .next_check_ms = row->next_check_ms == 0
                                                         ? INSPECT_NONE
@@ -63,6 +69,16 @@ static int list_row(struct read_job *job, struct list_writer *w, const struct tx
         list_txn_put(w, &out);
     }
     return rc;
+}
+
+/* key = the id that is looked for, if one is: all that is known of it is found at once. */
+static void list_find_id(struct read_job *job)
+{
+    struct list_args *args = job->ptr;
+
+    args->row_count =
+        txn_find_id(job->broker->txn, buf_slice(&job->key), args->rows, LIST_ROWS_BATCH);
+    args->is_end = true;
 }
 
 static int list_step(struct read_job *job, struct err_ctx *err)
@@ -90,7 +106,7 @@ static int list_step(struct read_job *job, struct err_ctx *err)
     if (rc == 0) {
         list_txn_end(&args->w, !args->is_end, args->cursor);
     }
-    return rc == 0 && buf_failed(&job->body) ? ESCROW_ENOMEM : rc;
+    return rc == 0 && (buf_failed(&job->body) || buf_failed(&job->key)) ? ESCROW_ENOMEM : rc;
 }
 
 static void body_done(struct read_job *job)
@@ -150,6 +166,10 @@ void handle_list_transactions(struct request *req)
     args->limit = in.limit;
     job->ptr = args;
     list_txn_begin(&args->w, &job->body);
+    buf_append_slice(&job->key, in.transaction_id);
+    if (in.transaction_id.len > 0) {
+        list_find_id(job);
+    }
     read_job_start(job);
 }
 

@@ -1,9 +1,10 @@
 /*
  * escrow decide: commit or roll back halves by hand. An offset is taken as it is. An id with
  * --group is put to every broker, which knows undecided halves and remembers decided ones by group
- * and id. An id alone is looked up among the undecided halves of every broker; if there are several
+ * and id. An id alone is put to every broker first, to learn whose it is; if several groups have it
  * it is refused, because deciding the first one found might decide somebody else's.
  */
+#include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/proto/body_end_txn.h"
 #include "core/proto/body_inspect.h"
@@ -17,17 +18,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DECIDE_MAX 256
+#define DECIDE_MAX   256
+#define GROUPS_SHOWN 4
 
 struct decide_item {
     const char *text; /* as given */
     int64_t offset;   /* END_TXN_OFFSET_NONE = not known */
-    size_t broker;
     bool is_id;
-    bool is_found;
-    bool is_ambiguous;
     int error;
     enum txn_decision decided;
+    /* Who has this id; one more than are kept: "and others". */
+    size_t group_count;
+    char groups[GROUPS_SHOWN][GROUP_LEN_MAX + 1];
 };
 
 struct decide {
@@ -38,12 +40,25 @@ struct decide {
     struct decide_item items[DECIDE_MAX];
     size_t count;
     struct cli_brokers brokers;
-    size_t broker; /* the one being asked */
+    struct decide_item *looking; /* whose groups are looked for */
     uint64_t cursor;
     bool has_more;
 };
 
-/* ---- where they are ---- */
+/* ---- whose they are ---- */
+
+static void note_group(struct decide_item *item, struct slice group)
+{
+    for (size_t i = 0; i < item->group_count && i < GROUPS_SHOWN; i++) {
+        if (slice_eq_str(group, item->groups[i])) {
+            return;
+        }
+    }
+    if (item->group_count < GROUPS_SHOWN) {
+        (void)slice_to_cstr(group, item->groups[item->group_count], GROUP_LEN_MAX + 1);
+    }
+    item->group_count += item->group_count <= GROUPS_SHOWN;
+}
 
 static int on_rows(void *arg, struct header *header, struct slice body)
 {
@@ -54,14 +69,8 @@ static int on_rows(void *arg, struct header *header, struct slice body)
 
     (void)header;
     while (rc == 0 && list_txn_next(&reader, &row)) {
-        for (size_t i = 0; i < d->count; i++) {
-            struct decide_item *item = &d->items[i];
-            if (item->is_id && slice_eq_str(row.transaction_id, item->text)) {
-                item->is_ambiguous = item->is_found;
-                item->is_found = true;
-                item->offset = row.offset;
-                item->broker = d->broker;
-            }
+        if (slice_eq_str(row.transaction_id, d->looking->text)) {
+            note_group(d->looking, row.group);
         }
     }
     d->has_more = rc == 0 && reader.has_more;
@@ -69,25 +78,22 @@ static int on_rows(void *arg, struct header *header, struct slice body)
     return rc;
 }
 
-static bool has_ids(const struct decide *d)
+/*
+ * Learn the groups of an id from every broker. One of an earlier version lists all its undecided
+ * halves instead, page after page.
+ */
+static int look_for_groups(struct decide *d, struct decide_item *item)
 {
-    for (size_t i = 0; i < d->count; i++) {
-        if (d->items[i].is_id) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int search(struct decide *d)
-{
-    struct list_txn_request in = {.older_than_ms = INSPECT_NONE, .limit = LIST_ROWS_MAX};
+    struct list_txn_request in = {.older_than_ms = INSPECT_NONE,
+                                  .limit = LIST_ROWS_MAX,
+                                  .transaction_id = slice_str(item->text)};
     struct buf body;
     int rc = 0;
 
+    d->looking = item;
     buf_init(&body, 0);
-    for (d->broker = 0; rc == 0 && d->broker < d->brokers.count; d->broker++) {
-        struct cli_request req = {.addr = d->brokers.items[d->broker].addr,
+    for (size_t i = 0; rc == 0 && i < d->brokers.count; i++) {
+        struct cli_request req = {.addr = d->brokers.items[i].addr,
                                   .code = REQUEST_ESCROW_LIST_TRANSACTIONS};
         d->cursor = 0;
         d->has_more = true;
@@ -114,7 +120,7 @@ static int on_decided(void *arg, struct header *header, struct slice body)
 
     (void)header;
     for (size_t i = 0; rc == 0 && i < d->count; i++) {
-        if (d->items[i].broker == d->broker && d->items[i].offset != END_TXN_OFFSET_NONE) {
+        if (!d->items[i].is_id) {
             rc = end_txn_next_result(&answer, &result) ? 0 : ESCROW_EPROTO;
             d->items[i].error = rc == 0 ? result.error : rc;
             d->items[i].decided = rc == 0 ? result.decided : TXN_NONE;
@@ -123,29 +129,28 @@ static int on_decided(void *arg, struct header *header, struct slice body)
     return rc;
 }
 
-static int decide_at(struct decide *d)
+/* By offset, at the one broker there is. */
+static int decide_offsets(struct decide *d)
 {
     struct end_txn_request in = {.producer_group = slice_str(d->group == NULL ? "" : d->group),
                                  .decision = d->decision,
                                  .is_operator = true};
-    struct cli_request req = {.addr = d->brokers.items[d->broker].addr,
-                              .code = REQUEST_ESCROW_END_TRANSACTION};
+    struct cli_request req = {.code = REQUEST_ESCROW_END_TRANSACTION};
     struct end_txn_half halves[DECIDE_MAX];
     struct buf body;
     uint32_t count = 0;
     int rc;
 
     for (size_t i = 0; i < d->count; i++) {
-        const struct decide_item *item = &d->items[i];
-        if (item->broker == d->broker && item->offset != END_TXN_OFFSET_NONE) {
-            halves[count++] = (struct end_txn_half){
-                .transaction_id = item->is_id ? slice_str(item->text) : SLICE_EMPTY,
-                .offset = item->offset};
+        if (!d->items[i].is_id) {
+            halves[count++] = (struct end_txn_half){.offset = d->items[i].offset};
         }
     }
     if (count == 0) {
         return 0;
     }
+    CHECK(d->brokers.count == 1);
+    req.addr = d->brokers.items[0].addr;
     buf_init(&body, 0);
     end_txn_request_encode(&body, &in, halves, count);
     req.body = buf_slice(&body);
@@ -171,10 +176,10 @@ static int on_one(void *arg, struct header *header, struct slice body)
  * By group and id, on every broker. A producer that tried again may have left its half on two: both
  * are decided.
  */
-static int decide_id(struct decide *d, struct decide_item *item)
+static int decide_id(struct decide *d, struct decide_item *item, const char *group)
 {
     struct end_txn_request in = {
-        .producer_group = slice_str(d->group), .decision = d->decision, .is_operator = true};
+        .producer_group = slice_str(group), .decision = d->decision, .is_operator = true};
     struct end_txn_half half = {.transaction_id = slice_str(item->text),
                                 .offset = END_TXN_OFFSET_NONE};
     struct buf body;
@@ -206,15 +211,34 @@ static const char *word(enum txn_decision decision)
     return decision == TXN_COMMIT ? "committed" : decision == TXN_ROLLBACK ? "rolled back" : "";
 }
 
-/* Why an id alone did not do. */
-static const char *hint(const struct decide *d, const struct decide_item *item)
+/* Why an id alone did not do, and what would. */
+static void put_hint(struct buf *out, const struct decide *d, const struct decide_item *item)
 {
     if (!item->is_id || d->group != NULL) {
-        return "";
+        return;
     }
-    return item->is_ambiguous ? ": there are several with this id: give --group"
-           : !item->is_found  ? ": not undecided; what was decided is found with --group"
-                              : "";
+    if (item->group_count == 0) {
+        buf_append_fmt(out, ": neither undecided nor remembered");
+    } else if (item->group_count > 1) {
+        buf_append_fmt(out, ": several groups have this id (");
+        for (size_t i = 0; i < item->group_count && i < GROUPS_SHOWN; i++) {
+            buf_append_fmt(out, "%s%s", i > 0 ? ", " : "", item->groups[i]);
+        }
+        buf_append_fmt(out, "%s): say which with --group",
+                       item->group_count > GROUPS_SHOWN ? ", and others" : "");
+    }
+}
+
+static void put_error(const struct decide *d, const struct decide_item *item)
+{
+    struct buf line;
+
+    buf_init(&line, 0);
+    buf_append_fmt(&line, "escrow: decide %s: %s%s%s", item->text, escrow_strerror(item->error),
+                   item->decided != TXN_NONE ? ": " : "", word(item->decided));
+    put_hint(&line, d, item);
+    (void)fprintf(stderr, "%.*s\n", SLICE_ARGS(buf_slice(&line)));
+    buf_fini(&line);
 }
 
 /* One line per half; the worst exit code. */
@@ -241,9 +265,7 @@ static int report(const struct decide *d)
         } else if (item->error == 0) {
             buf_append_fmt(&out, "%s: %s\n", item->text, word(item->decided));
         } else {
-            (void)fprintf(stderr, "escrow: decide %s: %s%s%s%s\n", item->text,
-                          escrow_strerror(item->error), item->decided != TXN_NONE ? ": " : "",
-                          word(item->decided), hint(d, item));
+            put_error(d, item);
         }
     }
     code = out_flush(&out) ? code : CLI_FAILED;
@@ -264,6 +286,21 @@ static bool is_confirmed(const struct decide *d)
     return fgets(answer, sizeof answer, stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
+static int decide_by_id(struct decide *d, struct decide_item *item)
+{
+    int rc;
+
+    if (d->group != NULL) {
+        return decide_id(d, item, d->group);
+    }
+    rc = look_for_groups(d, item);
+    if (rc == 0 && item->group_count == 1) {
+        return decide_id(d, item, item->groups[0]);
+    }
+    item->error = item->group_count == 0 ? ESCROW_ENOTFOUND : ESCROW_EINVAL;
+    return rc;
+}
+
 static int decide_all(struct decide *d)
 {
     int rc = cli_brokers(&d->cli, &d->brokers);
@@ -277,24 +314,12 @@ static int decide_all(struct decide *d)
                        "there are %zu brokers: an offset needs --addr, or use the transaction id",
                        d->brokers.count);
     }
-    if (rc == 0 && d->group == NULL && has_ids(d)) {
-        rc = search(d);
-    }
     for (size_t i = 0; rc == 0 && i < d->count; i++) {
-        struct decide_item *item = &d->items[i];
-        if (item->is_id && d->group != NULL) {
-            rc = decide_id(d, item);
-        } else if (item->is_id && !item->is_found) {
-            item->error = ESCROW_ENOTFOUND;
-        } else if (item->is_ambiguous) {
-            item->error = ESCROW_EINVAL;
-            item->offset = END_TXN_OFFSET_NONE;
+        if (d->items[i].is_id) {
+            rc = decide_by_id(d, &d->items[i]);
         }
     }
-    for (d->broker = 0; rc == 0 && d->broker < d->brokers.count; d->broker++) {
-        rc = decide_at(d);
-    }
-    return rc;
+    return rc != 0 ? rc : decide_offsets(d);
 }
 
 static enum args_result take_items(const struct arg_list *list, struct decide *d, int argc,
@@ -335,8 +360,8 @@ int decide_main(int argc, char **argv)
                                   "first decision wins: the same\n"
                                   "again is fine, the opposite is refused and says what holds. "
                                   "escrow transactions lists\n"
-                                  "them. A transaction that was decided before is found by its "
-                                  "offset, or with --group.\n\n",
+                                  "them. An id that several producer groups have needs "
+                                  "--group.\n\n",
                                   args, ARG_LIST_COUNT(args)};
     enum args_result parsed;
     int code;

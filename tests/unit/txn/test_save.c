@@ -220,8 +220,41 @@ START_TEST(a_section_of_another_version_is_refused_as_such)
     struct txn *copy;
 
     world_checkpoint(&w);
-    put_le32(w.checkpoint.ptr, 3);
+    put_le32(w.checkpoint.ptr, 4);
     ck_assert_int_eq(load(buf_slice(&w.checkpoint), w.now, &copy), ESCROW_EVERSION);
+    txn_free(copy);
+}
+END_TEST
+
+START_TEST(an_id_alone_is_found_after_a_restart_from_a_checkpoint)
+{
+    /* The group of a decided half is known by its name, which the checkpoint keeps since 3. */
+    struct txn_row rows[4];
+    struct txn *copy;
+
+    (void)populate();
+    world_checkpoint(&w);
+    ck_assert_int_eq(load(buf_slice(&w.checkpoint), w.now, &copy), 0);
+    ck_assert_uint_eq(txn_find_id(copy, SLICE_LIT("committed"), rows, 4), 1);
+    ck_assert_int_eq(rows[0].state, HALF_COMMITTED);
+    ck_assert(slice_eq_str(rows[0].group, "g1"));
+    txn_free(copy);
+}
+END_TEST
+
+START_TEST(a_section_of_version_2_is_loaded)
+{
+    /* It ends behind what was decided. */
+    struct txn *copy;
+
+    (void)populate();
+    world_checkpoint(&w);
+    put_le32(w.checkpoint.ptr, 2);
+    ck_assert_int_eq(load(buf_slice(&w.checkpoint), w.now, &copy), ESCROW_ECORRUPT);
+    txn_free(copy);
+    w.checkpoint.len -= 4 + 3; /* one name: g1 */
+    ck_assert_int_eq(load(buf_slice(&w.checkpoint), w.now, &copy), 0);
+    txn_check(copy);
     txn_free(copy);
 }
 END_TEST
@@ -354,6 +387,8 @@ int main(void)
     tcase_add_test(tc, every_shorter_or_longer_section_is_corrupt);
     tcase_add_test(tc, a_half_that_is_open_and_decided_is_corrupt);
     tcase_add_test(tc, a_section_of_another_version_is_refused_as_such);
+    tcase_add_test(tc, an_id_alone_is_found_after_a_restart_from_a_checkpoint);
+    tcase_add_test(tc, a_section_of_version_2_is_loaded);
     tcase_add_loop_test(tc, changed_bytes_are_refused_or_make_a_consistent_store, 0, 3);
     tcase_add_test(tc, a_smaller_bound_than_the_section_needs_is_reported);
     tcase_add_test(tc, lowering_the_number_of_checks_expires_what_is_above_it);

@@ -167,6 +167,36 @@ START_TEST(a_row_tells_what_is_known)
 }
 END_TEST
 
+START_TEST(an_id_is_found_in_every_group_that_has_it)
+{
+    /* Undecided and decided, also when the group has nothing undecided any more. */
+    struct txn_row rows[4];
+    uint64_t a = world_half(&w, "ga", "same", "t", NULL);
+    uint64_t b = world_half(&w, "gb", "same", "t", NULL);
+    uint64_t c = world_half(&w, "gc", "same", "t", NULL);
+
+    (void)world_half(&w, "gc", "other", "t", NULL);
+    world_sync(&w);
+    ck_assert_uint_eq(txn_find_id(w.t, SLICE_LIT("same"), rows, 4), 3);
+    (void)world_end(&w, DECISION_ROLLBACK, DECISION_BY_PRODUCER, "gb", b, NULL);
+    (void)world_end(&w, DECISION_COMMIT, DECISION_BY_PRODUCER, "gc", c, NULL);
+    world_sync(&w);
+    ck_assert_uint_eq(txn_find_id(w.t, SLICE_LIT("same"), rows, 4), 3);
+    for (size_t i = 0; i < 3; i++) {
+        bool is_a = slice_eq_str(rows[i].group, "ga");
+        bool is_b = slice_eq_str(rows[i].group, "gb");
+        ck_assert(is_a || is_b || slice_eq_str(rows[i].group, "gc"));
+        ck_assert_uint_eq(rows[i].offset, is_a ? a : is_b ? b : c);
+        ck_assert_int_eq(rows[i].state, is_a   ? HALF_PREPARED
+                                        : is_b ? HALF_ROLLED_BACK
+                                               : HALF_COMMITTED);
+    }
+    ck_assert_uint_eq(txn_find_id(w.t, SLICE_LIT("same"), rows, 2), 2);
+    ck_assert_uint_eq(txn_find_id(w.t, SLICE_LIT("sam"), rows, 4), 0);
+    ck_assert_uint_eq(txn_find_id(w.t, SLICE_EMPTY, rows, 4), 0);
+}
+END_TEST
+
 START_TEST(the_horizon_is_the_oldest_undecided_half)
 {
     /*
@@ -236,6 +266,7 @@ int main(void)
     tcase_add_test(tc, a_listing_goes_on_when_halves_are_decided_between_its_pages);
     tcase_add_test(tc, one_call_looks_at_a_bounded_number_of_halves);
     tcase_add_test(tc, a_row_tells_what_is_known);
+    tcase_add_test(tc, an_id_is_found_in_every_group_that_has_it);
     tcase_add_test(tc, the_horizon_is_the_oldest_undecided_half);
     tcase_add_test(tc, gauges_and_counters_follow);
     suite_add_tcase(suite, tc);

@@ -117,7 +117,8 @@ static void put_groups(struct buf *out)
 START_TEST(a_transaction_query_survives_the_round_trip)
 {
     /* Shows: all filters, no filters, and that the limit is kept within a page. */
-    struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10, UINT64_MAX - 1};
+    struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10,
+                                   UINT64_MAX - 1,       SLICE_LIT("tx")};
     struct list_txn_request back;
     struct buf out;
 
@@ -129,11 +130,12 @@ START_TEST(a_transaction_query_survives_the_round_trip)
     ck_assert_int_eq(back.older_than_ms, 77);
     ck_assert_uint_eq(back.limit, 10);
     ck_assert_uint_eq(back.cursor, UINT64_MAX - 1);
+    assert_slice(back.transaction_id, "tx");
     buf_clear(&out);
     req = (struct list_txn_request){.older_than_ms = INSPECT_NONE, .limit = LIST_ROWS_MAX + 1};
     list_txn_request_encode(&out, &req);
     ck_assert_int_eq(list_txn_request_decode(buf_slice(&out), &back), 0);
-    ck_assert_uint_eq(back.state.len + back.group.len, 0);
+    ck_assert_uint_eq(back.state.len + back.group.len + back.transaction_id.len, 0);
     ck_assert_int_eq(back.older_than_ms, INSPECT_NONE);
     ck_assert_uint_eq(back.limit, LIST_ROWS_MAX);
     ck_assert_int_eq(list_txn_request_decode(SLICE_LIT("\x80"), &back), 0);
@@ -299,7 +301,8 @@ START_TEST(hostile_bytes_are_harmless)
     /*
      * Shows: every truncation, changed bytes, something behind the end, of all bodies.
      */
-    struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10, 3};
+    struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10, 3,
+                                   SLICE_LIT("tx")};
     struct txn_horizon horizon = {1, 2, 3, SLICE_LIT("a#0123abcd")};
     struct buf out;
 
