@@ -14,6 +14,7 @@
 #include "core/proto/msgid.h"
 #include "core/proto/properties.h"
 #include "escrow/escrow.h"
+#include "src/client/decide.h"
 #include "src/client/remote.h"
 #include "src/client/router.h"
 
@@ -32,12 +33,6 @@
 struct task {
     struct mail mail; /* first */
     void (*run)(struct task *task);
-};
-
-/* Decisions that nobody waits for, those of a moment together (decide_later.c). */
-struct gather {
-    struct list waiting; /* struct later */
-    struct loop_timer timer;
 };
 
 struct escrow_client {
@@ -268,52 +263,6 @@ struct escrow_message *message_copy(const struct escrow_message *m);
 
 /* Is the message well-formed for this producer? Sets the last error. */
 ESCROW_MUST_USE int message_check(const struct escrow_producer *p, const struct escrow_message *m);
-
-/* ---- decisions (decide.c, decide_later.c) ---- */
-
-/*
- * One decision about halves at one broker: confirmed at an escrowd, one-way at anything else;
- * repeated until timeout_ms after decide_start. Caller-owned; set the first group, the rest is
- * zero. `done` is called on the loop exactly once, and may free it after decide_fini.
- */
-struct decide {
-    struct escrow_producer *producer;
-    const struct escrow_receipt *const *halves; /* the caller's, until done */
-    size_t count;                               /* 1 to END_TXN_HALVES_MAX */
-    enum escrow_txn_state state;
-    uint64_t timeout_ms;
-    void (*done)(struct decide *d);
-    /*
-     * Result: 0; ESCROW_ECONFLICT, ESCROW_EROLLEDBACK, ESCROW_ENOTFOUND of the first half that was
-     * refused; ESCROW_ETIMEOUT and the like: not known.
-     */
-    int error;
-    /* Private. */
-    int64_t deadline_ms; /* monotonic, of the loop */
-    uint32_t tries;
-    struct remote_call call;
-    struct loop_timer timer;
-    struct buf body;
-};
-
-void decide_start(struct decide *d); /* loop */
-void decide_fini(struct decide *d);
-
-/* Decide and wait; returns the result. Not on the loop. */
-ESCROW_MUST_USE int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
-                                const struct escrow_receipt *const *halves, size_t count,
-                                uint64_t timeout_ms);
-
-/*
- * The same, but nobody waits: tried until timeout_ms, then left to check-back. The receipts are
- * copied. All at one broker. Any thread. ESCROW_ENOMEM, ESCROW_ESHUTDOWN.
- */
-ESCROW_MUST_USE int decide_later(struct escrow_producer *p, enum escrow_txn_state state,
-                                 const struct escrow_receipt *const *halves, size_t count,
-                                 uint64_t timeout_ms);
-
-void gather_init(struct gather *g);
-void gather_fini(struct escrow_client *c); /* nothing may wait: every producer is freed */
 
 /* ---- check-backs (check.c) and pushes, loop ---- */
 void check_on_push(struct escrow_client *c, const char *addr, struct header *header,

@@ -3,11 +3,12 @@
  * (repeating is harmless: the first one wins and the same again is success); END_TRANSACTION,
  * one-way, to anything else.
  */
-#include "src/client/client_private.h"
+#include "src/client/decide.h"
 
 #include "core/base/mem.h"
 #include "core/proto/body_end_txn.h"
 #include "core/proto/codes.h"
+#include "src/client/client_private.h"
 #include "src/client/end_fields.h"
 
 #include <stdio.h>
@@ -56,29 +57,55 @@ static void decide_failed(struct decide *d, int error)
     }
 }
 
+static enum decide_said said_of(const struct end_txn_result *r)
+{
+    if (r->error == 0) {
+        return DECIDE_DONE;
+    }
+    return r->error == ESCROW_ECONFLICT && r->decided == TXN_NONE ? DECIDE_HELD_BACK
+                                                                  : DECIDE_REFUSED;
+}
+
+/* One row for each half, in their order; returns what the decision as a whole comes to. */
+static int read_results(struct decide *d, struct end_txn_answer *answer)
+{
+    struct end_txn_result result;
+    int refused = 0;
+    int held_back = 0;
+
+    for (size_t i = 0; end_txn_next_result(answer, &result); i++) {
+        enum decide_said said = said_of(&result);
+        if (d->said != NULL) {
+            d->said[i] = (uint8_t)said;
+        }
+        if (said == DECIDE_REFUSED && refused == 0) {
+            refused = result.error;
+        } else if (said == DECIDE_HELD_BACK) {
+            held_back = result.error;
+        }
+    }
+    return refused != 0 ? refused : held_back;
+}
+
 static void decide_answered(struct remote_call *call, int error, struct header *header,
                             struct slice body)
 {
     struct decide *d = LIST_ENTRY(call, struct decide, call);
     struct end_txn_answer answer;
-    struct end_txn_result result;
 
     (void)header;
     if (error == ESCROW_ENOTSUP) { /* not an escrowd */
         decide_without_answer(d);
         return;
     }
-    if (error == 0 && end_txn_answer_decode(body, &answer) != 0) {
+    if (error == 0 && (end_txn_answer_decode(body, &answer) != 0 || answer.count != d->count)) {
         error = ESCROW_ETIMEOUT; /* an answer that says nothing */
     }
     if (error != 0) {
         decide_failed(d, error);
         return;
     }
-    while (error == 0 && end_txn_next_result(&answer, &result)) {
-        error = result.error;
-    }
-    decide_end(d, error);
+    decide_end(d, read_results(d, &answer));
 }
 
 static void decide_body(struct decide *d)
@@ -158,7 +185,6 @@ static void decide_try(struct decide *d)
 void decide_start(struct decide *d)
 {
     buf_init(&d->body, 0);
-    d->deadline_ms = loop_mono_ms(&d->producer->client->loop) + (int64_t)d->timeout_ms;
     decide_try(d);
 }
 
@@ -167,6 +193,7 @@ void decide_start(struct decide *d)
 struct decide_call {
     struct task task;
     struct decide decide;
+    uint64_t timeout_ms;
     struct waiter waiter;
 };
 
@@ -178,7 +205,11 @@ static void call_done(struct decide *d)
 
 static void call_run(struct task *task)
 {
-    decide_start(&LIST_ENTRY(task, struct decide_call, task)->decide);
+    struct decide_call *call = LIST_ENTRY(task, struct decide_call, task);
+    struct escrow_client *c = call->decide.producer->client;
+
+    call->decide.deadline_ms = loop_mono_ms(&c->loop) + (int64_t)call->timeout_ms;
+    decide_start(&call->decide);
 }
 
 int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
@@ -189,8 +220,8 @@ int decide_wait(struct escrow_producer *p, enum escrow_txn_state state,
                                           .halves = halves,
                                           .count = count,
                                           .state = state,
-                                          .timeout_ms = timeout_ms,
-                                          .done = call_done}};
+                                          .done = call_done},
+                               .timeout_ms = timeout_ms};
     int rc = client_may_block(p->client);
 
     if (rc == 0) {

@@ -313,7 +313,7 @@ static void halves_decide(struct escrow_pg_txn *t, enum escrow_txn_state state)
                 op->error = k == i ? 0 : ESCROW_EEXIST; /* decided with this group */
             }
         }
-        if (decide_later(t->producer, state, group, n, t->producer->timeout_ms) != 0) {
+        if (decide_later(t->producer, state, group, n) != 0) {
             /* out of memory: check-back */
         }
     }

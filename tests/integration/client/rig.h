@@ -10,6 +10,7 @@
 #define TESTS_INTEGRATION_CLIENT_RIG_H
 
 #include "core/base/attr.h"
+#include "core/proto/body_end_txn.h"
 #include "escrow/escrow.h"
 
 #include <check.h>
@@ -58,6 +59,12 @@ int64_t rig_counter(const struct rig *r, const char *name);
 
 /* Which broker it says it is (ESCROW_TXN_HORIZON). */
 void rig_identity(const struct rig *r, char *dst, size_t size);
+
+/* A person decides a half of this producer group. */
+void rig_decide(const struct rig *r, const char *group, const char *id, enum txn_decision decision);
+
+/* A connection of one's own to "127.0.0.1:port". */
+int rig_connect(const char *host_port);
 
 /* Halves that the broker has not decided; messages that consumers can see in so many queues. */
 int64_t rig_undecided(const struct rig *r);

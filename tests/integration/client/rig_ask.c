@@ -16,7 +16,7 @@ struct question {
     struct slice body;
 };
 
-static int connect_to(const char *host_port)
+int rig_connect(const char *host_port)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET};
     const char *colon = strrchr(host_port, ':');
@@ -33,7 +33,7 @@ static int connect_to(const char *host_port)
 /* q->frame holds a request; afterwards header and body are those of its answer: a success. */
 static void ask(const struct rig *r, struct question *q)
 {
-    int fd = connect_to(r->broker);
+    int fd = rig_connect(r->broker);
     struct frame frame;
     int rc = ESCROW_EAGAIN;
 
@@ -65,6 +65,29 @@ static void question_fini(struct question *q)
 {
     header_fini(&q->header);
     buf_fini(&q->frame);
+}
+
+void rig_decide(const struct rig *r, const char *group, const char *id, enum txn_decision decision)
+{
+    struct header_out head = {.code = REQUEST_ESCROW_END_TRANSACTION, .opaque = 1};
+    struct end_txn_request req = {
+        .producer_group = slice_str(group), .decision = decision, .is_operator = true};
+    struct end_txn_half half = {.transaction_id = slice_str(id), .offset = END_TXN_OFFSET_NONE};
+    struct end_txn_answer answer;
+    struct end_txn_result result;
+    struct question q;
+    struct buf body;
+
+    buf_init(&body, 0);
+    end_txn_request_encode(&body, &req, &half, 1);
+    question_init(&q);
+    ck_assert_int_eq(header_encode(&q.frame, HEADER_JSON, &head, buf_slice(&body)), 0);
+    ask(r, &q);
+    ck_assert_int_eq(end_txn_answer_decode(q.body, &answer), 0);
+    ck_assert(end_txn_next_result(&answer, &result));
+    ck_assert_int_eq(result.error, 0);
+    question_fini(&q);
+    buf_fini(&body);
 }
 
 /* The answer's text is borrowed from the question. */
