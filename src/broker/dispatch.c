@@ -23,9 +23,29 @@ static struct route_entry find_namesrv_handler(int32_t code)
     case REQUEST_DELETE_KV_CONFIG:
     case REQUEST_GET_KVLIST_BY_NAMESPACE:
     case REQUEST_DELETE_TOPIC_IN_NAMESRV:
+    case REQUEST_GET_SYSTEM_TOPIC_LIST_FROM_NS:
+    case REQUEST_WIPE_WRITE_PERM_OF_BROKER:
+    case REQUEST_ADD_WRITE_PERM_OF_BROKER:
         return (struct route_entry){handle_namesrv, false};
     default: /* the code is a number from outside, not an enum */
         return (struct route_entry){NULL, false};
+    }
+}
+
+/* What people who look after the broker ask, with RocketMQ's tools. */
+static struct route_entry find_admin_handler(int32_t code)
+{
+    switch (code) {
+    case REQUEST_GET_CONSUMER_CONNECTION_LIST:
+        return (struct route_entry){handle_consumer_connections, true};
+    case REQUEST_GET_PRODUCER_CONNECTION_LIST:
+        return (struct route_entry){handle_producer_connections, true};
+    case REQUEST_QUERY_TOPIC_CONSUME_BY_WHO:
+        return (struct route_entry){handle_topic_groups, true};
+    case REQUEST_QUERY_TOPICS_BY_CONSUMER:
+        return (struct route_entry){handle_group_topics, true};
+    default:
+        return find_namesrv_handler(code);
     }
 }
 
@@ -41,7 +61,7 @@ static struct route_entry find_group_handler(int32_t code)
     case REQUEST_UNLOCK_BATCH_MQ:
         return (struct route_entry){handle_unlock_queues, true};
     default:
-        return find_namesrv_handler(code);
+        return find_admin_handler(code);
     }
 }
 

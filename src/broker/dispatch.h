@@ -17,36 +17,40 @@ typedef void request_fn(struct request *req);
 void dispatch_request(struct request *req);
 
 /* Handlers, by file. Each finishes its request. */
-request_fn handle_send;              /* 10, 310, 320: handle_send.c */
-request_fn handle_send_back;         /* 36: handle_send_back.c */
-request_fn handle_recall;            /* 370: handle_recall.c */
-request_fn handle_send_reply;        /* 324, 325: handle_reply.c */
-request_fn handle_pull;              /* 11, 361: handle_pull.c */
-request_fn handle_end_transaction;   /* 37: handle_end_transaction.c */
-request_fn handle_end_confirmed;     /* 30001: handle_end_confirmed.c */
-request_fn handle_query_offset;      /* 14: handle_offset.c */
-request_fn handle_update_offset;     /* 15 */
-request_fn handle_max_offset;        /* 30 */
-request_fn handle_min_offset;        /* 31 */
-request_fn handle_search_offset;     /* 29 */
-request_fn handle_earliest_time;     /* 32 */
-request_fn handle_heartbeat;         /* 34: handle_client.c */
-request_fn handle_unregister_client; /* 35 */
-request_fn handle_consumer_list;     /* 38 */
-request_fn handle_check_client;      /* 46 */
-request_fn handle_lock_queues;       /* 41: handle_lock.c */
-request_fn handle_unlock_queues;     /* 42 */
-request_fn handle_query_key;         /* 12: handle_query.c */
-request_fn handle_view_message;      /* 33 */
-request_fn handle_create_topic;      /* 17: handle_topic.c */
-request_fn handle_all_topics;        /* 21 */
-request_fn handle_topic_config;      /* 351 */
-request_fn handle_publish_batch;     /* 30002: handle_source.c */
-request_fn handle_source_open;       /* 30003 */
-request_fn handle_list_transactions; /* 30004: handle_inspect.c */
-request_fn handle_status;            /* 30005 */
-request_fn handle_list_groups;       /* 30006 */
-request_fn handle_txn_horizon;       /* 30007 */
-request_fn handle_namesrv;           /* 100..106, 206..., on either port: handle_namesrv.c */
+request_fn handle_send;                 /* 10, 310, 320: handle_send.c */
+request_fn handle_send_back;            /* 36: handle_send_back.c */
+request_fn handle_recall;               /* 370: handle_recall.c */
+request_fn handle_send_reply;           /* 324, 325: handle_reply.c */
+request_fn handle_pull;                 /* 11, 361: handle_pull.c */
+request_fn handle_end_transaction;      /* 37: handle_end_transaction.c */
+request_fn handle_end_confirmed;        /* 30001: handle_end_confirmed.c */
+request_fn handle_query_offset;         /* 14: handle_offset.c */
+request_fn handle_update_offset;        /* 15 */
+request_fn handle_max_offset;           /* 30 */
+request_fn handle_min_offset;           /* 31 */
+request_fn handle_search_offset;        /* 29 */
+request_fn handle_earliest_time;        /* 32 */
+request_fn handle_heartbeat;            /* 34: handle_client.c */
+request_fn handle_unregister_client;    /* 35 */
+request_fn handle_consumer_list;        /* 38 */
+request_fn handle_check_client;         /* 46 */
+request_fn handle_lock_queues;          /* 41: handle_lock.c */
+request_fn handle_unlock_queues;        /* 42 */
+request_fn handle_query_key;            /* 12: handle_query.c */
+request_fn handle_view_message;         /* 33 */
+request_fn handle_create_topic;         /* 17: handle_topic.c */
+request_fn handle_all_topics;           /* 21 */
+request_fn handle_topic_config;         /* 351 */
+request_fn handle_consumer_connections; /* 203: handle_members.c */
+request_fn handle_producer_connections; /* 204 */
+request_fn handle_topic_groups;         /* 300 */
+request_fn handle_group_topics;         /* 343 */
+request_fn handle_publish_batch;        /* 30002: handle_source.c */
+request_fn handle_source_open;          /* 30003 */
+request_fn handle_list_transactions;    /* 30004: handle_inspect.c */
+request_fn handle_status;               /* 30005 */
+request_fn handle_list_groups;          /* 30006 */
+request_fn handle_txn_horizon;          /* 30007 */
+request_fn handle_namesrv;              /* 100..106, 206..., on either port: handle_namesrv.c */
 
 #endif

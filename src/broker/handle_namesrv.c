@@ -268,6 +268,40 @@ static void namesrv_delete_topic(struct request *req)
     request_ok(req);
 }
 
+static void namesrv_system_names(struct request *req)
+{
+    struct broker *b = req->broker;
+    int rc;
+
+    buf_clear(&b->scratch);
+    rc = registry_system_names(&b->namesrv.registry, &b->scratch);
+    answer_body(req, rc, -1, escrow_strerror(rc));
+}
+
+/* 205 takes the write permission of a broker, 327 gives it back. */
+static void namesrv_write_perm(struct request *req)
+{
+    bool is_writable = req->header->code == REQUEST_ADD_WRITE_PERM_OF_BROKER;
+    struct slice name = SLICE_EMPTY;
+    struct header_writer w;
+    size_t count;
+
+    if (header_get_str(req->header, "brokerName", &name) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "field brokerName is missing");
+        return;
+    }
+    count = registry_set_writable(&req->broker->namesrv.registry, name, is_writable);
+    log_info("namesrv.write_perm", "broker %.*s: %s for %zu topics",
+             (int)(name.len > REGISTRY_NAME_MAX ? REGISTRY_NAME_MAX : name.len),
+             name.len == 0 ? "" : (const char *)name.ptr, is_writable ? "writable" : "read-only",
+             count);
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_put_i64(&w, is_writable ? "addTopicCount" : "wipeTopicCount", (int64_t)count);
+        header_end(&w);
+        request_end(req, &w);
+    }
+}
+
 void handle_namesrv(struct request *req)
 {
     static const struct {
@@ -286,6 +320,9 @@ void handle_namesrv(struct request *req)
         {REQUEST_DELETE_KV_CONFIG, namesrv_kv_delete},
         {REQUEST_GET_KVLIST_BY_NAMESPACE, namesrv_kv_list},
         {REQUEST_DELETE_TOPIC_IN_NAMESRV, namesrv_delete_topic},
+        {REQUEST_GET_SYSTEM_TOPIC_LIST_FROM_NS, namesrv_system_names},
+        {REQUEST_WIPE_WRITE_PERM_OF_BROKER, namesrv_write_perm},
+        {REQUEST_ADD_WRITE_PERM_OF_BROKER, namesrv_write_perm},
     };
 
     if (!req->broker->config->is_namesrv) {

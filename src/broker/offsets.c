@@ -400,3 +400,38 @@ void offsets_visit(const struct offsets *o, offsets_visit_fn *fn, void *arg)
         }
     }
 }
+
+static bool has_stored(const struct offset_pair *pair)
+{
+    for (uint32_t q = 0; q < queue_end(pair); q++) {
+        if (is_stored(pair, q)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void offsets_visit_pairs(const struct offsets *o, offsets_visit_pair_fn *fn, void *arg)
+{
+    size_t cursor = 0;
+    const struct strmap_slot *slot;
+
+    while ((slot = strmap_next(&o->by_pair, &cursor)) != NULL) {
+        const struct offset_pair *pair = slot->value;
+        if (has_stored(pair)) {
+            fn(arg, slice_of(pair->group, pair->group_len),
+               slice_of(pair->group + pair->group_len, pair->topic_len));
+        }
+    }
+}
+
+bool offsets_has_pair(const struct offsets *o, struct slice group, struct slice topic)
+{
+    struct pair_key key;
+    const struct offset_pair *pair = NULL;
+
+    if (pair_key_make(&key, group, topic)) {
+        pair = strmap_find(&o->by_pair, slice_of(key.bytes, key.len));
+    }
+    return pair != NULL && has_stored(pair);
+}

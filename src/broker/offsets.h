@@ -91,4 +91,11 @@ typedef void offsets_visit_fn(void *arg, struct slice group, struct slice topic,
                               int64_t offset);
 void offsets_visit(const struct offsets *o, offsets_visit_fn *fn, void *arg);
 
+/* Visit every (group, topic) of which an offset is stored, once. */
+typedef void offsets_visit_pair_fn(void *arg, struct slice group, struct slice topic);
+void offsets_visit_pairs(const struct offsets *o, offsets_visit_pair_fn *fn, void *arg);
+
+/* Is any offset of the pair stored? */
+bool offsets_has_pair(const struct offsets *o, struct slice group, struct slice topic);
+
 #endif

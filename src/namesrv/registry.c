@@ -344,6 +344,26 @@ bool registry_is_current(const struct registry *r, struct slice broker_name,
     return broker != NULL && broker->has_version && version_eq(&broker->version, version);
 }
 
+size_t registry_set_writable(struct registry *r, struct slice broker_name, bool is_writable)
+{
+    struct registry_broker *broker = broker_find(r, broker_name);
+    size_t cursor = 0;
+    size_t count = 0;
+    const struct strmap_slot *slot;
+
+    if (broker == NULL) {
+        return 0;
+    }
+    broker->is_wiped = !is_writable;
+    while ((slot = strmap_next(&r->topics, &cursor)) != NULL) {
+        const struct registry_topic *topic = slot->value;
+        for (size_t i = 0; i < topic->count; i++) {
+            count += topic->queues[i].broker == broker ? 1 : 0;
+        }
+    }
+    return count;
+}
+
 void registry_delete_topic(struct registry *r, struct slice topic)
 {
     topic_delete(r, topic);

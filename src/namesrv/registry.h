@@ -86,6 +86,12 @@ size_t registry_expire(struct registry *r, int64_t now_ms);
  */
 ESCROW_MUST_USE int registry_route(const struct registry *r, struct slice topic, struct buf *out);
 
+/*
+ * Append {"topicList":[...]} of the names that no topic should have, clusters and brokers (body of
+ * 304). ESCROW_ENOMEM.
+ */
+ESCROW_MUST_USE int registry_system_names(const struct registry *r, struct buf *out);
+
 /* Append the body of 106. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int registry_cluster_info(const struct registry *r, struct buf *out);
 
@@ -95,6 +101,13 @@ ESCROW_MUST_USE int registry_cluster_info(const struct registry *r, struct buf *
  */
 ESCROW_MUST_USE int registry_topic_list(const struct registry *r, struct slice cluster,
                                         struct buf *out);
+
+/*
+ * Take the write permission from every topic of a broker, or give it back as it was registered: its
+ * routes say so from now on, until the opposite is asked for or the broker is gone. Registrations
+ * do not change it. Returns how many topics the broker serves; 0 when it is not known.
+ */
+size_t registry_set_writable(struct registry *r, struct slice broker_name, bool is_writable);
 
 /* Is `version` what the broker registered last? For QUERY_DATA_VERSION. */
 bool registry_is_current(const struct registry *r, struct slice broker_name,

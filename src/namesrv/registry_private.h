@@ -19,6 +19,7 @@ struct registry_broker {
     size_t addr_count;
     struct data_version version;
     bool has_version;
+    bool is_wiped; /* its routes have no write permission */
 };
 
 struct registry_queues {

@@ -61,11 +61,12 @@ int registry_route(const struct registry *r, struct slice topic, struct buf *out
     if (queues != NULL && brokers != NULL && addrs != NULL) {
         for (size_t i = 0; i < found->count; i++) {
             const struct registry_queues *q = &found->queues[i];
-            queues[i] = (struct route_queue){.broker_name = slice_str(q->broker->name),
-                                             .read_queue_count = q->read_queue_count,
-                                             .write_queue_count = q->write_queue_count,
-                                             .perm = q->perm,
-                                             .topic_sys_flag = q->sys_flag};
+            queues[i] =
+                (struct route_queue){.broker_name = slice_str(q->broker->name),
+                                     .read_queue_count = q->read_queue_count,
+                                     .write_queue_count = q->write_queue_count,
+                                     .perm = q->broker->is_wiped ? q->perm & ~PERM_WRITE : q->perm,
+                                     .topic_sys_flag = q->sys_flag};
             brokers[i] = broker_view(q->broker, addrs + i * REGISTRY_ADDRS_MAX);
         }
         route.order_topic_conf = order;
@@ -80,6 +81,39 @@ int registry_route(const struct registry *r, struct slice topic, struct buf *out
     mem_free(queues);
     mem_free(brokers);
     mem_free(addrs);
+    return buf_failed(out) ? ESCROW_ENOMEM : 0;
+}
+
+/* Clusters come first; a cluster of several brokers is named once. */
+int registry_system_names(const struct registry *r, struct buf *out)
+{
+    struct slice *names = mem_calloc(2 * r->brokers.count + 1, sizeof *names);
+    size_t count = 0;
+    size_t clusters;
+    size_t cursor = 0;
+    const struct strmap_slot *slot;
+
+    if (names == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    while ((slot = strmap_next(&r->brokers, &cursor)) != NULL) {
+        struct slice cluster = slice_str(((const struct registry_broker *)slot->value)->cluster);
+        bool is_there = false;
+        for (size_t i = 0; i < count && !is_there; i++) {
+            is_there = slice_eq(names[i], cluster);
+        }
+        if (!is_there) {
+            names[count++] = cluster;
+        }
+    }
+    clusters = count;
+    cursor = 0;
+    while ((slot = strmap_next(&r->brokers, &cursor)) != NULL) {
+        names[count++] = slice_str(((const struct registry_broker *)slot->value)->name);
+    }
+    CHECK(count == clusters + r->brokers.count);
+    name_list_encode(out, LIST_TOPICS, names, count);
+    mem_free(names);
     return buf_failed(out) ? ESCROW_ENOMEM : 0;
 }
 

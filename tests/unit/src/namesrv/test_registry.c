@@ -48,6 +48,59 @@ static size_t route_brokers(const struct registry *r, const char *name)
     return count;
 }
 
+/* Permissions that the route gives of a broker; -1: it does not name it. */
+static int32_t route_perm(const struct registry *r, const char *name, const char *broker)
+{
+    struct route route;
+    struct buf out;
+    int32_t perm = -1;
+
+    buf_init(&out, 0);
+    ck_assert_int_eq(registry_route(r, slice_str(name), &out), 0);
+    ck_assert_int_eq(route_decode(buf_slice(&out), &route), 0);
+    for (size_t i = 0; i < route.queue_count; i++) {
+        if (slice_eq_str(route.queues[i].broker_name, broker)) {
+            perm = route.queues[i].perm;
+        }
+    }
+    route_fini(&route);
+    buf_fini(&out);
+    return perm;
+}
+
+START_TEST(a_broker_without_write_permission_keeps_its_readers)
+{
+    /* Wiping lasts through registrations, and what comes back is what was registered. */
+    struct registry r;
+    struct topic_config t[] = {topic("T", 4), topic("U", 1)};
+    struct registration a = make("a", "1.1.1.1:1", t, 2, 1);
+    struct registration b = make("b", "2.2.2.2:2", t, 2, 1);
+    struct buf out;
+
+    t[1].perm = PERM_READ;
+    registry_init(&r, key);
+    ck_assert_int_eq(registry_register(&r, 0, &a), 0);
+    ck_assert_int_eq(registry_register(&r, 0, &b), 0);
+    ck_assert_uint_eq(registry_set_writable(&r, SLICE_LIT("x"), false), 0);
+    ck_assert_uint_eq(registry_set_writable(&r, SLICE_LIT("a"), false), 2);
+    ck_assert_int_eq(route_perm(&r, "T", "a"), PERM_READ);
+    ck_assert_int_eq(route_perm(&r, "T", "b"), PERM_READ | PERM_WRITE);
+    a.version.counter = 2;
+    ck_assert_int_eq(registry_register(&r, 0, &a), 0);
+    ck_assert_int_eq(route_perm(&r, "T", "a"), PERM_READ);
+    ck_assert_uint_eq(registry_set_writable(&r, SLICE_LIT("a"), true), 2);
+    ck_assert_int_eq(route_perm(&r, "T", "a"), PERM_READ | PERM_WRITE);
+    ck_assert_int_eq(route_perm(&r, "U", "a"), PERM_READ);
+
+    buf_init(&out, 0);
+    ck_assert_int_eq(registry_system_names(&r, &out), 0);
+    ck_assert(slice_eq_str(buf_slice(&out), "{\"topicList\":[\"c\",\"a\",\"b\"]}") ||
+              slice_eq_str(buf_slice(&out), "{\"topicList\":[\"c\",\"b\",\"a\"]}"));
+    buf_fini(&out);
+    registry_fini(&r);
+}
+END_TEST
+
 START_TEST(brokers_come_change_and_go)
 {
     /* Two brokers serve one topic; one says goodbye, the other is cut off. */
@@ -324,6 +377,7 @@ int main(void)
     TCase *tc = tcase_create("registry");
 
     tcase_add_test(tc, brokers_come_change_and_go);
+    tcase_add_test(tc, a_broker_without_write_permission_keeps_its_readers);
     tcase_add_test(tc, a_registration_over_a_new_connection_survives_the_end_of_the_old_one);
     tcase_add_test(tc, silence_ends_a_broker_at_its_own_time);
     tcase_add_test(tc, topics_are_taken_over_when_the_version_changed);
