@@ -156,29 +156,35 @@ static void put_row(struct json_writer *w, enum queue_table_kind kind,
     }
 }
 
+void queue_table_write(struct json_writer *w, enum queue_table_kind kind,
+                       const struct queue_table *table)
+{
+    json_write_object_begin(w);
+    if (kind == QUEUE_TABLE_CONSUME) {
+        json_write_key(w, "consumeTps");
+        json_write_f64(w, table->tps);
+    }
+    json_write_key(w, "offsetTable");
+    json_write_object_begin(w);
+    for (size_t i = 0; i < table->count; i++) {
+        put_queue(w, &table->rows[i].queue);
+        json_write_object_key_end(w);
+        put_row(w, kind, &table->rows[i]);
+    }
+    json_write_object_end(w);
+    if (kind == QUEUE_TABLE_TOPIC) {
+        json_write_key(w, "topicPutTps");
+        json_write_f64(w, table->tps);
+    }
+    json_write_object_end(w);
+}
+
 void queue_table_encode(struct buf *out, enum queue_table_kind kind,
                         const struct queue_table *table)
 {
     struct json_writer w = json_writer_to(out);
 
-    json_write_object_begin(&w);
-    if (kind == QUEUE_TABLE_CONSUME) {
-        json_write_key(&w, "consumeTps");
-        json_write_f64(&w, table->tps);
-    }
-    json_write_key(&w, "offsetTable");
-    json_write_object_begin(&w);
-    for (size_t i = 0; i < table->count; i++) {
-        put_queue(&w, &table->rows[i].queue);
-        json_write_object_key_end(&w);
-        put_row(&w, kind, &table->rows[i]);
-    }
-    json_write_object_end(&w);
-    if (kind == QUEUE_TABLE_TOPIC) {
-        json_write_key(&w, "topicPutTps");
-        json_write_f64(&w, table->tps);
-    }
-    json_write_object_end(&w);
+    queue_table_write(&w, kind, table);
 }
 
 static int get_row(enum queue_table_kind kind, const struct json_node *value,

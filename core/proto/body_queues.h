@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct json_writer;
+
 struct message_queue {
     struct slice topic;
     struct slice broker_name;
@@ -76,6 +78,8 @@ struct queue_table {
 
 void queue_table_encode(struct buf *out, enum queue_table_kind kind,
                         const struct queue_table *table);
+void queue_table_write(struct json_writer *w, enum queue_table_kind kind,
+                       const struct queue_table *table);
 
 /* ESCROW_EPROTO, ESCROW_ELIMIT, ESCROW_ENOMEM. */
 ESCROW_MUST_USE int queue_table_decode(struct slice body, enum queue_table_kind kind,

@@ -12,6 +12,13 @@
 #include "src/broker/delays.h"
 #include "src/broker/transactions.h"
 
+/* A message became visible in its queue: count it, wake who waits for it. */
+static void arrived(struct broker *b, const struct hold_arrival *arrival)
+{
+    traffic_put(&b->traffic, arrival->topic, broker_traffic_now(b));
+    hold_notify(b, arrival);
+}
+
 static int apply_half(struct broker *b, const struct store_record *rec, struct err_ctx *err)
 {
     struct txn_half_info info;
@@ -37,7 +44,7 @@ int held_enter_queue(struct broker *b, const struct store_release *release, stru
     int rc = store_release(b->store, release, &arrival.queue_offset, err);
 
     if (rc == 0) {
-        hold_notify(b, &arrival);
+        arrived(b, &arrival);
     }
     return rc;
 }
@@ -108,7 +115,7 @@ static int apply_message(struct broker *b, const struct store_record *rec)
                                    .has_properties = true,
                                    .properties = rec->properties};
 
-    hold_notify(b, &arrival);
+    arrived(b, &arrival);
     return 0;
 }
 

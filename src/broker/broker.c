@@ -28,6 +28,11 @@ struct txn_now broker_txn_now(struct broker *b)
     return (struct txn_now){.mono_ms = loop_mono_ms(b->loop), .wall_ms = loop_wall_ms(b->loop)};
 }
 
+struct traffic_now broker_traffic_now(struct broker *b)
+{
+    return (struct traffic_now){.mono_ms = loop_mono_ms(b->loop), .wall_ms = loop_wall_ms(b->loop)};
+}
+
 _Noreturn void broker_fatal(struct broker *b, const char *event, const struct err_ctx *err)
 {
     (void)b;
@@ -125,6 +130,7 @@ static int store_start(struct broker *b, struct err_ctx *err)
     timers_counters_reset(b->timers);
     txn_counters_reset(b->txn); /* what the replay counted happened before this start */
     transactions_sync_reserve(b);
+    traffic_start(&b->traffic, broker_traffic_now(b));
     return topic_create_system(b, err);
 }
 
@@ -294,6 +300,7 @@ int broker_start(struct broker *b, const struct config *config, struct loop *l, 
     offsets_init(&b->offsets, b->hash_key);
     sources_init(&b->sources, b->hash_key);
     clients_init(&b->clients, b->hash_key);
+    traffic_init(&b->traffic, b->hash_key);
     queue_locks_init(&b->queue_locks, b->hash_key);
     hold_init(b, b->hash_key);
     txn_update_init(&b->update);
@@ -373,6 +380,7 @@ static void tables_fini(struct broker *b)
     hold_fini(b);
     clients_fini(b);
     queue_locks_fini(&b->queue_locks);
+    traffic_fini(&b->traffic);
     sources_fini(&b->sources);
     offsets_fini(&b->offsets);
     topics_fini(&b->topics);

@@ -32,6 +32,7 @@
 #include "src/broker/session.h"
 #include "src/broker/sources.h"
 #include "src/broker/topics.h"
+#include "src/broker/traffic.h"
 #include "src/namesrv/namesrv.h"
 #include "txn/timers.h"
 #include "txn/txn.h"
@@ -63,6 +64,7 @@ struct broker {
     struct registrar registrar;
     struct namesrv namesrv;
     struct metrics metrics;
+    struct traffic traffic;
     struct tcp tcp;
     struct tcp_options tcp_options;
     struct tcp_listener *listeners[BROKER_LISTENERS_MAX];
@@ -110,6 +112,7 @@ void broker_reload(struct broker *b);
 void broker_on_session_close(struct broker *b, struct session *s);
 
 struct txn_now broker_txn_now(struct broker *b);
+struct traffic_now broker_traffic_now(struct broker *b);
 
 /*
  * Put a held message into its queue, and wake who waits there: a half that was committed or has

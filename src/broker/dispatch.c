@@ -40,6 +40,16 @@ static struct route_entry find_admin_handler(int32_t code)
         return (struct route_entry){handle_consumer_connections, true};
     case REQUEST_GET_PRODUCER_CONNECTION_LIST:
         return (struct route_entry){handle_producer_connections, true};
+    case REQUEST_GET_TOPIC_STATS_INFO:
+        return (struct route_entry){handle_topic_stats, true};
+    case REQUEST_GET_CONSUME_STATS:
+        return (struct route_entry){handle_consume_stats, true};
+    case REQUEST_GET_BROKER_CONSUME_STATS:
+        return (struct route_entry){handle_all_consume_stats, true};
+    case REQUEST_VIEW_BROKER_STATS_DATA:
+        return (struct route_entry){handle_traffic, true};
+    case REQUEST_QUERY_CONSUME_QUEUE:
+        return (struct route_entry){handle_queue_view, true};
     case REQUEST_QUERY_TOPIC_CONSUME_BY_WHO:
         return (struct route_entry){handle_topic_groups, true};
     case REQUEST_QUERY_TOPICS_BY_CONSUMER:

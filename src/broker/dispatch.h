@@ -41,6 +41,11 @@ request_fn handle_view_message;         /* 33 */
 request_fn handle_create_topic;         /* 17: handle_topic.c */
 request_fn handle_all_topics;           /* 21 */
 request_fn handle_topic_config;         /* 351 */
+request_fn handle_topic_stats;          /* 202: handle_stats.c */
+request_fn handle_consume_stats;        /* 208 */
+request_fn handle_traffic;              /* 315 */
+request_fn handle_all_consume_stats;    /* 317 */
+request_fn handle_queue_view;           /* 321: handle_query.c */
 request_fn handle_consumer_connections; /* 203: handle_members.c */
 request_fn handle_producer_connections; /* 204 */
 request_fn handle_topic_groups;         /* 300 */

@@ -107,6 +107,12 @@ static void pull_write(struct header_writer *w, const struct pull_reply *reply,
     buf_append_slice(w->buf, body);
 }
 
+static void count_out(struct broker *b, struct slice topic, struct slice group, uint32_t count)
+{
+    b->metrics.messages_out += count;
+    traffic_get(&b->traffic, topic, group, count, broker_traffic_now(b));
+}
+
 /* Nothing there, and something may come: worth waiting for. */
 static bool pull_may_wait(const struct store_pull_result *res, int64_t offset)
 {
@@ -135,7 +141,7 @@ static void pull_answer(struct pull *pull, const struct store_pull_result *res, 
     struct pull_reply reply = pull_reply_of(res, pull->offset);
     struct header_writer w;
 
-    pull->broker->metrics.messages_out += res->count;
+    count_out(pull->broker, slice_str(pull->topic), slice_str(pull->group), res->count);
     if (deferred_begin(&pull->deferred, &w, reply.code, slice_str(reply.remark))) {
         pull_write(&w, &reply, res, body);
         deferred_end(&pull->deferred, &w);
@@ -296,6 +302,7 @@ static void pull_later(struct request *req, const struct pull_request *in,
     pull->filter = *filter;
     *filter = NULL;
     (void)slice_to_cstr(in->topic, pull->topic, sizeof pull->topic);
+    (void)slice_to_cstr(in->group, pull->group, sizeof pull->group);
     pull->deferred = request_defer(req);
     pull_run(pull);
 }
@@ -326,7 +333,7 @@ static void pull_now(struct request *req, const struct pull_request *in, struct 
         pull_later(req, in, &query, filter); /* errors come again there, with their text */
         return;
     }
-    b->metrics.messages_out += res.count;
+    count_out(b, in->topic, in->group, res.count);
     reply = pull_reply_of(&res, in->offset);
     if (request_begin(req, &w, reply.code, slice_str(reply.remark))) {
         pull_write(&w, &reply, &res, buf_slice(&b->scratch));

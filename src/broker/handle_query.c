@@ -1,10 +1,12 @@
 /*
- * Look-ups: QUERY_MESSAGE 12 by key, VIEW_MESSAGE_BY_ID 33 by physical offset (PROTOCOL.md,
- * "Look-ups"). A half that was not committed is found by neither.
+ * Look-ups: QUERY_MESSAGE 12 by key, VIEW_MESSAGE_BY_ID 33 by physical offset, QUERY_CONSUME_QUEUE
+ * 321 the entries of a queue (PROTOCOL.md, "Look-ups" and "Administration"). A half that was not
+ * committed is found by none of them.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include "core/proto/body_admin.h"
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
@@ -190,4 +192,139 @@ void handle_view_message(struct request *req)
         job->not_found_code = RESPONSE_SYSTEM_ERROR;
         read_job_start(job);
     }
+}
+
+/* ---- entries of a queue ---- */
+
+#define QUEUE_SLOTS_MAX 256 /* of one answer: each is read from the log */
+
+struct queue_slots {
+    struct queue_slot slots[QUEUE_SLOTS_MAX];
+    size_t count;
+    int64_t min_offset;
+    int64_t max_offset;
+    struct filter *filter; /* of the group that was named; a reference, or NULL */
+    int64_t version;
+};
+
+static void slots_fini(struct read_job *job)
+{
+    filter_free(&((struct queue_slots *)job->ptr)->filter);
+}
+
+static bool is_wanted(const struct filter *filter, const struct store_record *rec)
+{
+    return filter == NULL ||
+           (filter_may_match(filter, rec->tag_code) &&
+            (!filter_needs_properties(filter) || filter_match(filter, rec->properties)));
+}
+
+static int slots_step(struct read_job *job, struct err_ctx *err)
+{
+    struct queue_slots *q = job->ptr;
+    int rc = 0;
+
+    while (rc == 0 && q->count < job->count && job->number + (int64_t)q->count < q->max_offset) {
+        struct store_entry_ref entry = {.topic = slice_str(job->topic),
+                                        .queue_id = job->queue_id,
+                                        .offset = job->number + (int64_t)q->count};
+        struct store_record rec;
+        rc = store_read_entry(job->broker->store, &entry, job->fetch, &job->body, &rec, err);
+        if (rc == ESCROW_ENOTFOUND) {
+            return 0; /* gone meanwhile: the answer ends before it */
+        }
+        if (rc == 0) {
+            q->slots[q->count++] = (struct queue_slot){.physical_offset = (int64_t)rec.offset,
+                                                       .size_bytes = (int32_t)rec.payload.len,
+                                                       .tag_code = rec.tag_code,
+                                                       .matches = is_wanted(q->filter, &rec)};
+        }
+    }
+    return rc;
+}
+
+static void slots_done(struct read_job *job)
+{
+    const struct queue_slots *q = job->ptr;
+    struct subscription sub = {.topic = slice_str(job->topic), .version = q->version};
+    struct queue_view view = {.slots = q->slots,
+                              .count = q->count,
+                              .min_offset = q->min_offset,
+                              .max_offset = q->max_offset,
+                              .subscription = q->filter == NULL ? NULL : &sub};
+    struct header_writer w;
+
+    if (q->filter != NULL) {
+        sub.expression = filter_text(q->filter);
+        sub.expression_type =
+            filter_type_of(q->filter) == FILTER_SQL ? SLICE_LIT("SQL92") : SLICE_LIT("TAG");
+    }
+    if (deferred_begin(&job->deferred, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_end(&w);
+        queue_view_encode(w.buf, &view);
+        deferred_end(&job->deferred, &w);
+    }
+}
+
+/* The filter of the group that the request names, if it names one that is connected. */
+static void slots_take_filter(struct queue_slots *q, struct request *req, struct slice topic)
+{
+    struct slice name = SLICE_EMPTY;
+    const struct client_group *group = NULL;
+    const struct client_subscription *sub = NULL;
+
+    if (header_opt_str(req->header, "consumerGroup", &name) == 0 && name.len > 0) {
+        group = clients_find_consumers(req->broker, name);
+    }
+    if (group != NULL) {
+        sub = clients_find_subscription(group, topic);
+    }
+    if (sub != NULL && sub->filter != NULL) {
+        q->filter = filter_hold(sub->filter);
+        q->version = sub->filter_version;
+    }
+}
+
+void handle_queue_view(struct request *req)
+{
+    struct store_queue_ref ref = {.queue_id = 0};
+    struct queue_slots *q;
+    struct read_job *job;
+    int32_t queue_id = -1;
+    int32_t count = 0;
+    int64_t index = 0;
+
+    if (header_get_str(req->header, "topic", &ref.topic) != 0 || name_check_topic(ref.topic) != 0 ||
+        header_get_i32(req->header, "queueId", &queue_id) != 0 || queue_id < 0 ||
+        header_get_i64(req->header, "index", &index) != 0 || index < 0 ||
+        header_get_i32(req->header, "count", &count) != 0 || count < 0) {
+        request_fail(req, -1, ESCROW_EINVAL,
+                     "field topic, queueId, index or count is missing or malformed");
+        return;
+    }
+    q = mem_calloc(1, sizeof *q);
+    if (q == NULL) {
+        request_fail(req, -1, ESCROW_ENOMEM, NULL);
+        return;
+    }
+    ref.queue_id = (uint32_t)queue_id;
+    if (!store_queue_range(req->broker->store, &ref, &q->min_offset, &q->max_offset)) {
+        mem_free(q);
+        request_fail(req, RESPONSE_SYSTEM_ERROR, ESCROW_ENOTFOUND,
+                     "ConsumeQueue of %d@%.*s is not exist!", (int)queue_id, SLICE_ARGS(ref.topic));
+        return;
+    }
+    job = read_job_new(req, slots_step, slots_done);
+    if (job == NULL) {
+        mem_free(q);
+        return;
+    }
+    job->ptr = q;
+    job->fini = slots_fini;
+    slots_take_filter(q, req, ref.topic);
+    (void)slice_to_cstr(ref.topic, job->topic, sizeof job->topic);
+    job->queue_id = ref.queue_id;
+    job->number = index < q->min_offset ? q->min_offset : index;
+    job->count = count > QUEUE_SLOTS_MAX ? QUEUE_SLOTS_MAX : (uint32_t)count;
+    read_job_start(job);
 }

@@ -38,6 +38,7 @@ struct pull {
     size_t bytes_max;
     struct filter *filter; /* a reference; NULL = every message */
     char topic[RETRY_TOPIC_LEN_MAX + 1];
+    char group[GROUP_LEN_MAX + 1];
 };
 
 /* Run it: answer, read from disk, or wait. Takes the pull (frees it when it is answered). */

@@ -27,13 +27,16 @@ static void read_job_free(struct read_job *job)
 {
     store_fetch_free(&job->fetch);
     pump_read_leave(&job->broker->pump, &job->slot);
+    if (job->fini != NULL) {
+        job->fini(job);
+    }
     buf_fini(&job->key);
     buf_fini(&job->body);
     mem_free(job->ptr);
     mem_free(job);
 }
 
-static void read_job_fail(struct read_job *job, int error, const char *text)
+void read_job_end(struct read_job *job, int error, const char *text)
 {
     if (error == ESCROW_ECORRUPT || error == ESCROW_EIO) {
         log_error("store.read", "%s", text);
@@ -46,6 +49,11 @@ static void read_job_fail(struct read_job *job, int error, const char *text)
 static void fetch_run(struct pool_job *pool_job)
 {
     store_fetch_run(LIST_ENTRY(pool_job, struct read_job, job)->fetch);
+}
+
+static void run_nothing(struct pool_job *pool_job)
+{
+    (void)pool_job; /* the way there and back lets others in */
 }
 
 static void fetch_done(struct pool_job *pool_job)
@@ -71,7 +79,7 @@ static void read_job_turn(struct fair_item *slot)
     }
     job->fetch = store_fetch_new(job->broker->store);
     if (job->fetch == NULL) {
-        read_job_fail(job, ESCROW_ENOMEM, "");
+        read_job_end(job, ESCROW_ENOMEM, "");
     } else {
         read_job_start(job); /* the fetch notes what is missing */
     }
@@ -82,19 +90,21 @@ void read_job_start(struct read_job *job)
     struct err_ctx err = {.code = 0};
     int rc = job->step(job, &err);
 
-    if (rc == ESCROW_EAGAIN && job->slot.state == FAIR_OUT) {
+    bool must_wait = rc == ESCROW_EAGAIN || rc == ESCROW_EBUSY;
+
+    if (must_wait && job->slot.state == FAIR_OUT) {
         pump_read_enter(&job->broker->pump, job->deferred.session, &job->slot,
                         read_job_turn); /* it may be gone now */
         return;
     }
-    if (rc == ESCROW_EAGAIN) {
-        job->job.run = fetch_run;
+    if (must_wait) {
+        job->job.run = rc == ESCROW_EAGAIN ? fetch_run : run_nothing;
         job->job.done = fetch_done;
         pump_read(&job->broker->pump, &job->job);
         return;
     }
     if (rc != 0) {
-        read_job_fail(job, rc, err.text);
+        read_job_end(job, rc, err.text);
         return;
     }
     job->done(job);

@@ -8,7 +8,8 @@
  *
  * `step` is called on the loop, again and again while it returns ESCROW_EAGAIN, with a fetch in
  * between. A step that reads one thing begins from its arguments each time. One that reads several
- * goes on where it had to wait: the fetch keeps what it read last, and only that. On 0 `done`
+ * goes on where it had to wait: the fetch keeps what it read last, and only that. A step that has
+ * looked at much returns ESCROW_EBUSY: it is called again after others had their turn. On 0 `done`
  * writes the answer; on anything else the job answers the error. Then the job is freed.
  *
  * Owns:    itself, from start on; the session is held by the deferred request.
@@ -50,12 +51,17 @@ struct read_job {
     uint64_t offset;
     uint32_t queue_id;
     uint32_t count;
-    void *ptr;              /* freed with mem_free when the job ends */
+    void *ptr; /* freed with mem_free when the job ends */
+    /* NULL, or called before ptr is freed: frees what hangs on it */
+    void (*fini)(struct read_job *job);
     int32_t not_found_code; /* response code for ESCROW_ENOTFOUND; -1 = answer_code */
 };
 
 /* NULL when out of memory; the request was answered then. */
 struct read_job *read_job_new(struct request *req, read_step_fn *step, read_done_fn *done);
 void read_job_start(struct read_job *job);
+
+/* Instead of start: answer the error and free. */
+void read_job_end(struct read_job *job, int error, const char *text);
 
 #endif

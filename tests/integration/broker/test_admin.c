@@ -2,6 +2,8 @@
 #include "tests/lib/broker_client.h"
 #include "tests/lib/broker_fixture.h"
 
+#include "core/proto/body_queues.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -140,10 +142,196 @@ START_TEST(a_name_server_takes_and_gives_back_write_permission)
 }
 END_TEST
 
+static void send_tagged(struct client *c, const char *topic, const char *tag)
+{
+    char properties[64];
+
+    (void)snprintf(properties, sizeof properties, "TAGS=%s", tag);
+    (void)client_send(c, &(struct test_message){
+                             .topic = topic, .properties = properties, .body = SLICE_LIT("x")});
+}
+
+/* The row of a queue in a decoded table, which must have it. */
+static struct queue_stats row_of(const struct queue_table *table, const char *topic, int32_t queue)
+{
+    for (size_t i = 0; i < table->count; i++) {
+        if (slice_eq_str(table->rows[i].queue.topic, topic) &&
+            table->rows[i].queue.queue_id == queue) {
+            return table->rows[i];
+        }
+    }
+    ck_abort_msg("no row of %s %d", topic, queue);
+}
+
+START_TEST(where_queues_and_groups_stand)
+{
+    /* Three messages in queue 0, one of them consumed; the other queue is empty. */
+    struct client c;
+    struct queue_table table;
+    struct queue_stats row;
+
+    start(&c);
+    for (int i = 0; i < 3; i++) {
+        send_tagged(&c, "T", "a");
+    }
+    commit(&c, "g", "T", 1);
+    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_STATS_INFO, "topic", "T"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_TOPIC, &table), 0);
+    ck_assert_uint_eq(table.count, 2);
+    row = row_of(&table, "T", 0);
+    ck_assert_int_eq(row.min_offset, 0);
+    ck_assert_int_eq(row.max_offset, 3);
+    ck_assert_int_gt(row.last_ms, 0);
+    ck_assert(slice_eq_str(row.queue.broker_name, "escrow-a"));
+    ck_assert_int_eq(row_of(&table, "T", 1).max_offset, 0);
+    ck_assert_int_eq(row_of(&table, "T", 1).last_ms, 0);
+    ck_assert(table.tps > 0);
+    queue_table_fini(&table);
+
+    ck_assert_int_eq(ask(&c, REQUEST_GET_CONSUME_STATS, "consumerGroup", "g"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_CONSUME, &table), 0);
+    ck_assert_uint_eq(table.count, 2);
+    row = row_of(&table, "T", 0);
+    ck_assert_int_eq(row.max_offset, 3);
+    ck_assert_int_eq(row.consumer_offset, 1);
+    ck_assert_int_eq(row.pull_offset, 1);
+    ck_assert_int_gt(row.last_ms, 0);
+    ck_assert_int_eq(row_of(&table, "T", 1).last_ms, 0);
+    queue_table_fini(&table);
+
+    ck_assert_int_eq(client_heartbeat(&c, "me", NULL, "h", "T"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(ask(&c, REQUEST_GET_CONSUME_STATS, "consumerGroup", "h"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_CONSUME, &table), 0);
+    ck_assert_uint_eq(table.count, 2);
+    ck_assert_int_eq(row_of(&table, "T", 0).consumer_offset, 0);
+    queue_table_fini(&table);
+
+    ck_assert_int_eq(ask(&c, REQUEST_GET_BROKER_CONSUME_STATS, "isOrder", "false"),
+                     RESPONSE_SUCCESS);
+    expect_body(&c, "\"g\":[{\"consumeTps\":0.000");
+    expect_body(&c, "\"h\":[{");
+    expect_body(&c, "\"totalDiff\":5,\"totalInflightDiff\":0");
+    ck_assert_int_eq(ask(&c, REQUEST_GET_BROKER_CONSUME_STATS, "isOrder", "true"),
+                     RESPONSE_SUCCESS);
+    expect_body(&c, "\"consumeStatsList\":[]");
+    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_STATS_INFO, "topic", "None"),
+                     RESPONSE_TOPIC_NOT_EXIST);
+    ck_assert_int_eq(ask(&c, REQUEST_GET_CONSUME_STATS, "consumerGroup", "none"), RESPONSE_SUCCESS);
+    expect_body(&c, "\"offsetTable\":{}");
+    stop(&c);
+}
+END_TEST
+
+START_TEST(a_topic_with_the_most_queues_takes_several_turns)
+{
+    /* More rows than one turn looks at, after a restart: their records come from the disk. */
+    struct client c;
+    struct queue_table table;
+
+    start(&c);
+    client_topic(&c, "Wide", 1000);
+    for (int32_t q = 0; q < 1000; q++) {
+        client_put_send(&c,
+                        &(struct test_message){.topic = "Wide", .body = SLICE_LIT("x"), .queue = q},
+                        HEADER_FLAG_ONEWAY);
+    }
+    (void)client_send(&c, &(struct test_message){.topic = "Wide", .body = SLICE_LIT("x")});
+    client_close(&c);
+    broker_fixture_stop(&f);
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_JSON);
+    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_STATS_INFO, "topic", "Wide"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_TOPIC, &table), 0);
+    ck_assert_uint_eq(table.count, 1000);
+    for (size_t i = 0; i < table.count; i++) {
+        ck_assert_int_eq(table.rows[i].max_offset, table.rows[i].queue.queue_id == 0 ? 2 : 1);
+        ck_assert_int_gt(table.rows[i].last_ms, 0);
+    }
+    queue_table_fini(&table);
+    stop(&c);
+}
+END_TEST
+
+static int32_t ask_traffic(struct client *c, const char *name, const char *key)
+{
+    struct header_writer *w = client_begin(c, REQUEST_VIEW_BROKER_STATS_DATA, 0);
+
+    header_put_str(w, "statsName", slice_str(name));
+    header_put_str(w, "statsKey", slice_str(key));
+    return client_call(c, SLICE_EMPTY);
+}
+
+START_TEST(what_goes_in_and_out_is_counted)
+{
+    /* Messages of a topic when they are visible, of a group when they are handed out. */
+    struct client c;
+
+    start(&c);
+    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_NUMS", "T"), RESPONSE_SYSTEM_ERROR);
+    for (int i = 0; i < 3; i++) {
+        send_tagged(&c, "T", "a");
+    }
+    ck_assert_int_eq(
+        client_pull(&c, &(struct test_pull){.group = "g", .topic = "T", .offset = 1, .count = 10}),
+        RESPONSE_SUCCESS);
+    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_NUMS", "T"), RESPONSE_SUCCESS);
+    expect_body(&c, "{\"statsDay\":{\"sum\":3,");
+    expect_body(&c, "\"statsMinute\":{\"sum\":3,");
+    ck_assert_int_eq(ask_traffic(&c, "GROUP_GET_NUMS", "T@g"), RESPONSE_SUCCESS);
+    expect_body(&c, "{\"statsDay\":{\"sum\":2,");
+    ck_assert_int_eq(ask_traffic(&c, "BROKER_PUT_NUMS", "DefaultCluster"), RESPONSE_SUCCESS);
+    expect_body(&c, "{\"statsDay\":{\"sum\":3,");
+    ck_assert_int_eq(ask_traffic(&c, "GROUP_GET_NUMS", "T@"), RESPONSE_SYSTEM_ERROR);
+    ck_assert_int_eq(ask_traffic(&c, "GROUP_GET_NUMS", "T@h"), RESPONSE_SYSTEM_ERROR);
+    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_NUMS", "T@g"), RESPONSE_SYSTEM_ERROR);
+    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_SIZE", "T"), RESPONSE_SYSTEM_ERROR);
+    stop(&c);
+}
+END_TEST
+
+START_TEST(entries_of_a_queue_are_listed)
+{
+    /* From an index on, with what the group's filter says to each. */
+    struct client c;
+    struct header_writer *w;
+
+    start(&c);
+    send_tagged(&c, "T", "a");
+    send_tagged(&c, "T", "b");
+    (void)client_begin(&c, REQUEST_HEART_BEAT, 0);
+    ck_assert_int_eq(
+        client_call(&c, SLICE_LIT("{\"clientID\":\"me@1\",\"consumerDataSet\":[{\"groupName\":"
+                                  "\"cg\",\"subscriptionDataSet\":[{\"topic\":\"T\","
+                                  "\"subString\":\"b\",\"subVersion\":7}]}]}")),
+        RESPONSE_SUCCESS);
+    w = client_begin(&c, REQUEST_QUERY_CONSUME_QUEUE, 0);
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    header_put_i64(w, "index", 0);
+    header_put_i64(w, "count", 10);
+    header_put_str(w, "consumerGroup", SLICE_LIT("cg"));
+    ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SUCCESS);
+    expect_body(&c, "{\"maxQueueIndex\":2,\"minQueueIndex\":0,\"queueData\":[{\"eval\":false,");
+    expect_body(&c, "\"tagsCode\":97},{\"eval\":true,");
+    expect_body(&c, "\"tagsCode\":98}],\"subscriptionData\":{");
+    w = client_begin(&c, REQUEST_QUERY_CONSUME_QUEUE, 0);
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 1);
+    header_put_i64(w, "index", 0);
+    header_put_i64(w, "count", 10);
+    ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SYSTEM_ERROR);
+    stop(&c);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, the_members_of_a_group_are_listed_with_what_they_subscribe_to);
     tcase_add_test(tc, groups_of_a_topic_and_topics_of_a_group);
+    tcase_add_test(tc, where_queues_and_groups_stand);
+    tcase_add_test(tc, a_topic_with_the_most_queues_takes_several_turns);
+    tcase_add_test(tc, what_goes_in_and_out_is_counted);
+    tcase_add_test(tc, entries_of_a_queue_are_listed);
     tcase_add_test(tc, a_name_server_takes_and_gives_back_write_permission);
 }
 
