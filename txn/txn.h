@@ -140,7 +140,7 @@ ESCROW_MUST_USE int txn_half_info_decode(struct slice payload, struct txn_half_i
 
 enum txn_prepare_verdict {
     TXN_NEW,       /* append it */
-    TXN_DUPLICATE, /* the same (group, id) is undecided: answer the first one's offset */
+    TXN_DUPLICATE, /* the same (group, id) is undecided: with the same body it is the first one */
     TXN_DECIDED,   /* the same (group, id) was decided */
     TXN_OTHER,     /* the same (group, id) is undecided, and another message: refuse it */
 };

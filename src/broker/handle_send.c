@@ -20,6 +20,7 @@
 #include "src/broker/broker.h"
 #include "src/broker/delays.h"
 #include "src/broker/dispatch.h"
+#include "src/broker/half_again.h"
 #include "src/broker/recall_handle.h"
 #include "src/broker/topic_create.h"
 #include "src/broker/transactions.h"
@@ -72,6 +73,12 @@ static void send_answered(struct broker *b, struct pending *p, int error)
     } else {
         deferred_fail(&p->deferred, -1, error, NULL);
     }
+}
+
+/* A half that is there already is answered with where it is. */
+static void send_is_same(struct broker *b, struct deferred *d, const struct pending_send *first)
+{
+    send_answer(b, d, first, SLICE_EMPTY);
 }
 
 static void send_note(const struct send *s, struct pending_send *a, uint64_t offset,
@@ -368,28 +375,22 @@ static void send_held(struct send *s, struct slice properties)
         answer;
 }
 
-/*
- * A half that is there already is answered with where it is: the producer's first try had arrived.
- */
+/* There is a half under this transaction id, or was. */
 static void send_half_again(struct send *s, const struct txn_prepare_result *prep)
 {
+    struct pending_send first;
+
+    send_note(s, &first, prep->offset, (int64_t)prep->offset);
     if (prep->verdict == TXN_DECIDED) {
         request_fail(s->req, -1, ESCROW_ECONFLICT, "transaction %.*s was decided before: %s by %s",
                      SLICE_ARGS(s->props.uniq_key), decision_kind_name(prep->fact.kind),
                      decision_by_name(prep->fact.by));
-        return;
+    } else if (prep->verdict == TXN_OTHER) {
+        struct deferred d = request_defer(s->req);
+        half_refuse_other(&d, &first);
+    } else {
+        half_again(s->req, &first, send_is_same);
     }
-    if (prep->verdict == TXN_OTHER) {
-        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_ECONFLICT,
-                     "transaction %.*s has another half message already: each message needs a "
-                     "UNIQ_KEY of its own",
-                     SLICE_ARGS(s->props.uniq_key));
-        return;
-    }
-    /*
-     * Behind what waits already, whether prep->wait or not: answers leave in the order of the log.
-     */
-    send_wait(s, pump_tail(&s->broker->pump), false, prep->offset, (int64_t)prep->offset);
 }
 
 static void send_half(struct send *s, struct slice properties)

@@ -5,22 +5,30 @@
 #include "core/base/mem.h"
 #include "src/broker/broker.h"
 
-struct read_job *read_job_new(struct request *req, read_step_fn *step, read_done_fn *done)
+struct read_job *read_job_deferred(struct broker *b, struct deferred *d, read_step_fn *step,
+                                   read_done_fn *done)
 {
     struct read_job *job = mem_calloc(1, sizeof *job);
 
     if (job == NULL) {
-        request_fail(req, -1, ESCROW_ENOMEM, NULL);
+        deferred_fail(d, -1, ESCROW_ENOMEM, NULL);
         return NULL;
     }
-    job->broker = req->broker;
+    job->broker = b;
     job->step = step;
     job->done = done;
     job->not_found_code = -1;
     buf_init(&job->key, 0);
     buf_init(&job->body, FRAME_SIZE_MAX);
-    job->deferred = request_defer(req);
+    job->deferred = *d;
     return job;
+}
+
+struct read_job *read_job_new(struct request *req, read_step_fn *step, read_done_fn *done)
+{
+    struct deferred d = request_defer(req);
+
+    return read_job_deferred(req->broker, &d, step, done);
 }
 
 static void read_job_free(struct read_job *job)

@@ -59,6 +59,9 @@ struct read_job {
 
 /* NULL when out of memory; the request was answered then. */
 struct read_job *read_job_new(struct request *req, read_step_fn *step, read_done_fn *done);
+/* The same for a request that was deferred before; taken from *d. */
+struct read_job *read_job_deferred(struct broker *b, struct deferred *d, read_step_fn *step,
+                                   read_done_fn *done);
 void read_job_start(struct read_job *job);
 
 /* Instead of start: answer the error and free. */

@@ -620,6 +620,38 @@ START_TEST(a_half_sent_again_is_the_same_half)
 }
 END_TEST
 
+START_TEST(a_half_with_another_body_is_another_message)
+{
+    /* It would never be delivered: no success, whether the first is durable or in flight. */
+    static const char *const bodies[] = {"one", "one", "two", "on", "one "};
+    struct broker_fixture f;
+    struct client c;
+    struct test_message m = {.topic = "T", .properties = "UNIQ_KEY=body", .is_half = true};
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_ROCKETMQ);
+    client_topic(&c, "T", 1);
+    for (size_t round = 0; round < 2; round++) {
+        int32_t first = c.opaque + 1;
+        for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+            m.body = slice_str(bodies[i]);
+            client_put_send(&c, &m, 0);
+        }
+        ck_assert_int_eq(client_flush(&c), 0);
+        for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+            bool is_same;
+            ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+            is_same = c.header.opaque < first + 2; /* answers may overtake each other */
+            ck_assert_int_eq(c.header.code, is_same ? RESPONSE_SUCCESS : RESPONSE_MESSAGE_ILLEGAL);
+            ck_assert_int_eq(client_error(&c), is_same ? 0 : ESCROW_ECONFLICT);
+        }
+    }
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_add_test(tc, a_connected_producer_is_asked_and_its_answer_decides);
@@ -634,6 +666,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_marked_message_is_a_half_unless_it_is_a_delayed_retry);
     tcase_add_test(tc, one_decision_over_three_topics_is_whole_after_sigkill);
     tcase_add_test(tc, a_half_sent_again_is_the_same_half);
+    tcase_add_test(tc, a_half_with_another_body_is_another_message);
 }
 
 int main(void)
