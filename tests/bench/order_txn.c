@@ -2,14 +2,18 @@
  * The order transaction, in pgbench's manner: SESSIONS connections, each one transaction after the
  * other, for SECONDS.
  *
- *     plain  BEGIN, the five statements of work(), COMMIT: as many as pgbench's own transaction has
+ *     plain  BEGIN, the five statements of work(), COMMIT: as many as in pgbench's own transaction,
+ *     has,
+ *            and in pgbench's own (the simple) query protocol
  *     half   the same around a half message, through escrow_pg_*
- *     small  and half-small: with the first statement and the first INSERT only
+ *
+ * For comparison "-prepared": the statements are prepared once per session, so that the database
+ * has less to do for them; "-small": prepared, and only the first statement and the first INSERT.
  *
  * Prints transactions per second and how many failed. The same program, statements and threads for
  * both, so that the ratio is what messaging costs. Compiled by run.sh against libescrow.
  *
- * usage: order_txn plain|half|small|half-small SESSIONS SECONDS CONNINFO [NAME-SERVERS]
+ * usage: order_txn plain|half[-prepared|-small] SESSIONS SECONDS CONNINFO [NAME-SERVERS]
  */
 #include <escrow/escrow.h>
 #include <escrow/pg.h>
@@ -33,6 +37,7 @@ struct session {
     PGconn *conn;
     struct escrow_producer *producer; /* NULL: plain */
     bool is_small;
+    bool is_prepared;
     uint64_t seed;
     uint64_t done;
     uint64_t failed;
@@ -56,11 +61,9 @@ static uint64_t next_random(uint64_t *seed)
     return *seed;
 }
 
-static int run(PGconn *conn, const char *name, const char *id, ExecStatusType expected)
+/* The end of a statement. */
+static int check(PGconn *conn, PGresult *r, ExecStatusType expected)
 {
-    const char *values[1] = {id};
-    PGresult *r =
-        id != NULL ? PQexecPrepared(conn, name, 1, values, NULL, NULL, 0) : PQexec(conn, name);
     int rc = PQresultStatus(r) == expected ? 0 : -1;
 
     if (rc != 0) {
@@ -73,29 +76,55 @@ static int run(PGconn *conn, const char *name, const char *id, ExecStatusType ex
 /* What an order does: debit, look, take from stock, order, order line. */
 static const struct statement {
     const char *name;
-    const char *sql;
+    const char *head; /* before the id */
+    const char *tail; /* and behind it */
     ExecStatusType expected;
     bool is_small; /* also in the small transaction */
 } statements[] = {
-    {"debit", "UPDATE bench_account SET balance = balance - 1 WHERE id = $1", PGRES_COMMAND_OK,
+    {"debit", "UPDATE bench_account SET balance = balance - 1 WHERE id = ", "", PGRES_COMMAND_OK,
      true},
-    {"look", "SELECT balance FROM bench_account WHERE id = $1", PGRES_TUPLES_OK, false},
-    {"take", "UPDATE bench_stock SET count = count - 1 WHERE id = $1", PGRES_COMMAND_OK, false},
-    {"order", "INSERT INTO bench_order (account, amount) VALUES ($1, 1)", PGRES_COMMAND_OK, true},
-    {"line", "INSERT INTO bench_line (item, count) VALUES ($1, 1)", PGRES_COMMAND_OK, false},
+    {"look", "SELECT balance FROM bench_account WHERE id = ", "", PGRES_TUPLES_OK, false},
+    {"take", "UPDATE bench_stock SET count = count - 1 WHERE id = ", "", PGRES_COMMAND_OK, false},
+    {"order", "INSERT INTO bench_order (account, amount) VALUES (", ", 1)", PGRES_COMMAND_OK, true},
+    {"line", "INSERT INTO bench_line (item, count) VALUES (", ", 1)", PGRES_COMMAND_OK, false},
 };
 
 #define STATEMENTS (sizeof statements / sizeof statements[0])
 
-static int work(struct session *s)
+static void statement_text(const struct statement *t, const char *id, char *sql, size_t size)
+{
+    (void)snprintf(sql, size, "%s%s%s", t->head, id, t->tail); /* fits: the longest has 70 */
+}
+
+static int run_statement(const struct session *s, const struct statement *t, const char *id)
+{
+    const char *values[1] = {id};
+    char sql[128];
+    PGresult *r;
+
+    if (s->is_prepared) {
+        r = PQexecPrepared(s->conn, t->name, 1, values, NULL, NULL, 0);
+    } else {
+        statement_text(t, id, sql, sizeof sql);
+        r = PQexec(s->conn, sql);
+    }
+    return check(s->conn, r, t->expected);
+}
+
+static int run(PGconn *conn, const char *sql)
+{
+    return check(conn, PQexec(conn, sql), PGRES_COMMAND_OK);
+}
+
+static int work(const struct session *s, uint64_t number)
 {
     char id[32];
     int rc = 0;
 
-    (void)snprintf(id, sizeof id, "%llu", (unsigned long long)(next_random(&s->seed) % ROWS));
+    (void)snprintf(id, sizeof id, "%llu", (unsigned long long)number);
     for (size_t i = 0; rc == 0 && i < STATEMENTS; i++) {
         if (statements[i].is_small || !s->is_small) {
-            rc = run(s->conn, statements[i].name, id, statements[i].expected);
+            rc = run_statement(s, &statements[i], id);
         }
     }
     return rc;
@@ -103,12 +132,11 @@ static int work(struct session *s)
 
 static int plain(struct session *s)
 {
-    if (run(s->conn, "BEGIN", NULL, PGRES_COMMAND_OK) != 0 || work(s) != 0) {
-        (void)run(s->conn, "ROLLBACK", NULL,
-                  PGRES_COMMAND_OK); /* counted as failed by the caller */
+    if (run(s->conn, "BEGIN") != 0 || work(s, next_random(&s->seed) % ROWS) != 0) {
+        (void)run(s->conn, "ROLLBACK"); /* counted as failed by the caller */
         return -1;
     }
-    return run(s->conn, "COMMIT", NULL, PGRES_COMMAND_OK);
+    return run(s->conn, "COMMIT");
 }
 
 static int half(struct session *s)
@@ -128,7 +156,7 @@ static int half(struct session *s)
     message = escrow_message_new("BenchOrders", body, sizeof body);
     rc = message == NULL ? ESCROW_ENOMEM : escrow_pg_publish(txn, message);
     escrow_message_free(&message);
-    if (rc != 0 || work(s) != 0) {
+    if (rc != 0 || work(s, next_random(&s->seed) % ROWS) != 0) {
         (void)escrow_pg_rollback(&txn); /* counted as failed by the caller */
         return -1;
     }
@@ -156,17 +184,14 @@ static void *session_main(void *arg)
 
 static int session_open(struct session *s, const char *conninfo)
 {
-    PGresult *r;
-    int rc = 0;
+    int rc;
 
     s->conn = PQconnectdb(conninfo);
-    for (size_t i = 0; i < STATEMENTS; i++) {
-        r = PQprepare(s->conn, statements[i].name, statements[i].sql, 1, NULL);
-        rc |= PQresultStatus(r) != PGRES_COMMAND_OK;
-        PQclear(r);
-    }
-    if (rc != 0) {
-        (void)fprintf(stderr, "order_txn: %s", PQerrorMessage(s->conn));
+    rc = run(s->conn, "SET application_name = 'order_txn'"); /* is it connected? */
+    for (size_t i = 0; rc == 0 && s->is_prepared && i < STATEMENTS; i++) {
+        char sql[128];
+        statement_text(&statements[i], "$1", sql, sizeof sql);
+        rc = check(s->conn, PQprepare(s->conn, statements[i].name, sql, 1, NULL), PGRES_COMMAND_OK);
     }
     return rc;
 }
@@ -205,7 +230,7 @@ int main(int argc, char **argv)
 
     if (argc < (is_half ? 6 : 5) || count < 1 || count > SESSIONS_MAX) {
         (void)fprintf(stderr,
-                      "usage: order_txn plain|half|small|half-small SESSIONS SECONDS CONNINFO "
+                      "usage: order_txn plain|half[-prepared|-small] SESSIONS SECONDS CONNINFO "
                       "[NAME-SERVERS]\n");
         return 2;
     }
@@ -217,6 +242,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++) {
         sessions[i].producer = producer;
         sessions[i].is_small = is_small;
+        sessions[i].is_prepared = is_small || strstr(argv[1], "-prepared") != NULL;
         sessions[i].seed = (uint64_t)(i + 1) * UINT64_C(0x9E3779B97F4A7C15);
         if (session_open(&sessions[i], argv[4]) != 0) {
             return 1;

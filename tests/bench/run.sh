@@ -135,10 +135,13 @@ start_relay() { # sets relay_pid
     track "$relay_pid"
 }
 
-order_plain() { "$work/order_txn" plain 8 "$seconds" "$pg" | jq -r .rate; }
-order_half() { "$work/order_txn" half 8 "$seconds" "$pg" "$namesrv" | jq -r .rate; }
-small_plain() { "$work/order_txn" small 8 "$seconds" "$pg" | jq -r .rate; }
-small_half() { "$work/order_txn" half-small 8 "$seconds" "$pg" "$namesrv" | jq -r .rate; }
+order_txn() { "$work/order_txn" "$1" 8 "$seconds" "$pg" "$namesrv" | jq -r .rate; }
+order_plain() { order_txn plain; }
+order_half() { order_txn half; }
+prepared_plain() { order_txn plain-prepared; }
+prepared_half() { order_txn half-prepared; }
+small_plain() { order_txn plain-small; }
+small_half() { order_txn half-small; }
 
 topic_messages() { # how many a topic has
     "$build/src/tools/escrow" topics show "$1" --namesrv "$namesrv" --json 2>/dev/null | jq '[.[] | .max - .min] | add // 0' || echo 0
@@ -151,7 +154,8 @@ measure_order() {
     start_postgres
     start_escrowd "$work/e"
     compare "order transaction with a half message, 8 sessions: against the same without messaging" 0.6 order_half order_plain "without"
-    compare "a transaction of two statements with a half message, 8 sessions: against the same without" - small_half small_plain "without"
+    compare "the same with prepared statements" - prepared_half prepared_plain "without"
+    compare "a transaction of two prepared statements with a half message, 8 sessions: against the same without" - small_half small_plain "without"
     stop_escrowd "$work/e"
     stop_postgres
 }
