@@ -17,7 +17,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
-clients=(java-4.9 java-5 go node)
+clients=(java-4.9 java-5 go node spring-2.2 spring-2.3)
 build=
 keep=no
 list=no

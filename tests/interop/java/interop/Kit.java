@@ -68,13 +68,17 @@ final class Kit implements AutoCloseable {
         return producer;
     }
 
-    /** A consumer that is not started yet; begins with the first message. */
+    /**
+     * A consumer that is not started yet; begins with the first message. 5.x does not send the version of its subscription after
+     * a rebalance if another heartbeat is just under way, and gets no message until the next one: so that comes soon.
+     */
     DefaultMQPushConsumer consumer(String group, String topic, String expression) throws Exception {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
         consumer.setNamesrvAddr(namesrv);
         consumer.setInstanceName(unique("instance"));
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setPollNameServerInterval(1000);
+        consumer.setHeartbeatBrokerInterval(1000);
         if (topic != null) {
             consumer.subscribe(topic, expression);
         }
