@@ -102,6 +102,7 @@ struct relay *relay_new(const struct relay_config *cfg)
     list_init(&r->flight);
     buf_init(&r->sent, 0);
     buf_init(&r->acked, 0);
+    buf_init(&r->refused_at, 0);
     return r;
 }
 
@@ -121,6 +122,7 @@ void relay_free(struct relay *r)
     }
     buf_fini(&r->sent);
     buf_fini(&r->acked);
+    buf_fini(&r->refused_at);
     mem_free(r);
 }
 
@@ -261,6 +263,8 @@ static void on_db_connected(struct relay *r, const struct relay_event *ev, struc
     }
     r->cursor.db = ev->db;
     r->db_reports = ev->reports;
+    r->skip_id = ev->parked_id; /* perhaps by one that died before the position passed it */
+    r->has_told = r->error.code != 0;
     r->source.system_id = ev->db.system_id;
     r->source.timeline = ev->db.timeline;
     r->empty_polls = 1;
@@ -291,6 +295,19 @@ static int take_position(struct relay *r, struct slice bytes, struct position *s
     return rc;
 }
 
+/*
+ * Is the row that was refused still the next one? If the position has moved since, somebody else
+ * has published or parked it: what is read from here on says it.
+ */
+static bool must_park(struct relay *r, struct slice position)
+{
+    if (r->park_id != 0 && !slice_eq(position, buf_slice(&r->refused_at))) {
+        r->park_id = 0;
+        r->suspect_id = 0;
+    }
+    return r->park_id != 0;
+}
+
 static void opened(struct relay *r, const struct relay_event *ev, struct relay_update *out)
 {
     struct position stored;
@@ -319,7 +336,7 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
         r->cursor = stored;
         r->cursor.reports = r->db_reports;
         position_init(&stored);
-        if (r->park_id != 0) {
+        if (must_park(r, ev->position)) {
             out->park_id = r->park_id;
             ask(r, ev->now_ms, RELAY_PARKING, RELAY_DB_PARK, out, "refused");
         } else {
@@ -425,8 +442,9 @@ static void read_step(struct relay *r, int64_t now_ms, struct relay_update *out)
 static bool is_maintain_due(const struct relay *r, int64_t now_ms)
 {
     int64_t due_ms = r->maintain_due_ms;
+    bool has_recovered = r->has_told && r->error.code == 0;
 
-    if (r->stats.rows_acked == r->maintained_acked) {
+    if (r->stats.rows_acked == r->maintained_acked && !has_recovered) {
         due_ms += (int64_t)(QUIET_MAINTAIN - 1) * r->cfg.maintain_ms;
     }
     return now_ms >= due_ms;
@@ -447,6 +465,8 @@ static void ask_maintain(struct relay *r, int64_t now_ms, struct relay_update *o
         fail(r, now_ms, rc, "acknowledged position", NULL, out);
         return;
     }
+    out->has_recovered = r->has_told && r->error.code == 0;
+    r->has_told = r->has_told && !out->has_recovered;
     out->report_rows = r->stats.rows_acked - r->maintained_acked;
     r->maintained_acked = r->stats.rows_acked;
     ask(r, now_ms, RELAY_MAINTAINING, RELAY_DB_MAINTAIN, out, "report time");

@@ -91,7 +91,7 @@ enum relay_event_type {
     RELAY_EV_STOP,
     RELAY_EV_TICK,         /* the deadline has come (early is harmless) */
     RELAY_EV_WAKE,         /* the database says that something was published */
-    RELAY_EV_DB_CONNECTED, /* db, reports */
+    RELAY_EV_DB_CONNECTED, /* db, reports, parked_id */
     RELAY_EV_DB_FAILED,    /* code, text: the connection is gone or useless, and closed */
     RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows */
     RELAY_EV_READ_DONE,    /* all rows of the difference were fed with relay_row */
@@ -109,6 +109,7 @@ struct relay_event {
     bool needs_person; /* DB_FAILED: trying again soon cannot help (password, schema) */
     struct db_identity db;
     uint64_t reports;           /* of this source that the database has durably */
+    uint64_t parked_id;         /* the row that was parked last, by whichever relay; 0: none */
     struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;
     bool is_cut; /* there are more steps between the last but one and the present than were named */
@@ -119,7 +120,7 @@ struct relay_event {
 
 enum relay_db_command {
     RELAY_DB_NONE,
-    RELAY_DB_CONNECT,  /* -> DB_CONNECTED with the identity */
+    RELAY_DB_CONNECT,  /* -> DB_CONNECTED with the identity; the database is told relay_error() */
     RELAY_DB_CLOSE,    /* whatever is outstanding is forgotten; no event follows */
     RELAY_DB_SNAPSHOT, /* -> SNAPSHOT: what is new since relay_cursor()->old; hold_wake. When there
                           are rows, all that the present snapshot sees is made durable first */
@@ -143,6 +144,7 @@ struct relay_update {
     bool keep_rows;   /* ADOPT */
     uint64_t park_id; /* PARK: id of the row */
     uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */
+    bool has_recovered;   /* MAINTAIN: the error that the database was told is over */
     bool has_news;        /* relay_error() says something that has not been reported yet */
     int64_t deadline_ms;
 };

@@ -17,6 +17,7 @@ struct relay {
     bool is_opening; /* the sink owes an OPENED */
     bool is_woken;   /* a wake-up came while something else was going on */
     bool has_news;
+    bool has_told; /* the database was told an error */
     struct err_ctx error;
     struct backoff backoff;
     struct relay_stats stats;
@@ -43,11 +44,12 @@ struct relay {
     struct {
         uint64_t order_id;
         uint64_t id;
-    } alone[2];          /* up to here: transactions; rows of this one transaction */
-    uint64_t suspect_id; /* the last one refused alone; 0: none */
-    uint64_t park_id;    /* refused again, and not parked yet; 0: none */
-    uint64_t skip_id;    /* parked: passed without being published */
-    bool is_narrowing;   /* DRAINING for this reason: go on at once */
+    } alone[2];            /* up to here: transactions; rows of this one transaction */
+    uint64_t suspect_id;   /* the last one refused alone; 0: none */
+    uint64_t park_id;      /* refused again, and not parked yet; 0: none */
+    struct buf refused_at; /* position before the row of park_id: parked only if it still is that */
+    uint64_t skip_id;      /* parked last: passed without being published */
+    bool is_narrowing;     /* DRAINING for this reason: go on at once */
     char refusal[200];
 
     /* Publishing. */

@@ -178,7 +178,9 @@ static void refused_row(struct relay *r, const struct batch *batch)
     uint64_t row_id = batch->sink.messages[0].row_id;
 
     if (row_id == r->suspect_id) {
-        r->park_id = row_id;
+        buf_clear(&r->refused_at);
+        buf_append_slice(&r->refused_at, batch->sink.prev);
+        r->park_id = buf_failed(&r->refused_at) ? 0 : row_id; /* 0: when it is refused again */
         keep_refusal(r, &batch->sink, "parked, see escrow-relay status");
         return;
     }

@@ -39,6 +39,7 @@ GRANT SELECT ON escrow.outbox, escrow.outbox_parked, escrow.reader, escrow.outbo
 GRANT EXECUTE ON FUNCTION
     escrow.database_identity(),
     escrow.reader_register(text, integer),
+    escrow.reader_says(text, integer, text),
     escrow.reader_report(text, integer, pg_snapshot, bigint),
     escrow.outbox_read(xid8[], xid8, xid8, pg_snapshot),
     escrow.outbox_park(text, integer, bigint, text),

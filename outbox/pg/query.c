@@ -22,6 +22,32 @@ static void put_literal(struct buf *out, const char *text)
     buf_append_str(out, "'");
 }
 
+/*
+ * Text that may hold anything, for a person: what is not visible ASCII, or would need quoting,
+ * becomes a dot.
+ */
+static void put_said(struct buf *out, const char *text)
+{
+    buf_append_str(out, "'");
+    for (const char *p = text; *p != '\0'; p++) {
+        buf_append_u8(out, *p < ' ' || *p > '~' || *p == '\'' || *p == '\\' ? '.' : (uint8_t)*p);
+    }
+    buf_append_str(out, "'");
+}
+
+static void put_says(struct buf *out, const char *source, uint32_t lane, const char *error)
+{
+    buf_append_str(out, "SELECT escrow.reader_says(");
+    put_literal(out, source);
+    buf_append_fmt(out, ", %" PRIu32 ", ", lane);
+    if (error == NULL) {
+        buf_append_str(out, "NULL");
+    } else {
+        put_said(out, error);
+    }
+    buf_append_str(out, "); ");
+}
+
 static void put_snapshot(struct buf *out, const struct snapshot *s)
 {
     buf_append_str(out, "'");
@@ -46,9 +72,10 @@ static size_t put_xids(struct buf *out, const struct snapshot *from, const struc
     return count;
 }
 
-static void put_reports(struct buf *out, const char *source, uint32_t lane)
+/* A column of the reader's own row. */
+static void put_own(struct buf *out, const char *column, const char *source, uint32_t lane)
 {
-    buf_append_str(out, "(SELECT r.reports FROM escrow.reader AS r WHERE r.source = ");
+    buf_append_fmt(out, "(SELECT r.%s FROM escrow.reader AS r WHERE r.source = ", column);
     put_literal(out, source);
     buf_append_fmt(out, " AND r.lane = %" PRIu32 ")", lane);
 }
@@ -74,7 +101,7 @@ static const char look_sql[] =
     "AS texts, count(*) AS count FROM (SELECT milestone FROM escrow.outbox "
     "WHERE milestone IS NOT NULL AND xid >= $1 ORDER BY xid LIMIT " LIMIT_TEXT ") AS t) AS m; ";
 
-void query_setup(struct buf *out, const char *source, uint32_t lane)
+void query_setup(struct buf *out, const char *source, uint32_t lane, const char *error)
 {
     buf_append_str(
         out,
@@ -88,13 +115,19 @@ void query_setup(struct buf *out, const char *source, uint32_t lane)
         "SELECT set_config('synchronous_commit', 'on', false) "
         "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write'); ");
     buf_append_str(out, look_sql);
-    buf_append_str(out, "LISTEN escrow_outbox; SELECT escrow.reader_register(");
-    put_literal(out, source);
-    buf_append_fmt(out, ", %" PRIu32 "); ", lane);
+    buf_append_str(out, "LISTEN escrow_outbox; ");
+    put_says(out, source, lane, error);
     buf_append_str(out, "SELECT i.system_identifier, i.timeline, i.database_oid, i.database_name, "
                         "(SELECT max(version) FROM escrow.migration), ");
-    put_reports(out, source, lane);
+    put_own(out, "reports", source, lane);
+    buf_append_str(out, ", ");
+    put_own(out, "parked_id", source, lane);
     buf_append_str(out, " FROM escrow.database_identity() AS i");
+}
+
+void query_recovered(struct buf *out, const char *source, uint32_t lane)
+{
+    put_says(out, source, lane, NULL);
 }
 
 void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake wake)
@@ -184,7 +217,7 @@ void query_maintain(struct buf *out, const char *source, uint32_t lane,
     put_snapshot(out, passed);
     buf_append_fmt(out, ", %" PRIu64 "); ", rows);
     buf_append_str(out, "SELECT ");
-    put_reports(out, source, lane);
+    put_own(out, "reports", source, lane);
     buf_append_fmt(out, ", emptied, is_switched, blocked FROM escrow.outbox_rotate(%" PRIu64 ")",
                    switch_bytes);
 }

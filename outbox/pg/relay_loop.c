@@ -19,6 +19,8 @@
 #include <string.h>
 
 #define STEPS_MAX (QUERY_MILESTONES_MAX + 1)
+#define SETUP_MAX                                                                                  \
+    ((size_t)4096 + 3 * (2 * (size_t)RELAY_NAME_MAX) + ERR_TEXT_MAX) /* text of query_setup */
 
 struct relay_loop {
     struct loop *loop;
@@ -41,6 +43,7 @@ struct relay_loop {
     struct db_identity identity;
     int schema_version;
     uint64_t reports;
+    uint64_t parked_id;
     struct snapshot steps[STEPS_MAX];
     size_t step_count;
     bool is_cut;
@@ -95,6 +98,10 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
     if (!field_u64(res, 0, &rl->identity.system_id) || !field_u64(res, 1, &timeline) ||
         !field_u64(res, 2, &oid) || !field_u64(res, 4, &version) ||
         !field_u64(res, 5, &rl->reports)) {
+        return false;
+    }
+    rl->parked_id = 0;
+    if (!PQgetisnull(res, 0, 6) && !field_u64(res, 6, &rl->parked_id)) {
         return false;
     }
     rl->identity.timeline = (uint32_t)timeline;
@@ -192,8 +199,10 @@ static void setup_done(struct relay_loop *rl)
     log_info("outbox.db.connected",
              "system %" PRIu64 ", timeline %" PRIu32 ", database oid %" PRIu32,
              rl->identity.system_id, rl->identity.timeline, rl->identity.db_oid);
-    feed(rl, (struct relay_event){
-                 .type = RELAY_EV_DB_CONNECTED, .db = rl->identity, .reports = rl->reports});
+    feed(rl, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
+                                  .db = rl->identity,
+                                  .reports = rl->reports,
+                                  .parked_id = rl->parked_id});
 }
 
 static void on_done(void *arg, const struct pg_error *err)
@@ -280,9 +289,11 @@ static int on_copy_data(void *arg, struct slice bytes)
 static void send_setup(void *arg)
 {
     struct relay_loop *rl = arg;
+    const struct err_ctx *err = relay_error(rl->relay);
 
     buf_clear(&rl->sql);
-    query_setup(&rl->sql, rl->cfg.relay.source, rl->cfg.relay.lane);
+    query_setup(&rl->sql, rl->cfg.relay.source, rl->cfg.relay.lane,
+                err->code != 0 ? err->text : NULL);
     buf_append_u8(&rl->sql, 0);
     CHECK(!buf_failed(&rl->sql)); /* reserved by relay_loop_new */
     pg_conn_query(&rl->conn, (const char *)rl->sql.ptr);
@@ -371,6 +382,9 @@ static void build_sql(struct relay_loop *rl, const struct relay_update *up)
         rl->decoder = (struct row_decoder){.has_header = false};
         break;
     case RELAY_DB_MAINTAIN:
+        if (up->has_recovered) {
+            query_recovered(&rl->sql, cfg->source, cfg->lane);
+        }
         query_maintain(&rl->sql, cfg->source, cfg->lane, &relay_acked(rl->relay)->old,
                        up->report_rows, rl->cfg.switch_bytes);
         break;
@@ -500,7 +514,7 @@ struct relay_loop *relay_loop_new(struct loop *l, struct sink *sink,
     rl->cfg = *cfg;
     rl->relay = relay_new(&cfg->relay);
     buf_init(&rl->sql, 0);
-    if (rl->relay == NULL || buf_reserve(&rl->sql, 4096) == NULL) {
+    if (rl->relay == NULL || buf_reserve(&rl->sql, SETUP_MAX) == NULL) {
         relay_free(rl->relay);
         mem_free(rl);
         return NULL;

@@ -29,6 +29,8 @@ static const struct section sections[] = {
      "l.rows AS lag_rows, l.bytes AS lag_bytes, round(extract(epoch FROM clock_timestamp() - "
      "l.oldest)::numeric, 1) AS lag_seconds, "
      "r.rows_acked AS published_rows, r.passed::text AS passed, "
+     "r.error, round(extract(epoch FROM clock_timestamp() - r.error_since)::numeric, 1) AS "
+     "failing_seconds, r.error_count AS failed_attempts, "
      "(r.system_identifier, r.timeline, r.database_oid) IS NOT DISTINCT FROM "
      "(i.system_identifier, i.timeline, i.database_oid) AS is_of_this_database "
      "FROM escrow.reader AS r CROSS JOIN escrow.database_identity() AS i CROSS JOIN LATERAL "

@@ -1,5 +1,6 @@
 /* What the relay survives, and what it says. */
 #include "escrow/errors.h"
+#include "outbox/pg/status.h"
 #include "tests/integration/pg/pg_main.h"
 #include "tests/integration/pg/rig.h"
 
@@ -139,9 +140,9 @@ START_TEST(an_old_schema_is_said)
     struct rig r;
 
     rig_init(&r, &fixture, "fail_version", 100);
-    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 3");
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 4");
     rig_start(&r);
-    rig_until_error(&r, "has version 2");
+    rig_until_error(&r, "has version 3");
     rig_fini(&r);
 }
 END_TEST
@@ -286,6 +287,27 @@ START_TEST(a_row_that_the_broker_refuses_is_parked_and_stops_no_other)
 }
 END_TEST
 
+static const char *status_text(struct rig *r)
+{
+    static char text[16384];
+    struct buf out;
+    struct err_ctx err;
+
+    buf_init(&out, 0);
+    ck_assert_msg(status_run(r->conninfo, false, &out, &err) == 0, "%s", err.text);
+    (void)slice_to_cstr(buf_slice(&out), text, sizeof text);
+    buf_fini(&out);
+    return text;
+}
+
+static bool has_taken_it_back(void *arg)
+{
+    struct rig *r = arg;
+
+    return strcmp(pg_test_sql(r->pg, "SELECT error IS NULL AND error_count = 0 FROM escrow.reader"),
+                  "t") == 0;
+}
+
 static bool has_failed_to_open(void *arg)
 {
     struct rig *r = arg;
@@ -312,13 +334,92 @@ START_TEST(a_refusal_for_a_moment_parks_nothing)
     (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
     rig_until_error(&r, "not authenticated");
     rig_until(&r, has_failed_to_open, &r, "refusals of keys");
+    ck_assert_ptr_nonnull(strstr(status_text(&r), "not authenticated: "));
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT error_count >= 3 AND error_since < now() "
+                                       "FROM escrow.reader"),
+                     "t");
     r.broker.is_down = false;
     (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '3')");
     rig_until_count(&r, 3);
     ck_assert_str_eq(rig_bodies(&r), "1 2 3");
     ck_assert_str_eq(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox_parked"), "0");
     ck_assert_int_eq(relay_error(relay_loop_relay(r.relay))->code, 0);
+    rig_until(&r, has_taken_it_back, &r, "the end of the error in the database");
+    ck_assert_ptr_null(strstr(status_text(&r), "not authenticated"));
     rig_check_books(&r);
+    rig_fini(&r);
+}
+END_TEST
+
+static bool is_over_or_crashed(void *arg)
+{
+    struct rig *r = arg;
+
+    return r->broker.crash_count > 0 ||
+           (relay_state(relay_loop_relay(r->relay)) == RELAY_IDLE && r->broker.queue_count == 0);
+}
+
+/* Each row is in the topic or among the parked ones: in one of the two, once. */
+static void check_one_place(struct rig *r, uint64_t n)
+{
+    PGresult *res = PQexec(r->pg, "SELECT o.id, p.id IS NOT NULL FROM escrow.outbox AS o "
+                                  "LEFT JOIN escrow.outbox_parked AS p ON p.id = o.id");
+
+    ck_assert_int_eq(PQntuples(res), 5);
+    for (int row = 0; row < PQntuples(res); row++) {
+        size_t places = strcmp(PQgetvalue(res, row, 1), "t") == 0;
+        int64_t id = 0;
+        ck_assert(slice_to_i64(slice_str(PQgetvalue(res, row, 0)), &id));
+        for (size_t i = 0; i < r->broker.log_count; i++) {
+            places += r->broker.log[i].row_id == (uint64_t)id;
+        }
+        ck_assert_msg(places == 1, "step %d: row %s is in %zu places", (int)n,
+                      PQgetvalue(res, row, 0), places);
+    }
+    PQclear(res);
+}
+
+START_TEST(a_row_is_parked_or_published_wherever_the_relay_is_killed)
+{
+    /*
+     * At the n-th step of the broker, for every n until none is left, its answer is lost and the
+     * relay is killed; while none is there the topic that was missing is made. The next relay
+     * publishes what was not parked, and parks nothing.
+     */
+    struct rig r;
+    bool fired = true;
+    unsigned both = 0; /* runs in which the first relay had parked, and the second had to pass it */
+    uint64_t n;
+
+    rig_init(&r, &fixture, "fail_park_kill", 5000);
+    for (n = 1; fired; n++) {
+        (void)pg_test_sql(r.pg, "TRUNCATE escrow.outbox, escrow.outbox_parked");
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1'), escrow.publish('missing', '2'), "
+                                "escrow.publish('t', '3')");
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('missing', '4')");
+        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '5')");
+        r.broker.log_count = 0;
+        r.broker.missing_topic = "missing";
+        r.broker.step_count = 0;
+        r.broker.crash_at = n;
+        r.broker.crash_count = 0;
+        rig_start(&r);
+        rig_until(&r, is_over_or_crashed, &r, "the crash, or the end");
+        fired = r.broker.crash_count > 0;
+        r.broker.is_down = true; /* nothing that it sends arrives any more */
+        r.broker.down_code = ESCROW_ECONN;
+        rig_stop(&r);
+        r.broker.is_down = false;
+        r.broker.missing_topic = NULL;
+        both += fired &&
+                strcmp(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox_parked"), "0") != 0;
+        rig_start(&r);
+        rig_until_idle(&r);
+        rig_stop(&r);
+        check_one_place(&r, n);
+    }
+    ck_assert_uint_gt(n, 20);
+    ck_assert_uint_gt(both, 4);
     rig_fini(&r);
 }
 END_TEST
@@ -378,6 +479,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_batch_that_is_refused_is_sent_again);
     ADD(suite, a_row_that_the_broker_refuses_is_parked_and_stops_no_other);
     ADD(suite, a_refusal_for_a_moment_parks_nothing);
+    ADD(suite, a_row_is_parked_or_published_wherever_the_relay_is_killed);
     ADD(suite, names_of_hosts_are_looked_up);
     ADD(suite, a_lookup_under_way_does_not_keep_the_relay);
 }

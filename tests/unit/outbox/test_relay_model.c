@@ -48,6 +48,7 @@ struct world {
     enum relay_db_command asked;
     bool is_sorted;
     uint64_t park_id;
+    uint64_t parked_id; /* durable: the last one */
     size_t copy[MODEL_ROW_MAX];
     size_t copy_count;
     size_t copy_next;
@@ -274,6 +275,7 @@ static void answer_park(struct world *w)
     }
     ck_assert(is_found);
     w->parked++;
+    w->parked_id = w->park_id;
     feed(w, (struct relay_event){.type = RELAY_EV_PARKED});
 }
 
@@ -292,8 +294,10 @@ static void answer_db(struct world *w)
     switch (asked) {
     case RELAY_DB_CONNECT:
         w->is_connected = true;
-        feed(w, (struct relay_event){
-                    .type = RELAY_EV_DB_CONNECTED, .db = w->db->identity, .reports = w->reports});
+        feed(w, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
+                                     .db = w->db->identity,
+                                     .reports = w->reports,
+                                     .parked_id = w->parked_id});
         break;
     case RELAY_DB_SNAPSHOT:
         answer_snapshot(w);

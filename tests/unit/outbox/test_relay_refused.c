@@ -31,24 +31,25 @@ struct office {
     /* Database. */
     enum relay_db_command asked;
     uint64_t park_id;
+    bool has_recovered;
     uint64_t parked[8];
     size_t parked_count;
+    bool is_told; /* that the relay fails; as the relay says when it connects and reports */
     /* Broker. */
     bool is_opening;
     uint64_t epoch;
     struct buf position;
+    struct buf offered; /* position after the batch that was refused last */
     uint64_t log[8];
     size_t log_count;
 };
 
 static const struct db_identity here = {77, 2, 5};
 
-static void open_office(struct office *o, judge_fn *judge)
+static void hire(struct office *o)
 {
     struct relay_config cfg;
 
-    *o = (struct office){.now_ms = 1000, .judge = judge};
-    buf_init(&o->position, 0);
     relay_config_init(&cfg);
     cfg.source = "s";
     cfg.owner = "o";
@@ -56,6 +57,14 @@ static void open_office(struct office *o, judge_fn *judge)
     cfg.batch_rows_max = 2;
     o->relay = relay_new(&cfg);
     ck_assert_ptr_nonnull(o->relay);
+}
+
+static void open_office(struct office *o, judge_fn *judge)
+{
+    *o = (struct office){.now_ms = 1000, .judge = judge};
+    buf_init(&o->position, 0);
+    buf_init(&o->offered, 0);
+    hire(o);
 }
 
 static void note(struct office *o)
@@ -66,6 +75,7 @@ static void note(struct office *o)
     if (o->up.db != RELAY_DB_NONE) {
         o->asked = o->up.db;
         o->park_id = o->up.park_id;
+        o->has_recovered = o->up.has_recovered;
     }
     o->is_opening = o->is_opening || o->up.must_open_sink;
     relay_check(o->relay);
@@ -86,6 +96,8 @@ static int store(struct office *o, const struct sink_batch *batch)
 
     if (rc != 0) {
         o->refusals++;
+        buf_clear(&o->offered);
+        buf_append_slice(&o->offered, batch->next);
         return rc;
     }
     for (size_t i = 0; i < batch->message_count; i++) {
@@ -132,7 +144,11 @@ static void answer_db(struct office *o, enum relay_db_command asked)
 
     switch (asked) {
     case RELAY_DB_CONNECT:
-        feed(o, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});
+        o->is_told = relay_error(o->relay)->code != 0;
+        feed(o, (struct relay_event){
+                    .type = RELAY_EV_DB_CONNECTED,
+                    .db = here,
+                    .parked_id = o->parked_count == 0 ? 0 : o->parked[o->parked_count - 1]});
         return;
     case RELAY_DB_SNAPSHOT:
         snapshot_init(&present);
@@ -150,12 +166,44 @@ static void answer_db(struct office *o, enum relay_db_command asked)
         o->parked[o->parked_count++] = o->park_id;
         feed(o, (struct relay_event){.type = RELAY_EV_PARKED});
         return;
+    case RELAY_DB_MAINTAIN:
+        o->is_told = o->is_told && !o->has_recovered;
+        feed(o, (struct relay_event){.type = RELAY_EV_MAINTAINED});
+        return;
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
-    case RELAY_DB_MAINTAIN:
     case RELAY_DB_ADOPT:
         ck_abort_msg("not expected here");
     }
+}
+
+/* One thing that is due. false: nothing is. */
+static bool work(struct office *o)
+{
+    struct sink_batch *batch = relay_take_batch(o->relay);
+    enum relay_db_command asked = o->asked;
+
+    if (batch != NULL) {
+        batch->code = store(o, batch);
+        batch->text = batch->code == 0 ? NULL : "no, says it";
+        relay_batch_done(o->relay, batch, o->now_ms, &o->up);
+        note(o);
+    } else if (o->is_opening) {
+        answer_open(o);
+    } else if (asked != RELAY_DB_NONE) {
+        o->asked = RELAY_DB_NONE;
+        answer_db(o, asked);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void pass_time(struct office *o)
+{
+    ck_assert_int_ne(o->up.deadline_ms, RELAY_NEVER_MS);
+    o->now_ms = o->up.deadline_ms;
+    feed(o, (struct relay_event){.type = RELAY_EV_TICK});
 }
 
 /* Play both until the broker has refused so often; SETTLED: until nothing is left to do. */
@@ -165,30 +213,19 @@ static void play(struct office *o, unsigned refusals)
         feed(o, (struct relay_event){.type = RELAY_EV_START});
     }
     for (int i = 0; i < STEPS_MAX && o->refusals < refusals; i++) {
-        struct sink_batch *batch = relay_take_batch(o->relay);
-        enum relay_db_command asked = o->asked;
-        if (batch != NULL) {
-            batch->code = store(o, batch);
-            batch->text = batch->code == 0 ? NULL : "no, says it";
-            relay_batch_done(o->relay, batch, o->now_ms, &o->up);
-            note(o);
-        } else if (o->is_opening) {
-            answer_open(o);
-        } else if (asked != RELAY_DB_NONE) {
-            o->asked = RELAY_DB_NONE;
-            answer_db(o, asked);
-        } else if (relay_state(o->relay) == RELAY_IDLE) {
-            return;
-        } else {
-            ck_assert_int_ne(o->up.deadline_ms, RELAY_NEVER_MS);
-            o->now_ms = o->up.deadline_ms;
-            feed(o, (struct relay_event){.type = RELAY_EV_TICK});
+        if (work(o)) {
+            continue;
         }
+        if (relay_state(o->relay) == RELAY_IDLE) {
+            return;
+        }
+        pass_time(o);
     }
     ck_assert_uint_ge(o->refusals, refusals);
 }
 
-static void close_office(struct office *o)
+/* The relay is gone, with what it knew. What it has sent is lost. */
+static void fire(struct office *o)
 {
     struct sink_batch *batch;
 
@@ -203,7 +240,16 @@ static void close_office(struct office *o)
     }
     ck_assert(relay_is_final(o->relay));
     relay_free(o->relay);
+    o->relay = NULL;
+    o->is_opening = false;
+    o->asked = RELAY_DB_NONE;
+}
+
+static void close_office(struct office *o)
+{
+    fire(o);
     buf_fini(&o->position);
+    buf_fini(&o->offered);
 }
 
 static bool has_row(const struct sink_batch *batch, uint64_t id)
@@ -307,6 +353,52 @@ START_TEST(a_row_that_stays_refused_is_parked_and_no_other)
 }
 END_TEST
 
+START_TEST(a_row_that_another_relay_published_meanwhile_is_not_parked)
+{
+    /* Refused twice; before the source is opened again the position has passed the row. */
+    struct office o;
+
+    open_office(&o, deny_topic);
+    while (o.alone < 2) {
+        play(&o, o.refusals + 1);
+    }
+    ck_assert_uint_eq(o.parked_count, 0);
+    expect_log(&o, "1");
+    buf_clear(&o.position);
+    buf_append_slice(&o.position, buf_slice(&o.offered));
+    o.log[o.log_count++] = 2;
+    o.epoch++;
+    play(&o, SETTLED);
+    expect_log(&o, "123");
+    ck_assert_uint_eq(o.parked_count, 0);
+    close_office(&o);
+}
+END_TEST
+
+START_TEST(what_a_killed_relay_has_parked_is_not_published)
+{
+    /* It died before the position passed the row, which the broker would take by now. */
+    struct office o;
+
+    open_office(&o, deny_topic);
+    feed(&o, (struct relay_event){.type = RELAY_EV_START});
+    for (int i = 0; i < STEPS_MAX && o.parked_count == 0; i++) {
+        if (!work(&o)) {
+            pass_time(&o);
+        }
+    }
+    ck_assert_uint_eq(o.parked_count, 1);
+    expect_log(&o, "1");
+    fire(&o);
+    o.judge = accept_all;
+    hire(&o);
+    play(&o, SETTLED);
+    expect_log(&o, "13");
+    ck_assert_uint_eq(o.parked_count, 1);
+    close_office(&o);
+}
+END_TEST
+
 static int refuse_keys(struct office *o, const struct sink_batch *batch)
 {
     (void)o;
@@ -372,6 +464,33 @@ static int refuse_without_telling(struct office *o, const struct sink_batch *bat
     return ESCROW_EPERM;
 }
 
+START_TEST(the_database_is_told_and_told_when_it_is_over)
+{
+    /* Soon, although nothing was published that would have to be reported. */
+    struct office o;
+    int64_t since_ms;
+
+    open_office(&o, accept_all);
+    play(&o, SETTLED);
+    fire(&o);
+    hire(&o);
+    o.judge = refuse_keys_everywhere;
+    play(&o, 5);
+    ck_assert(o.is_told);
+    o.judge = accept_all;
+    play(&o, SETTLED);
+    since_ms = o.now_ms;
+    for (int i = 0; i < STEPS_MAX && o.is_told; i++) {
+        if (!work(&o)) {
+            pass_time(&o);
+        }
+    }
+    ck_assert(!o.is_told);
+    ck_assert_int_le(o.now_ms - since_ms, 2000); /* reports are made every second */
+    close_office(&o);
+}
+END_TEST
+
 START_TEST(not_permitted_to_open_either_is_not_the_rows_fault)
 {
     /* Twice the broker refuses everything for a while. */
@@ -394,6 +513,9 @@ int main(void)
     tcase_add_test(tc, a_refusal_for_a_moment_parks_nothing);
     tcase_add_test(tc, a_row_that_stays_refused_is_parked_and_no_other);
     tcase_add_test(tc, keys_that_are_refused_park_nothing_however_long);
+    tcase_add_test(tc, a_row_that_another_relay_published_meanwhile_is_not_parked);
+    tcase_add_test(tc, what_a_killed_relay_has_parked_is_not_published);
+    tcase_add_test(tc, the_database_is_told_and_told_when_it_is_over);
     tcase_add_test(tc, not_permitted_to_open_either_is_not_the_rows_fault);
     suite_add_tcase(suite, tc);
     return outbox_run(suite);

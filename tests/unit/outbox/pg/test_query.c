@@ -94,8 +94,27 @@ START_TEST(names_are_quoted)
     struct buf out;
 
     buf_init(&out, 0);
-    query_setup(&out, "o'clock", 3);
-    ck_assert_ptr_nonnull(strstr(text_of(&out), "escrow.reader_register('o''clock', 3)"));
+    query_setup(&out, "o'clock", 3, NULL);
+    ck_assert_ptr_nonnull(strstr(text_of(&out), "escrow.reader_says('o''clock', 3, NULL)"));
+    buf_fini(&out);
+}
+END_TEST
+
+START_TEST(what_others_said_goes_into_a_statement_as_text)
+{
+    /*
+     * An error has a broker's words in it: no quote, backslash, control or foreign byte gets
+     * through.
+     */
+    struct buf out;
+
+    buf_init(&out, 0);
+    query_setup(&out, "s", 0, "no'); DROP \\ \x1b[2J \xc3\xa4 {ok~}");
+    ck_assert_ptr_nonnull(
+        strstr(text_of(&out), "escrow.reader_says('s', 0, 'no.); DROP . .[2J .. {ok~}'); "));
+    buf_clear(&out);
+    query_recovered(&out, "s", 2);
+    ck_assert_str_eq(text_of(&out), "SELECT escrow.reader_says('s', 2, NULL); ");
     buf_fini(&out);
 }
 END_TEST
@@ -131,6 +150,7 @@ int main(void)
     tcase_add_test(tc, a_read_without_running_transactions_is_simple);
     tcase_add_test(tc, a_short_read_goes_through_the_function);
     tcase_add_test(tc, names_are_quoted);
+    tcase_add_test(tc, what_others_said_goes_into_a_statement_as_text);
     tcase_add_test(tc, the_wake_lock_is_asked_for_as_told);
     suite_add_tcase(suite, tc);
     return outbox_run(suite);
