@@ -46,6 +46,8 @@ static struct route_entry find_admin_handler(int32_t code)
         return (struct route_entry){handle_consume_stats, true};
     case REQUEST_GET_BROKER_CONSUME_STATS:
         return (struct route_entry){handle_all_consume_stats, true};
+    case REQUEST_INVOKE_BROKER_TO_RESET_OFFSET:
+        return (struct route_entry){handle_reset_offset, true};
     case REQUEST_VIEW_BROKER_STATS_DATA:
         return (struct route_entry){handle_traffic, true};
     case REQUEST_QUERY_CONSUME_QUEUE:

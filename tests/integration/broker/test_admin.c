@@ -324,6 +324,119 @@ START_TEST(entries_of_a_queue_are_listed)
 }
 END_TEST
 
+static int64_t committed(struct client *c, const char *group, int32_t queue)
+{
+    struct header_writer *w = client_begin(c, REQUEST_QUERY_CONSUMER_OFFSET, 0);
+    int64_t offset = -1;
+
+    header_put_str(w, "consumerGroup", slice_str(group));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", queue);
+    header_put_bool(w, "setZeroIfNotFound", false);
+    if (client_call(c, SLICE_EMPTY) == RESPONSE_SUCCESS) {
+        ck_assert_int_eq(header_opt_i64(&c->header, "offset", &offset), 0);
+    }
+    return offset;
+}
+
+struct test_reset {
+    const char *group;
+    int64_t time_ms;
+    int32_t queue;
+    int64_t offset;
+    bool is_forced;
+};
+
+static int32_t reset(struct client *c, const struct test_reset *r)
+{
+    struct header_writer *w = client_begin(c, REQUEST_INVOKE_BROKER_TO_RESET_OFFSET, 0);
+
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_str(w, "group", slice_str(r->group));
+    header_put_i64(w, "timestamp", r->time_ms);
+    header_put_bool(w, "isForce", r->is_forced);
+    header_put_i64(w, "queueId", r->queue);
+    header_put_i64(w, "offset", r->offset);
+    return client_call(c, SLICE_EMPTY);
+}
+
+START_TEST(offsets_of_a_group_that_is_not_there_are_set)
+{
+    /* To the end, to the beginning, to an offset, never forward unless forced; and it lasts. */
+    struct client c;
+
+    start(&c);
+    for (int i = 0; i < 3; i++) {
+        send_tagged(&c, "T", "a");
+    }
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", -1, -1, -1, true}), RESPONSE_SUCCESS);
+    expect_body(&c,
+                "{\"offsetTable\":{{\"brokerName\":\"escrow-a\",\"queueId\":0,\"topic\":\"T\"}:3,"
+                "{\"brokerName\":\"escrow-a\",\"queueId\":1,\"topic\":\"T\"}:0}}");
+    ck_assert_int_eq(committed(&c, "g", 0), 3);
+    ck_assert_int_eq(committed(&c, "g", 1), 0);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, -1, -1, false}), RESPONSE_SUCCESS);
+    ck_assert_int_eq(committed(&c, "g", 0), 0);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", -1, -1, -1, false}), RESPONSE_SUCCESS);
+    ck_assert_int_eq(committed(&c, "g", 0), 0);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, 0, 2, true}), RESPONSE_SUCCESS);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, 0, 4, true}),
+                     RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, 2, -1, true}),
+                     RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, -1, 1, true}),
+                     RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"a b", 0, -1, -1, true}),
+                     RESPONSE_INVALID_PARAMETER);
+    client_close(&c);
+    broker_fixture_kill(&f); /* what was answered is durable */
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_JSON);
+    ck_assert_int_eq(committed(&c, "g", 0), 2);
+    stop(&c);
+}
+END_TEST
+
+START_TEST(members_are_told_of_new_offsets)
+{
+    /* Down the connection of each; broadcast offsets are not ours. */
+    struct client c;
+    struct client member;
+    struct queue_table table;
+
+    start(&c);
+    send_tagged(&c, "T", "a");
+    client_open(&member, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&member, "me", NULL, "g", "T"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", -1, -1, -1, true}), RESPONSE_SUCCESS);
+    do {
+        ck_assert_int_eq(client_receive(&member, CLIENT_WAIT_MS), 0);
+    } while (member.header.code != REQUEST_RESET_CONSUMER_CLIENT_OFFSET);
+    ck_assert(header_is_oneway(&member.header));
+    ck_assert(slice_eq_str(header_str(&member.header, "topic"), "T"));
+    ck_assert(slice_eq_str(header_str(&member.header, "group"), "g"));
+    ck_assert(slice_eq_str(header_str(&member.header, "timestamp"), "-1"));
+    ck_assert(slice_eq_str(header_str(&member.header, "isForce"), "true"));
+    ck_assert_int_eq(queue_table_decode(member.body, QUEUE_TABLE_OFFSETS, &table), 0);
+    ck_assert_int_eq(row_of(&table, "T", 0).consumer_offset, 1);
+    queue_table_fini(&table);
+    ck_assert_int_eq(committed(&c, "g", 0), 1);
+
+    (void)client_begin(&member, REQUEST_HEART_BEAT, 0);
+    ck_assert_int_eq(
+        client_call(&member,
+                    SLICE_LIT("{\"clientID\":\"me\",\"consumerDataSet\":[{\"groupName\":\"all\","
+                              "\"messageModel\":\"BROADCASTING\",\"subscriptionDataSet\":[]}]}")),
+        RESPONSE_SUCCESS);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"all", -1, -1, -1, true}), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_receive(&member, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(member.header.code, REQUEST_RESET_CONSUMER_CLIENT_OFFSET);
+    ck_assert_int_eq(committed(&c, "all", 0), -1);
+    client_close(&member);
+    stop(&c);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, the_members_of_a_group_are_listed_with_what_they_subscribe_to);
@@ -332,6 +445,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_topic_with_the_most_queues_takes_several_turns);
     tcase_add_test(tc, what_goes_in_and_out_is_counted);
     tcase_add_test(tc, entries_of_a_queue_are_listed);
+    tcase_add_test(tc, offsets_of_a_group_that_is_not_there_are_set);
+    tcase_add_test(tc, members_are_told_of_new_offsets);
     tcase_add_test(tc, a_name_server_takes_and_gives_back_write_permission);
 }
 
