@@ -74,6 +74,7 @@
     X(SEND_MESSAGE_V2, 310)                                                                        \
     X(CLONE_GROUP_OFFSET, 314)                                                                     \
     X(VIEW_BROKER_STATS_DATA, 315)                                                                 \
+    X(CLEAN_UNUSED_TOPIC, 316)                                                                     \
     X(GET_BROKER_CONSUME_STATS, 317)                                                               \
     X(UPDATE_NAMESRV_CONFIG, 318)                                                                  \
     X(GET_NAMESRV_CONFIG, 319)                                                                     \

@@ -281,7 +281,7 @@ static int broker_start_parts(struct broker *b, struct err_ctx *err)
     return rc;
 }
 
-int broker_start(struct broker *b, const struct config *config, struct loop *l, struct clock *clock,
+int broker_start(struct broker *b, struct config *config, struct loop *l, struct clock *clock,
                  struct disk *disk, struct err_ctx *err)
 {
     int rc;

@@ -43,7 +43,7 @@
 #define BROKER_LISTENERS_MAX 3 /* broker, its port minus 2 for old clients, name server */
 
 struct broker {
-    const struct config *config;
+    struct config *config; /* settings.h changes it */
     struct loop *loop;
     struct clock *clock;
     struct disk *disk; /* NULL when this process is a name server only */
@@ -83,6 +83,7 @@ struct broker {
     int64_t delays_ticked_ms;         /* monotonic; the next tick comes no earlier */
     struct loop_timer offsets_timer;
     uint64_t session_id_last;
+    uint64_t settings_version; /* changes by request */
     bool is_draining;
 };
 
@@ -90,7 +91,7 @@ struct broker {
  * Open the data folder (recovery included), start everything, listen. Logs what recovery did. On an
  * error everything is undone and *err says which part and why.
  */
-ESCROW_MUST_USE int broker_start(struct broker *b, const struct config *config, struct loop *l,
+ESCROW_MUST_USE int broker_start(struct broker *b, struct config *config, struct loop *l,
                                  struct clock *clock, struct disk *disk, struct err_ctx *err);
 
 /*

@@ -7,7 +7,7 @@
  * and what it may be.
  *
  * Owns:    all strings.
- * Thread:  filled before the loop runs, then only read.
+ * Thread:  filled before the loop runs; then only settings.h changes it, on the loop.
  */
 #ifndef SRC_BROKER_CONFIG_H
 #define SRC_BROKER_CONFIG_H

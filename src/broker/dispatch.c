@@ -24,6 +24,8 @@ static struct route_entry find_namesrv_handler(int32_t code)
     case REQUEST_GET_KVLIST_BY_NAMESPACE:
     case REQUEST_DELETE_TOPIC_IN_NAMESRV:
     case REQUEST_GET_SYSTEM_TOPIC_LIST_FROM_NS:
+    case REQUEST_UPDATE_NAMESRV_CONFIG:
+    case REQUEST_GET_NAMESRV_CONFIG:
     case REQUEST_WIPE_WRITE_PERM_OF_BROKER:
     case REQUEST_ADD_WRITE_PERM_OF_BROKER:
         return (struct route_entry){handle_namesrv, false};
@@ -46,6 +48,16 @@ static struct route_entry find_admin_handler(int32_t code)
         return (struct route_entry){handle_consume_stats, true};
     case REQUEST_GET_BROKER_CONSUME_STATS:
         return (struct route_entry){handle_all_consume_stats, true};
+    case REQUEST_UPDATE_BROKER_CONFIG:
+        return (struct route_entry){handle_update_config, true};
+    case REQUEST_GET_BROKER_CONFIG:
+        return (struct route_entry){handle_get_config, true};
+    case REQUEST_GET_BROKER_RUNTIME_INFO:
+        return (struct route_entry){handle_runtime_info, true};
+    case REQUEST_GET_SYSTEM_TOPIC_LIST_FROM_BROKER:
+        return (struct route_entry){handle_system_topics, true};
+    case REQUEST_CLEAN_UNUSED_TOPIC:
+        return (struct route_entry){handle_clean_topics, true};
     case REQUEST_INVOKE_BROKER_TO_RESET_OFFSET:
         return (struct route_entry){handle_reset_offset, true};
     case REQUEST_VIEW_BROKER_STATS_DATA:

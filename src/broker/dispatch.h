@@ -41,6 +41,11 @@ request_fn handle_view_message;         /* 33 */
 request_fn handle_create_topic;         /* 17: handle_topic.c */
 request_fn handle_all_topics;           /* 21 */
 request_fn handle_topic_config;         /* 351 */
+request_fn handle_update_config;        /* 25: handle_admin.c */
+request_fn handle_get_config;           /* 26 */
+request_fn handle_runtime_info;         /* 28 */
+request_fn handle_system_topics;        /* 305 */
+request_fn handle_clean_topics;         /* 316 */
 request_fn handle_reset_offset;         /* 222: handle_reset.c */
 request_fn handle_topic_stats;          /* 202: handle_stats.c */
 request_fn handle_consume_stats;        /* 208 */

@@ -7,6 +7,7 @@
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
+#include "src/broker/settings.h"
 
 #include <stdio.h>
 
@@ -302,6 +303,25 @@ static void namesrv_write_perm(struct request *req)
     }
 }
 
+/* 319: lines of text. */
+static void namesrv_get_config(struct request *req)
+{
+    struct header_writer w;
+
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_end(&w);
+        settings_print_options(w.buf, req->broker->config);
+        buf_append_str(w.buf, "orderMessageEnable=true\n"); /* ORDER_TOPIC_CONFIG is honoured */
+        request_end(req, &w);
+    }
+}
+
+/* 318: there is nothing about a name server that a request may change. */
+static void namesrv_update_config(struct request *req)
+{
+    request_fail(req, -1, ESCROW_EPERM, "no option of a name server may be changed while it runs");
+}
+
 void handle_namesrv(struct request *req)
 {
     static const struct {
@@ -321,6 +341,8 @@ void handle_namesrv(struct request *req)
         {REQUEST_GET_KVLIST_BY_NAMESPACE, namesrv_kv_list},
         {REQUEST_DELETE_TOPIC_IN_NAMESRV, namesrv_delete_topic},
         {REQUEST_GET_SYSTEM_TOPIC_LIST_FROM_NS, namesrv_system_names},
+        {REQUEST_UPDATE_NAMESRV_CONFIG, namesrv_update_config},
+        {REQUEST_GET_NAMESRV_CONFIG, namesrv_get_config},
         {REQUEST_WIPE_WRITE_PERM_OF_BROKER, namesrv_write_perm},
         {REQUEST_ADD_WRITE_PERM_OF_BROKER, namesrv_write_perm},
     };

@@ -135,7 +135,7 @@ static void on_reload_signal(void *arg)
     broker_reload(arg);
 }
 
-static int serve(const struct config *c, struct loop *l, struct disk *disk)
+static int serve(struct config *c, struct loop *l, struct disk *disk)
 {
     static struct broker broker; /* large: not on the stack */
     struct err_ctx err = {.code = 0};
@@ -164,7 +164,7 @@ static int serve(const struct config *c, struct loop *l, struct disk *disk)
     return EXIT_SUCCESS;
 }
 
-static int run(const struct config *c)
+static int run(struct config *c)
 {
     static struct loop loop;
     struct disk *disk = NULL;
