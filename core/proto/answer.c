@@ -1,6 +1,8 @@
 #include "core/proto/answer.h"
 
 #include "core/base/check.h"
+#include "core/base/err.h"
+#include "core/base/utf8.h"
 
 int answer_code(int error)
 {
@@ -59,12 +61,14 @@ static const char *class_name(enum escrow_class class)
 int answer_error(struct buf *out, struct answer_to to, int32_t code, int error, const char *text)
 {
     struct header_writer w;
+    char remark[ERR_TEXT_MAX];
 
     if (to.is_oneway) {
         return 0;
     }
-    answer_begin(&w, out, to, code < 0 ? answer_code(error) : code,
-                 slice_str(text == NULL ? escrow_strerror(error) : text));
+    /* It may name what a client sent, whatever bytes that are. */
+    (void)utf8_clean(text == NULL ? escrow_strerror(error) : text, remark, sizeof remark);
+    answer_begin(&w, out, to, code < 0 ? answer_code(error) : code, slice_str(remark));
     header_put_str(&w, ANSWER_FIELD_CLASS, slice_str(class_name(escrow_error_class(error))));
     header_put_i64(&w, ANSWER_FIELD_ERROR, error);
     header_end(&w);

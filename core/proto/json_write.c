@@ -1,6 +1,7 @@
 #include "core/proto/json_write.h"
 
 #include "core/base/check.h"
+#include "core/base/utf8.h"
 
 #include <math.h>
 
@@ -89,37 +90,13 @@ void json_write_bool(struct json_writer *w, bool value)
 
 /* ---- text ---- */
 
-/*
- * Length of the well-formed UTF-8 sequence at `at`, 0 when it is malformed. Bytes below 0x80 are
- * not asked about.
- */
-static size_t utf8_len(const uint8_t *at, size_t left)
-{
-    uint8_t c = at[0];
-    size_t len = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
-
-    if (c < 0xC2 || c > 0xF4 || left < len) {
-        return 0;
-    }
-    for (size_t i = 1; i < len; i++) {
-        if ((at[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    if ((c == 0xE0 && at[1] < 0xA0) || (c == 0xED && at[1] > 0x9F) || (c == 0xF0 && at[1] < 0x90) ||
-        (c == 0xF4 && at[1] > 0x8F)) {
-        return 0; /* overlong, surrogate, beyond U+10FFFF */
-    }
-    return len;
-}
-
 /* Bytes from `at` on that can be copied as they are. */
 static size_t plain_len(const uint8_t *at, size_t left)
 {
     size_t n = 0;
 
     while (n < left && at[n] != '"' && at[n] != '\\' && at[n] >= 0x20) {
-        size_t len = at[n] < 0x80 ? 1 : utf8_len(at + n, left - n);
+        size_t len = utf8_len(at + n, left - n);
         if (len == 0) {
             break;
         }

@@ -36,6 +36,9 @@ int name_check_topic(struct slice topic)
     size_t len_max = TOPIC_LEN_MAX;
 
     if (slice_has_prefix(topic, RETRY_PREFIX) || slice_has_prefix(topic, DLQ_PREFIX)) {
+        if (name_group_of_topic(topic).len == 0) {
+            return ESCROW_EINVAL;
+        }
         len_max = RETRY_TOPIC_LEN_MAX;
     }
     if (topic.len == 0 || topic.len > len_max || !has_only_name_chars(topic)) {

@@ -4,8 +4,8 @@
  *
  * Letters, digits, '%', '|', '_' and '-' only: no '.', no '/', no space, nothing that a file system
  * or a log line could take for something else. Topics: 1 to TOPIC_LEN_MAX characters, with the
- * prefix %RETRY% or %DLQ% up to RETRY_TOPIC_LEN_MAX. Groups: 1 to NAME_GROUP_LEN_MAX, so that the
- * names of both their topics fit.
+ * prefix %RETRY% or %DLQ%, and a group behind it, up to RETRY_TOPIC_LEN_MAX. Groups: 1 to
+ * NAME_GROUP_LEN_MAX, so that the names of both their topics fit.
  *
  * Owns:    nothing.
  * Thread:  any.

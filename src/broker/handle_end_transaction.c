@@ -15,6 +15,7 @@ struct end_request {
     struct slice group;
     struct slice msg_id;
     int64_t offset;
+    int64_t table_offset; /* where it is given: the same number, as in the answer to the half */
     int32_t outcome;
     bool from_check;
 };
@@ -28,6 +29,10 @@ static int end_decode(struct header *h, struct end_request *in)
     }
     if (rc == 0) {
         rc = header_get_i32(h, "commitOrRollback", &in->outcome);
+    }
+    if (rc == 0) {
+        in->table_offset = in->offset;
+        rc = header_opt_i64(h, "tranStateTableOffset", &in->table_offset);
     }
     if (rc == 0) {
         rc = header_opt_bool(h, "fromTransactionCheck", &in->from_check);
@@ -107,6 +112,12 @@ void handle_end_transaction(struct request *req)
     item = (struct txn_end_item){.offset = (uint64_t)in.offset, .txn_id = in.msg_id};
     if (in.outcome != END_COMMIT && in.outcome != END_ROLLBACK) {
         end_unknown(req, &in, &item);
+        return;
+    }
+    if (in.table_offset != in.offset) {
+        request_fail(req, RESPONSE_SYSTEM_ERROR, ESCROW_EINVAL,
+                     "tranStateTableOffset %lld is not the one of the half at %lld",
+                     (long long)in.table_offset, (long long)in.offset);
         return;
     }
     end = (struct txn_end){.kind = in.outcome == END_COMMIT ? DECISION_COMMIT : DECISION_ROLLBACK,

@@ -127,14 +127,15 @@ static void send_refused(struct send *s, int error)
 
 /*
  * A consumer whose send-back failed sends the copy itself. When the retries of its group are used
- * up the copy goes to the dead-letter queue instead, as it would have with a send-back.
+ * up (the copy counts the one it is for, so: more than the maximum) the copy goes to the
+ * dead-letter queue instead, as it would have with a send-back.
  */
 static bool send_redirect(struct send *s)
 {
     const size_t prefix = sizeof NAME_RETRY_PREFIX - 1;
     int32_t max = s->in.max_reconsume_times >= 0 ? s->in.max_reconsume_times : RETRY_COUNT_DEFAULT;
 
-    if (name_topic_class(s->in.topic) != TOPIC_RETRY || s->in.reconsume_times < max) {
+    if (name_topic_class(s->in.topic) != TOPIC_RETRY || s->in.reconsume_times <= max) {
         return true;
     }
     if (name_dlq_topic(slice_of(s->in.topic.ptr + prefix, s->in.topic.len - prefix),

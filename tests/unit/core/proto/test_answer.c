@@ -217,6 +217,17 @@ START_TEST(own_codes_fit_in_every_encoding)
 }
 END_TEST
 
+START_TEST(a_remark_is_valid_utf8_whatever_a_client_sent)
+{
+    /* Names that are no text are quoted in remarks; readers of JSON refuse what is malformed. */
+    struct answer_to to = {.type = HEADER_JSON, .opaque = 5};
+
+    ck_assert_int_eq(answer_error(&out, to, -1, ESCROW_EINVAL, "topic \xC3\xA9\xFF\xE2\x82"), 0);
+    decode_answer();
+    assert_slice(h.remark, "topic \xC3\xA9???");
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("answer");
@@ -225,6 +236,7 @@ int main(void)
     tcase_add_loop_test(tests, every_error_crosses_the_wire_unchanged, 0, HEADER_TYPE_COUNT);
     tcase_add_test(tests, every_error_has_a_response_code);
     tcase_add_test(tests, an_error_keeps_its_own_code_and_text);
+    tcase_add_test(tests, a_remark_is_valid_utf8_whatever_a_client_sent);
     tcase_add_test(tests, one_way_requests_are_never_answered);
     tcase_add_test_raise_signal(tests, an_answer_to_a_oneway_request_is_a_bug, SIGABRT);
     tcase_add_test(tests, what_to_answer_is_taken_from_the_request);

@@ -53,6 +53,9 @@ START_TEST(lengths_end_where_the_document_says)
     ck_assert_int_eq(name_check_topic(long_name(text, "", 128)), ESCROW_EINVAL);
     ck_assert_int_eq(name_check_topic(long_name(text, "%RETRY%", 255)), 0);
     ck_assert_int_eq(name_check_topic(long_name(text, "%RETRY%", 256)), ESCROW_EINVAL);
+    ck_assert_int_eq(name_check_topic(SLICE_LIT("%RETRY%")), ESCROW_EINVAL); /* of no group */
+    ck_assert_int_eq(name_check_topic(SLICE_LIT("%DLQ%")), ESCROW_EINVAL);
+    ck_assert_int_eq(name_check_topic(SLICE_LIT("%RETRY%g")), 0);
     ck_assert_int_eq(name_check_topic(long_name(text, "%DLQ%", 255)), 0);
     ck_assert_int_eq(name_check_topic(long_name(text, "%DLQ%", 256)), ESCROW_EINVAL);
     ck_assert_int_eq(name_check_topic(long_name(text, "%DLX%", 128)), ESCROW_EINVAL);
