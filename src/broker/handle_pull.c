@@ -160,6 +160,17 @@ void pull_give_up(struct pull *pull)
     pull_answer(pull, &res, SLICE_EMPTY);
 }
 
+/*
+ * No room to wait. Busy, not "nothing found": clients ask again at once after that, and many of
+ * them would keep the broker busy with nothing else; after an error they wait (Java's 3 s).
+ */
+static void pull_refuse(struct pull *pull, int error)
+{
+    deferred_fail(&pull->deferred, RESPONSE_SYSTEM_BUSY, error,
+                  "too many pulls wait here: ask again later");
+    pull_free(pull);
+}
+
 static void pull_fail(struct pull *pull, int error, const char *text)
 {
     log_error("store.read", "topic %s queue %u offset %lld: %s", pull->topic, pull->queue_id,
@@ -239,8 +250,9 @@ void pull_run(struct pull *pull)
         /* A pull that was woken for nothing waits for the rest of its time, without its slot. */
         store_fetch_free(&pull->fetch);
         pump_read_leave(&b->pump, &pull->slot);
-        if (hold_add(b, pull, (uint64_t)(pull->wait_until_ms - now_ms)) != 0) {
-            pull_give_up(pull);
+        rc = hold_add(b, pull, (uint64_t)(pull->wait_until_ms - now_ms));
+        if (rc != 0) {
+            pull_refuse(pull, rc);
         }
     } else {
         pull_answer(pull, &res, buf_slice(&b->scratch));

@@ -341,9 +341,11 @@ START_TEST(pulls_that_all_wake_at_once_meet_the_output_limit)
 }
 END_TEST
 
-START_TEST(pulls_over_the_limit_are_answered_at_once)
+START_TEST(pulls_over_the_limit_are_told_to_come_later)
 {
-    /* pulls.held.max = 2: the third long poll gets "nothing found" without waiting. */
+    /*
+     * pulls.held.max = 2: the third long poll is answered without waiting, and not to be repeated.
+     */
     struct broker_fixture f;
     struct client c;
     struct test_pull p = {"g", "T", 0, 0, 1, 15000};
@@ -355,7 +357,8 @@ START_TEST(pulls_over_the_limit_are_answered_at_once)
     client_put_pull(&c, &p);
     client_put_pull(&c, &p);
     start_ms = test_now_ms();
-    ck_assert_int_eq(client_pull(&c, &p), RESPONSE_PULL_NOT_FOUND);
+    ck_assert_int_eq(client_pull(&c, &p), RESPONSE_SYSTEM_BUSY);
+    ck_assert_int_eq(client_error(&c), ESCROW_ELIMIT);
     ck_assert_int_lt(test_now_ms() - start_ms, 10000);
     ck_assert_int_eq(client_metric(&c, "pulls_held"), 2);
     client_close(&c); /* held pulls go with their connection */
@@ -621,7 +624,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, connections_leave_the_store_its_descriptors);
     tcase_add_test(tc, ten_thousand_pulls_without_reading_do_not_grow_the_server);
     tcase_add_test(tc, pulls_that_all_wake_at_once_meet_the_output_limit);
-    tcase_add_test(tc, pulls_over_the_limit_are_answered_at_once);
+    tcase_add_test(tc, pulls_over_the_limit_are_told_to_come_later);
     tcase_add_test(tc, requests_in_flight_are_limited_per_connection);
     tcase_add_test(tc, a_flood_of_oneway_sends_is_taken_in_order_and_bounded);
     tcase_add_test(tc, the_loop_syncs_for_those_who_wait_and_for_nobody_else);
