@@ -493,8 +493,9 @@ START_TEST(the_loop_syncs_for_those_who_wait_and_for_nobody_else)
     broker_fixture_start(&f, async);
     client_open(&c, f.port, HEADER_MSGPACK);
     client_topic(&c, "T", 1);
+    batches = client_metric(&c, "log_batches_inline"); /* somebody waited for the topic */
     send_burst(&c);
-    ck_assert_int_eq(client_metric(&c, "log_batches_inline"), 0);
+    ck_assert_int_eq(client_metric(&c, "log_batches_inline"), batches);
     client_close(&c);
     broker_fixture_stop(&f);
 }
