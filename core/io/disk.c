@@ -102,9 +102,9 @@ int disk_list(struct disk *d, const char *path, disk_list_fn *fn, void *arg, str
     return d->ops->list(d, path, fn, arg, err);
 }
 
-int disk_free_bytes(struct disk *d, uint64_t *free_bytes, struct err_ctx *err)
+int disk_usage(struct disk *d, struct disk_usage *usage, struct err_ctx *err)
 {
-    return d->ops->free_bytes(d, free_bytes, err);
+    return d->ops->usage(d, usage, err);
 }
 
 void disk_free(struct disk **d)

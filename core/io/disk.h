@@ -38,6 +38,12 @@ enum disk_open_flags {
  */
 typedef int disk_list_fn(void *arg, const char *name, bool is_dir);
 
+/* The file system that the disk's root is on, everything that is not ours included. */
+struct disk_usage {
+    uint64_t used_bytes;
+    uint64_t available_bytes; /* to us: without what is kept for root */
+};
+
 struct disk_ops {
     int (*open)(struct disk *d, const char *path, unsigned flags, struct disk_file **out,
                 struct err_ctx *err);
@@ -59,7 +65,7 @@ struct disk_ops {
     int (*rmdir)(struct disk *d, const char *path, struct err_ctx *err);
     int (*sync_dir)(struct disk *d, const char *path, struct err_ctx *err);
     int (*list)(struct disk *d, const char *path, disk_list_fn *fn, void *arg, struct err_ctx *err);
-    int (*free_bytes)(struct disk *d, uint64_t *free_bytes, struct err_ctx *err);
+    int (*usage)(struct disk *d, struct disk_usage *usage, struct err_ctx *err);
     void (*free)(struct disk *d);
 };
 
@@ -122,7 +128,9 @@ ESCROW_MUST_USE int disk_rmdir(struct disk *d, const char *path, struct err_ctx 
 ESCROW_MUST_USE int disk_sync_dir(struct disk *d, const char *path, struct err_ctx *err);
 ESCROW_MUST_USE int disk_list(struct disk *d, const char *path, disk_list_fn *fn, void *arg,
                               struct err_ctx *err);
-ESCROW_MUST_USE int disk_free_bytes(struct disk *d, uint64_t *free_bytes, struct err_ctx *err);
+
+/* May wait for the device (a network file system): not for the loop. */
+ESCROW_MUST_USE int disk_usage(struct disk *d, struct disk_usage *usage, struct err_ctx *err);
 void disk_free(struct disk **d); /* all files closed before */
 
 /*

@@ -26,6 +26,15 @@ static int64_t system_mono_ns(struct clock *c)
     return read_ns(CLOCK_MONOTONIC);
 }
 
+static int32_t system_utc_offset_s(struct clock *c, int64_t wall_ms)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm tm;
+
+    (void)c; /* stateless */
+    return localtime_r(&seconds, &tm) == NULL ? 0 : (int32_t)tm.tm_gmtoff;
+}
+
 static uint64_t system_random_seed(struct clock *c)
 {
     uint64_t seed;
@@ -42,7 +51,11 @@ static uint64_t system_random_seed(struct clock *c)
 struct clock *clock_system(void)
 {
     static struct clock c = {
-        .wall_ms = system_wall_ms, .mono_ns = system_mono_ns, .random_seed = system_random_seed};
+        .wall_ms = system_wall_ms,
+        .mono_ns = system_mono_ns,
+        .utc_offset_s = system_utc_offset_s,
+        .random_seed = system_random_seed,
+    };
 
     return &c;
 }

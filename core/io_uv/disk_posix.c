@@ -514,14 +514,15 @@ static int posix_list(struct disk *d, const char *path, disk_list_fn *fn, void *
     return rc;
 }
 
-static int posix_free_bytes(struct disk *d, uint64_t *free_bytes, struct err_ctx *err)
+static int posix_usage(struct disk *d, struct disk_usage *usage, struct err_ctx *err)
 {
     struct statvfs st;
 
     if (fstatvfs(disk_of(d)->root_fd, &st) != 0) {
         return path_error(d, "statvfs", "", err);
     }
-    *free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    usage->used_bytes = (uint64_t)(st.f_blocks - st.f_bfree) * st.f_frsize;
+    usage->available_bytes = (uint64_t)st.f_bavail * st.f_frsize;
     return 0;
 }
 
@@ -554,7 +555,7 @@ static const struct disk_ops posix_ops = {
     .rmdir = posix_rmdir,
     .sync_dir = posix_sync_dir,
     .list = posix_list,
-    .free_bytes = posix_free_bytes,
+    .usage = posix_usage,
     .free = posix_free,
 };
 

@@ -490,10 +490,11 @@ static int sim_list(struct disk *d, const char *path, disk_list_fn *fn, void *ar
     return 0;
 }
 
-static int sim_free_bytes(struct disk *d, uint64_t *free_bytes, struct err_ctx *err)
+static int sim_usage(struct disk *d, struct disk_usage *usage, struct err_ctx *err)
 {
     (void)err;
-    *free_bytes = sim_of(d)->capacity - sim_disk_used(d);
+    usage->used_bytes = sim_disk_used(d);
+    usage->available_bytes = sim_of(d)->capacity - usage->used_bytes;
     return 0;
 }
 
@@ -529,7 +530,7 @@ static const struct disk_ops sim_ops = {
     .rmdir = sim_rmdir,
     .sync_dir = sim_sync_dir,
     .list = sim_list,
-    .free_bytes = sim_free_bytes,
+    .usage = sim_usage,
     .free = sim_disk_free,
 };
 

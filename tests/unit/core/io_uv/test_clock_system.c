@@ -2,6 +2,7 @@
 
 #include "tests/unit/core/base/unit_main.h"
 
+#include <stdlib.h>
 #include <time.h>
 
 START_TEST(wall_time_is_the_systems)
@@ -31,6 +32,26 @@ START_TEST(monotonic_time_never_goes_back)
 }
 END_TEST
 
+START_TEST(local_time_is_the_systems)
+{
+    /* Zones with and without summer time; the offset belongs to the time that is asked about. */
+    struct clock *c = clock_system();
+    int64_t winter_ms = INT64_C(1768478400000); /* 2026-01-15 12:00 UTC */
+    int64_t summer_ms = INT64_C(1784116800000); /* 2026-07-15 12:00 UTC */
+
+    ck_assert_int_eq(setenv("TZ", "UTC0", 1), 0);
+    tzset();
+    ck_assert_int_eq(clock_utc_offset_s(c, winter_ms), 0);
+    ck_assert_int_eq(setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", 1), 0);
+    tzset();
+    ck_assert_int_eq(clock_utc_offset_s(c, winter_ms), 3600);
+    ck_assert_int_eq(clock_utc_offset_s(c, summer_ms), 7200);
+    ck_assert_int_eq(setenv("TZ", "EST5", 1), 0);
+    tzset();
+    ck_assert_int_eq(clock_utc_offset_s(c, summer_ms), -18000);
+}
+END_TEST
+
 START_TEST(seeds_differ)
 {
     /* Four equal ones in a row would be a miracle. */
@@ -49,6 +70,7 @@ int main(void)
 
     tcase_add_test(tc, wall_time_is_the_systems);
     tcase_add_test(tc, monotonic_time_never_goes_back);
+    tcase_add_test(tc, local_time_is_the_systems);
     tcase_add_test(tc, seeds_differ);
     suite_add_tcase(suite, tc);
     return unit_run(suite);

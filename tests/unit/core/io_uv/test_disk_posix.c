@@ -490,12 +490,14 @@ END_TEST
 
 START_TEST(free_space_is_known)
 {
-    /* Some, and less than all there could be. */
-    uint64_t bytes = 0;
+    /* Some is used, some is free, and both are less than all there could be. */
+    struct disk_usage usage = {.used_bytes = 0};
 
-    ck_assert_int_eq(disk_free_bytes(disk, &bytes, &err), 0);
-    ck_assert_uint_gt(bytes, 0);
-    ck_assert_uint_lt(bytes, UINT64_C(1) << 60);
+    ck_assert_int_eq(disk_usage(disk, &usage, &err), 0);
+    ck_assert_uint_gt(usage.used_bytes, 0);
+    ck_assert_uint_lt(usage.used_bytes, UINT64_C(1) << 60);
+    ck_assert_uint_gt(usage.available_bytes, 0);
+    ck_assert_uint_lt(usage.available_bytes, UINT64_C(1) << 60);
 }
 END_TEST
 
@@ -565,7 +567,7 @@ START_TEST(a_full_disk_is_told_apart)
     struct disk *small;
     struct disk_file *f;
     struct disk_file *g;
-    uint64_t free_bytes;
+    struct disk_usage usage;
 
     mount_small(base, "size=1m");
     ck_assert_int_eq(disk_posix_new(root, &small, &err), 0);
@@ -580,8 +582,9 @@ START_TEST(a_full_disk_is_told_apart)
     ck_assert_ptr_nonnull(strstr(err.text, "/a at offset"));
     ck_assert_int_eq(write_at(g, data, 300 * 1024, 0), 0); /* what was allocated is there */
     ck_assert_int_eq(disk_replace(small, "c", data, sizeof data, &err), ESCROW_ENOSPC);
-    ck_assert_int_eq(disk_free_bytes(small, &free_bytes, &err), 0);
-    ck_assert_uint_lt(free_bytes, 1024 * KIB);
+    ck_assert_int_eq(disk_usage(small, &usage, &err), 0);
+    ck_assert_uint_gt(usage.used_bytes, 900 * KIB);
+    ck_assert_uint_lt(usage.available_bytes, 124 * KIB);
     ck_assert_int_eq(disk_zero(g, 0, 300 * KIB, &err), 0); /* this one cannot zero by itself */
     ck_assert(is_zero(g, 0, 300 * 1024));
     ck_assert_int_eq(disk_zero(g, 200 * KIB, 300 * KIB, &err), 0);
