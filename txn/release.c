@@ -82,7 +82,7 @@ int release_decode(struct slice payload, struct release_head *head, struct relea
         return ESCROW_ECORRUPT;
     }
     rest = slice_behind(payload, RELEASE_HEAD_BYTES);
-    *iter = (struct release_iter){.rest = rest, .kind = head->kind};
+    *iter = (struct release_iter){.rest = rest, .kind = head->kind, .at_ms = head->at_ms};
     for (uint32_t i = 0; i < head->count; i++) {
         size_t size = entry_measure(rest, head->kind);
         if (size == 0) {
@@ -103,7 +103,7 @@ bool release_next(struct release_iter *iter, struct release_entry *entry)
     }
     size = entry_measure(iter->rest, iter->kind);
     CHECK(size > 0);
-    *entry = (struct release_entry){.offset = get_le64(p)};
+    *entry = (struct release_entry){.offset = get_le64(p), .at_ms = iter->at_ms};
     if (iter->kind == RELEASE_DUE) {
         entry->size_bytes = get_le32(p + 8);
         entry->tag_hash = (int32_t)get_le32(p + 12);

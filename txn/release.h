@@ -49,6 +49,7 @@ struct release_entry {
     int64_t store_ms;
     uint32_t queue;
     struct slice topic; /* borrowed from the payload */
+    int64_t at_ms;      /* of the whole record, from its head */
 };
 
 /* Append the head, then count entries. */
@@ -59,6 +60,7 @@ void release_encode_entry(struct buf *b, enum release_kind kind, const struct re
 struct release_iter {
     struct slice rest;
     enum release_kind kind;
+    int64_t at_ms;
 };
 
 /*

@@ -73,6 +73,13 @@ void store_fetch_free(struct store_fetch **fetch)
     *fetch = NULL;
 }
 
+/* What was wished for has been given up meanwhile: its file may be gone, and nobody wants it. */
+static bool is_given_up(const struct store_fetch *fetch)
+{
+    return (fetch->wish == FETCH_LOG && fetch->at < fetch->st->low) ||
+           (fetch->wish == FETCH_QUEUE && fetch->entry_first < fetch->queue->min);
+}
+
 int fetch_settle(struct store_fetch *fetch, struct err_ctx *err)
 {
     int rc;
@@ -80,7 +87,7 @@ int fetch_settle(struct store_fetch *fetch, struct err_ctx *err)
     if (fetch == NULL || fetch->wish == FETCH_NOTHING) {
         return 0;
     }
-    rc = fetch->has_run ? fetch->rc : 0;
+    rc = fetch->has_run && !is_given_up(fetch) ? fetch->rc : 0;
     if (rc != 0 && err != NULL) {
         *err = fetch->err;
     }

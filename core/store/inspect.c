@@ -40,11 +40,15 @@ static int inspect_load(struct inspect *in, struct err_ctx *err)
         return rc;
     }
     segments_init(&in->segs, in->disk, in->format.segment_bytes);
-    rc = segments_load(&in->segs, err);
+    in->checkpoint_rc = checkpoint_read(in->disk, &in->checkpoint, &in->checkpoint_err);
+    rc = segments_load(&in->segs,
+                       in->checkpoint_rc == 0 && in->checkpoint.head.salt == in->format.salt
+                           ? in->checkpoint.head.log_first
+                           : 0,
+                       err);
     if (rc != 0) {
         return rc;
     }
-    in->checkpoint_rc = checkpoint_read(in->disk, &in->checkpoint, &in->checkpoint_err);
     rc = log_scan_init(&in->scan, &in->segs, envelope_seed(in->format.salt), in->segs.first, 0);
     if (rc == 0) {
         inspect_seek(in, in->segs.first);

@@ -25,7 +25,7 @@ static int read_length(struct store *st, uint64_t offset, struct store_fetch *fe
     uint64_t room;
     int rc;
 
-    if (offset % ENVELOPE_ALIGN != 0 || offset < st->segs.first || offset >= st->visible) {
+    if (offset % ENVELOPE_ALIGN != 0 || offset < st->low || offset >= st->visible) {
         return ESCROW_ENOTFOUND;
     }
     room = segments_end_of(&st->segs, offset) - offset;
@@ -108,7 +108,7 @@ int store_read_record(struct store *st, uint64_t offset, struct store_fetch *fet
     return rc != 0 ? rc : read_record(st, offset, fetch, scratch, rec, err);
 }
 
-/* As store_read_entry, without patching. */
+/* As store_read_entry, without patching. ESCROW_ENOTFOUND: retention took it. */
 static int read_entry(struct store *st, const struct entry_ref *ref, struct store_fetch *fetch,
                       struct buf *scratch, struct store_record *rec, struct err_ctx *err)
 {
@@ -116,7 +116,11 @@ static int read_entry(struct store *st, const struct entry_ref *ref, struct stor
     int rc = fetch_entries(st, fetch, ref, &run, err);
 
     if (rc != 0) {
-        return rc;
+        return rc == ESCROW_ENOTFOUND && ref->number >= ref->queue->min ? ESCROW_ECORRUPT : rc;
+    }
+    if (run.entries[0].offset < st->low) {
+        return err_set(err, ESCROW_ENOTFOUND, "queue %.*s/%u: message %" PRIu64 " is gone",
+                       SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id, ref->number);
     }
     rc = read_record(st, run.entries[0].offset, fetch, scratch, rec, err);
     if (rc == ESCROW_ENOTFOUND) {
@@ -184,6 +188,9 @@ int store_offset_by_time(struct store *st, const struct store_queue_ref *queue, 
         rc = read_entry(st, &ref, fetch, &scratch, &rec, err);
         if (rc == 0) {
             queue_search_feed(search, number, rec.store_ms);
+        } else if (rc == ESCROW_ENOTFOUND) {
+            queue_search_gone(search, number);
+            rc = 0;
         }
     }
     buf_fini(&scratch);
@@ -229,7 +236,7 @@ static int half_is_released(struct store *st, uint64_t half_offset, struct store
         .key = release_mark_key(&mark, half_offset),
         .begin_ms = INT64_MIN,
         .end_ms = INT64_MAX,
-        .log_min = st->segs.first,
+        .log_min = st->low,
         .count_max = KEY_INDEX_HITS_MAX,
     };
     uint32_t count = 0;
@@ -275,7 +282,7 @@ static int query_candidates(struct store *st, const struct store_key_query *quer
         .key = query->key,
         .begin_ms = query->begin_ms,
         .end_ms = query->end_ms,
-        .log_min = st->segs.first,
+        .log_min = st->low,
         .count_max = KEY_INDEX_HITS_MAX,
     };
     const struct key_index_hit *hits;

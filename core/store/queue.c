@@ -264,7 +264,7 @@ void queue_search_begin(struct queue_search *search, const struct queue *q, int6
 bool queue_search_next(const struct queue_search *search, uint64_t *number)
 {
     CHECK(search->low <= search->high);
-    *number = search->low + (search->high - search->low) / 2;
+    *number = search->low + (search->high - search->low) / 2 + search->step;
     return search->low < search->high;
 }
 
@@ -272,9 +272,22 @@ void queue_search_feed(struct queue_search *search, uint64_t number, int64_t sto
 {
     CHECK(number >= search->low);
     CHECK(number < search->high);
+    search->step = 0;
     if (store_ms >= search->ms) {
         search->high = number;
     } else {
         search->low = number + 1;
+    }
+}
+
+void queue_search_gone(struct queue_search *search, uint64_t number)
+{
+    uint64_t middle = number - search->step;
+
+    CHECK(number < search->high);
+    search->step = search->step == 0 ? 1 : search->step * 2;
+    if (search->step >= search->high - middle) {
+        search->high = middle;
+        search->step = 0;
     }
 }

@@ -69,7 +69,7 @@ struct queue {
     struct queue_chunk *chunk_tail;
     struct queue_chunk *chunk_put; /* where entry `visible` goes; NULL when nothing is reserved */
     struct queue *dirty_next;      /* list of queues with entries not in a file; the set's */
-    uint32_t first_file;           /* number of the first file that may exist */
+    uint32_t first_file; /* number of the first file that may exist; none below the next to write */
     uint16_t id;
     bool is_dirty;   /* in that list */
     bool is_unsure;  /* a flush failed: a file may exist whose name is not durable */
@@ -135,15 +135,21 @@ void queue_check(const struct queue *q);
  *         queue_search_feed(&search, number, store_ms);
  *     }
  *     result = search.low;
+ *
+ * Of an entry whose record retention took nobody knows the time (queue_search_gone): the search
+ * looks at later ones, in steps that double, and when they are gone too goes on before them. The
+ * result may then be earlier than it had to be, never later.
  */
 struct queue_search {
     uint64_t low;  /* every entry below is earlier than ms */
     uint64_t high; /* this entry and those above are not earlier than ms */
+    uint64_t step; /* distance from the middle; not 0 when the entry there is gone */
     int64_t ms;
 };
 
 void queue_search_begin(struct queue_search *search, const struct queue *q, int64_t ms);
 bool queue_search_next(const struct queue_search *search, uint64_t *number);
 void queue_search_feed(struct queue_search *search, uint64_t number, int64_t store_ms);
+void queue_search_gone(struct queue_search *search, uint64_t number);
 
 #endif

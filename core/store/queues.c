@@ -163,6 +163,22 @@ int queues_get(struct queues *qs, struct slice topic, uint32_t id, struct queue 
     return 0;
 }
 
+uint64_t queues_count(const struct queues *qs)
+{
+    return qs->queue_count;
+}
+
+void queues_drop_topic(struct queues *qs, struct slice topic)
+{
+    const struct queue_topic *t = strmap_find(&qs->topics, topic);
+
+    for (uint32_t id = 0; t != NULL && id < t->cap; id++) {
+        if (t->by_id[id] != NULL) {
+            queue_set_min(t->by_id[id], t->by_id[id]->visible);
+        }
+    }
+}
+
 struct slice queue_topic(const struct queue *q)
 {
     return slice_of(q->topic->name, q->topic->name_len);

@@ -17,7 +17,8 @@
  *
  * A long replay puts entries as live traffic does: run a flush inline whenever one is due.
  *
- * Retention is queue_set_min() of queue.h: the files below go with the next checkpoint.
+ * Retention is queue_set_min() of queue.h: the files below go with the next checkpoint, the last
+ * one too when nothing is left.
  *
  * Owns:    every struct queue, their chunks, read handles of files (bounded, least recently used
  *          closed first).
@@ -74,6 +75,11 @@ ESCROW_MUST_USE int queues_get(struct queues *qs, struct slice topic, uint32_t i
 
 /* Name of the queue's topic; valid as long as the set. */
 struct slice queue_topic(const struct queue *q);
+
+uint64_t queues_count(const struct queues *qs);
+
+/* The topic is gone, and with it every entry that is visible: as queue_set_min of each queue. */
+void queues_drop_topic(struct queues *qs, struct slice topic);
 
 /*
  * Iterate over all queues, in no order; {0} to begin, NULL at the end. Do not queues_get meanwhile.
@@ -169,8 +175,9 @@ ESCROW_MUST_USE int queues_flush_take(struct queues *qs, struct queues_flush **o
 ESCROW_MUST_USE int queues_flush_run(struct queues_flush *flush, struct err_ctx *err);
 
 /*
- * The checkpoint encoded with this flush is durable: unlink files below the min it names. Returns
- * how many could not be unlinked: worth a warning, no more; the next start removes them.
+ * The checkpoint encoded with this flush is durable: unlink files below the min it names, and
+ * folders that are empty then. Returns how many could not be unlinked: worth a warning, no more;
+ * the next start removes them.
  */
 uint32_t queues_flush_trim(struct queues_flush *flush);
 

@@ -37,6 +37,7 @@ struct flush_trim {
     struct queue *queue;
     uint32_t first_file;
     uint32_t end_file;
+    bool is_empty; /* the queue has no entry any more: no file, and no folder */
 };
 
 struct queues_flush {
@@ -199,7 +200,9 @@ void queues_flush_encoded(struct queues_flush *flush)
 
 int queues_flush_note_trim(struct queues_flush *flush, struct queue *q)
 {
-    uint32_t end = (uint32_t)(q->min / QUEUE_FILE_ENTRIES);
+    bool is_empty = q->min >= q->visible;
+    uint64_t gone = is_empty ? q->visible + QUEUE_FILE_ENTRIES - 1 : q->min;
+    uint32_t end = (uint32_t)(gone / QUEUE_FILE_ENTRIES);
     int rc;
 
     if (end <= q->first_file) {
@@ -208,8 +211,8 @@ int queues_flush_note_trim(struct queues_flush *flush, struct queue *q)
     rc = array_room((void **)&flush->trims, &flush->trim_cap, flush->trim_count,
                     sizeof *flush->trims);
     if (rc == 0) {
-        flush->trims[flush->trim_count++] =
-            (struct flush_trim){.queue = q, .first_file = q->first_file, .end_file = end};
+        flush->trims[flush->trim_count++] = (struct flush_trim){
+            .queue = q, .first_file = q->first_file, .end_file = end, .is_empty = is_empty};
     }
     return rc;
 }
@@ -350,6 +353,22 @@ int queues_flush_run(struct queues_flush *flush, struct err_ctx *err)
     return rc;
 }
 
+/*
+ * The folder of a queue, and those above it that hold nothing else. The next file makes them again.
+ */
+static void remove_folders(struct disk *d, const struct queue *q)
+{
+    struct queue_path path;
+    int rc;
+
+    queue_path_queue(&path, queue_topic(q), q->id);
+    do {
+        char *slash = strrchr(path.text, '/');
+        rc = disk_rmdir(d, path.text, NULL);
+        *slash = '\0';
+    } while (rc == 0 && strchr(path.text, '/') != NULL); /* the top folder stays */
+}
+
 uint32_t queues_flush_trim(struct queues_flush *flush)
 {
     uint32_t failed = 0;
@@ -361,6 +380,9 @@ uint32_t queues_flush_trim(struct queues_flush *flush)
             queue_path_file(&path, queue_topic(trim->queue), trim->queue->id, number);
             /* Clean-up after the durable decision: what stays is removed by the next start. */
             failed += disk_unlink(flush->set->disk, path.text, NULL) == 0 ? 0 : 1;
+        }
+        if (trim->is_empty) {
+            remove_folders(flush->set->disk, trim->queue);
         }
     }
     flush->is_trimmed = true;
@@ -382,6 +404,10 @@ void queues_flush_done(struct queues_flush **flush_at, int rc)
         struct queue *q = range->queue;
         CHECK(q->flushed == range->flushed);
         if (rc == 0 && !flush->is_skipped) {
+            uint32_t file = (uint32_t)(range->first / QUEUE_FILE_ENTRIES);
+            if (range->first < range->end && file < q->first_file) {
+                q->first_file = file; /* none was left before */
+            }
             queue_flushed(q, range->end);
             qs->pending_count -= range->end - range->flushed;
             q->is_unsure = false;

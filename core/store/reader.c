@@ -136,7 +136,7 @@ static bool is_sane(const struct pull *p, const struct queue_entry *entry)
 {
     uint64_t end = entry->offset + envelope_padded(ENVELOPE_SIZE + (uint64_t)entry->size_bytes);
 
-    return entry->offset % ENVELOPE_ALIGN == 0 && entry->offset >= p->st->segs.first &&
+    return entry->offset % ENVELOPE_ALIGN == 0 && entry->offset >= p->st->low &&
            entry->offset < p->st->visible && entry->size_bytes <= ENVELOPE_LENGTH_MAX &&
            end <= p->st->visible && end <= segments_end_of(&p->st->segs, entry->offset);
 }
@@ -176,6 +176,10 @@ static int collect_run(struct pull *p, const struct queue_entry *entries, uint32
         uint64_t end = entry->offset + envelope_padded(ENVELOPE_SIZE + (uint64_t)entry->size_bytes);
 
         p->looked_at++;
+        if (entry->offset < p->st->low) {
+            (*next)++; /* released late, and retention took its record */
+            continue;
+        }
         if (p->req->filter != NULL && !p->req->filter(p->req->filter_arg, entry->tag_hash)) {
             (*next)++;
             continue;

@@ -44,8 +44,8 @@ struct name_list {
     size_t count;
     size_t cap;
     struct err_ctx *err;
-    bool want_tmp;
-    char tmp[64];
+    uint64_t floor; /* segments below were given up */
+    char found[64]; /* a leftover */
 };
 
 static bool name_is_tmp(const char *name)
@@ -75,7 +75,7 @@ static bool name_parse(const char *name, uint64_t *first)
 static int name_seen(void *arg, const char *name, bool is_dir)
 {
     struct name_list *names = arg;
-    uint64_t first;
+    uint64_t first = 0;
 
     if (!is_dir && name_is_tmp(name)) {
         return 0;
@@ -83,6 +83,9 @@ static int name_seen(void *arg, const char *name, bool is_dir)
     if (is_dir || !name_parse(name, &first)) {
         return err_set(names->err, ESCROW_ECORRUPT,
                        SEGMENT_FOLDER "/%.60s: not a segment of a commit log", name);
+    }
+    if (first < names->floor) {
+        return 0;
     }
     if (names->count == names->cap) {
         size_t cap = names->cap == 0 ? 64 : names->cap * 2;
@@ -174,9 +177,9 @@ static int segments_grow(struct segments *segs, size_t count)
     return 0;
 }
 
-int segments_load(struct segments *segs, struct err_ctx *err)
+int segments_load(struct segments *segs, uint64_t first, struct err_ctx *err)
 {
-    struct name_list names = {.err = err};
+    struct name_list names = {.err = err, .floor = first};
     int rc = disk_list(segs->disk, SEGMENT_FOLDER, name_seen, &names, err);
 
     CHECK(segs->count == 0);
@@ -201,27 +204,31 @@ int segments_load(struct segments *segs, struct err_ctx *err)
 static int leftover_seen(void *arg, const char *name, bool is_dir)
 {
     struct name_list *names = arg;
+    uint64_t first;
 
-    if (!is_dir && name_is_tmp(name) && strlen(name) < sizeof names->tmp) {
-        memcpy(names->tmp, name, strlen(name) + 1);
+    if (!is_dir && strlen(name) < sizeof names->found &&
+        (name_is_tmp(name) || (name_parse(name, &first) && first < names->floor))) {
+        memcpy(names->found, name, strlen(name) + 1);
         return 1;
     }
     return 0;
 }
 
-int segments_remove_leftovers(struct segments *segs, struct err_ctx *err)
+int segments_remove_leftovers(struct segments *segs, uint64_t *count, struct err_ctx *err)
 {
     char path[sizeof SEGMENT_FOLDER + 65];
-    struct name_list names = {.err = err};
+    struct name_list names = {.err = err, .floor = segs->first};
     bool any = false;
     int rc;
 
+    *count = 0;
     while ((rc = disk_list(segs->disk, SEGMENT_FOLDER, leftover_seen, &names, err)) == 1) {
-        (void)snprintf(path, sizeof path, SEGMENT_FOLDER "/%s", names.tmp); /* fits */
+        (void)snprintf(path, sizeof path, SEGMENT_FOLDER "/%s", names.found); /* fits */
         rc = disk_unlink(segs->disk, path, err);
         if (rc != 0) {
             return rc;
         }
+        *count += name_is_tmp(names.found) ? 0 : 1;
         any = true;
     }
     return rc == 0 && any ? disk_sync_dir(segs->disk, SEGMENT_FOLDER, err) : rc;
@@ -345,8 +352,13 @@ int segments_open(struct segments *segs, uint64_t offset, bool writable, struct 
 
 void segments_adopt(struct segments *segs, uint64_t offset, struct disk_file **file)
 {
-    struct segment *seg = segment_at(segs, offset);
+    struct segment *seg;
 
+    if (offset < segs->first) {
+        disk_close(file);
+        return;
+    }
+    seg = segment_at(segs, offset);
     segments_evict(segs);
     if (seg->file != NULL || segs->open_count >= SEGMENTS_OPEN_MAX) {
         disk_close(file);
@@ -369,6 +381,40 @@ void segments_unpin(struct segments *segs, uint64_t offset)
 
     CHECK(seg->pins > 0);
     seg->pins--;
+}
+
+void segments_note_stored(struct segments *segs, uint64_t offset, int64_t ms)
+{
+    struct segment *seg = segment_at(segs, offset);
+
+    seg->begin_ms = seg->begin_ms == 0 ? ms : seg->begin_ms;
+    seg->used_ms = ms > seg->used_ms ? ms : seg->used_ms;
+}
+
+void segments_note_released(struct segments *segs, uint64_t offset, int64_t ms)
+{
+    struct segment *seg = segment_at(segs, offset);
+
+    seg->used_ms = ms > seg->used_ms ? ms : seg->used_ms;
+}
+
+uint64_t segments_give_up(struct segments *segs, uint64_t first)
+{
+    size_t count = 0;
+
+    CHECK(first % segs->segment_bytes == 0);
+    CHECK(first < segs->allocated);
+    while (segs->first + count * segs->segment_bytes < first && segs->list[count].pins == 0) {
+        struct segment *seg = &segs->list[count++];
+
+        CHECK(!seg->is_writable);
+        segs->open_count -= seg->file != NULL ? 1 : 0;
+        disk_close(&seg->file);
+    }
+    segs->count -= count;
+    segs->first += count * segs->segment_bytes;
+    memmove(segs->list, segs->list + count, segs->count * sizeof *segs->list);
+    return segs->first;
 }
 
 int segments_append(struct segments *segs, struct disk_file **file)

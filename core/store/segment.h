@@ -5,6 +5,8 @@
  * size, so that a physical offset leads to file and position by division. Segments are allocated
  * ahead of the end of the log; [first, allocated) is what exists on disk.
  *
+ * A segment also knows when it was last of use: retention goes by that (FORMAT.md, "Deletion").
+ *
  * Handles of segments that are written (at and behind the end of the log) stay open. Of the others
  * at most SEGMENTS_OPEN_MAX are: opening happens in a job (it may wait for the device),
  * segments_adopt puts the handle here, and the least recently used one that nobody pins is closed
@@ -32,6 +34,8 @@
 
 struct segment {
     struct disk_file *file; /* NULL = not open */
+    int64_t begin_ms;       /* store time of its first message; 0 = it has none */
+    int64_t used_ms; /* the latest time a message was stored in it, or released from it; 0 = none */
     uint64_t last_used;
     uint32_t pins;
     bool is_writable;
@@ -56,14 +60,19 @@ void segments_init(struct segments *segs, struct disk *disk, uint64_t segment_by
 void segments_fini(struct segments *segs);
 
 /*
- * List the folder and check names, sizes and that there is no gap. Leftover "*.tmp" files are
- * ignored here (segments_remove_leftovers). ESCROW_ECORRUPT names the file. ESCROW_ENOTFOUND: there
- * is no folder.
+ * List the folder and check names, sizes and that there is no gap from `first` on, where the log
+ * begins. Leftover "*.tmp" files, and segments below `first`, are ignored here
+ * (segments_remove_leftovers). ESCROW_ECORRUPT names the file. ESCROW_ENOTFOUND: there is no
+ * folder.
  */
-ESCROW_MUST_USE int segments_load(struct segments *segs, struct err_ctx *err);
+ESCROW_MUST_USE int segments_load(struct segments *segs, uint64_t first, struct err_ctx *err);
 
-/* Delete what a crash left of segments that were being prepared. */
-ESCROW_MUST_USE int segments_remove_leftovers(struct segments *segs, struct err_ctx *err);
+/*
+ * Delete what a crash left of segments that were being prepared, or being deleted: that the log
+ * begins at segs->first has to be durable. *count: deleted segments.
+ */
+ESCROW_MUST_USE int segments_remove_leftovers(struct segments *segs, uint64_t *count,
+                                              struct err_ctx *err);
 
 static inline uint64_t segments_start_of(const struct segments *segs, uint64_t offset)
 {
@@ -87,8 +96,8 @@ ESCROW_MUST_USE int segments_open(struct segments *segs, uint64_t offset, bool w
                                   struct disk_file **out, struct err_ctx *err);
 
 /*
- * Hand in a handle that a job opened for reading (taken; closed when there is one already, or too
- * many are pinned).
+ * Hand in a handle that a job opened for reading (taken; closed when there is one already, when too
+ * many are pinned, or when the segment was given up meanwhile).
  */
 void segments_adopt(struct segments *segs, uint64_t offset, struct disk_file **file);
 
@@ -104,6 +113,16 @@ ESCROW_MUST_USE int segments_append(struct segments *segs, struct disk_file **fi
  * from now on.
  */
 void segments_retire(struct segments *segs, uint64_t offset);
+
+/* A message was stored at this offset, or the one at this offset was released, at that time. */
+void segments_note_stored(struct segments *segs, uint64_t offset, int64_t ms);
+void segments_note_released(struct segments *segs, uint64_t offset, int64_t ms);
+
+/*
+ * Forget the segments below `first`, up to the first one that is pinned; their handles are closed.
+ * Never those that are written. Their files are the caller's to unlink. Returns the new first.
+ */
+uint64_t segments_give_up(struct segments *segs, uint64_t first);
 
 /*
  * Create one segment file: allocate under a temporary name, sync, rename, sync the folder; any one

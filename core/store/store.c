@@ -61,6 +61,7 @@ void store_close(struct store **st)
         return;
     }
     CHECK(s->flush == NULL);
+    CHECK(s->retain == NULL);
     if (s->log.segs != NULL) {
         commit_log_fini(&s->log);
     }
@@ -77,7 +78,7 @@ void store_close(struct store **st)
 struct store_watermarks store_watermarks(const struct store *st)
 {
     return (struct store_watermarks){
-        .first = st->segs.first,
+        .first = st->low,
         .visible = st->visible,
         .durable = st->log.durable,
         .written = st->log.written,
@@ -95,6 +96,18 @@ uint32_t store_id(const struct store *st)
     return st->format.id;
 }
 
+static int64_t oldest_ms(const struct store *st)
+{
+    size_t skip = (size_t)((st->low - st->segs.first) / st->segs.segment_bytes);
+
+    for (size_t i = skip; i < st->segs.count; i++) {
+        if (st->segs.list[i].begin_ms != 0) {
+            return st->segs.list[i].begin_ms;
+        }
+    }
+    return 0;
+}
+
 struct store_stats store_stats(const struct store *st)
 {
     return (struct store_stats){
@@ -105,7 +118,13 @@ struct store_stats store_stats(const struct store *st)
         .reserved_bytes = st->log.reserved,
         .batch_memory_bytes = st->log.memory_bytes,
         .checkpoint_offset = st->checkpoint_at,
+        .segment_count = (st->segs.allocated - st->unlinked) / st->segs.segment_bytes,
+        .segment_bytes = st->segs.segment_bytes,
+        .segments_deleted = st->segments_deleted,
+        .segments_stuck = st->segments_stuck,
+        .oldest_ms = oldest_ms(st),
         .is_disk_full = st->log.is_disk_full,
+        .is_refusing = st->is_refusing,
     };
 }
 
@@ -235,6 +254,9 @@ void store_check(const struct store *st)
 {
     CHECK(st->visible <= st->log.durable);
     CHECK(st->checkpoint_at <= st->visible);
+    CHECK(st->unlinked <= st->segs.first);
+    CHECK(st->segs.first <= st->low);
+    CHECK(st->low <= segments_start_of(&st->segs, st->last_offset));
     CHECK(st->log.reserved <= commit_log_allocated(&st->log));
     segments_check(&st->segs);
     commit_log_check(&st->log);

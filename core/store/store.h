@@ -159,6 +159,7 @@ struct store_recovery {
     char index_lost
         [ERR_TEXT_MAX];         /* why a file of the key index was dropped and built again, or "" */
     uint64_t queue_entries_cut; /* entries ahead of the checkpoint, written again from the log */
+    uint64_t segments_removed;  /* files of segments that had been given up before */
     uint32_t epoch;             /* the new one */
     uint64_t segment_bytes;
 };
@@ -198,7 +199,7 @@ struct store_receipt {
 
 /*
  * Errors of every append; nothing has changed then:
- *   ESCROW_ENOSPC   the disk is full: what is allocated is kept for decisions
+ *   ESCROW_ENOSPC   the disk is full: what is allocated is kept for decisions; or store_refuse
  *   ESCROW_ELIMIT   batch memory full, or the next segment is still being prepared: try again after
  *                   the next *_done
  *   ESCROW_ETOOBIG  does not fit in a segment, or breaks a limit of the record
@@ -304,7 +305,13 @@ struct store_stats {
     uint64_t reserved_bytes;  /* of it, kept for decisions */
     uint64_t batch_memory_bytes;
     uint64_t checkpoint_offset; /* of the last checkpoint: the next start replays what is behind */
+    uint64_t segment_count;     /* files of the log */
+    uint64_t segment_bytes;     /* of each */
+    uint64_t segments_deleted;  /* since the start */
+    uint64_t segments_stuck;    /* tries to delete one that failed; each is tried again */
+    int64_t oldest_ms;          /* about when the oldest message was stored; 0 = there is none */
     bool is_disk_full;          /* the last preparation of a segment found no space */
+    bool is_refusing;           /* store_refuse */
 };
 
 struct store_stats store_stats(const struct store *st);
@@ -385,6 +392,7 @@ struct store_release {
     uint32_t payload_size; /* of that record: store_record.payload.len */
     int64_t tag_code;
     int64_t store_ms; /* of the message */
+    int64_t at_ms;    /* of this release: retention counts from here */
 };
 
 /*
@@ -396,6 +404,59 @@ struct store_release {
  */
 ESCROW_MUST_USE int store_release(struct store *st, const struct store_release *release,
                                   int64_t *queue_offset, struct err_ctx *err);
+
+/*
+ * Only inside apply(), of the record that deletes the topic: none of its messages is there any
+ * more, their queue files go with the next checkpoint. Numbers go on where they were when the topic
+ * comes back.
+ */
+void store_drop_topic(struct store *st, struct slice topic);
+
+/* ------------------------------------------------------------------ retention */
+
+/*
+ * The store gives up the front of its log, whole segments, when it is told to;
+ * core/store/retention.h decides which. FORMAT.md, "Deletion", has the order on disk:
+ *
+ *     job = store_retain_take(st, first)     loop
+ *     retain_job_run(job)                    pool   find each queue's first entry that stays
+ *     rc = store_retain_done(st, &job, err)  loop   from now on nobody reads below `first`
+ *     store_flush_take ...                          a checkpoint says so; then files are unlinked
+ */
+struct store_segment {
+    uint64_t first;
+    int64_t begin_ms; /* store time of its first message; 0 = it has none */
+    int64_t used_ms;  /* the last time one was stored in it, or released from it; 0 = none */
+};
+
+/*
+ * The oldest segments that the log could do without, oldest first: never the one that holds the
+ * last record. What the owner still needs of them is the owner's to know.
+ */
+uint32_t store_segments(const struct store *st, struct store_segment *rows, uint32_t max);
+
+/* The clock was ahead once: no segment was of use later than now. */
+void store_segments_not_after(struct store *st, int64_t now_ms);
+
+struct retain_job;
+
+/*
+ * `first` is the beginning of a segment, at most that of the last record's. NULL: a flush or
+ * another one is under way, there is nothing to give up, or memory is short. Also tries again to
+ * unlink what could not be before.
+ */
+struct retain_job *store_retain_take(struct store *st, uint64_t first);
+void retain_job_run(struct retain_job *job); /* [job] */
+
+/* Takes the job. An error of the disk: nothing has changed, and it may be tried again. */
+ESCROW_MUST_USE int store_retain_done(struct store *st, struct retain_job **job,
+                                      struct err_ctx *err);
+
+/*
+ * From now on (until told otherwise) new messages, halves and messages held for a time are answered
+ * ESCROW_ENOSPC; everything else still fits.
+ */
+void store_refuse(struct store *st, bool is_refusing);
 
 /* ------------------------------------------------------------------ reading */
 
@@ -445,10 +506,11 @@ struct store_pull_request {
 };
 
 enum store_pull_status {
-    STORE_PULL_FOUND,    /* at least one message */
-    STORE_PULL_NO_MATCH, /* entries were looked at, the filter wanted none: go on at next_offset */
-    STORE_PULL_NO_QUEUE, /* nothing was ever in this queue */
-    STORE_PULL_AT_END,   /* offset == max_offset: wait */
+    STORE_PULL_FOUND,       /* at least one message */
+    STORE_PULL_NO_MATCH,    /* entries were looked at, none was wanted (or still there): go on at
+                            next_offset */
+    STORE_PULL_NO_QUEUE,    /* nothing was ever in this queue */
+    STORE_PULL_AT_END,      /* offset == max_offset: wait */
     STORE_PULL_BEYOND_END,  /* offset > max_offset */
     STORE_PULL_BEFORE_FIRST /* offset < min_offset */
 };
@@ -485,7 +547,7 @@ ESCROW_MUST_USE int store_read_record(struct store *st, uint64_t offset, struct 
 
 /*
  * The message at an offset of a queue, as store_pull would deliver it (released halves patched).
- * ESCROW_ENOTFOUND too when the offset is outside [min, max).
+ * ESCROW_ENOTFOUND too when the offset is outside [min, max), or retention took the message.
  */
 struct store_entry_ref {
     struct slice topic;
@@ -503,7 +565,11 @@ ESCROW_MUST_USE int store_read_entry(struct store *st, const struct store_entry_
 ESCROW_MUST_USE int store_half_is_released(struct store *st, uint64_t half_offset,
                                            struct store_fetch *fetch, struct err_ctx *err);
 
-/* [min, max) of a queue. false, and both 0, when nothing was ever in it. */
+/*
+ * [min, max) of a queue. false, and both 0, when nothing was ever in it. Behind min there may be
+ * messages that retention took too: of halves and messages held for a time, whose records are older
+ * than their place in the queue. A pull goes on behind them.
+ */
 bool store_queue_range(const struct store *st, const struct store_queue_ref *queue,
                        int64_t *min_offset, int64_t *max_offset);
 

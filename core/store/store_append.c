@@ -87,6 +87,9 @@ int store_append_message(struct store *st, enum store_type type, const struct re
     if (rc == 0 && (f->queue_id < 0 || f->queue_id >= QUEUES_PER_TOPIC_MAX)) {
         rc = ESCROW_EINVAL;
     }
+    if (rc == 0 && st->is_refusing) {
+        rc = ESCROW_ENOSPC;
+    }
     if (rc != 0) {
         return rc;
     }

@@ -103,6 +103,7 @@ static void apply_message(struct store *st, const struct log_desc *desc,
         uint64_t number = queues_put(st->queues, desc->queue, &entry);
         CHECK(number == (uint64_t)desc->queue_offset);
     }
+    segments_note_stored(&st->segs, rec->offset, rec->store_ms);
     store_index_message(st, rec, slice_of(properties + desc->uniq_at, desc->uniq_len),
                         slice_of(properties + desc->keys_at, desc->keys_len));
 }
@@ -214,6 +215,7 @@ static int replay_message(struct store *st, const struct store_record *rec, stru
                            SLICE_ARGS(rec->topic), rec->queue_id, number);
         }
     }
+    segments_note_stored(&st->segs, rec->offset, rec->store_ms);
     message_keys_scan(rec->properties, &keys);
     store_index_message(st, rec, keys.uniq, keys.keys);
     return 0;
@@ -249,7 +251,7 @@ int store_release(struct store *st, const struct store_release *release, int64_t
     uint64_t number = 0;
 
     CHECK(st->is_applying);
-    if (release->half_offset < st->segs.first || release->half_offset >= st->apply_offset ||
+    if (release->half_offset < st->low || release->half_offset >= st->apply_offset ||
         (int32_t)release->tag_code != release->tag_code) {
         return err_set(err, ESCROW_ECORRUPT,
                        "releases a message at log offset %" PRIu64 ", out of range",
@@ -268,6 +270,7 @@ int store_release(struct store *st, const struct store_release *release, int64_t
         st->apply_release_count--;
         number = queues_put(st->queues, queue, &entry);
     }
+    segments_note_released(&st->segs, release->half_offset, release->at_ms);
     if (!slice_eq_str(release->topic, TOPIC_EXPIRED)) {
         /* Its own keys were indexed when it was applied; the mark lets look-ups show it. */
         key_index_put(st->index, st->apply_offset, release->half_offset, release->store_ms,

@@ -4,6 +4,10 @@
  * each synced before the next. So whatever a checkpoint speaks of is on disk, and what is on disk
  * beyond it is cut and written again by the next start.
  *
+ * A checkpoint that follows store_retain_done also says that the log begins later. When it is
+ * durable the job unlinks the segments below, oldest first; whatever stays is unlinked by the next
+ * start. So there is never a moment at which a segment that the checkpoint counts on is missing.
+ *
  * A flush without a checkpoint only bounds memory: when checkpoints are far apart because they are
  * big.
  */
@@ -22,7 +26,10 @@ struct flush_job {
     struct key_index_flush *index;
     struct buf buf; /* the checkpoint */
     uint64_t position;
+    uint64_t unlinked;  /* segments below have no file any more; grows as the job goes on */
+    uint64_t unlink_to; /* up to here they may go */
     bool has_checkpoint;
+    bool is_stuck; /* one could not be unlinked */
     int rc;
     struct err_ctx err;
 };
@@ -61,7 +68,7 @@ static int encode_checkpoint(struct store *st, struct flush_job *job, bool is_cl
         .salt = st->format.salt,
         .is_clean = is_clean,
         .log_end = is_clean ? st->visible : 0,
-        .log_first = st->segs.first,
+        .log_first = st->low,
         .index_end = key_index_end(st->index),
     };
     struct store_sections sections = {.buf = &job->buf};
@@ -69,6 +76,12 @@ static int encode_checkpoint(struct store *st, struct flush_job *job, bool is_cl
 
     checkpoint_begin(&sections.writer, &job->buf, &head);
     rc = encode_log_section(st, &sections);
+    if (rc == 0 && store_section(&sections, STORE_SEGMENTS_SECTION) == NULL) {
+        rc = ESCROW_ENOMEM;
+    }
+    if (rc == 0) {
+        rc = store_segments_encode(st, &job->buf);
+    }
     if (rc == 0 && store_section(&sections, QUEUES_SECTION) == NULL) {
         rc = ESCROW_ENOMEM;
     }
@@ -94,6 +107,9 @@ static bool checkpoint_is_due(const struct store *st, bool force)
 {
     uint64_t spacing = CHECKPOINT_SPACING * st->checkpoint_size;
 
+    if (st->is_trim_due) {
+        return true;
+    }
     if (force) {
         return st->visible > st->checkpoint_at;
     }
@@ -140,7 +156,13 @@ static struct flush_job *flush_take(struct store *st, bool has_checkpoint, bool 
     if (rc != 0) {
         flush_free(job, rc);
         st->flush_retry_at = st->visible + FLUSH_RETRY_BYTES;
+        st->is_trim_due = false; /* store_retain_take asks again */
         return NULL;
+    }
+    if (has_checkpoint) {
+        job->unlinked = st->unlinked;
+        job->unlink_to = segments_give_up(&st->segs, st->low);
+        st->is_trim_due = false;
     }
     st->flush = job;
     return job;
@@ -150,7 +172,7 @@ struct flush_job *store_flush_take(struct store *st, bool force)
 {
     bool has_checkpoint = checkpoint_is_due(st, force);
 
-    if (st->flush != NULL || (!has_checkpoint && !flush_is_due(st))) {
+    if (st->flush != NULL || st->retain != NULL || (!has_checkpoint && !flush_is_due(st))) {
         return NULL;
     }
     return flush_take(st, has_checkpoint, force && st->visible == st->log.appended);
@@ -169,6 +191,22 @@ int store_flush_replay(struct store *st, struct err_ctx *err)
     return rc == ESCROW_ENOSPC ? 0 : rc;
 }
 
+/* The checkpoint says that the log begins later: it is durable. Oldest first. */
+static void unlink_segments(struct flush_job *job)
+{
+    const struct store *st = job->st; /* disk and segment_bytes never change */
+
+    while (job->unlinked < job->unlink_to && !job->is_stuck) {
+        char path[SEGMENT_PATH_MAX];
+        int rc;
+
+        segment_path(job->unlinked, path);
+        rc = disk_unlink(st->disk, path, NULL);
+        job->is_stuck = rc != 0 && rc != ESCROW_ENOTFOUND;
+        job->unlinked += job->is_stuck ? 0 : st->segs.segment_bytes;
+    }
+}
+
 void flush_job_run(struct flush_job *job)
 {
     CHECK(job->rc == 0);
@@ -180,6 +218,7 @@ void flush_job_run(struct flush_job *job)
         job->rc = checkpoint_write(job->st->disk, &job->buf, &job->err);
         if (job->rc == 0) {
             (void)queues_flush_trim(job->queues); /* what stays is removed by the next start */
+            unlink_segments(job);
         }
     }
 }
@@ -195,6 +234,9 @@ int store_flush_done(struct store *st, struct flush_job **job, struct err_ctx *e
     if (rc == 0 && j->has_checkpoint) {
         st->checkpoint_at = j->position;
         st->checkpoint_size = j->buf.len;
+        st->segments_deleted += (j->unlinked - st->unlinked) / st->segs.segment_bytes;
+        st->segments_stuck += j->is_stuck ? 1 : 0;
+        st->unlinked = j->unlinked;
     } else if (rc != 0) {
         st->flush_retry_at = st->visible + FLUSH_RETRY_BYTES;
         if (err != NULL) {

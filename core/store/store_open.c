@@ -150,8 +150,15 @@ static int check_checkpoint(struct store *st, const struct checkpoint *ckpt, str
 static int load_checkpoint(struct store *st, struct checkpoint *ckpt, struct err_ctx *err)
 {
     int rc = checkpoint_read(st->disk, ckpt, err);
+    bool is_missing = rc == ESCROW_ENOTFOUND;
 
-    if (rc == ESCROW_ENOTFOUND) {
+    if (rc == 0 || is_missing) {
+        /* Segments below were given up; a crash may have left any of them. */
+        rc = segments_load(&st->segs, ckpt->head.log_first, err);
+        st->low = st->segs.first;
+        st->unlinked = st->segs.first;
+    }
+    if (rc == 0 && is_missing) {
         if (st->segs.count > 0 && st->segs.first != 0) {
             return err_set(err, ESCROW_ECORRUPT,
                            "%s: file is missing, and the log begins at offset %" PRIu64
@@ -162,6 +169,9 @@ static int load_checkpoint(struct store *st, struct checkpoint *ckpt, struct err
     }
     if (rc == 0) {
         rc = check_checkpoint(st, ckpt, err);
+    }
+    if (rc == 0) {
+        rc = store_segments_decode(st, ckpt, err);
     }
     if (rc == 0) {
         st->checkpoint_at = ckpt->head.position;
@@ -266,7 +276,7 @@ static int fill_index_gap(struct store *st, struct log_scan *scan, uint64_t begi
 static int load_index(struct store *st, const struct checkpoint *ckpt,
                       struct store_recovery *recovery, struct err_ctx *err)
 {
-    struct key_index_options options = {.disk = st->disk};
+    struct key_index_options options = {.disk = st->disk, .log_min = st->low};
     struct key_index_report report = {0};
     struct log_scan scan = {0};
     struct slice section;
@@ -297,7 +307,7 @@ static int load_index(struct store *st, const struct checkpoint *ckpt,
 static bool section_is_ours(struct slice name)
 {
     return slice_eq_str(name, QUEUES_SECTION) || slice_eq_str(name, KEY_INDEX_SECTION) ||
-           slice_eq_str(name, STORE_LOG_SECTION);
+           slice_eq_str(name, STORE_LOG_SECTION) || slice_eq_str(name, STORE_SEGMENTS_SECTION);
 }
 
 static int load_owner(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
@@ -452,7 +462,8 @@ static int settle_what_was_found(struct store *st, const struct recovery_end *en
     return rc;
 }
 
-static int open_log(struct store *st, const struct recovery_end *end, struct err_ctx *err)
+static int open_log(struct store *st, const struct recovery_end *end,
+                    struct store_recovery *recovery, struct err_ctx *err)
 {
     struct commit_log_options options = {
         .seed = st->seed,
@@ -467,7 +478,7 @@ static int open_log(struct store *st, const struct recovery_end *end, struct err
         rc = settle_what_was_found(st, end, err);
     }
     if (rc == 0) {
-        rc = segments_remove_leftovers(&st->segs, err);
+        rc = segments_remove_leftovers(&st->segs, &recovery->segments_removed, err);
     }
     if (rc == 0) {
         rc = open_for_append(st, end->cut, err);
@@ -512,9 +523,6 @@ int store_recover(struct store *st, struct store_recovery *recovery, struct err_
     }
     if (rc == 0) {
         segments_init(&st->segs, st->disk, st->format.segment_bytes);
-        rc = segments_load(&st->segs, err);
-    }
-    if (rc == 0) {
         rc = load_checkpoint(st, &ckpt, err);
     }
     if (rc == 0) {
@@ -542,7 +550,7 @@ int store_recover(struct store *st, struct store_recovery *recovery, struct err_
     }
     checkpoint_fini(&ckpt);
     if (rc == 0) {
-        rc = open_log(st, &end, err);
+        rc = open_log(st, &end, recovery, err);
     }
     recovery->end = end.cut;
     recovery->epoch = st->epoch;

@@ -13,7 +13,8 @@
 #include "core/store/store.h"
 #include "core/store/store_format.h"
 
-#define STORE_LOG_SECTION "log"
+#define STORE_LOG_SECTION      "log"
+#define STORE_SEGMENTS_SECTION "segments"
 
 struct store {
     struct disk *disk;
@@ -35,6 +36,14 @@ struct store {
     uint64_t checkpoint_size;
     uint64_t flush_retry_at; /* after a full disk: not before the log has come this far */
     struct flush_job *flush; /* the one under way */
+
+    uint64_t low;              /* where the log begins: nothing below is read any more */
+    uint64_t unlinked;         /* segments below have no file any more */
+    struct retain_job *retain; /* the one under way */
+    bool is_trim_due;          /* something was given up: a checkpoint says so, then files go */
+    bool is_refusing;          /* new messages: the owner says that the disk is too full */
+    uint64_t segments_deleted; /* since the start */
+    uint64_t segments_stuck;   /* could not be unlinked, by count of tries */
 
     bool is_open;   /* the log is ready to append */
     bool is_replay; /* recovery is feeding apply */
@@ -82,6 +91,14 @@ struct release_mark {
     uint8_t bytes[8];
 };
 struct slice release_mark_key(struct release_mark *mark, uint64_t half_offset);
+
+/* ---- store_retain.c: also for the checkpoint and recovery ---- */
+
+ESCROW_MUST_USE int store_segments_encode(const struct store *st, struct buf *b);
+
+/* What the checkpoint says of each segment; one without the section is of an older version. */
+ESCROW_MUST_USE int store_segments_decode(struct store *st, const struct checkpoint *ckpt,
+                                          struct err_ctx *err);
 
 /* Recovery's part of store_open: everything from the lock to the START record. */
 ESCROW_MUST_USE int store_recover(struct store *st, struct store_recovery *recovery,

@@ -73,7 +73,8 @@ static int release_half(void *arg, const struct txn_release *r)
                                     .half_offset = r->offset,
                                     .payload_size = r->size_bytes,
                                     .tag_code = r->tag_hash,
-                                    .store_ms = r->store_ms};
+                                    .store_ms = r->store_ms,
+                                    .at_ms = r->at_ms};
 
     if (r->is_held) {
         return decide_held(a->broker, r, a->err);

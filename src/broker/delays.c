@@ -92,7 +92,8 @@ static int release_due(void *arg, const struct release_entry *entry)
                                     .half_offset = entry->offset,
                                     .payload_size = entry->size_bytes,
                                     .tag_code = entry->tag_hash,
-                                    .store_ms = entry->store_ms};
+                                    .store_ms = entry->store_ms,
+                                    .at_ms = entry->at_ms};
 
     return held_enter_queue(a->broker, &release, a->err);
 }

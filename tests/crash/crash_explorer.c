@@ -26,11 +26,12 @@ struct explorer {
     uint64_t seed;
     uint64_t steps;
     int depth;
-    uint64_t points; /* operations at which power was cut */
-    uint64_t states; /* disks that were recovered from */
-    uint64_t again;  /* of these, after a second cut during recovery */
-    uint64_t cuts;   /* recoveries that cut a torn tail */
-    uint64_t lost;   /* events that were appended, not acknowledged, and did not survive */
+    uint64_t points;   /* operations at which power was cut */
+    uint64_t states;   /* disks that were recovered from */
+    uint64_t again;    /* of these, after a second cut during recovery */
+    uint64_t cuts;     /* recoveries that cut a torn tail */
+    uint64_t lost;     /* events that were appended, not acknowledged, and did not survive */
+    uint64_t retained; /* times a part of the log was given up */
     char where[256];
 };
 
@@ -233,6 +234,7 @@ static void explore(struct explorer *x)
     for (uint64_t i = 0; i < x->steps; i++) {
         script_step(&x->script);
     }
+    x->retained += x->script.retained;
     script_end(&x->script);
     disk_free(&disk);
 }
@@ -274,9 +276,9 @@ int main(int argc, char **argv)
     }
     (void)printf("%" PRIu64 " crash points, %" PRIu64 " states recovered (%" PRIu64
                  " after a second cut), %" PRIu64 " torn tails cut, %" PRIu64
-                 " unacknowledged events lost: all sound\n",
-                 x.points, x.states, x.again, x.cuts, x.lost);
-    if (x.points == 0 || x.cuts == 0) {
+                 " unacknowledged events lost, log given up %" PRIu64 " times: all sound\n",
+                 x.points, x.states, x.again, x.cuts, x.lost, x.retained);
+    if (x.points == 0 || x.cuts == 0 || x.retained == 0) {
         (void)fprintf(stderr, "crash_explorer: nothing was explored\n");
         return 1;
     }

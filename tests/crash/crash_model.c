@@ -2,6 +2,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "core/store/segment.h"
 #include "tests/lib/sim_image.h"
 #include "txn/timers.h"
 
@@ -94,6 +95,35 @@ bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix)
     return true;
 }
 
+static bool model_is_released(const struct model *m, uint32_t held, uint32_t prefix)
+{
+    for (uint32_t i = held; i < prefix; i++) {
+        const struct model_event *e = &m->events[i];
+        for (uint32_t j = 0; e->kind == MODEL_RELEASE && j < e->count; j++) {
+            if (e->released[j] == held) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool model_needs_below(const struct model *m, uint64_t offset)
+{
+    for (uint32_t i = 0; i < m->count; i++) {
+        const struct model_event *e = &m->events[i];
+        bool is_needed = e->kind == MODEL_HALF && model_is_undecided(m, i, m->count);
+
+        if (e->kind == MODEL_HELD) {
+            is_needed = !model_is_released(m, i, m->count);
+        }
+        if (e->offset < offset && is_needed) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ------------------------------------------------------------------ comparing */
 
 struct compare {
@@ -101,6 +131,7 @@ struct compare {
     const char *context;
     uint32_t prefix;
     uint64_t end;
+    uint64_t low; /* where the log begins */
     uint32_t topic;
     uint32_t queue;
     uint32_t next;      /* event to look at for the next message of the queue */
@@ -119,7 +150,7 @@ struct compare {
     } while (0)
 
 /* The event whose message stands next in the queue; NULL at the end of the prefix. */
-static const struct model_event *expected(struct compare *cmp)
+static const struct model_event *next_of_queue(struct compare *cmp)
 {
     while (cmp->next < cmp->prefix) {
         const struct model_event *e = &cmp->m->events[cmp->next];
@@ -144,6 +175,18 @@ static const struct model_event *expected(struct compare *cmp)
         }
     }
     return NULL;
+}
+
+/* The same of those that are still there. */
+static const struct model_event *expected(struct compare *cmp)
+{
+    const struct model_event *e = next_of_queue(cmp);
+
+    while (e != NULL && e->offset < cmp->low) {
+        cmp->number++;
+        e = next_of_queue(cmp);
+    }
+    return e;
 }
 
 static int compare_message(void *arg, const struct record_view *view)
@@ -244,19 +287,6 @@ static void compare_held(struct compare *cmp, struct test_store *ts)
     }
 }
 
-static bool is_released(const struct compare *cmp, uint32_t event)
-{
-    for (uint32_t i = event; i < cmp->prefix; i++) {
-        const struct model_event *e = &cmp->m->events[i];
-        for (uint32_t j = 0; e->kind == MODEL_RELEASE && j < e->count; j++) {
-            if (e->released[j] == event) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
 /* One key, another one each time: found if and only if its message may be shown. */
 static void compare_key(struct compare *cmp, struct test_store *ts)
 {
@@ -278,13 +308,13 @@ static void compare_key(struct compare *cmp, struct test_store *ts)
     if (e->kind != MODEL_MESSAGE && e->kind != MODEL_HALF && e->kind != MODEL_HELD) {
         return;
     }
-    want = pick < cmp->prefix ? 1 : 0;
+    want = pick < cmp->prefix && e->offset >= cmp->low ? 1 : 0;
     if (want == 1 && e->kind == MODEL_HALF) {
         struct test_half *half = test_owner_find(&ts->owner, e->offset);
         want = half->state == TEST_HALF_COMMITTED ? 1 : 0;
     }
     if (want == 1 && e->kind == MODEL_HELD) {
-        want = is_released(cmp, pick) ? 1 : 0;
+        want = model_is_released(cmp->m, pick, cmp->prefix) ? 1 : 0;
     }
     (void)snprintf(key, sizeof key, "ID%u", e->id);
     query.topic = slice_str(model_topics[e->topic]);
@@ -300,9 +330,30 @@ static void compare_key(struct compare *cmp, struct test_store *ts)
     }
 }
 
+/* No file of a segment that was given up. */
+static int compare_segment(void *arg, const char *name, bool is_dir)
+{
+    struct compare *cmp = arg;
+
+    if (is_dir || strtoull(name, NULL, 10) < cmp->low) {
+        WRONG(cmp, "segment %s is there, and the log begins at %" PRIu64, name, cmp->low);
+    }
+    return 0;
+}
+
+static void compare_low(struct compare *cmp, struct test_store *ts)
+{
+    if (cmp->low < cmp->m->low_acked || cmp->low > cmp->m->low_wanted) {
+        WRONG(cmp, "the log begins at %" PRIu64 ", expected %" PRIu64 " to %" PRIu64, cmp->low,
+              cmp->m->low_acked, cmp->m->low_wanted);
+    }
+    CHECK(disk_list(ts->disk, SEGMENT_FOLDER, compare_segment, cmp, NULL) == 0);
+}
+
 uint32_t model_compare(struct model *m, struct test_store *ts, const char *context)
 {
-    struct compare cmp = {.m = m, .context = context, .end = ts->recovery.end};
+    struct compare cmp = {
+        .m = m, .context = context, .end = ts->recovery.end, .low = store_watermarks(ts->st).first};
 
     m->checks++;
     while (cmp.prefix < m->count && m->events[cmp.prefix].wait_for <= cmp.end) {
@@ -314,6 +365,7 @@ uint32_t model_compare(struct model *m, struct test_store *ts, const char *conte
     if (cmp.prefix > 0 && m->events[cmp.prefix - 1].is_more) {
         WRONG(&cmp, "a group was split");
     }
+    compare_low(&cmp, ts);
     compare_queues(&cmp, ts);
     compare_halves(&cmp, ts);
     if (ts->timers != NULL) {

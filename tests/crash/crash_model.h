@@ -49,7 +49,9 @@ struct model {
     uint32_t cap;
     uint32_t acked; /* events that were acknowledged: durable, visible, answered */
     uint32_t next_id;
-    uint64_t checks; /* how many times a store was compared */
+    uint64_t low_acked;  /* the log begins here or later: it was said to be durable */
+    uint64_t low_wanted; /* and nowhere later than here */
+    uint64_t checks;     /* how many times a store was compared */
 };
 
 void model_init(struct model *m);
@@ -69,6 +71,9 @@ const uint8_t *model_pattern(uint32_t id);
 
 /* Which HELD event has this log offset? It must be there. */
 uint32_t model_find_held(const struct model *m, uint64_t offset);
+
+/* Does a record below this log offset still matter: a half undecided, a message not released? */
+bool model_needs_below(const struct model *m, uint64_t offset);
 
 /* Undecided among the first `prefix` events? */
 bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix);

@@ -265,9 +265,66 @@ static void step_overlap(struct script *s)
     model_ack(&s->model, store_watermarks(s->ts.st).visible);
 }
 
+/* Decide every half that is applied, and release every message that is held. */
+static void settle_all(struct script *s)
+{
+    run_jobs(s);
+    for (uint32_t i = 0; i < s->model.acked; i++) {
+        struct store_receipt receipt;
+        struct model_event *e;
+        int rc;
+
+        if (!model_is_undecided(&s->model, i, s->model.count)) {
+            continue;
+        }
+        rc = test_decide(&s->ts, i % 3 != 0, &s->model.events[i].offset, 1, &receipt);
+        if (rc == ESCROW_ELIMIT) {
+            break;
+        }
+        MUST(s, rc);
+        e = model_add(&s->model, i % 3 != 0 ? MODEL_COMMIT : MODEL_ROLLBACK, &receipt);
+        e->count = 1;
+        e->halves[0] = i;
+    }
+    s->ts.now_ms += 400;
+    step_release(s);
+    run_jobs(s);
+}
+
+/*
+ * Give up one or more of the oldest segments that nothing needs, and say so in a checkpoint; now
+ * and then only in memory, so that a restart forgets it or a later checkpoint says it.
+ */
+static void step_retain(struct script *s)
+{
+    struct store_segment rows[4];
+    uint32_t count;
+    uint64_t first;
+
+    step_exact_fit(s);
+    settle_all(s);
+    count = store_segments(s->ts.st, rows, 1 + below(s, 4));
+    first = count == 0 ? 0 : rows[count - 1].first + STORE_SEGMENT_BYTES_MIN;
+    if (count == 0) {
+        return;
+    }
+    if (model_needs_below(&s->model, first)) {
+        return;
+    }
+    s->model.low_wanted = first;
+    if (below(s, 4) == 0) {
+        MUST(s, test_store_give_up(&s->ts, first));
+        return;
+    }
+    MUST(s, test_store_retain(&s->ts, first));
+    s->model.low_acked = first;
+    s->retained++;
+}
+
 static void open_again(struct script *s)
 {
     MUST(s, test_store_open_txn(&s->ts, s->disk, NULL));
+    s->model.low_acked = store_watermarks(s->ts.st).first;
 }
 
 static void step_restart(struct script *s, bool is_clean)
@@ -323,8 +380,11 @@ void script_step(struct script *s)
         run_jobs(s);
     } else if (dice < 92) {
         step_overlap(s);
-    } else if (dice < 96) {
+    } else if (dice < 93) {
         MUST(s, test_store_checkpoint(&s->ts, true));
+        s->model.low_acked = store_watermarks(s->ts.st).first;
+    } else if (dice < 96) {
+        step_retain(s);
     } else {
         step_restart(s, dice < 98);
     }

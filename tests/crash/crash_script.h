@@ -20,6 +20,7 @@ struct script {
     struct rand rand;
     uint32_t position;
     uint64_t steps;
+    uint64_t retained; /* times a part of the log was given up */
 };
 
 /* Opens a new store on the disk. */

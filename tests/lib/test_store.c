@@ -125,8 +125,11 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
     case STORE_POSITION:
         owner->position = get_le64(rec->payload.ptr);
         return 0;
-    case STORE_CHECK:
     case STORE_TOPIC:
+        store_drop_topic(ts->st, rec->payload);
+        owner->raw_bytes += rec->payload.len;
+        return 0;
+    case STORE_CHECK:
     case STORE_OFFSETS:
     case STORE_GROUP:
         owner->raw_bytes += rec->payload.len;
@@ -303,6 +306,25 @@ int test_store_checkpoint(struct test_store *ts, bool force)
     return store_flush_done(ts->st, &job, &ts->err);
 }
 
+int test_store_give_up(struct test_store *ts, uint64_t first)
+{
+    struct retain_job *job = store_retain_take(ts->st, first);
+    int rc = 0;
+
+    if (job != NULL) {
+        retain_job_run(job);
+        rc = store_retain_done(ts->st, &job, &ts->err);
+    }
+    return rc;
+}
+
+int test_store_retain(struct test_store *ts, uint64_t first)
+{
+    int rc = test_store_give_up(ts, first);
+
+    return rc == 0 ? test_store_checkpoint(ts, false) : rc;
+}
+
 int test_store_stop(struct test_store *ts)
 {
     int rc = test_store_run(ts);
@@ -475,7 +497,9 @@ int test_pull(struct test_store *ts, const char *topic, uint32_t queue_id, int64
         }
         CHECK(res.status != STORE_PULL_NO_MATCH || rc != 0 || res.next_offset > req.offset);
         req.offset = res.next_offset;
-    } while (rc == 0 && (res.status == STORE_PULL_FOUND || res.status == STORE_PULL_NO_MATCH));
+    } while (rc == 0 &&
+             (res.status == STORE_PULL_FOUND || res.status == STORE_PULL_NO_MATCH ||
+              (res.status == STORE_PULL_BEFORE_FIRST && res.next_offset < res.max_offset)));
     store_fetch_free(&fetch);
     buf_fini(&body);
     return rc;

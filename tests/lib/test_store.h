@@ -2,6 +2,8 @@
  * A store under test, with everything around it that a broker would be: jobs run inline, and a
  * small owner that keeps halves, decisions and counters the way the real ones do.
  *
+ * A TOPIC record drops the topic that is its payload.
+ *
  * Owns:    the store and the owner's tables; the disk is borrowed.
  * Thread:  one.
  * Holds:   what the owner knows comes from apply() and its checkpoint section alone, so that two
@@ -78,6 +80,13 @@ ESCROW_MUST_USE int test_store_run(struct test_store *ts);
 /* One checkpoint, if anything is newer than the last. */
 ESCROW_MUST_USE int test_store_checkpoint(struct test_store *ts, bool force);
 
+/*
+ * Give up the log below `first`, in memory; with the checkpoint that makes it durable, and the
+ * unlinking that follows.
+ */
+ESCROW_MUST_USE int test_store_give_up(struct test_store *ts, uint64_t first);
+ESCROW_MUST_USE int test_store_retain(struct test_store *ts, uint64_t first);
+
 /* Batches, checkpoint, close. */
 ESCROW_MUST_USE int test_store_stop(struct test_store *ts);
 
@@ -121,7 +130,8 @@ ESCROW_MUST_USE int test_position(struct test_store *ts, uint64_t position,
 struct test_half *test_owner_find(struct test_owner *owner, uint64_t offset);
 
 /*
- * Pull a whole queue from `offset` on, running fetches inline, and call fn for every message. The
+ * Pull a whole queue from `offset` on (from its first message when that is later), running fetches
+ * inline, and call fn for every message. The
  * result of store_pull when it is an error; a non-zero result of fn ends it.
  */
 typedef int test_visit_fn(void *arg, const struct record_view *view);

@@ -65,6 +65,7 @@ static int on_release(void *arg, const struct txn_release *r)
         .payload_size = r->size_bytes,
         .tag_code = r->tag_hash,
         .store_ms = r->store_ms,
+        .at_ms = r->at_ms,
     };
     int64_t number;
 
@@ -81,6 +82,7 @@ static int on_due(void *arg, const struct release_entry *entry)
         .payload_size = entry->size_bytes,
         .tag_code = entry->tag_hash,
         .store_ms = entry->store_ms,
+        .at_ms = entry->at_ms,
     };
     int64_t number;
 

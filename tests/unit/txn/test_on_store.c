@@ -38,7 +38,8 @@ static int on_release(void *arg, const struct txn_release *r)
                                     .half_offset = r->offset,
                                     .payload_size = r->size_bytes,
                                     .tag_code = r->tag_hash,
-                                    .store_ms = r->store_ms};
+                                    .store_ms = r->store_ms,
+                                    .at_ms = r->at_ms};
     int64_t queue_offset;
 
     (void)arg;

@@ -63,7 +63,7 @@ START_TEST(what_was_cut_stays_cut)
     memset(garbage, 0xAB, sizeof garbage);
     ck_assert(sim_disk_poke(disk, SEGMENT_0, at, garbage, sizeof garbage));
     segments_init(&segs, disk, STORE_SEGMENT_BYTES_MIN);
-    ck_assert_int_eq(segments_load(&segs, NULL), 0);
+    ck_assert_int_eq(segments_load(&segs, 0, NULL), 0);
     ck_assert_int_eq(recovery_find_end(&segs, seed_of(disk), 0, 0, &end, NULL), 0);
     ck_assert_uint_eq(end.cut, at);
     ck_assert_uint_ge(end.dirty_end, at + sizeof garbage);
