@@ -57,7 +57,7 @@ static enum retention_why why_of(const struct retention_settings *s,
                                  const struct retention_input *in, uint32_t i, uint64_t forced)
 {
     const struct store_segment *seg = &in->segments[i];
-    bool is_old = in->now_ms - seg->used_ms >= s->reserved_ms;
+    bool is_old = seg->used_ms <= in->now_ms - s->reserved_ms;
 
     if (is_old && is_hour(s, in)) {
         return RETENTION_AGE;

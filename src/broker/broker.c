@@ -236,6 +236,7 @@ static int broker_role_start(struct broker *b, struct err_ctx *err)
                      b->config->offsets_flush_ms, offsets_timer, b);
     transactions_start(b);
     delays_start(b);
+    retention_start(b);
     memcpy(self.ip, b->store_host.ip, self.ip_len);
     register_start(b, tcp_addr_format(&self, addr, sizeof addr));
     return 0;
@@ -402,6 +403,7 @@ void broker_stop(struct broker *b)
     if (is_pumping) {
         transactions_stop(b); /* no new questions */
         delays_stop(b);
+        retention_stop(b);
         loop_timer_stop(b->loop, &b->offsets_timer);
         if (b->checker.questions.next != NULL) {
             checker_stop(b);

@@ -29,6 +29,7 @@
 #include "src/broker/pump.h"
 #include "src/broker/queue_locks.h"
 #include "src/broker/register.h"
+#include "src/broker/retention.h"
 #include "src/broker/session.h"
 #include "src/broker/sources.h"
 #include "src/broker/topics.h"
@@ -60,6 +61,7 @@ struct broker {
     struct queue_locks queue_locks;
     struct hold hold;
     struct checker checker;
+    struct retention retention;
     struct access access;
     struct registrar registrar;
     struct namesrv namesrv;

@@ -4,6 +4,7 @@
 #include "core/base/mem.h"
 #include "core/base/slice.h"
 #include "core/io_uv/tcp.h"
+#include "src/broker/retention.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -449,6 +450,11 @@ int config_finish(struct config *c, struct err_ctx *err)
         return err_set(err, ESCROW_ECONFIG,
                        "delay.levels = '%.80s': expected up to %d delays such as 1s 5m 2h",
                        c->delay_levels, DELAY_LEVELS_MAX);
+    }
+    if (retention_hours_parse(slice_str(c->delete_when), &c->delete_hours) != 0) {
+        return err_set(err, ESCROW_ECONFIG,
+                       "delete.when = '%.80s': expected hours such as 04 or 04;16, or any",
+                       c->delete_when);
     }
     if ((c->access_key[0] == '\0') != (c->secret_key_file[0] == '\0')) {
         return err_set(err, ESCROW_ECONFIG, "access.key and secret.key.file belong together");

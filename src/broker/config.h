@@ -67,6 +67,18 @@
       "log between two checkpoints; bounds the time a restart takes")                              \
     X(batch_bytes, "log.batch.bytes", SIZE, "32m", 4194304, 33554432,                              \
       "unwritten log in memory before producers are told to wait")                                 \
+    X(file_reserved_ms, "file.reserved.ms", NUMBER, "259200000", 1, 315360000000,                  \
+      "how long messages are kept at least; RocketMQ's fileReservedTime")                          \
+    X(delete_when, "delete.when", TEXT, "04", 1, 128,                                              \
+      "hours of the day at which older ones are deleted, 04;16 for two; any: at any time")         \
+    X(disk_max_used, "disk.max.used.ratio", NUMBER, "75", 10, 100,                                 \
+      "percent of the disk in use beyond which they are deleted at any hour; 100: never")          \
+    X(disk_clean_forcibly, "disk.clean.forcibly.ratio", NUMBER, "85", 10, 100,                     \
+      "percent beyond which the oldest messages are deleted however young; 100: never")            \
+    X(disk_warning, "disk.warning.ratio", NUMBER, "90", 10, 100,                                   \
+      "percent beyond which new messages are refused; 100: only when no log file fits any more")   \
+    X(retention_interval_ms, "retention.interval.ms", NUMBER, "10000", 10, 3600000,                \
+      "how often to look at the disk and at the age of messages")                                  \
     X(message_max_bytes, "message.max.bytes", SIZE, "4m", 1024, 4194304, "largest message body")   \
     X(frame_max_bytes, "frame.max.bytes", SIZE, "16m", 65536, 16777216,                            \
       "largest frame; a larger one closes its connection")                                         \
@@ -130,6 +142,7 @@ struct config {
     char *flush;
     char *log_level;
     char *delay_levels;
+    char *delete_when;
     /* Numbers. */
     uint64_t broker_port, vip_port, namesrv_port;
     uint64_t segment_bytes, checkpoint_bytes, batch_bytes;
@@ -141,6 +154,8 @@ struct config {
     uint64_t callback_timeout_ms, drain_timeout_ms;
     uint64_t delay_max_ms, delay_held_max;
     uint64_t acl_reload_ms;
+    uint64_t file_reserved_ms, disk_max_used, disk_clean_forcibly, disk_warning;
+    uint64_t retention_interval_ms;
     bool topic_auto_create;
     bool listen_insecure;
     /* Check-back URLs: callback.<group> = url, --callback group=url. */
@@ -148,6 +163,7 @@ struct config {
     size_t callback_count;
     /* Derived by config_finish. */
     struct delay_rules delay;
+    uint32_t delete_hours; /* bit h: local time h:00 to h:59 */
     bool is_broker;
     bool is_namesrv;
     bool flush_async;

@@ -125,6 +125,7 @@ static void put_log(struct info *info, const struct broker *b)
 {
     struct store_watermarks m = store_watermarks(b->store);
 
+    put(info, "commitLogDiskRatio", "%.2f", b->retention.verdict.percent / 100.0);
     put(info, "commitLogMinOffset", "%" PRIu64, m.first);
     put(info, "commitLogMaxOffset", "%" PRIu64, m.appended);
     put(info, "dispatchBehindBytes", "%" PRIu64, m.appended - m.visible);

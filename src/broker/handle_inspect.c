@@ -207,7 +207,28 @@ static void put_store(struct list_writer *w, const struct broker *b)
     put(w, "log_checkpoint", "log position of the last checkpoint", METRIC_GAUGE,
         s.checkpoint_offset);
     put(w, "disk_full", "1 when new messages are refused for lack of space", METRIC_GAUGE,
-        s.is_disk_full ? 1 : 0);
+        s.is_disk_full || s.is_refusing ? 1 : 0);
+}
+
+static void put_retention(struct list_writer *w, const struct broker *b)
+{
+    const struct retention *r = &b->retention;
+    struct store_stats s = store_stats(b->store);
+    bool is_pinned = r->needed != UINT64_MAX;
+
+    put(w, "log_files", "files of the log", METRIC_GAUGE, s.segment_count);
+    put(w, "log_file_bytes", "disk space of the log", METRIC_GAUGE,
+        s.segment_count * s.segment_bytes);
+    put(w, "log_files_deleted", "files of the log that were deleted", METRIC_COUNTER,
+        s.segments_deleted);
+    put(w, "log_files_stuck", "tries to delete one that failed", METRIC_COUNTER, s.segments_stuck);
+    put(w, "oldest_message_ms", "when the oldest message was stored, ms since 1970; 0: none",
+        METRIC_GAUGE, (uint64_t)(s.oldest_ms < 0 ? 0 : s.oldest_ms));
+    put(w, "disk_used_percent", "of the disk of data.dir", METRIC_GAUGE, r->verdict.percent);
+    put(w, "log_pinned_bytes", "log that could go but for an undecided half or a held message",
+        METRIC_GAUGE, is_pinned ? store_watermarks(b->store).appended - r->needed : 0);
+    put(w, "log_pinned_from", "log offset of what keeps it; 0: nothing does", METRIC_GAUGE,
+        is_pinned ? r->needed : 0);
 }
 
 static void put_txn(struct list_writer *w, const struct broker *b)
@@ -268,6 +289,7 @@ void handle_status(struct request *req)
     put(&list, "topics", "topics", METRIC_GAUGE, b->topics.by_name.count);
     if (b->store != NULL) {
         put_store(&list, b);
+        put_retention(&list, b);
         put_txn(&list, b);
         put_timers(&list, b);
     }

@@ -107,13 +107,16 @@ static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t
 static void send_refused(struct send *s, int error)
 {
     struct broker *b = s->broker;
+    double used = b->retention.verdict.percent / 100.0;
 
     if (error == ESCROW_ENOSPC) {
         b->metrics.sends_refused_full++;
-        request_fail(
-            s->req, RESPONSE_SERVICE_NOT_AVAILABLE, error,
-            "the disk of %s is full: new messages are refused, transactions can still be ended",
-            b->config->data_dir);
+        /* RocketMQ's own words: people and programs look for them. */
+        request_fail(s->req, RESPONSE_SERVICE_NOT_AVAILABLE, error,
+                     "service not available now. It may be caused by one of the following reasons: "
+                     "the broker's disk is full [CL: %5.2f CQ: %5.2f INDEX: %5.2f], messages are "
+                     "put to the slave, message store has been shut down, etc.",
+                     used, used, used);
     } else if (error == ESCROW_ELIMIT) {
         b->metrics.sends_refused_busy++;
         request_fail(s->req, RESPONSE_SYSTEM_BUSY, error,

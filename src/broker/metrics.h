@@ -21,6 +21,7 @@
     X(outbox_batches, "outbox batches stored")                                                     \
     X(sends_refused_full, "sends refused because the disk is full")                                \
     X(sends_refused_busy, "sends refused because too much waits for the disk")                     \
+    X(retention_steps, "looks at the disk and at the age of messages")                             \
     X(callbacks_sent, "HTTP check-backs sent")                                                     \
     X(callbacks_failed, "HTTP check-backs without a valid answer")
 

@@ -22,7 +22,7 @@
 #define PUMP_INLINE_ANSWERS_MAX 128
 #define PUMP_INLINE_SYNC_NS_MAX 1000000 /* the loop may stand still so long */
 #define PUMP_READS_MAX          16      /* each holds up to STORE_FETCH_BYTES_MAX */
-#define PUMP_JOBS_MAX           2       /* a segment and a flush */
+#define PUMP_JOBS_MAX           3       /* a segment, a flush, one of retention */
 #define PUMP_TRIM_MS            5000
 #define PUMP_WITNESS_MS         200 /* quiet for so long: FORMAT.md, "What recovery cannot know" */
 #define PUMP_RING_MIN           64
@@ -263,6 +263,11 @@ void pump_read(struct pump *p, struct pool_job *job)
     CHECK(pool_submit(&p->pool, job) == 0); /* as many jobs as slots */
 }
 
+void pump_job(struct pump *p, struct pool_job *job)
+{
+    CHECK(pool_submit(&p->jobs, job) == 0); /* PUMP_JOBS_MAX counts it */
+}
+
 static void segment_run(struct pool_job *job)
 {
     segment_job_run(LIST_ENTRY(job, struct pump, segment_pool_job)->segment);
@@ -386,7 +391,7 @@ static bool pump_is_busy(const struct pump *p)
 {
     struct store_watermarks w = store_watermarks(p->broker->store);
 
-    return p->batch != NULL || p->segment != NULL || p->flush != NULL || w.visible < w.appended ||
+    return p->batch != NULL || w.visible < w.appended || pool_in_flight(&p->jobs) > 0 ||
            pool_in_flight(&p->pool) > 0;
 }
 
@@ -407,7 +412,7 @@ void pump_stop(struct pump *p)
     loop_timer_stop(b->loop, &p->witness);
     while (pump_is_busy(p)) {
         /* Sleep only while another thread has something that will wake us: a batch goes inline. */
-        loop_run_once(b->loop, p->batch != NULL || p->segment != NULL || p->flush != NULL ||
+        loop_run_once(b->loop, p->batch != NULL || pool_in_flight(&p->jobs) > 0 ||
                                    pool_in_flight(&p->pool) > 0);
     }
     p->flush = store_flush_take(b->store, true);

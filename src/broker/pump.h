@@ -71,7 +71,7 @@ struct pump {
     struct worker log_worker;
     struct pool pool;  /* reads; as large as `reads` */
     struct fair reads; /* who may read from disk now: connections in turn */
-    struct pool jobs;  /* segments and flushes: never behind reads for a place */
+    struct pool jobs;  /* segments, flushes, retention: never behind reads for a place */
     struct job batch_job;
     struct log_batch *batch; /* on its way; NULL = none */
     int batch_error;
@@ -129,6 +129,9 @@ void pump_read_enter(struct pump *p, struct session *s, struct fair_item *slot,
                      void (*start)(struct fair_item *slot));
 void pump_read(struct pump *p, struct pool_job *job);
 void pump_read_leave(struct pump *p, struct fair_item *slot);
+
+/* A job of retention: at most one at a time. pump_stop waits for it. */
+void pump_job(struct pump *p, struct pool_job *job);
 
 /*
  * Position behind everything appended so far: waiting for it makes an answer about in-flight facts

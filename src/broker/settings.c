@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define SETTING_KEY_MAX 64
+#define MS_PER_HOUR     3600000
 
 /* ---- printing ---- */
 
@@ -51,6 +52,10 @@ static void put_rocketmq_names(struct buf *out, const struct config *c, struct s
     put_text(out, "flushDiskType", c->flush_async ? "ASYNC_FLUSH" : "SYNC_FLUSH");
     put_number(out, "maxMessageSize", c->message_max_bytes);
     put_number(out, "mappedFileSizeCommitLog", c->segment_bytes);
+    put_number(out, "fileReservedTime", c->file_reserved_ms / MS_PER_HOUR);
+    put_text(out, "deleteWhen", c->delete_when);
+    put_number(out, "diskMaxUsedSpaceRatio", c->disk_max_used);
+    put_bool(out, "cleanFileForciblyEnable", c->disk_clean_forcibly < 100);
     put_bool(out, "autoCreateTopicEnable", c->topic_auto_create);
     put_text(out, "messageDelayLevel", c->delay_levels);
     put_number(out, "transactionTimeOut", c->txn_timeout_ms);

@@ -60,9 +60,11 @@ _Noreturn static void child(const struct broker_fixture *f, int log_fd)
     char port[8];
     char name_port[8];
     const char *argv[BROKER_ARGS_MAX + 16] = {
-        ESCROWD, "--data.dir",     f->folder, "--broker.port",       port, "--broker.vip.port",
-        "0",     "--namesrv.port", name_port, "--log.segment.bytes", "64m"};
-    size_t n = 11; /* a small log: dozens of them are made; args may say otherwise */
+        ESCROWD, "--data.dir", f->folder, "--broker.port", port, "--broker.vip.port", "0",
+        "--namesrv.port", name_port, "--log.segment.bytes", "64m",
+        /* How full the disk of the machine is does not decide a test. */
+        "--disk.clean.forcibly.ratio", "100", "--disk.warning.ratio", "100"};
+    size_t n = 15; /* a small log: dozens of them are made; args may say otherwise */
 
     (void)snprintf(port, sizeof port, "%u", f->port);                /* fits */
     (void)snprintf(name_port, sizeof name_port, "%u", f->name_port); /* fits */

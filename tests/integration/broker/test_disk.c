@@ -168,6 +168,120 @@ START_TEST(a_full_disk_refuses_messages_and_takes_decisions)
 }
 END_TEST
 
+START_TEST(above_the_warning_ratio_messages_are_refused)
+{
+    /*
+     * RocketMQ's code and remark, long before the disk is full; halves can be ended, messages
+     * pulled and offsets stored; when there is space again sends succeed.
+     */
+    static const char *const args[] = {"--log.segment.bytes",
+                                       "1m",
+                                       "--disk.warning.ratio",
+                                       "60",
+                                       "--retention.interval.ms",
+                                       "20",
+                                       NULL};
+    struct broker_fixture f;
+    struct client c;
+    uint8_t *body = mem_calloc(1, BODY_BYTES);
+    int64_t offsets[HALVES];
+    char ids[HALVES][32];
+    int64_t stored;
+    int64_t deadline_ms;
+
+    broker_fixture_init(&f, args);
+    mount_small(f.folder, "size=16m");
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    client_topic(&c, "H", 1);
+    send_halves(&c, offsets, ids);
+    stored = fill_disk(&c, body);
+    ck_assert_int_eq(
+        client_try_send(&c, &(struct test_message){.topic = "T", .body = SLICE_LIT("small")}),
+        RESPONSE_SERVICE_NOT_AVAILABLE);
+    ck_assert_ptr_nonnull(
+        memmem(c.header.remark.ptr, c.header.remark.len, "the broker's disk is full [CL:  0.", 34));
+    ck_assert_int_eq(client_metric(&c, "disk_full"), 1);
+    ck_assert_int_gt(client_metric(&c, "disk_used_percent"), 60);
+    ck_assert_int_lt(client_metric(&c, "disk_used_percent"), 100);
+    broker_fixture_await(&f, "retention.full");
+    for (int i = 0; i < HALVES; i++) {
+        ck_assert_int_eq(client_end(&c, "pg", offsets[i], ids[i], i % 2 == 0 ? 8 : 12),
+                         RESPONSE_SUCCESS);
+    }
+    ck_assert_int_eq(client_max_offset(&c, "H", 0), HALVES / 2);
+    ck_assert_int_eq(client_pull(&c, &(struct test_pull){"g", "T", 0, stored - 1, 1, 0}),
+                     RESPONSE_SUCCESS);
+    ck_assert_int_eq(try_offset(&c, 3), RESPONSE_SUCCESS);
+    remount(f.folder, 0, "size=64m");
+    deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+    while (client_try_send(
+               &c, &(struct test_message){.topic = "T", .body = slice_of(body, BODY_BYTES)}) !=
+           RESPONSE_SUCCESS) {
+        test_await(-1, deadline_ms, "sends succeed when there is space");
+    }
+    broker_fixture_await(&f, "retention.full.over");
+    client_close(&c);
+    broker_fixture_stop(&f);
+    mem_free(body);
+}
+END_TEST
+
+START_TEST(above_the_force_ratio_the_oldest_go)
+{
+    /*
+     * Three times what the disk holds goes through it: nothing is old, the oldest go all the same,
+     * the newest can be pulled, and the log file of an undecided half is kept.
+     */
+    static const char *const args[] = {"--log.segment.bytes",
+                                       "1m",
+                                       "--disk.clean.forcibly.ratio",
+                                       "50",
+                                       "--retention.interval.ms",
+                                       "10",
+                                       NULL};
+    struct broker_fixture f;
+    struct client c;
+    uint8_t *body = mem_calloc(1, BODY_BYTES);
+    struct test_message m = {.topic = "T", .body = slice_of(body, BODY_BYTES)};
+    int64_t deadline_ms = test_now_ms() + 2 * BROKER_WAIT_MS;
+    int64_t half = 0;
+    int64_t stored = 0;
+
+    broker_fixture_init(&f, args);
+    mount_small(f.folder, "size=16m");
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    client_topic(&c, "H", 1);
+    while (stored < 3 * 1024) {
+        int32_t code;
+        if (stored == 2900 && half == 0) {
+            half = client_send(&c, &(struct test_message){.topic = "H",
+                                                          .properties = "UNIQ_KEY=half",
+                                                          .body = SLICE_LIT("half"),
+                                                          .is_half = true});
+        }
+        code = client_try_send(&c, &m);
+        stored += code == RESPONSE_SUCCESS ? 1 : 0;
+        ck_assert(code == RESPONSE_SUCCESS || code == RESPONSE_SYSTEM_BUSY ||
+                  code == RESPONSE_SERVICE_NOT_AVAILABLE);
+        ck_assert_int_lt(test_now_ms(), deadline_ms);
+    }
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), stored);
+    ck_assert_int_gt(client_metric(&c, "log_files_deleted"), 20);
+    ck_assert_int_eq(client_pull(&c, &(struct test_pull){"g", "T", 0, 0, 1, 0}),
+                     RESPONSE_PULL_OFFSET_MOVED);
+    ck_assert_int_eq(client_pull(&c, &(struct test_pull){"g", "T", 0, stored - 1, 1, 0}),
+                     RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_end(&c, "pg", half, "half", 8), RESPONSE_SUCCESS);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    mem_free(body);
+}
+END_TEST
+
 START_TEST(a_full_disk_survives_sigkill_and_restarts)
 {
     /*
@@ -375,6 +489,8 @@ END_TEST
 static void add(TCase *tc)
 {
     tcase_add_test(tc, a_full_disk_refuses_messages_and_takes_decisions);
+    tcase_add_test(tc, above_the_warning_ratio_messages_are_refused);
+    tcase_add_test(tc, above_the_force_ratio_the_oldest_go);
     tcase_add_test(tc, a_full_disk_survives_sigkill_and_restarts);
     tcase_add_test(tc, a_read_only_disk_stops_the_start);
     tcase_add_test(tc, no_space_for_a_new_folder_stops_the_start);

@@ -95,6 +95,8 @@ START_TEST(bad_options_are_named)
         {"--log.segment.bytes", "1000", "log.segment.bytes"},
         {"--log.segment.bytes", "1048577", "4096"},
         {"--txn.check.interval.ms", "700000", "txn.check.interval"},
+        {"--delete.when", "04;24", "delete.when"},
+        {"--disk.warning.ratio", "101", "disk.warning.ratio"},
         {"--callback", "orders", "GROUP=URL"},
         {"--callback", "orders=ftp://x", "http://"},
         {"--no.such.option", "1", "no.such.option"},
