@@ -17,21 +17,33 @@ static const struct {
     [RATE_DAY] = {3600000, RATE_SLOTS_MAX},
 };
 
+/* The slot of now becomes the newest one. */
+static void window_move(struct rate *r, int i, int64_t now_ms)
+{
+    int64_t slot = now_ms / shapes[i].slot_ms;
+    uint32_t slots = shapes[i].slots;
+
+    if (slot - r->windows[i].newest >= slots) {
+        memset(r->windows[i].counts, 0, sizeof r->windows[i].counts);
+        r->windows[i].newest = slot;
+    }
+    while (r->windows[i].newest < slot) {
+        r->windows[i].newest++;
+        r->windows[i].counts[r->windows[i].newest % slots] = 0;
+    }
+    r->windows[i].at = (uint32_t)(slot % slots);
+    r->windows[i].until_ms = (slot + 1) * shapes[i].slot_ms;
+}
+
+/* Twice for every message: no division but once in a slot. */
 void rate_add(struct rate *r, uint64_t count, int64_t now_ms)
 {
     r->total += count;
     for (int i = 0; i < RATE_WINDOWS; i++) {
-        int64_t slot = now_ms / shapes[i].slot_ms;
-        uint32_t slots = shapes[i].slots;
-        if (slot - r->windows[i].newest >= slots) {
-            memset(r->windows[i].counts, 0, sizeof r->windows[i].counts);
-            r->windows[i].newest = slot;
+        if (now_ms >= r->windows[i].until_ms) {
+            window_move(r, i, now_ms);
         }
-        while (r->windows[i].newest < slot) {
-            r->windows[i].newest++;
-            r->windows[i].counts[r->windows[i].newest % slots] = 0;
-        }
-        r->windows[i].counts[slot % slots] += count;
+        r->windows[i].counts[r->windows[i].at] += count;
     }
 }
 

@@ -29,7 +29,9 @@ enum rate_window { RATE_MINUTE, RATE_HOUR, RATE_DAY, RATE_WINDOWS };
 
 struct rate {
     struct {
-        int64_t newest; /* number of the slot that was added to last */
+        int64_t newest;   /* number of the slot that was added to last */
+        int64_t until_ms; /* when it ends */
+        uint32_t at;      /* its place in counts */
         uint64_t counts[RATE_SLOTS_MAX];
     } windows[RATE_WINDOWS];
     uint64_t total;

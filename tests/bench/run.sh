@@ -2,8 +2,8 @@
 # Measures every figure of tests/bench/README.md and prints the table in Markdown.
 #
 # usage: tests/bench/run.sh [--rounds N] [--seconds N] [--only NAME[,NAME...]] [--quick] [--update-readme]
-#   --rounds         alternating runs of each comparison; the median of their ratios counts (5)
-#   --seconds        measured in each run (5)
+#   --rounds         alternating runs of each comparison; the median of their ratios counts (11)
+#   --seconds        measured in each run (2)
 #   --only           latency redis1 redis16 txn order relay drain idle halves restart
 #   --quick          2 rounds of 2 seconds and small counts: shows that it works, not how fast
 #   --update-readme  put the table into tests/bench/README.md
@@ -15,8 +15,8 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
-rounds=5
-seconds=5
+rounds=11
+seconds=2
 only=latency,redis1,redis16,txn,order,relay,drain,idle,halves,restart
 halves=1000000
 restart_messages=5000000
