@@ -54,7 +54,8 @@
     X(ECONFIG, SYSTEM_ERROR)                                                                       \
     X(EFOREIGN, ILLEGAL_OPERATION)                                                                 \
     X(EROLLEDBACK, TRANSACTION_FAILED)                                                             \
-    X(EAUTH, NO_PERMISSION)
+    X(EAUTH, NO_PERMISSION)                                                                        \
+    X(ETLS, SYSTEM_ERROR)
 
 /* What a pending answer has to remember of its request: enough to write the response long after the
  * header is gone. */

@@ -16,6 +16,7 @@ import tree  # noqa: E402
 API, BASE, PROTO, IO, UV, STORE = ("core/include", "core/base", "core/proto", "core/io", "core/io_uv", "core/store")
 FILTER = "core/filter"
 ACL = "core/acl"
+TLS = "core/tls"
 CLIENT = "src/client"
 ALL = "*"
 ALLOW = {
@@ -23,7 +24,8 @@ ALLOW = {
     BASE: [API],
     PROTO: [API, BASE],
     IO: [API, BASE],
-    UV: [API, BASE, IO],
+    TLS: [API, BASE],
+    UV: [API, BASE, IO, TLS],
     STORE: [API, BASE, IO, PROTO],
     FILTER: [API, BASE, PROTO],
     ACL: [API, BASE, PROTO],
@@ -49,7 +51,7 @@ OWNERS = {
     "libpq-fe.h": ["outbox/pg", CLIENT, API, "examples", "tests"],
     "microhttpd.h": ["outbox/pg", "tests"],
     "msgpack.h": [PROTO, "tests"],
-    "openssl": [UV, ACL, "tests"],
+    "openssl": [ACL, TLS, "tests"],
     "pthread.h": [UV, "examples", "tests"],
     "uv.h": [UV, "outbox/pg", "src", "tests"],
     "zlib.h": [PROTO, "tests"],

@@ -70,7 +70,8 @@ enum escrow_class {
     X(ECONFIG, -28, FATAL, "bad configuration")                                                    \
     X(EFOREIGN, -29, FENCED, "position belongs to another database system or timeline")            \
     X(EROLLEDBACK, -30, ABORT, "the transaction was rolled back")                                  \
-    X(EAUTH, -31, ABORT, "not authenticated")
+    X(EAUTH, -31, ABORT, "not authenticated")                                                      \
+    X(ETLS, -32, RETRY, "TLS could not be agreed on; nothing was sent")
 
 enum escrow_error {
 #define X(name, number, class_, text) ESCROW_##name = (number),
