@@ -18,7 +18,9 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/tls/tls.h"
 #include "escrow/errors.h"
 
 #include <netinet/tcp.h>
@@ -41,6 +43,7 @@ const struct tcp_options tcp_options_default = {
     .idle_timeout_ms = 0,
     .stall_timeout_ms = 30000,
     .keepalive_s = 60,
+    .tls_handshake_ms = 10000,
 };
 
 void tcp_conn_move(struct tcp_conn *conn, enum tcp_state to, const char *event)
@@ -67,6 +70,13 @@ static uint64_t frame_size(const uint8_t *data, size_t len)
     return len < TCP_FRAME_PREFIX ? 0 : TCP_FRAME_PREFIX + (uint64_t)get_be32(data);
 }
 
+static size_t frame_size_max(const struct tcp_conn *conn)
+{
+    size_t max = conn->options->frame_size_max;
+
+    return conn->is_refused && max > TCP_REFUSED_FRAME_MAX ? TCP_REFUSED_FRAME_MAX : max;
+}
+
 static size_t hand_out_frames(struct tcp_conn *conn, const uint8_t *data, size_t len)
 {
     size_t used = 0;
@@ -74,7 +84,7 @@ static size_t hand_out_frames(struct tcp_conn *conn, const uint8_t *data, size_t
     while (!is_blocked(conn)) {
         uint64_t size = frame_size(data + used, len - used);
 
-        if (size > conn->options->frame_size_max) {
+        if (size > frame_size_max(conn)) {
             tcp_conn_fail(conn, ESCROW_ETOOBIG, 0);
             break;
         }
@@ -171,14 +181,12 @@ static void alloc_in_tail(struct tcp_conn *conn, uint64_t size, uv_buf_t *dst)
     *dst = room == NULL ? uv_buf_init(NULL, 0) : uv_buf_init((char *)room, (unsigned)more);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *dst)
+void tcp_input_room(struct tcp_conn *conn, uv_buf_t *dst)
 {
-    struct tcp_conn *conn = handle->data;
     uint8_t *scratch = conn->tcp->scratch;
     size_t len = conn->tail.len;
     uint64_t size = conn->ops->on_frame != NULL ? frame_size(conn->tail.ptr, len) : 2 * len;
 
-    (void)suggested; /* uv's guess is a constant */
     conn->is_in_scratch = true;
     if (len == 0 || conn->state != TCP_CONN_OPEN) {
         *dst = uv_buf_init((char *)scratch, (unsigned)TCP_SCRATCH_BYTES);
@@ -188,6 +196,21 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *dst)
     } else {
         conn->is_in_scratch = false;
         alloc_in_tail(conn, size, dst);
+    }
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *dst)
+{
+    struct tcp_conn *conn = handle->data;
+
+    (void)suggested; /* uv's guess is a constant */
+    if (conn->tls != NULL) {
+        *dst = uv_buf_init((char *)conn->tcp->cipher, (unsigned)TCP_CIPHER_BYTES);
+    } else if (conn->is_undecided) {
+        conn->is_in_scratch = true; /* no more than fits the other buffer, should it be TLS */
+        *dst = uv_buf_init((char *)conn->tcp->scratch, (unsigned)TCP_CIPHER_BYTES);
+    } else {
+        tcp_input_room(conn, dst);
     }
 }
 
@@ -218,42 +241,60 @@ static void input_in_tail(struct tcp_conn *conn, size_t got)
     tail_changed(conn, before, used);
 }
 
+void tcp_input_arrived(struct tcp_conn *conn, size_t got)
+{
+    if (conn->is_in_scratch) {
+        input_in_scratch(conn, got);
+    } else {
+        input_in_tail(conn, got);
+    }
+}
+
+/* Nothing more comes: the end, or libuv's error. */
+static void read_ended(struct tcp_conn *conn, int error)
+{
+    if (conn->state == TCP_CONN_DRAINING && (error == UV_EOF || conn->is_shut)) {
+        tcp_conn_close(conn, conn->out_bytes == 0 ? 0 : ESCROW_ECLOSED);
+    } else if (error == UV_ENOBUFS) {
+        tcp_conn_fail(conn, ESCROW_ENOMEM, 0);
+    } else if (conn->tls != NULL && !conn->tls->is_established) {
+        conn->tls->error = "closed by the peer before the handshake was complete";
+        tcp_conn_fail(conn, ESCROW_ETLS, 0);
+    } else {
+        tcp_conn_fail(conn, ESCROW_ECLOSED, error == UV_EOF ? 0 : error);
+    }
+}
+
 static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *src)
 {
     struct tcp_conn *conn = stream->data;
     struct tcp *tcp = conn->tcp;
 
-    (void)src; /* on_alloc remembers where it is */
     tcp->stats.reads++;
     if (got == 0) {
         return; /* nothing there after all */
     }
     if (got < 0) {
-        if (conn->state == TCP_CONN_DRAINING && (got == UV_EOF || conn->is_shut)) {
-            tcp_conn_close(conn, conn->out_bytes == 0 ? 0 : ESCROW_ECLOSED);
-        } else if (got == UV_ENOBUFS) {
-            tcp_conn_fail(conn, ESCROW_ENOMEM, 0);
-        } else {
-            tcp_conn_fail(conn, ESCROW_ECLOSED, got == UV_EOF ? 0 : (int)got);
-        }
+        read_ended(conn, (int)got);
         return;
     }
     tcp->stats.bytes_in += (uint64_t)got;
     conn->read_ms = loop_mono_ms(tcp->loop);
-    if (conn->state != TCP_CONN_OPEN) {
-        return; /* draining: not of interest any more */
+    if (conn->state == TCP_CONN_DRAINING) {
+        return; /* not of interest any more */
     }
-    if (conn->is_in_scratch) {
-        input_in_scratch(conn, (size_t)got);
-    } else {
-        input_in_tail(conn, (size_t)got);
+    if (conn->tls != NULL) {
+        tcp_tls_input(conn, (size_t)got);
+    } else if (!conn->is_undecided || tcp_tls_decide(conn, slice_of(src->base, (size_t)got))) {
+        tcp_input_arrived(conn, (size_t)got);
     }
     tcp_conn_update_reading(conn);
 }
 
 void tcp_conn_update_reading(struct tcp_conn *conn)
 {
-    bool want = conn->state == TCP_CONN_DRAINING || !is_blocked(conn);
+    bool want =
+        conn->state == TCP_CONN_DRAINING || conn->state == TCP_CONN_HANDSHAKE || !is_blocked(conn);
     int rc = 0;
 
     if (want == conn->is_reading || conn->state == TCP_CONN_CLOSING ||
@@ -338,6 +379,9 @@ static void on_sweep(void *arg)
         if (conn->is_writing && tcp_output_sweep(conn)) {
             conn->write_ms = now_ms;
         }
+        if (tcp_tls_is_late(conn, now_ms)) {
+            continue;
+        }
         if (conn->state == TCP_CONN_OPEN) {
             sweep_open(conn, now_ms);
         } else if (conn->state == TCP_CONN_DRAINING) {
@@ -354,10 +398,11 @@ static void on_sweep(void *arg)
 /* A quarter of the shortest time-out that is in use. */
 static void sweep_include(struct tcp *tcp, const struct tcp_options *options)
 {
-    const uint64_t timeouts[] = {options->idle_timeout_ms, options->stall_timeout_ms};
+    const uint64_t timeouts[] = {options->idle_timeout_ms, options->stall_timeout_ms,
+                                 options->tls == NULL ? 0 : options->tls_handshake_ms};
     uint64_t sweep_ms = tcp->sweep_ms;
 
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof timeouts / sizeof timeouts[0]; i++) {
         if (timeouts[i] != 0 && timeouts[i] / 4 < sweep_ms) {
             sweep_ms = timeouts[i] / 4;
         }
@@ -408,7 +453,7 @@ static void set_option(int fd, int level, int name, int value)
     (void)setsockopt(fd, level, name, &value, sizeof value); /* slower or less watchful without */
 }
 
-void tcp_conn_opened(struct tcp_conn *conn)
+void tcp_conn_opened(struct tcp_conn *conn, enum tcp_state state)
 {
     unsigned keepalive_s = conn->options->keepalive_s;
     uv_os_fd_t fd;
@@ -424,7 +469,7 @@ void tcp_conn_opened(struct tcp_conn *conn)
     }
     conn->read_ms = loop_mono_ms(conn->tcp->loop);
     conn->write_ms = conn->read_ms;
-    tcp_conn_move(conn, TCP_CONN_OPEN, "connected");
+    tcp_conn_move(conn, state, "connected");
     tcp_conn_update_reading(conn);
 }
 
@@ -432,6 +477,7 @@ void tcp_conn_closed(uv_handle_t *handle)
 {
     struct tcp_conn *conn = handle->data;
     struct tcp *tcp = conn->tcp;
+    struct tcp_tls *tls = conn->tls;
 
     CHECK(tcp->conn_count > 0);
     tcp_attempt_free(conn);
@@ -449,8 +495,9 @@ void tcp_conn_closed(uv_handle_t *handle)
     tcp_conn_move(conn, TCP_CONN_CLOSED, "closed");
     CHECK_IMPLIES(tcp->conn_count == 0, tcp->buffered_bytes == 0);
     if (conn->ops->on_close != NULL) {
-        conn->ops->on_close(conn, conn->reason); /* may free conn */
+        conn->ops->on_close(conn, conn->reason); /* may free conn; may ask what TLS had to say */
     }
+    tcp_tls_free(&tls);
 }
 
 void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error)
@@ -464,6 +511,11 @@ void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error)
     }
     conn->reason = reason;
     conn->sys_error = sys_error;
+    if (reason == ESCROW_ETLS) {
+        char text[256];
+        log_line(conn->tls->is_client ? LOG_ERROR : LOG_WARN, "tcp.tls.failed", "%s",
+                 tcp_conn_describe(conn, text, sizeof text)); /* a server has strangers */
+    }
     if (conn->state == TCP_CONN_CONNECTING) {
         is_closing = tcp_attempt_cancel(conn);
     }
@@ -482,8 +534,9 @@ void tcp_conn_close(struct tcp_conn *conn, int reason)
 
 void tcp_conn_drain(struct tcp_conn *conn)
 {
-    if (conn->state == TCP_CONN_CONNECTING) {
-        tcp_conn_close(conn, 0);
+    if (conn->state == TCP_CONN_CONNECTING || conn->state == TCP_CONN_HANDSHAKE ||
+        (conn->state == TCP_CONN_OPEN && conn->tls != NULL && !conn->tls->is_established)) {
+        tcp_conn_close(conn, 0); /* the owner has heard and said nothing */
     } else if (conn->state == TCP_CONN_OPEN) {
         tcp_conn_move(conn, TCP_CONN_DRAINING, "drain");
         conn->write_ms = loop_mono_ms(conn->tcp->loop);
@@ -512,7 +565,11 @@ char *tcp_conn_describe(const struct tcp_conn *conn, char *dst, size_t size)
     char text[128];
 
     (void)tcp_addr_format(&conn->peer, peer, sizeof peer);
-    if (conn->sys_error != 0) {
+    if (conn->tls != NULL && conn->reason == ESCROW_ETLS) {
+        (void)snprintf(dst, size, "%s: TLS: %s", peer,
+                       conn->tls->error != NULL ? conn->tls->error
+                                                : tls_error(conn->tls->session)); /* cut is fine */
+    } else if (conn->sys_error != 0) {
         (void)snprintf(dst, size, "%s: %s", peer,
                        uv_strerror_r(conn->sys_error, text, sizeof text)); /* cut is fine */
     } else {
@@ -565,25 +622,39 @@ void tcp_fini(struct tcp *tcp)
     tcp_output_trim_spare(tcp, 0);
     buf_fini(&tcp->sink);
     mem_free(tcp->scratch);
+    mem_free(tcp->cipher);
     tcp->scratch = NULL;
+    tcp->cipher = NULL;
     tcp->loop = NULL;
+}
+
+static void chain_check(const struct tcp_conn *conn, const struct tcp_chain *chain)
+{
+    size_t bytes = 0;
+
+    for (const struct tcp_segment *seg = chain->head; seg != NULL; seg = seg->next) {
+        bytes += seg->buf.len;
+        CHECK_IMPLIES(seg->is_pinned, conn->is_writing || conn->state == TCP_CONN_CLOSING);
+        CHECK_IMPLIES(seg->next == NULL, seg == chain->tail);
+    }
+    CHECK(bytes - chain->offset == chain->bytes);
 }
 
 static void conn_check(const struct tcp_conn *conn)
 {
-    size_t out_bytes = 0;
+    size_t plain_bytes = conn->tls == NULL ? 0 : conn->tls->plain.bytes;
+    size_t slack = conn->tls == NULL ? 0 : TCP_TLS_OUT_SLACK;
 
-    for (const struct tcp_segment *seg = conn->out_head; seg != NULL; seg = seg->next) {
-        out_bytes += seg->buf.len;
-        CHECK_IMPLIES(seg->is_pinned, conn->is_writing || conn->state == TCP_CONN_CLOSING);
-        CHECK_IMPLIES(seg->next == NULL, seg == conn->out_tail);
+    chain_check(conn, &conn->out);
+    if (conn->tls != NULL) {
+        chain_check(conn, &conn->tls->plain);
     }
-    CHECK(out_bytes - conn->out_offset == conn->out_bytes);
-    CHECK(conn->out_bytes <= conn->options->out_max_bytes);
+    CHECK(conn->out.bytes + plain_bytes == conn->out_bytes);
+    CHECK(conn->out_bytes <= conn->options->out_max_bytes + slack);
     CHECK_IMPLIES(conn->out_bytes > conn->options->out_high_bytes, conn->is_high);
-    CHECK_IMPLIES(conn->is_reading, conn->state == TCP_CONN_OPEN ||
-                                        conn->state == TCP_CONN_DRAINING ||
-                                        conn->state == TCP_CONN_CLOSING);
+    CHECK_IMPLIES(conn->is_reading,
+                  conn->state == TCP_CONN_OPEN || conn->state == TCP_CONN_HANDSHAKE ||
+                      conn->state == TCP_CONN_DRAINING || conn->state == TCP_CONN_CLOSING);
     CHECK_IMPLIES(conn->attempt != NULL,
                   conn->state == TCP_CONN_CONNECTING || conn->state == TCP_CONN_CLOSING);
 }

@@ -11,6 +11,11 @@
  * requests stop first. Writing beyond out_max_bytes is refused with ESCROW_ELIMIT. A peer that
  * takes nothing for stall_timeout_ms is closed.
  *
+ * TLS: part of a connection, not a kind of it. struct tcp_tls_policy says whether: of a connection
+ * that was accepted, the first byte tells TLS from frames; one that connects has spoken it before
+ * on_open. Owners read and write the same frames either way; limits count plain bytes and what
+ * encryption adds.
+ *
  * Owns:    struct tcp_conn belongs to the owner (embedded in its session); core/io_uv uses it from
  * the moment it is handed over (tcp_connect succeeded, or on_accept returned it) until on_close,
  * which is called exactly once and is the place to free it. Thread:  the loop. Calls:   no callback
@@ -38,6 +43,8 @@
 struct tcp;
 struct tcp_conn;
 struct tcp_listener;
+struct tcp_tls;
+struct tls_context;
 
 /* IPv4 or IPv6 address and port, in bytes: no struct sockaddr outside this folder. */
 struct tcp_addr {
@@ -69,10 +76,27 @@ struct tcp_ops {
      * The end, exactly once. `reason`: what the owner gave to tcp_conn_close; 0 after
      * tcp_conn_drain; or ESCROW_ECLOSED (the peer closed or reset), ESCROW_ECONN (connecting
      * failed), ESCROW_ETIMEOUT (connecting, idle or stalled), ESCROW_ETOOBIG (frame above the
-     * limit), ESCROW_ELIMIT (memory limit of struct tcp), ESCROW_ENOMEM. tcp_conn_describe has the
+     * limit), ESCROW_ELIMIT (memory limit of struct tcp), ESCROW_ETLS (the handshake failed or did
+     * not end in time, or a record was bad; it is logged), ESCROW_ENOMEM. tcp_conn_describe has the
      * details. The struct is the owner's again.
      */
     void (*on_close)(struct tcp_conn *conn, int reason);
+};
+
+enum tcp_tls_mode {
+    TCP_TLS_DISABLED,   /* plain; a peer that begins with TLS is refused with an alert */
+    TCP_TLS_PERMISSIVE, /* accepted: either; connecting: TLS */
+    TCP_TLS_ENFORCING   /* TLS; a plain peer is marked as refused: tcp_conn_is_refused */
+};
+
+/*
+ * The owner's; read when a connection begins, so that it may change in between: a new context
+ * counts from the next connection on, and the old one may be freed at once.
+ */
+struct tcp_tls_policy {
+    enum tcp_tls_mode mode;
+    struct tls_context *context; /* of servers or of clients; NULL only when disabled */
+    const char *name; /* connecting: the name wanted in certificates; NULL: the host's own */
 };
 
 /* Shared by many connections; the caller keeps it alive. */
@@ -85,10 +109,12 @@ struct tcp_options {
     uint64_t stall_timeout_ms; /* a frame begun and not finished, or output waiting and nothing
                                   taken; 0 = none */
     unsigned keepalive_s;      /* kernel keepalive after this many idle seconds; 0 = off */
+    const struct tcp_tls_policy *tls; /* NULL: nobody looks for TLS */
+    uint64_t tls_handshake_ms; /* most for a handshake, and for its first byte when enforcing */
 };
 
-/* 16 MiB frames, 1 MiB high, 256 KiB low, 64 MiB max, no idle time-out, 30 s stall, keepalive 60 s.
- */
+/* 16 MiB frames, 1 MiB high, 256 KiB low, 64 MiB max, no idle time-out, 30 s stall, keepalive 60 s,
+ * no TLS, 10 s for its handshake. */
 extern const struct tcp_options tcp_options_default;
 
 struct tcp_stats {
@@ -102,10 +128,19 @@ struct tcp_stats {
     uint64_t writes;
 };
 
+/* A run of segments, oldest first. */
+struct tcp_chain {
+    struct tcp_segment *head;
+    struct tcp_segment *tail;
+    size_t offset; /* bytes of the head that are done with */
+    size_t bytes;  /* still to be done */
+};
+
 /* All connections of one loop: the shared buffers and the limit over all of them. */
 struct tcp {
     struct loop *loop;
     uint8_t *scratch;  /* shared receive buffer */
+    uint8_t *cipher;   /* the same for encrypted bytes; NULL before the first TLS connection */
     struct buf sink;   /* where output of a connection that is not open goes: always failed */
     struct list conns; /* every connection handed over and not yet closed */
     struct list dirty; /* those with output to flush */
@@ -139,18 +174,17 @@ struct tcp_conn {
     struct list node;              /* tcp->conns */
     struct list dirty_node;        /* tcp->dirty */
     struct loop_deferred deliver;
-    struct buf tail;              /* received, not yet used */
-    struct tcp_segment *out_head; /* to be sent, oldest first */
-    struct tcp_segment *out_tail;
-    size_t out_offset;  /* bytes of out_head already sent */
-    size_t out_bytes;   /* waiting, including what the kernel has been asked to take */
-    size_t out_mark;    /* length of the open segment at tcp_conn_begin */
-    size_t queue_bytes; /* given to uv_write */
-    size_t queue_seen;  /* what uv and the kernel had left at the last sweep */
-    size_t frame_seen;  /* length of the tail when frame_ms was set */
-    int64_t frame_ms;   /* since when the tail waits for more bytes; 0 = it does not */
-    int64_t read_ms;    /* last byte received */
-    int64_t write_ms;   /* last byte sent, or first byte that waits */
+    struct buf tail;      /* received, not yet used */
+    struct tcp_chain out; /* to be sent, as it goes to the kernel */
+    struct tcp_tls *tls;  /* NULL: plain, or not decided yet */
+    size_t out_bytes;     /* waiting, including what the kernel has been asked to take */
+    size_t out_mark;      /* length of the open segment at tcp_conn_begin */
+    size_t queue_bytes;   /* given to uv_write */
+    size_t queue_seen;    /* what uv and the kernel had left at the last sweep */
+    size_t frame_seen;    /* length of the tail when frame_ms was set */
+    int64_t frame_ms;     /* since when the tail waits for more bytes; 0 = it does not */
+    int64_t read_ms;      /* last byte received */
+    int64_t write_ms;     /* last byte sent, or first byte that waits */
     struct tcp_addr peer;
     int reason;
     int sys_error;  /* libuv's number behind `reason`, 0 = none */
@@ -163,6 +197,8 @@ struct tcp_conn {
     bool is_writing;    /* uv_write in progress: wait for the kernel */
     bool is_begun;      /* between begin and end */
     bool is_shut;       /* draining: our end is closed for writing */
+    bool is_undecided;  /* accepted, and the first byte is still to come */
+    bool is_refused;    /* it was not TLS, and had to be */
 };
 
 /* ---- context ---- */
@@ -265,6 +301,18 @@ static inline size_t tcp_conn_out_bytes(const struct tcp_conn *conn)
 static inline const struct tcp_addr *tcp_conn_peer(const struct tcp_conn *conn)
 {
     return &conn->peer;
+}
+
+/* What it receives and sends is encrypted; a connection that was accepted: once bytes came. */
+bool tcp_conn_is_encrypted(const struct tcp_conn *conn);
+
+/*
+ * A plain peer where only TLS is wanted: the owner answers its frames with a refusal, and does
+ * nothing else they say. Frames above 64 KiB close the connection.
+ */
+static inline bool tcp_conn_is_refused(const struct tcp_conn *conn)
+{
+    return conn->is_refused;
 }
 
 /* Our own end of an open connection. ESCROW_ECLOSED. */

@@ -110,7 +110,12 @@ static void on_connect(uv_connect_t *req, int status)
     }
     loop_timer_stop(conn->tcp->loop, &a->timer);
     tcp_attempt_free(conn); /* frees req */
-    tcp_conn_opened(conn);
+    if (conn->tls != NULL) {
+        tcp_conn_opened(conn, TCP_CONN_HANDSHAKE);
+        tcp_tls_start(conn); /* on_open follows its end */
+        return;
+    }
+    tcp_conn_opened(conn, TCP_CONN_OPEN);
     if (conn->state == TCP_CONN_OPEN && conn->ops->on_open != NULL) {
         conn->ops->on_open(conn);
     }
@@ -191,6 +196,13 @@ int tcp_connect(struct tcp *tcp, struct tcp_conn *conn, const char *host, uint16
     a = mem_calloc(1, sizeof *a);
     if (a == NULL) {
         return ESCROW_ENOMEM;
+    }
+    if (conn->options->tls != NULL && conn->options->tls->mode != TCP_TLS_DISABLED) {
+        rc = tcp_tls_new(tcp, conn, host);
+        if (rc != 0) {
+            mem_free(a);
+            return rc;
+        }
     }
     tcp_conn_adopt(tcp, conn);
     a->conn = conn;

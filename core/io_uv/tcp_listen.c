@@ -108,7 +108,8 @@ static void accepted(struct tcp_listener *listener, int fd, const struct sockadd
         listener->conn_count++;
     }
     rc = uv_tcp_open(&conn->uv, fd);
-    tcp_conn_opened(conn);
+    conn->is_undecided = conn->options->tls != NULL;
+    tcp_conn_opened(conn, TCP_CONN_OPEN);
     if (rc != 0) {
         (void)close(fd); /* not uv's: it refused it */
         tcp_conn_fail(conn, ESCROW_ECLOSED, rc);

@@ -78,35 +78,80 @@ void tcp_output_trim_spare(struct tcp *tcp, size_t keep)
     CHECK_IMPLIES(tcp->spare_count == 0, tcp->spare_bytes == 0);
 }
 
-static void chain_push(struct tcp_conn *conn, struct tcp_segment *seg)
+static void chain_push(struct tcp_chain *chain, struct tcp_segment *seg)
 {
-    if (conn->out_tail == NULL) {
-        conn->out_head = seg;
+    if (chain->tail == NULL) {
+        chain->head = seg;
     } else {
-        conn->out_tail->next = seg;
+        chain->tail->next = seg;
     }
-    conn->out_tail = seg;
+    chain->tail = seg;
 }
 
-static void chain_pop(struct tcp_conn *conn)
+static void chain_pop(struct tcp *tcp, struct tcp_chain *chain)
 {
-    struct tcp_segment *seg = conn->out_head;
+    struct tcp_segment *seg = chain->head;
 
-    conn->out_head = seg->next;
-    if (conn->out_head == NULL) {
-        conn->out_tail = NULL;
+    chain->head = seg->next;
+    if (chain->head == NULL) {
+        chain->tail = NULL;
     }
-    conn->out_offset = 0;
-    segment_free(conn->tcp, seg);
+    chain->offset = 0;
+    segment_free(tcp, seg);
+}
+
+struct tcp_segment *tcp_chain_room(struct tcp *tcp, struct tcp_chain *chain)
+{
+    struct tcp_segment *seg = chain->tail;
+
+    if (seg == NULL || seg->is_pinned || seg->buf.len >= TCP_SEGMENT_FULL) {
+        seg = segment_new(tcp);
+        if (seg != NULL) {
+            chain_push(chain, seg);
+        }
+    }
+    return seg;
+}
+
+void tcp_chain_took(struct tcp *tcp, struct tcp_chain *chain, size_t n)
+{
+    CHECK(n <= chain->bytes);
+    chain->bytes -= n;
+    while (chain->head != NULL) {
+        size_t len = chain->head->buf.len - chain->offset;
+
+        if (n < len) {
+            chain->offset += n;
+            break;
+        }
+        n -= len;
+        chain_pop(tcp, chain);
+    }
+    CHECK_IMPLIES(chain->bytes == 0, chain->head == NULL);
+}
+
+static void chain_clear(struct tcp *tcp, struct tcp_chain *chain)
+{
+    for (struct tcp_segment *seg = chain->head; seg != NULL; seg = seg->next) {
+        seg->is_pinned = false;
+    }
+    while (chain->head != NULL) {
+        chain_pop(tcp, chain);
+    }
+    chain->bytes = 0;
+}
+
+/* Where the owner's bytes go. */
+static struct tcp_chain *owner_chain(struct tcp_conn *conn)
+{
+    return conn->tls == NULL ? &conn->out : &conn->tls->plain;
 }
 
 void tcp_output_clear(struct tcp_conn *conn)
 {
-    for (struct tcp_segment *seg = conn->out_head; seg != NULL; seg = seg->next) {
-        seg->is_pinned = false;
-    }
-    while (conn->out_head != NULL) {
-        chain_pop(conn);
+    chain_clear(conn->tcp, &conn->out);
+    if (conn->tls != NULL) {
+        chain_clear(conn->tcp, &conn->tls->plain);
     }
     CHECK(conn->tcp->buffered_bytes >= conn->out_bytes);
     conn->tcp->buffered_bytes -= conn->out_bytes;
@@ -115,8 +160,7 @@ void tcp_output_clear(struct tcp_conn *conn)
 
 /* ---- the owner's side ---- */
 
-/* `added` bytes were put behind the rest: count them and see to it that they are sent. */
-static void output_added(struct tcp_conn *conn, size_t added)
+void tcp_output_added(struct tcp_conn *conn, struct tcp_chain *chain, size_t added)
 {
     struct tcp *tcp = conn->tcp;
 
@@ -126,6 +170,7 @@ static void output_added(struct tcp_conn *conn, size_t added)
     if (conn->out_bytes == 0) {
         conn->write_ms = loop_mono_ms(tcp->loop);
     }
+    chain->bytes += added;
     conn->out_bytes += added;
     tcp->buffered_bytes += added;
     if (conn->out_bytes > conn->options->out_high_bytes) {
@@ -143,7 +188,8 @@ static int output_admit(const struct tcp_conn *conn, size_t added)
     if (conn->state != TCP_CONN_OPEN) {
         return ESCROW_ECLOSED;
     }
-    if (added > conn->options->out_max_bytes - conn->out_bytes) {
+    if (conn->out_bytes > conn->options->out_max_bytes || /* what TLS adds is not asked for */
+        added > conn->options->out_max_bytes - conn->out_bytes) {
         return ESCROW_ELIMIT;
     }
     if (tcp->buffered_bytes_max != 0 && conn->out_bytes + added > TCP_MEMORY_FAIR_BYTES &&
@@ -156,20 +202,16 @@ static int output_admit(const struct tcp_conn *conn, size_t added)
 struct buf *tcp_conn_begin(struct tcp_conn *conn)
 {
     struct tcp *tcp = conn->tcp;
-    struct tcp_segment *seg = conn->out_tail;
+    struct tcp_segment *seg = NULL;
 
     CHECK(tcp != NULL); /* handed over */
     DCHECK_THREAD(tcp->loop);
     CHECK(!conn->is_begun);
     conn->is_begun = true;
-    if (conn->state == TCP_CONN_OPEN &&
-        (seg == NULL || seg->is_pinned || seg->buf.len >= TCP_SEGMENT_FULL)) {
-        seg = segment_new(tcp);
-        if (seg != NULL) {
-            chain_push(conn, seg);
-        }
+    if (conn->state == TCP_CONN_OPEN) {
+        seg = tcp_chain_room(tcp, owner_chain(conn));
     }
-    if (conn->state != TCP_CONN_OPEN || seg == NULL) {
+    if (seg == NULL) {
         conn->out_mark = SIZE_MAX;
         tcp->sink.failed = true;
         return &tcp->sink;
@@ -180,19 +222,22 @@ struct buf *tcp_conn_begin(struct tcp_conn *conn)
 
 void tcp_conn_abandon(struct tcp_conn *conn)
 {
+    struct tcp_chain *chain = owner_chain(conn);
+
     CHECK(conn->is_begun);
     conn->is_begun = false;
     if (conn->out_mark != SIZE_MAX) {
-        conn->out_tail->buf.len = conn->out_mark;
-        conn->out_tail->buf.failed = false;
+        chain->tail->buf.len = conn->out_mark;
+        chain->tail->buf.failed = false;
     }
-    while (conn->out_bytes == 0 && conn->out_head != NULL) {
-        chain_pop(conn); /* an idle connection holds nothing */
+    while (chain->bytes == 0 && chain->head != NULL) {
+        chain_pop(conn->tcp, chain); /* an idle connection holds nothing */
     }
 }
 
 int tcp_conn_end(struct tcp_conn *conn)
 {
+    struct tcp_chain *chain = owner_chain(conn);
     size_t added;
     int rc;
 
@@ -202,15 +247,15 @@ int tcp_conn_end(struct tcp_conn *conn)
         conn->is_begun = false;
         return conn->state == TCP_CONN_OPEN ? ESCROW_ENOMEM : ESCROW_ECLOSED;
     }
-    CHECK(conn->out_tail->buf.len >= conn->out_mark);
-    added = conn->out_tail->buf.len - conn->out_mark;
-    rc = conn->out_tail->buf.failed ? ESCROW_ENOMEM : output_admit(conn, added);
+    CHECK(chain->tail->buf.len >= conn->out_mark);
+    added = chain->tail->buf.len - conn->out_mark;
+    rc = chain->tail->buf.failed ? ESCROW_ENOMEM : output_admit(conn, added);
     if (rc != 0) {
         tcp_conn_abandon(conn);
         return rc;
     }
     conn->is_begun = false;
-    output_added(conn, added);
+    tcp_output_added(conn, chain, added);
     return 0;
 }
 
@@ -245,8 +290,8 @@ int tcp_conn_take(struct tcp_conn *conn, struct buf *b)
     seg->buf = *b;
     seg->buf.limit = 0;
     buf_init(b, b->limit);
-    chain_push(conn, seg);
-    output_added(conn, seg->buf.len);
+    chain_push(owner_chain(conn), seg);
+    tcp_output_added(conn, owner_chain(conn), seg->buf.len);
     return 0;
 }
 
@@ -255,11 +300,11 @@ int tcp_conn_take(struct tcp_conn *conn, struct buf *b)
 /* The first bytes to be sent, in at most `max` pieces; *total is their sum. */
 static unsigned gather(const struct tcp_conn *conn, uv_buf_t *bufs, unsigned max, size_t *total)
 {
-    size_t offset = conn->out_offset;
+    size_t offset = conn->out.offset;
     unsigned count = 0;
 
     *total = 0;
-    for (struct tcp_segment *seg = conn->out_head; seg != NULL && count < max; seg = seg->next) {
+    for (struct tcp_segment *seg = conn->out.head; seg != NULL && count < max; seg = seg->next) {
         size_t len = seg->buf.len - offset;
 
         if (len > 0) {
@@ -284,17 +329,7 @@ static void output_sent(struct tcp_conn *conn, size_t n)
     if (n > 0) {
         conn->write_ms = loop_mono_ms(tcp->loop);
     }
-    while (conn->out_head != NULL) {
-        size_t len = conn->out_head->buf.len - conn->out_offset;
-
-        if (n < len) {
-            conn->out_offset += n;
-            break;
-        }
-        n -= len;
-        chain_pop(conn);
-    }
-    CHECK_IMPLIES(conn->out_bytes == 0, conn->out_head == NULL);
+    tcp_chain_took(tcp, &conn->out, n);
 }
 
 static void on_written(uv_write_t *req, int status)
@@ -305,7 +340,7 @@ static void on_written(uv_write_t *req, int status)
     if (conn->state == TCP_CONN_CLOSING) {
         return;
     }
-    for (struct tcp_segment *seg = conn->out_head; seg != NULL; seg = seg->next) {
+    for (struct tcp_segment *seg = conn->out.head; seg != NULL; seg = seg->next) {
         seg->is_pinned = false;
     }
     if (status != 0) {
@@ -344,8 +379,11 @@ bool tcp_output_sweep(struct tcp_conn *conn)
     if (conn->out_bytes == 0) {
         return false;
     }
-    if (conn->out_tail != NULL) {
-        segment_fit(conn->out_tail);
+    if (conn->out.tail != NULL) {
+        segment_fit(conn->out.tail);
+    }
+    if (conn->tls != NULL && conn->tls->plain.tail != NULL) {
+        segment_fit(conn->tls->plain.tail);
     }
     /* The kernel asks for more only when a third of its buffer is empty: look into that, too. */
     if (uv_fileno((uv_handle_t *)&conn->uv, &fd) == 0 && ioctl(fd, SIOCOUTQ, &in_kernel) == 0) {
@@ -359,14 +397,14 @@ bool tcp_output_sweep(struct tcp_conn *conn)
 /* The kernel is full: let uv wait for it. */
 static void output_queue(struct tcp_conn *conn)
 {
-    struct tcp_segment *last = conn->out_tail;
+    struct tcp_segment *last = conn->out.tail;
     uv_buf_t bufs[QUEUE_BUFS];
     unsigned count;
     int rc;
 
     segment_fit(last);
     count = gather(conn, bufs, QUEUE_BUFS, &conn->queue_bytes);
-    for (struct tcp_segment *seg = conn->out_head; seg != NULL; seg = seg->next) {
+    for (struct tcp_segment *seg = conn->out.head; seg != NULL; seg = seg->next) {
         seg->is_pinned = true;
     }
     conn->write.data = conn;
@@ -378,9 +416,9 @@ static void output_queue(struct tcp_conn *conn)
     }
 }
 
-static void conn_send(struct tcp_conn *conn)
+void tcp_output_send(struct tcp_conn *conn)
 {
-    while (conn->out_bytes > 0 && !conn->is_writing) {
+    while (conn->out.bytes > 0 && !conn->is_writing) {
         uv_buf_t bufs[TRY_BUFS];
         size_t total;
         unsigned count = gather(conn, bufs, TRY_BUFS, &total);
@@ -428,9 +466,33 @@ static void watermarks(struct tcp_conn *conn)
     tcp_conn_update_reading(conn);
 }
 
+static bool is_live(const struct tcp_conn *conn)
+{
+    return conn->state != TCP_CONN_CLOSING && conn->state != TCP_CONN_CLOSED;
+}
+
+/* Send all that the kernel takes; with TLS that is encrypted bit by bit as it goes. */
+static void send_all(struct tcp_conn *conn)
+{
+    size_t before;
+
+    do {
+        before = conn->out_bytes;
+        if (conn->tls != NULL) {
+            tcp_tls_output(conn);
+        }
+        if (is_live(conn)) {
+            tcp_output_send(conn);
+        }
+    } while (is_live(conn) && !conn->is_writing && conn->out_bytes > 0 && conn->out_bytes < before);
+}
+
 static void conn_flush(struct tcp_conn *conn)
 {
-    conn_send(conn);
+    send_all(conn);
+    if (conn->state == TCP_CONN_DRAINING && conn->out_bytes == 0 && tcp_tls_end(conn)) {
+        send_all(conn);
+    }
     if (conn->state == TCP_CONN_OPEN) {
         watermarks(conn);
     } else if (conn->state == TCP_CONN_DRAINING && conn->out_bytes == 0 && !conn->is_shut) {

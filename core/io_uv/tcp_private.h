@@ -1,5 +1,6 @@
 /*
- * What the tcp_*.c files share. tcp.c: life and input; tcp_output.c; tcp_connect.c; tcp_listen.c.
+ * What the tcp_*.c files share. tcp.c: life and input; tcp_output.c; tcp_connect.c; tcp_listen.c;
+ * tcp_tls.c.
  */
 #ifndef CORE_IO_UV_TCP_PRIVATE_H
 #define CORE_IO_UV_TCP_PRIVATE_H
@@ -11,18 +12,22 @@
 #include <sys/socket.h>
 
 /*
- *  NEW --tcp_connect--> CONNECTING --> OPEN --drain--> DRAINING
- *   |                       |           ^|                |
- *   +------- accepted ------|-----------+|                |
- *                           v            v                v
- *                           +--------> CLOSING <----------+
+ *                           +--- HANDSHAKE --+  (TLS; accepted ones shake hands in OPEN)
+ *                           |        |       v
+ *  NEW --tcp_connect--> CONNECTING --|---> OPEN --drain--> DRAINING
+ *   |                       |        |      ^|                |
+ *   +------- accepted ------|--------|------+|                |
+ *                           v        v       v                v
+ *                           +------> CLOSING <----------------+
  *                                         |  uv has closed the handle
  *                                         v
  *                                      CLOSED   (on_close)
  */
 #define TCP_STATES(X)                                                                              \
     X(NEW, SM_BIT(TCP_CONN_CONNECTING) | SM_BIT(TCP_CONN_OPEN), false)                             \
-    X(CONNECTING, SM_BIT(TCP_CONN_OPEN) | SM_BIT(TCP_CONN_CLOSING), false)                         \
+    X(CONNECTING, SM_BIT(TCP_CONN_HANDSHAKE) | SM_BIT(TCP_CONN_OPEN) | SM_BIT(TCP_CONN_CLOSING),   \
+      false)                                                                                       \
+    X(HANDSHAKE, SM_BIT(TCP_CONN_OPEN) | SM_BIT(TCP_CONN_CLOSING), false)                          \
     X(OPEN, SM_BIT(TCP_CONN_DRAINING) | SM_BIT(TCP_CONN_CLOSING), false)                           \
     X(DRAINING, SM_BIT(TCP_CONN_CLOSING), false)                                                   \
     X(CLOSING, SM_BIT(TCP_CONN_CLOSED), false)                                                     \
@@ -44,13 +49,28 @@ enum tcp_state {
 #define TCP_PROGRESS_BYTES     ((size_t)64 * 1024) /* a frame that grew by this is not stalled */
 #define TCP_ACCEPTS_PER_WAKEUP 64
 #define TCP_HOST_MAX           256
-#define TCP_MEMORY_FAIR_BYTES  ((size_t)64 * 1024) /* the limit over all closes none below this */
+#define TCP_MEMORY_FAIR_BYTES  ((size_t)64 * 1024)  /* the limit over all closes none below this */
+#define TCP_CIPHER_BYTES       ((size_t)128 * 1024) /* one read of encrypted bytes */
+#define TCP_CIPHER_AHEAD       ((size_t)256 * 1024) /* encrypted before the kernel takes it */
+#define TCP_TLS_OUT_SLACK      ((size_t)512 * 1024) /* of TLS itself, above out_max_bytes */
+#define TCP_REFUSED_FRAME_MAX  ((size_t)64 * 1024)
 
 /* A run of output bytes. */
 struct tcp_segment {
     struct tcp_segment *next;
     struct buf buf;
     bool is_pinned; /* given to uv_write: may neither move nor grow */
+};
+
+/* What a connection has when it is encrypted. */
+struct tcp_tls {
+    struct tls_session *session;
+    struct tcp_chain plain; /* written by the owner, to be encrypted; conn->out has the rest */
+    int64_t since_ms;       /* of the handshake */
+    const char *error;      /* what ended it when that was not the session; NULL: ask the session */
+    bool is_client;
+    bool is_established;
+    bool has_ended; /* the end is announced: nothing more is encrypted */
 };
 
 struct tcp_listener {
@@ -74,8 +94,14 @@ void tcp_conn_move(struct tcp_conn *conn, enum tcp_state to, const char *event);
 /* Put a NEW connection into the books; its uv handle is initialised, without a socket. */
 void tcp_conn_adopt(struct tcp *tcp, struct tcp_conn *conn);
 
-/* Connected: socket options, time stamps, reading. */
-void tcp_conn_opened(struct tcp_conn *conn);
+/* Connected: socket options, time stamps, reading; `state` is OPEN or HANDSHAKE. */
+void tcp_conn_opened(struct tcp_conn *conn, enum tcp_state state);
+
+/*
+ * Where the next plain bytes go, and that `got` of them are there now: whole frames are handed out.
+ */
+void tcp_input_room(struct tcp_conn *conn, uv_buf_t *dst);
+void tcp_input_arrived(struct tcp_conn *conn, size_t got);
 
 /* As tcp_conn_close, with libuv's error. */
 void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error);
@@ -91,6 +117,18 @@ void tcp_conn_update_reading(struct tcp_conn *conn);
 void tcp_output_flush_all(void *tcp); /* the LOOP_FLUSH hook */
 void tcp_output_clear(struct tcp_conn *conn);
 
+/* The last segment of a chain, with room behind it; NULL when out of memory. */
+struct tcp_segment *tcp_chain_room(struct tcp *tcp, struct tcp_chain *chain);
+
+/* The first n bytes of a chain are done with. */
+void tcp_chain_took(struct tcp *tcp, struct tcp_chain *chain, size_t n);
+
+/* `added` bytes were put behind a chain: count them and see to it that they are sent. */
+void tcp_output_added(struct tcp_conn *conn, struct tcp_chain *chain, size_t added);
+
+/* Send what the kernel takes, at once. */
+void tcp_output_send(struct tcp_conn *conn);
+
 /* Once per sweep: has the peer taken anything since the last? Gives back what is not needed. */
 bool tcp_output_sweep(struct tcp_conn *conn);
 void tcp_output_trim_spare(struct tcp *tcp, size_t keep);
@@ -103,6 +141,33 @@ void tcp_output_trim_spare(struct tcp *tcp, size_t keep);
  */
 bool tcp_attempt_cancel(struct tcp_conn *conn);
 void tcp_attempt_free(struct tcp_conn *conn);
+
+/* ---- tcp_tls.c ---- */
+
+/*
+ * Make a connection encrypted: a client of the server `host`, before it is connected, or (host
+ * NULL) a server, when the first byte said so. ESCROW_ENOMEM.
+ */
+ESCROW_MUST_USE int tcp_tls_new(struct tcp *tcp, struct tcp_conn *conn, const char *host);
+void tcp_tls_free(struct tcp_tls **tls);
+
+/* A client that is connected now: says hello. */
+void tcp_tls_start(struct tcp_conn *conn);
+
+/* The first bytes of a connection that was accepted. true: it is plain, go on with them. */
+bool tcp_tls_decide(struct tcp_conn *conn, struct slice bytes);
+
+/* `got` encrypted bytes are in tcp->cipher. */
+void tcp_tls_input(struct tcp_conn *conn, size_t got);
+
+/* Encrypt what the owner wrote, as far as the kernel's turn allows. */
+void tcp_tls_output(struct tcp_conn *conn);
+
+/* Announce the end, once. true: there is something more to send before closing. */
+bool tcp_tls_end(struct tcp_conn *conn);
+
+/* Has the handshake, or the wait for it, taken too long? Then the connection is closed. */
+bool tcp_tls_is_late(struct tcp_conn *conn, int64_t now_ms);
 
 /* ---- tcp_addr.c ---- */
 

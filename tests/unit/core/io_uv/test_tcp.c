@@ -492,7 +492,7 @@ static bool holds_nothing(void *arg)
 {
     const struct tcp_conn *conn = &((struct peer *)arg)->conn;
 
-    return conn->tail.ptr == NULL && conn->out_head == NULL && test_tcp.spare_count == 0;
+    return conn->tail.ptr == NULL && conn->out.head == NULL && test_tcp.spare_count == 0;
 }
 
 START_TEST(an_idle_connection_costs_less_than_a_kibibyte)

@@ -45,7 +45,7 @@ START_TEST(output_can_be_written_in_place_and_thrown_away)
     raw_reader_init(&reader, connect_raw(&peer, 0));
     buf_append_str(tcp_conn_begin(&peer->conn), "nothing");
     tcp_conn_abandon(&peer->conn);
-    ck_assert_ptr_null(peer->conn.out_head);
+    ck_assert_ptr_null(peer->conn.out.head);
     buf_append_str(tcp_conn_begin(&peer->conn), "one ");
     ck_assert_int_eq(tcp_conn_end(&peer->conn), 0);
     buf_append_str(tcp_conn_begin(&peer->conn), "nothing");
@@ -79,7 +79,7 @@ START_TEST(a_buffer_is_sent_without_a_copy)
     ck_assert_int_eq(tcp_conn_write(&peer->conn, SLICE_LIT(">")), 0);
     ck_assert_ptr_null(big.ptr);
     ck_assert_uint_eq(big.len, 0);
-    ck_assert_ptr_eq(peer->conn.out_head->next->buf.ptr, memory);
+    ck_assert_ptr_eq(peer->conn.out.head->next->buf.ptr, memory);
     raw_read_to(&reader, 500002);
     ck_assert_int_eq(reader.got.ptr[0], '<');
     ck_assert_int_eq(reader.got.ptr[1], '0');
@@ -409,7 +409,7 @@ START_TEST(a_blocked_segment_holds_no_more_than_it_must)
     buf_append_str(out, "small");
     ck_assert_int_eq(tcp_conn_end(&peer->conn), 0);
     run_for(&test_loop, 250);
-    ck_assert_uint_eq(peer->conn.out_tail->buf.cap, 5);
+    ck_assert_uint_eq(peer->conn.out.tail->buf.cap, 5);
     raw_read_to(&reader, sizeof peer_answer + 5);
     raw_reader_fini(&reader);
 }
