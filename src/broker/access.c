@@ -302,6 +302,12 @@ bool access_check(struct request *req)
     struct refusal refusal = {.what = ""};
     struct asker asker = {.req = req, .refusal = &refusal};
 
+    if (tcp_conn_is_refused(&req->session->conn)) {
+        b->metrics.access_refused++;
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EAUTH,
+                     "this server takes TLS connections only: turn TLS on in the client");
+        return false;
+    }
     if (!access_is_on(&b->access)) {
         return true;
     }

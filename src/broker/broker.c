@@ -54,6 +54,8 @@ static void options_fill(struct broker *b)
         b->tcp_options.out_low_bytes = c->out_max_bytes / 4;
     }
     b->tcp_options.idle_timeout_ms = c->idle_timeout_ms;
+    b->tcp_options.tls = &b->tls.server;
+    b->tcp_options.tls_handshake_ms = c->tls_handshake_ms;
 }
 
 static int txn_start(struct broker *b, struct err_ctx *err)
@@ -250,6 +252,9 @@ static int broker_start_parts(struct broker *b, struct err_ctx *err)
         return err_set(err, rc, "network: %s", escrow_strerror(rc));
     }
     rc = access_start(b, err);
+    if (rc == 0) {
+        rc = broker_tls_start(b, err);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -320,9 +325,11 @@ int broker_start(struct broker *b, struct config *config, struct loop *l, struct
 void broker_reload(struct broker *b)
 {
     log_info("reload", "%s",
-             access_is_on(&b->access) ? "reading acl.file again"
-                                      : "there is no acl.file to read again");
+             access_is_on(&b->access) || broker_tls_is_on(b)
+                 ? "reading the users file, certificates and keys again"
+                 : "there is no users file and no certificate to read again");
     access_reload(b);
+    broker_tls_reload(b);
 }
 
 /* ---- the end ---- */
@@ -365,6 +372,7 @@ static void sessions_drain(struct broker *b)
 static void tables_fini(struct broker *b)
 {
     access_stop(b);
+    broker_tls_stop(b);
     register_fini(b);
     if (b->store != NULL || b->txn != NULL) {
         transactions_stop(b);

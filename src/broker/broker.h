@@ -32,6 +32,7 @@
 #include "src/broker/retention.h"
 #include "src/broker/session.h"
 #include "src/broker/sources.h"
+#include "src/broker/tls.h"
 #include "src/broker/topics.h"
 #include "src/broker/traffic.h"
 #include "src/namesrv/namesrv.h"
@@ -63,6 +64,7 @@ struct broker {
     struct checker checker;
     struct retention retention;
     struct access access;
+    struct broker_tls tls;
     struct registrar registrar;
     struct namesrv namesrv;
     struct metrics metrics;
@@ -108,7 +110,7 @@ void broker_stop(struct broker *b);
  */
 _Noreturn void broker_fatal(struct broker *b, const char *event, const struct err_ctx *err);
 
-/* SIGHUP: read again what can be read again (the users file). */
+/* SIGHUP: read again what can be read again (the users file, certificates and keys). */
 void broker_reload(struct broker *b);
 
 /* A session's connection has closed. */

@@ -406,16 +406,22 @@ static int default_data_dir(struct config *c, struct err_ctx *err)
     return set_text(&c->data_dir, path, err);
 }
 
+static bool checks_certificates(const struct config *c)
+{
+    return strcmp(c->tls_mode, "enforcing") == 0 && strcmp(c->tls_client_cert, "required") == 0;
+}
+
 /*
- * Other machines may only connect when somebody checks who they are. A name is left to the
- * listener, which refuses it.
+ * Other machines may only connect when somebody checks who they are: the users file each request,
+ * or TLS each connection, which takes a certificate that it cannot do without. Encryption alone
+ * checks nobody. A name is left to the listener, which refuses it.
  */
 static int check_exposure(const struct config *c, struct err_ctx *err)
 {
     struct tcp_addr addr;
     bool is_loopback;
 
-    if (c->acl_file[0] != '\0' || c->listen_insecure ||
+    if (c->acl_file[0] != '\0' || c->listen_insecure || checks_certificates(c) ||
         tcp_addr_parse(c->listen_host, 0, &addr) != 0) {
         return 0;
     }
@@ -424,8 +430,34 @@ static int check_exposure(const struct config *c, struct err_ctx *err)
                        : err_set(err, ESCROW_ECONFIG,
                                  "listen.host = %s: every machine that reaches it could read and "
                                  "write everything; set acl.file (users and their keys), or "
+                                 "tls.mode = enforcing with tls.client.cert = required, or "
                                  "listen.insecure = true if that is meant",
                                  c->listen_host);
+}
+
+static int check_tls(const struct config *c, struct err_ctx *err)
+{
+    bool is_off = strcmp(c->tls_mode, "disabled") == 0;
+    bool wants_client = strcmp(c->tls_client_cert, "none") != 0;
+
+    if ((c->tls_cert_file[0] == '\0') != (c->tls_key_file[0] == '\0')) {
+        return err_set(err, ESCROW_ECONFIG, "tls.cert.file and tls.key.file belong together");
+    }
+    if (!is_off && c->tls_cert_file[0] == '\0') {
+        return err_set(err, ESCROW_ECONFIG, "tls.mode = %s needs tls.cert.file and tls.key.file",
+                       c->tls_mode);
+    }
+    if (wants_client && (is_off || c->tls_ca_file[0] == '\0')) {
+        return err_set(err, ESCROW_ECONFIG, "tls.client.cert = %s needs tls.mode and tls.ca.file",
+                       c->tls_client_cert);
+    }
+    if (is_off && strcmp(c->namesrv_tls, "off") == 0 &&
+        (c->tls_cert_file[0] != '\0' || c->tls_ca_file[0] != '\0')) {
+        return err_set(err, ESCROW_ECONFIG,
+                       "tls.cert.file or tls.ca.file is given, and tls.mode is disabled: nothing "
+                       "would be encrypted");
+    }
+    return 0;
 }
 
 int config_finish(struct config *c, struct err_ctx *err)
@@ -459,7 +491,7 @@ int config_finish(struct config *c, struct err_ctx *err)
     if ((c->access_key[0] == '\0') != (c->secret_key_file[0] == '\0')) {
         return err_set(err, ESCROW_ECONFIG, "access.key and secret.key.file belong together");
     }
-    if (check_exposure(c, err) != 0) {
+    if (check_tls(c, err) != 0 || check_exposure(c, err) != 0) {
         return ESCROW_ECONFIG;
     }
     return c->is_broker ? default_data_dir(c, err) : 0;

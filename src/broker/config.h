@@ -59,6 +59,23 @@
     X(secret_key_file, "secret.key.file", TEXT, "", 0, 512, "file with the secret key, one line")  \
     X(acl_reload_ms, "acl.reload.ms", NUMBER, "2000", 50, 3600000,                                 \
       "how often to look whether the users file has changed")                                      \
+    X(tls_mode, "tls.mode", CHOICE, "disabled", 0, 0,                                              \
+      "disabled|permissive|enforcing: TLS on every port, told by its first byte; permissive "      \
+      "takes plain connections too")                                                               \
+    X(tls_cert_file, "tls.cert.file", TEXT, "", 0, 512, "certificate and its chain (PEM)")         \
+    X(tls_key_file, "tls.key.file", TEXT, "", 0, 512,                                              \
+      "private key of the certificate (PEM), mode 0600")                                           \
+    X(tls_ca_file, "tls.ca.file", TEXT, "", 0, 512,                                                \
+      "authorities that certificates of clients, and of name servers, are checked against (PEM)")  \
+    X(tls_client_cert, "tls.client.cert", CHOICE, "none", 0, 0,                                    \
+      "none|optional|required: certificates of clients; one that is shown has to be good")         \
+    X(tls_handshake_ms, "tls.handshake.ms", NUMBER, "10000", 100, 600000,                          \
+      "a handshake that takes longer is given up")                                                 \
+    X(namesrv_tls, "namesrv.tls", CHOICE, "off", 0, 0,                                             \
+      "off|on|insecure: TLS to the name servers of namesrv.addrs; on checks certificate and "      \
+      "name, insecure checks nothing")                                                             \
+    X(namesrv_tls_name, "namesrv.tls.name", TEXT, "", 0, 255,                                      \
+      "name that their certificates must have; default: the host in namesrv.addrs")                \
     X(flush, "flush", CHOICE, "sync", 0, 0,                                                        \
       "sync|async: answer producers after the disk has the message, or after the kernel has it")   \
     X(segment_bytes, "log.segment.bytes", SIZE, "1g", 1048576, 4294967296,                         \
@@ -139,6 +156,8 @@ struct config {
     char *acl_file;
     char *access_key;
     char *secret_key_file;
+    char *tls_mode, *tls_cert_file, *tls_key_file, *tls_ca_file, *tls_client_cert;
+    char *namesrv_tls, *namesrv_tls_name;
     char *flush;
     char *log_level;
     char *delay_levels;
@@ -156,6 +175,7 @@ struct config {
     uint64_t acl_reload_ms;
     uint64_t file_reserved_ms, disk_max_used, disk_clean_forcibly, disk_warning;
     uint64_t retention_interval_ms;
+    uint64_t tls_handshake_ms;
     bool topic_auto_create;
     bool listen_insecure;
     /* Check-back URLs: callback.<group> = url, --callback group=url. */

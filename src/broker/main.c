@@ -43,8 +43,9 @@ static void usage(void)
                    "Options; also as key = value in the file and as ESCROW_KEY (dots become _) in "
                    "the environment:\n");
     config_print_help(&text);
-    buf_append_str(&text, "\nStops cleanly at SIGTERM and SIGINT; reads acl.file again at SIGHUP. "
-                          "Exit status: 0 stopped, 1 failed, 2 usage.\n");
+    buf_append_str(&text,
+                   "\nStops cleanly at SIGTERM and SIGINT; reads users file, certificates and "
+                   "keys again at SIGHUP. Exit status: 0 stopped, 1 failed, 2 usage.\n");
     print_buf(&text);
     buf_fini(&text);
 }

@@ -197,7 +197,7 @@ static void peer_connect(void *arg)
     struct register_peer *peer = arg;
     struct broker *b = peer->broker;
 
-    tcp_conn_init(&peer->conn, &peer_ops, &b->tcp_options, peer);
+    tcp_conn_init(&peer->conn, &peer_ops, &b->registrar.tcp_options, peer);
     peer->is_connecting = true;
     if (tcp_connect(&b->tcp, &peer->conn, peer->host, peer->port, REGISTER_CONNECT_MS) != 0) {
         peer->is_connecting = false;
@@ -306,6 +306,9 @@ void register_start(struct broker *b, const char *addr)
 
     (void)snprintf(r->addr, sizeof r->addr, "%s", addr); /* TCP_ADDR_TEXT_MAX holds any address */
     r->version_ms = loop_wall_ms(b->loop);
+    r->tcp_options = b->tcp_options;
+    r->tcp_options.tls = &b->tls.namesrv;
+    r->tcp_options.tls_handshake_ms = REGISTER_CONNECT_MS;
     loop_deferred_init(&r->soon, register_now, b);
     loop_timer_start(b->loop, &r->timer, REGISTER_PERIOD_MS, REGISTER_PERIOD_MS, register_now, b);
     for (size_t i = 0; i < r->peer_count; i++) {

@@ -45,7 +45,8 @@ struct registrar {
     struct loop_deferred soon;
     char addr[TCP_ADDR_TEXT_MAX]; /* what clients are told to connect to */
     int64_t version_ms;           /* data version: its time stamp */
-    struct signer *signer;        /* access.key; NULL: registrations are not signed */
+    struct tcp_options tcp_options;
+    struct signer *signer; /* access.key; NULL: registrations are not signed */
     bool is_stopping;
 };
 

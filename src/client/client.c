@@ -7,6 +7,7 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/io_uv/clock_system.h"
+#include "core/io_uv/tls_files.h"
 #include "core/proto/codes.h"
 
 #include <signal.h>
@@ -188,6 +189,7 @@ static int loop_parts_init(struct escrow_client *c)
     options.connect_timeout_ms = c->connect_timeout_ms;
     options.access_key = c->access_key;
     options.secret_key = c->secret_key;
+    options.tcp.tls = &c->tls;
     options.on_push = on_push;
     options.on_state = on_state;
     options.arg = c;
@@ -305,6 +307,13 @@ static int read_options(struct escrow_client *c, const struct escrow_option *opt
         {.key = "client.id", .text = c->id, .text_size = sizeof c->id},
         {.key = "access.key", .text = c->access_key, .text_size = sizeof c->access_key},
         {.key = "secret.key", .text = c->secret_key, .text_size = sizeof c->secret_key},
+        {.key = "tls", .text = c->tls_word, .text_size = sizeof c->tls_word},
+        {.key = "tls.ca.file", .text = c->tls_ca_file, .text_size = sizeof c->tls_ca_file},
+        {.key = "tls.cert.file", .text = c->tls_cert_file, .text_size = sizeof c->tls_cert_file},
+        {.key = "tls.key.file", .text = c->tls_key_file, .text_size = sizeof c->tls_key_file},
+        {.key = "tls.server.name",
+         .text = c->tls_server_name,
+         .text_size = sizeof c->tls_server_name},
         {.key = "header", .text = header, .text_size = sizeof header},
         {.key = "connect.timeout.ms", .number = &c->connect_timeout_ms, .min = 1, .max = 600000},
         {.key = "route.refresh.ms", .number = &c->route_refresh_ms, .min = 10, .max = 86400000},
@@ -325,6 +334,16 @@ static int read_options(struct escrow_client *c, const struct escrow_option *opt
                        (unsigned long long)clock_random_seed(c->clock)); /* fits */
     }
     return rc == 0 ? parse_encoding(header, &c->encoding) : rc;
+}
+
+static int load_tls(struct escrow_client *c)
+{
+    const struct tls_files files = {
+        .certificate = c->tls_cert_file, .key = c->tls_key_file, .ca = c->tls_ca_file};
+    struct err_ctx err = {.code = 0};
+    int rc = tls_files_client(c->tls_word, &files, c->tls_server_name, &c->tls, &err);
+
+    return rc == 0 ? 0 : last_error_set(rc, "client: %s", err.text);
 }
 
 int escrow_client_new(const char *name_servers, const struct escrow_option *options,
@@ -351,6 +370,9 @@ int escrow_client_new(const char *name_servers, const struct escrow_option *opti
         rc = last_error_set(ESCROW_ECONFIG, "client: the list of name servers is too long");
     }
     if (rc == 0) {
+        rc = load_tls(c);
+    }
+    if (rc == 0) {
         (void)snprintf(c->servers, sizeof c->servers, "%s", name_servers); /* fits */
         rc = start_workers(c);
         if (rc == 0) {
@@ -361,6 +383,7 @@ int escrow_client_new(const char *name_servers, const struct escrow_option *opti
         }
     }
     if (rc != 0) {
+        tls_context_free(&c->tls.context);
         mem_free(c);
         return rc;
     }
@@ -392,5 +415,6 @@ void escrow_client_free(struct escrow_client **client)
     }
     (void)uv_thread_join(&c->thread);
     stop_workers(c, c->worker_count);
+    tls_context_free(&c->tls.context);
     mem_free(c);
 }

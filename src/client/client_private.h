@@ -41,6 +41,10 @@ struct escrow_client {
     char id[256];
     char access_key[REMOTE_KEY_MAX + 1];
     char secret_key[REMOTE_KEY_MAX + 1]; /* wiped when the loop has started */
+    char tls_word[16];
+    char tls_ca_file[512], tls_cert_file[512], tls_key_file[512];
+    char tls_server_name[256];
+    struct tcp_tls_policy tls;
     uint64_t connect_timeout_ms;
     uint64_t route_refresh_ms;
     uint64_t heartbeat_ms;

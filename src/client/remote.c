@@ -4,7 +4,7 @@
  * that is not open yet keeps its frame and is sent when the connection is up.
  *
  * Failures end all calls of a peer: those that were sent with ESCROW_ECLOSED, those that waited
- * with ESCROW_ECONN.
+ * with ESCROW_ECONN, or ESCROW_ETLS when that is what failed.
  */
 #include "src/client/remote.h"
 
@@ -298,14 +298,19 @@ static void peer_on_close(struct tcp_conn *conn, int reason)
     struct remote_peer *peer = peer_of(conn);
     struct remote *r = peer->remote;
     bool was_open = peer->state == PEER_OPEN;
+    int unsent = ESCROW_ECONN;
 
-    (void)reason;
+    if (r->is_stopping) {
+        unsent = ESCROW_ESHUTDOWN;
+    } else if (reason == ESCROW_ETLS) {
+        unsent = ESCROW_ETLS;
+    }
     loop_timer_stop(r->loop, &peer->probe_timer);
     peer->state = PEER_CLOSED;
     peer->is_in_use = false;
     peer->is_escrowd = false;
     peer->identity[0] = '\0';
-    fail_list(&peer->waiting, r->is_stopping ? ESCROW_ESHUTDOWN : ESCROW_ECONN);
+    fail_list(&peer->waiting, unsent);
     for (size_t i = 0; i < PEER_CALLS_BUCKETS; i++) {
         fail_list(&peer->sent[i], r->is_stopping ? ESCROW_ESHUTDOWN : ESCROW_ECLOSED);
     }
@@ -538,6 +543,7 @@ int remote_init(struct remote *r, struct loop *l, struct hash_key key,
     int rc;
 
     *r = (struct remote){.loop = l, .options = *options};
+    r->options.tcp.tls_handshake_ms = options->connect_timeout_ms;
     rc = signer_init(r, options);
     if (rc != 0) {
         return rc;

@@ -58,7 +58,8 @@ typedef void remote_push_fn(void *arg, const char *addr, struct header *header, 
 
 struct remote_options {
     enum remote_encoding encoding;
-    uint64_t connect_timeout_ms; /* and for the probe's answer */
+    uint64_t
+        connect_timeout_ms; /* and for the handshake of TLS (tcp.tls), and the probe's answer */
     uint64_t
         silence_ms; /* a peer that was asked and sent not one frame for so long is disconnected */
     /*

@@ -183,11 +183,11 @@ static void route_fields(struct header_writer *w, void *arg)
 }
 
 /* Old news is better than none while no name server answers. */
-static void route_unreachable(struct topic_route *route)
+static void route_unreachable(struct topic_route *route, int error)
 {
     bool has_old = route->fetched_ms != 0 && route->target_count > 0;
 
-    lookups_end(route, has_old ? 0 : ESCROW_ECONN);
+    lookups_end(route, has_old ? 0 : error == ESCROW_ETLS ? ESCROW_ETLS : ESCROW_ECONN);
 }
 
 static void route_answered(struct remote_call *call, int error, struct header *header,
@@ -205,7 +205,7 @@ static void route_answered(struct remote_call *call, int error, struct header *h
         if (++route->tries < r->server_count) {
             route_ask(route);
         } else {
-            route_unreachable(route);
+            route_unreachable(route, error);
         }
         return;
     }

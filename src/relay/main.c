@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
 #include "core/io_uv/small_file.h"
+#include "core/io_uv/tls_files.h"
 #include "outbox/pg/check_http.h"
 #include "outbox/pg/cleaner.h"
 #include "outbox/pg/migrate.h"
@@ -40,6 +41,7 @@ struct program {
     struct relay_options options;
     struct err_ctx err;
     struct loop loop;
+    struct tcp_tls_policy tls;
     struct remote remote;
     struct broker_sink *sink;
     struct relay_loop *relay;
@@ -237,12 +239,20 @@ static int start_relay(struct program *p)
                                       .namesrv = p->options.namesrv,
                                       .timeout_ms = p->options.publish_timeout_ms};
     char host[64] = "";
+    const struct tls_files files = {.certificate = p->options.tls_cert_file,
+                                    .key = p->options.tls_key_file,
+                                    .ca = p->options.tls_ca_file};
     char secret[REMOTE_KEY_MAX + 1] = "";
     int rc;
 
     (void)gethostname(host, sizeof host - 1); /* for people; empty will do */
     (void)snprintf(p->owner, sizeof p->owner, "%s:%ld", host, (long)getpid());
     remote_options_init(&remote);
+    rc = tls_files_client(p->options.tls, &files, p->options.tls_server_name, &p->tls, &p->err);
+    if (rc != 0) {
+        return rc;
+    }
+    remote.tcp.tls = &p->tls;
     if (p->options.access_key[0] != '\0') {
         rc = secret_file_read(p->options.secret_key_file, secret, sizeof secret, &p->err);
         if (rc != 0) {
@@ -315,6 +325,7 @@ static int run(struct program *p, bool with_relay)
         p->exit_code = fail(&p->err);
     }
     stop_relay(p);
+    tls_context_free(&p->tls.context);
     checker_free(p->checker);
     check_http_free(p->http);
     loop_fini(&p->loop);

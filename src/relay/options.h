@@ -33,6 +33,14 @@
     X(access_key, "access.key", TEXT, "", 0, 256,                                                  \
       "what requests to brokers are signed with; its secret is in secret.key.file")                \
     X(secret_key_file, "secret.key.file", TEXT, "", 0, 512, "file with the secret key, one line")  \
+    X(tls, "tls", TEXT, "off", 2, 8,                                                               \
+      "off, on or insecure: TLS to brokers and name servers; on checks certificate and name, "     \
+      "insecure checks nothing")                                                                   \
+    X(tls_ca_file, "tls.ca.file", TEXT, "", 0, 512, "authorities (PEM); default: the system's")    \
+    X(tls_cert_file, "tls.cert.file", TEXT, "", 0, 512, "certificate for servers that ask (PEM)")  \
+    X(tls_key_file, "tls.key.file", TEXT, "", 0, 512, "its private key (PEM), mode 0600")          \
+    X(tls_server_name, "tls.server.name", TEXT, "", 0, 255,                                        \
+      "name that certificates must have; default: the address that is connected to")               \
     X(check_listen, "check.listen", TEXT, "127.0.0.1:10980", 0, 80,                                \
       "address of the check-back endpoint (POST /check); off: none")                               \
     X(check_connections, "check.connections", NUMBER, "4", 1, 16,                                  \
@@ -74,6 +82,7 @@ struct relay_options {
     char *source;
     char *access_key;
     char *secret_key_file;
+    char *tls, *tls_ca_file, *tls_cert_file, *tls_key_file, *tls_server_name;
     char *check_listen;
     char *adopt;
     char *discard;

@@ -481,6 +481,10 @@ static enum args_result read_options(struct bench_options *o, struct bench_setup
         return args_bad(&list,
                         "bench does not sign its requests: measure a broker without acl.file");
     }
+    if (setup->common.tls != NULL && strcmp(setup->common.tls, "off") != 0) {
+        return args_bad(&list, "bench does not speak TLS: measure a broker that takes plain "
+                               "connections");
+    }
     o->mode = (enum bench_mode)mode;
     if (strcmp(t.driver, "rocketmq") != 0 && setup->common.addr == NULL) {
         return args_bad(&list, "--driver %.40s: --addr says where it is", t.driver);

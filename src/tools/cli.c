@@ -3,6 +3,7 @@
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
 #include "core/io_uv/small_file.h"
+#include "core/io_uv/tls_files.h"
 #include "core/proto/body_route.h"
 #include "core/proto/body_topic.h"
 #include "core/proto/codes.h"
@@ -21,6 +22,11 @@ void cli_options_init(struct cli_options *options)
     *options = (struct cli_options){.timeout_ms = 5000};
     options->access_key = getenv("ESCROW_ACCESS_KEY");           /* NOLINT(concurrency-mt-unsafe) */
     options->secret_key_file = getenv("ESCROW_SECRET_KEY_FILE"); /* NOLINT(concurrency-mt-unsafe) */
+    options->tls = getenv("ESCROW_TLS");                         /* NOLINT(concurrency-mt-unsafe) */
+    options->tls_ca_file = getenv("ESCROW_TLS_CA_FILE");         /* NOLINT(concurrency-mt-unsafe) */
+    options->tls_cert_file = getenv("ESCROW_TLS_CERT_FILE");     /* NOLINT(concurrency-mt-unsafe) */
+    options->tls_key_file = getenv("ESCROW_TLS_KEY_FILE");       /* NOLINT(concurrency-mt-unsafe) */
+    options->tls_server_name = getenv("ESCROW_TLS_SERVER_NAME"); /* NOLINT(concurrency-mt-unsafe) */
     options->namesrv = namesrv != NULL && namesrv[0] != '\0' ? namesrv : CLI_NAMESRV;
 }
 
@@ -60,13 +66,21 @@ static int start_remote(struct cli *cli)
     struct clock *clock = clock_system();
     struct hash_key key = {clock_random_seed(clock), clock_random_seed(clock)};
     struct remote_options options;
+    const struct tls_files files = {.certificate = cli->options.tls_cert_file,
+                                    .key = cli->options.tls_key_file,
+                                    .ca = cli->options.tls_ca_file};
     int rc;
 
-    rc = read_secret(cli, secret, sizeof secret);
+    rc = tls_files_client(cli->options.tls, &files, cli->options.tls_server_name, &cli->tls,
+                          &cli->err);
+    if (rc == 0) {
+        rc = read_secret(cli, secret, sizeof secret);
+    }
     if (rc != 0) {
         return rc;
     }
     remote_options_init(&options);
+    options.tcp.tls = &cli->tls;
     options.access_key = cli->options.access_key;
     options.secret_key = secret;
     options.connect_timeout_ms = cli->options.timeout_ms;
@@ -90,6 +104,7 @@ int cli_start(struct cli *cli, const struct cli_options *options)
 
     cli->options = *options;
     cli->err = (struct err_ctx){.code = 0};
+    cli->tls = (struct tcp_tls_policy){.mode = TCP_TLS_DISABLED};
     if (options->timeout_ms == 0) {
         return err_set(&cli->err, ESCROW_ECONFIG, "--timeout: at least 1ms");
     }
@@ -107,6 +122,7 @@ int cli_start(struct cli *cli, const struct cli_options *options)
         rc = start_remote(cli);
     }
     if (rc != 0) {
+        tls_context_free(&cli->tls.context);
         loop_fini(&cli->loop);
         return rc;
     }
@@ -120,6 +136,7 @@ void cli_stop(struct cli *cli)
         cli->is_started = false;
         remote_fini(&cli->remote);
         router_fini(&cli->router);
+        tls_context_free(&cli->tls.context);
         loop_fini(&cli->loop);
     }
 }

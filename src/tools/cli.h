@@ -40,6 +40,8 @@ struct cli_options {
     const char *addr;       /* --addr: this broker only, no name server; NULL = none */
     const char *access_key; /* --access-key, ESCROW_ACCESS_KEY; NULL: requests are not signed */
     const char *secret_key_file; /* --secret-key-file, ESCROW_SECRET_KEY_FILE */
+    const char *tls;             /* --tls, ESCROW_TLS; NULL: off. The others likewise */
+    const char *tls_ca_file, *tls_cert_file, *tls_key_file, *tls_server_name;
     uint64_t timeout_ms;
     bool is_json;
 };
@@ -47,6 +49,7 @@ struct cli_options {
 struct cli {
     struct cli_options options;
     struct loop loop;
+    struct tcp_tls_policy tls;
     struct remote remote;
     struct router router;
     struct err_ctx err;
@@ -69,6 +72,15 @@ struct cli {
          ARG_TEXT},                                                                                \
         {"secret-key-file", "FILE", "with the key in this file (env\nESCROW_SECRET_KEY_FILE)",     \
          &(options).secret_key_file, ARG_TEXT},                                                    \
+        {"tls", "on|insecure",                                                                     \
+         "encrypt; insecure: without checking who answers\n(env ESCROW_TLS; the next four too)",   \
+         &(options).tls, ARG_TEXT},                                                                \
+        {"tls-ca-file", "FILE", "authorities (the system's)", &(options).tls_ca_file, ARG_TEXT},   \
+        {"tls-cert-file", "FILE", "certificate for servers that ask", &(options).tls_cert_file,    \
+         ARG_TEXT},                                                                                \
+        {"tls-key-file", "FILE", "its key", &(options).tls_key_file, ARG_TEXT},                    \
+        {"tls-server-name", "NAME", "in certificates (the address connected to)",                  \
+         &(options).tls_server_name, ARG_TEXT},                                                    \
         {"addr", "HOST:PORT", "this broker, without asking a name server", &(options).addr,        \
          ARG_TEXT},                                                                                \
     {                                                                                              \

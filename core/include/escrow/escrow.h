@@ -66,14 +66,28 @@ ESCROW_API const char *escrow_version(void);
  *                          "msgpack", "json", "rocketmq"
  *   access.key, secret.key what requests are signed with (RocketMQ's ACL); default: not signed.
  *                          Both or none, at most 256 characters
- *   connect.timeout.ms     3000
+ *   tls                    "off" (default), "on": every connection is encrypted, and the server's
+ *                          certificate has to be of a known authority and for its name; or
+ *                          "insecure": encrypted, but to whomever answers
+ *   tls.ca.file            authorities (PEM); default: those of the system
+ *   tls.cert.file, tls.key.file
+ *                          certificate of this client and its key (PEM), for servers that ask; the
+ *                          key's mode is 0600 (its group may read)
+ *   tls.server.name        name that certificates must have; default: the host that is connected
+ *                          to. Routes tell brokers by numeric address, which has to be in their
+ *                          certificates then
+ *   connect.timeout.ms     3000; as much again for the handshake of TLS
  *   route.refresh.ms       30000
  *   heartbeat.ms           30000
  *   memory.max.bytes       67108864: messages waiting to be sent or handled; a call that would
  *                          exceed it is ESCROW_ELIMIT
  *   workers                threads for handlers and transaction callbacks, default 4
  *
- * Errors: ESCROW_ECONFIG, ESCROW_ENOMEM, ESCROW_ELIMIT (no thread).
+ * A connection that TLS could not be agreed on costs a line on standard error; the calls that
+ * waited for it end with ESCROW_ETLS.
+ *
+ * Errors: ESCROW_ECONFIG (files of TLS that cannot be used included), ESCROW_ENOMEM, ESCROW_ELIMIT
+ * (no thread).
  */
 ESCROW_API int escrow_client_new(const char *name_servers, const struct escrow_option *options,
                                  struct escrow_client **out);

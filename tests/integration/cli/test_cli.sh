@@ -460,6 +460,48 @@ has "$err" 'does not sign'
 unset ESCROW_ACCESS_KEY ESCROW_SECRET_KEY_FILE
 stop
 
+# ---- TLS ----
+
+# A certificate of an authority of its own for 127.0.0.1; the client's is of the same one.
+made() { openssl "$@" >/dev/null 2>"$work/openssl.log" || fault "openssl $*: $(cat "$work/openssl.log")"; }
+certificate() { # NAME SUBJECT-ALTERNATIVE-NAME
+    made req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$work/$1.key" -out "$work/$1.csr"
+    printf 'subjectAltName = %s\n' "$2" >"$work/$1.ext"
+    made x509 -req -in "$work/$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -days 2 -extfile "$work/$1.ext" -out "$work/$1.pem"
+}
+made req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=tests -days 2 -keyout "$work/ca.key" -out "$work/ca.pem"
+certificate server IP:127.0.0.1
+certificate client DNS:client
+rm -rf "$work/data"
+start --tls.mode enforcing --tls.cert.file "$work/server.pem" --tls.key.file "$work/server.key" \
+    --tls.ca.file "$work/ca.pem" --tls.client.cert required
+expect 1 status --timeout 5s
+has "$err" 'TLS connections only'
+expect 1 status --timeout 5s --tls on
+has "$err" 'certificate verify failed'
+has "$err" ESCROW_ETLS
+expect 1 status --timeout 5s --tls on --tls-ca-file "$work/ca.pem"
+has "$err" 'certificate required'
+expect 2 status --tls-ca-file "$work/ca.pem"
+has "$err" 'TLS is off'
+expect 2 status --tls perhaps
+has "$err" 'off, on or insecure'
+export ESCROW_TLS=on ESCROW_TLS_CA_FILE=$work/ca.pem ESCROW_TLS_CERT_FILE=$work/client.pem ESCROW_TLS_KEY_FILE=$work/client.key
+expect 0 status
+expect 0 produce orders paid
+expect 0 consume orders --count 1
+has "$out" paid
+expect 1 status --timeout 5s --tls-server-name broker.example
+has "$err" 'mismatch'
+expect 0 status --tls insecure --tls-server-name broker.example
+chmod 644 "$work/client.key"
+expect 2 status
+has "$err" 'others can get at the private key'
+expect 2 bench producer
+has "$err" 'does not speak TLS'
+unset ESCROW_TLS ESCROW_TLS_CA_FILE ESCROW_TLS_CERT_FILE ESCROW_TLS_KEY_FILE
+stop
+
 if [ "$failed" -gt 0 ]; then
     echo "$failed of $checks checks failed" >&2
     exit 1
