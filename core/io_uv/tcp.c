@@ -199,12 +199,21 @@ void tcp_input_room(struct tcp_conn *conn, uv_buf_t *dst)
     }
 }
 
+/* It is in a handshake, or about to begin one, and others had their turn: the next iteration. */
+static bool has_to_wait(const struct tcp_conn *conn)
+{
+    return conn->tcp->handshakes >= TCP_HANDSHAKES_MAX &&
+           (conn->is_undecided || (conn->tls != NULL && !conn->tls->is_established));
+}
+
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *dst)
 {
     struct tcp_conn *conn = handle->data;
 
     (void)suggested; /* uv's guess is a constant */
-    if (conn->tls != NULL) {
+    if (has_to_wait(conn)) {
+        *dst = uv_buf_init(NULL, 0);
+    } else if (conn->tls != NULL) {
         *dst = uv_buf_init((char *)conn->tcp->cipher, (unsigned)TCP_CIPHER_BYTES);
     } else if (conn->is_undecided) {
         conn->is_in_scratch = true; /* no more than fits the other buffer, should it be TLS */
@@ -271,8 +280,8 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *src)
     struct tcp *tcp = conn->tcp;
 
     tcp->stats.reads++;
-    if (got == 0) {
-        return; /* nothing there after all */
+    if (got == 0 || (got == UV_ENOBUFS && has_to_wait(conn))) {
+        return; /* nothing there after all; or it is left in the kernel, which says so again */
     }
     if (got < 0) {
         read_ended(conn, (int)got);
@@ -511,7 +520,7 @@ void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error)
     }
     conn->reason = reason;
     conn->sys_error = sys_error;
-    if (reason == ESCROW_ETLS) {
+    if (reason == ESCROW_ETLS && conn->tls != NULL) {
         char text[256];
         log_line(conn->tls->is_client ? LOG_ERROR : LOG_WARN, "tcp.tls.failed", "%s",
                  tcp_conn_describe(conn, text, sizeof text)); /* a server has strangers */
@@ -673,6 +682,7 @@ void tcp_check(const struct tcp *tcp)
         buffered += conn->out_bytes + conn->tail.len;
         count++;
     }
+    CHECK(tcp->handshakes <= TCP_HANDSHAKES_MAX);
     CHECK(count == tcp->conn_count);
     CHECK(buffered == tcp->buffered_bytes);
 }

@@ -156,6 +156,7 @@ struct tcp {
     struct loop_hook flush;
     struct loop_timer sweep; /* time-outs */
     uint64_t sweep_ms;
+    unsigned handshakes; /* steps of TLS handshakes made in this iteration */
     struct tcp_stats stats;
 };
 

@@ -509,6 +509,7 @@ void tcp_output_flush_all(void *arg)
 {
     struct tcp *tcp = arg;
 
+    tcp->handshakes = 0; /* the iteration ends */
     while (!list_is_empty(&tcp->dirty)) {
         struct tcp_conn *conn = LIST_ENTRY(tcp->dirty.next, struct tcp_conn, dirty_node);
 

@@ -53,6 +53,7 @@ enum tcp_state {
 #define TCP_CIPHER_BYTES       ((size_t)128 * 1024) /* one read of encrypted bytes */
 #define TCP_CIPHER_AHEAD       ((size_t)256 * 1024) /* encrypted before the kernel takes it */
 #define TCP_TLS_OUT_SLACK      ((size_t)512 * 1024) /* of TLS itself, above out_max_bytes */
+#define TCP_HANDSHAKES_MAX     16 /* steps in one iteration: each costs up to a millisecond */
 #define TCP_REFUSED_FRAME_MAX  ((size_t)64 * 1024)
 
 /* A run of output bytes. */

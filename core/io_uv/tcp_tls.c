@@ -213,6 +213,7 @@ void tcp_tls_input(struct tcp_conn *conn, size_t got)
     ssize_t rc;
 
     tls_feed(tls->session, slice_of(conn->tcp->cipher, got));
+    conn->tcp->handshakes += tls->is_established ? 0 : 1;
     do {
         size_t filled;
         uv_buf_t room;

@@ -382,6 +382,33 @@ START_TEST(a_handshake_can_be_given_up)
 }
 END_TEST
 
+#define CROWD 100
+
+static bool is_crowd_open(void *arg)
+{
+    int opens = 0;
+
+    for (size_t i = 0; i < CROWD; i++) {
+        opens += ((struct peer *)arg)[i].opens;
+    }
+    return opens == CROWD;
+}
+
+/* Many handshakes at once: all are made, a few in each iteration (tcp_check counts them). */
+START_TEST(a_crowd_takes_turns)
+{
+    static struct peer crowd[CROWD];
+
+    for (size_t i = 0; i < CROWD; i++) {
+        tcp_conn_init(&crowd[i].conn, &peer_ops, &client_options, &crowd[i]);
+        ck_assert_int_eq(
+            tcp_connect(&test_tcp, &crowd[i].conn, "127.0.0.1", tcp_test_port(), 20000), 0);
+    }
+    run_until(&test_loop, is_crowd_open, crowd);
+    tcp_close_all(&test_tcp, 0);
+}
+END_TEST
+
 /* A new certificate counts from the next connection on; the one that is open goes on. */
 START_TEST(a_context_can_be_replaced)
 {
@@ -429,6 +456,7 @@ int main(void)
     tcase_add_test(tc, a_pause_holds_frames_back);
     tcase_add_test(tc, a_drain_delivers_everything);
     tcase_add_test(tc, a_handshake_can_be_given_up);
+    tcase_add_test(tc, a_crowd_takes_turns);
     tcase_add_test(tc, a_context_can_be_replaced);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
