@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define KEY_ROOM ((size_t)32 * 1024) /* more than any key takes */
+
 static bool is_given(const char *text)
 {
     return text != NULL && text[0] != '\0';
@@ -19,6 +21,9 @@ static int read_text(const char *path, bool is_key, struct buf *text, struct err
     buf_init(text, 0);
     if (!is_given(path)) {
         return 0;
+    }
+    if (is_key && buf_reserve(text, KEY_ROOM) == NULL) { /* growing would leave copies behind */
+        return err_set(err, ESCROW_ENOMEM, "%s: out of memory", path);
     }
     rc = small_file_read(path, TLS_PEM_MAX, true, &stamp, text, err);
     if (rc < 0) {

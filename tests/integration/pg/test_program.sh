@@ -66,7 +66,7 @@ start_escrowd() {
 
 start_relay() {
     "$relay" run --broker "127.0.0.1:$broker_port" --check.listen "127.0.0.1:$check_port" --backoff.max.ms 200 \
-        --rotate.bytes 64k --maintain.ms 20 >>"$folder/relay.log" 2>&1 &
+        --rotate.bytes 64k --maintain.ms 20 "$@" >>"$folder/relay.log" 2>&1 &
     relay_pid=$!
 }
 
@@ -206,4 +206,34 @@ grep -q "for topic nowhere: .*parked, see" "$folder/relay.log" || fail "the refu
 sql "SELECT escrow.parked_publish(id) FROM escrow.outbox_parked" >/dev/null
 wait_drained
 "$cli" consume nowhere --namesrv "127.0.0.1:$namesrv_port" --json | grep -q '"parked"' || fail "what was parked is not published"
+
+# --- Inside TLS, with certificates on both sides. A broker that cannot be trusted is one that is not there: nothing is parked.
+made() { openssl "$@" >/dev/null 2>"$folder/openssl.err" || fail "openssl $*: $(cat "$folder/openssl.err")"; }
+for name in ca other; do
+    made req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" -days 2 -keyout "$folder/$name.key" \
+        -out "$folder/$name.pem"
+done
+made req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=both -keyout "$folder/both.key" -out "$folder/both.csr"
+echo 'subjectAltName = IP:127.0.0.1' >"$folder/names"
+made x509 -req -in "$folder/both.csr" -CA "$folder/ca.pem" -CAkey "$folder/ca.key" -days 2 -extfile "$folder/names" -out "$folder/both.pem"
+kill -TERM "$relay_pid"
+wait "$relay_pid" || fail "relay: status $?"
+kill -TERM "$escrowd_pid"
+wait "$escrowd_pid" || fail "escrowd: status $?"
+start_escrowd --tls.mode enforcing --tls.cert.file "$folder/both.pem" --tls.key.file "$folder/both.key" \
+    --tls.ca.file "$folder/ca.pem" --tls.client.cert required
+sql "SELECT escrow.publish('orders', 'inside')" >/dev/null
+from=$(lines "$folder/relay.log")
+start_relay --tls on --tls.ca.file "$folder/other.pem"
+wait_log "$folder/relay.log" tcp.tls.failed "$from"
+wait_log "$folder/relay.log" outbox.relay.failed "$from"
+kill -TERM "$relay_pid"
+wait "$relay_pid" || fail "relay: status $?"
+[ "$(lag)" = 1 ] || fail "a row went past a broker that is not trusted"
+[ "$(sql "SELECT count(*) FROM escrow.outbox_parked")" = 0 ] || fail "a row was parked"
+start_relay --tls on --tls.ca.file "$folder/ca.pem" --tls.cert.file "$folder/both.pem" --tls.key.file "$folder/both.key"
+wait_drained
+ESCROW_TLS=on ESCROW_TLS_CA_FILE=$folder/ca.pem ESCROW_TLS_CERT_FILE=$folder/both.pem ESCROW_TLS_KEY_FILE=$folder/both.key \
+    "$cli" consume orders --namesrv "127.0.0.1:$namesrv_port" --json >"$folder/messages.json"
+grep -q '"inside"' "$folder/messages.json" || fail "the row did not arrive"
 echo "test_program: all is well"
