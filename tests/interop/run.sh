@@ -3,7 +3,7 @@
 #
 # usage: tests/interop/run.sh [--build FOLDER] [--only CLIENT[/CASE]] [--keep] [--list]
 #   --build  folder with a built escrowd; without it one is built (Debug with the sanitizers) in ESCROW_INTEROP_BUILD
-#   --only   one client (java-4.9, java-5, go, node), or one case of it; may be given several times
+#   --only   one client (java-4.9, java-5, java-5-tls, go, node), or one case of it; may be given several times
 #   --keep   leave the folder with the logs, and say where it is
 #   --list   print the clients and their cases
 # Environment:
@@ -17,7 +17,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
-clients=(java-4.9 java-5 go node spring-2.2 spring-2.3)
+clients=(java-4.9 java-5 java-5-tls go node spring-2.2 spring-2.3)
 build=
 keep=no
 list=no
@@ -92,11 +92,31 @@ build_escrowd() {
     fi
 }
 
-# Sets server, broker and namesrv. Half messages are asked about early, so that nobody waits long.
+# An authority, and certificates of it for the server and for clients, in a folder.
+make_certificates() { # FOLDER
+    local name
+    mkdir "$1"
+    openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=authority -days 2 -keyout "$1/ca.key" -out "$1/ca.pem"
+    printf 'subjectAltName = IP:127.0.0.1\n' >"$1/names"
+    for name in server client; do
+        openssl req -newkey rsa:2048 -nodes -subj "/CN=$name" -keyout "$1/$name.key" -out "$1/$name.csr"
+        openssl x509 -req -in "$1/$name.csr" -CA "$1/ca.pem" -CAkey "$1/ca.key" -days 2 -extfile "$1/names" -out "$1/$name.pem"
+    done
+}
+
+# Sets server, broker and namesrv. A client whose name ends in -tls gets a server that takes nothing else, and wants its certificate. Half messages are asked about early, so that nobody waits long.
 start_server() { # NAME
-    local log=$work/$1/escrowd.log
+    local log=$work/$1/escrowd.log certs=$work/$1/certificates tls=()
+    if [ "${1%-tls}" != "$1" ]; then
+        make_certificates "$certs" >"$work/$1/openssl.log" 2>&1 || {
+            tail -n 20 "$work/$1/openssl.log" >&2
+            return 1
+        }
+        tls=(--tls.mode enforcing --tls.cert.file "$certs/server.pem" --tls.key.file "$certs/server.key"
+            --tls.ca.file "$certs/ca.pem" --tls.client.cert required)
+    fi
     setarch -R "$build/src/broker/escrowd" --data.dir "$work/$1/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 \
-        --txn.timeout.ms 1000 --txn.check.interval.ms 1000 >"$log" 2>&1 &
+        --txn.timeout.ms 1000 --txn.check.interval.ms 1000 "${tls[@]}" >"$log" 2>&1 &
     server=$!
     until_true 60 grep -q ' ready ' "$log" || {
         tail -n 20 "$log" >&2

@@ -5,11 +5,18 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 case $INTEROP_CLIENT in
 java-4.9) version=4.9.8 ;;
-java-5) version=5.5.0 ;;
+java-5 | java-5-tls) version=5.5.0 ;;
 *) echo "unknown client $INTEROP_CLIENT" >&2 && exit 2 ;;
 esac
 libraries=$INTEROP_WORK/libraries
 classes=$INTEROP_WORK/classes
+
+# Also for the processes that cases start. The client checks the server's certificate and shows its own.
+if [ "${INTEROP_CLIENT%-tls}" != "$INTEROP_CLIENT" ] && [ "$1" = run ]; then
+    certs=$INTEROP_WORK/certificates
+    export JAVA_TOOL_OPTIONS="-Dtls.enable=true -Dtls.test.mode.enable=false -Dtls.client.authServer=true
+        -Dtls.client.trustCertPath=$certs/ca.pem -Dtls.client.certPath=$certs/client.pem -Dtls.client.keyPath=$certs/client.key"
+fi
 
 # user.home: the client's logs and the offsets of broadcast groups are written there.
 java_main() {
