@@ -107,6 +107,18 @@ static int apply_topic(struct broker *b, const struct store_record *rec, struct 
     return rc;
 }
 
+static int apply_group(struct broker *b, const struct store_record *rec, struct err_ctx *err)
+{
+    struct group_applied applied;
+    int rc = groups_apply(&b->groups, rec->payload, &applied, err);
+
+    /* live, the table of offsets was changed when the record was appended */
+    if (rc == 0 && applied.change == GROUP_DELETE_AND_OFFSETS && rec->is_replay) {
+        offsets_remove_group(&b->offsets, applied.name);
+    }
+    return rc;
+}
+
 static int apply_message(struct broker *b, const struct store_record *rec)
 {
     struct hold_arrival arrival = {.topic = rec->topic,
@@ -145,6 +157,7 @@ static int broker_apply(void *arg, const struct store_record *rec, struct err_ct
     case STORE_POSITION:
         return sources_apply(&b->sources, rec->payload, err);
     case STORE_GROUP:
+        return apply_group(b, rec, err);
     case STORE_START:
     case STORE_FILLER:
     case STORE_WITNESS:
@@ -177,6 +190,11 @@ static int broker_checkpoint_save(void *arg, struct store_sections *sections)
         return ESCROW_ENOMEM;
     }
     offsets_save(&b->offsets, out);
+    out = store_section(sections, "groups");
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    groups_save(&b->groups, out);
     out = store_section(sections, "sources");
     if (out == NULL) {
         return ESCROW_ENOMEM;
@@ -201,6 +219,9 @@ static int broker_checkpoint_load(void *arg, struct slice name, struct slice dat
     }
     if (slice_eq_str(name, "offsets")) {
         return offsets_load(&b->offsets, data, err);
+    }
+    if (slice_eq_str(name, "groups")) {
+        return groups_load(&b->groups, data, err);
     }
     if (slice_eq_str(name, "sources")) {
         return sources_load(&b->sources, data, err);

@@ -304,6 +304,7 @@ int broker_start(struct broker *b, struct config *config, struct loop *l, struct
     buf_init(&b->scratch, FRAME_SIZE_MAX);
     topics_init(&b->topics, b->hash_key);
     offsets_init(&b->offsets, b->hash_key);
+    groups_init(&b->groups, b->hash_key);
     sources_init(&b->sources, b->hash_key);
     clients_init(&b->clients, b->hash_key);
     traffic_init(&b->traffic, b->hash_key);
@@ -392,6 +393,7 @@ static void tables_fini(struct broker *b)
     traffic_fini(&b->traffic);
     sources_fini(&b->sources);
     offsets_fini(&b->offsets);
+    groups_fini(&b->groups);
     topics_fini(&b->topics);
     namesrv_stop(&b->namesrv);
     buf_fini(&b->scratch);

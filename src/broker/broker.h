@@ -23,6 +23,7 @@
 #include "src/broker/checker.h"
 #include "src/broker/clients.h"
 #include "src/broker/config.h"
+#include "src/broker/groups.h"
 #include "src/broker/hold.h"
 #include "src/broker/metrics.h"
 #include "src/broker/offsets.h"
@@ -57,6 +58,7 @@ struct broker {
     struct pump pump;
     struct topics topics;
     struct offsets offsets;
+    struct groups groups;
     struct sources sources;
     struct clients clients;
     struct queue_locks queue_locks;

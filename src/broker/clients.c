@@ -161,12 +161,13 @@ static int write_ids_changed(struct session *s, struct buf *out, void *arg)
     return header_frame_end(&w, 0);
 }
 
-static void notify_members(struct client_group *group)
+static void notify_members(const struct broker *b, struct client_group *group)
 {
+    const struct group_config *config = groups_find(&b->groups, slice_str(group->name));
     struct list *pos;
     struct list *tmp;
 
-    if (group->model == MODEL_BROADCASTING) {
+    if (group->model == MODEL_BROADCASTING || (config != NULL && !config->is_notify_enabled)) {
         return;
     }
     LIST_FOREACH(pos, tmp, &group->roles) {
@@ -369,7 +370,7 @@ static int heartbeat_consumer(struct broker *b, struct session *s, struct slice 
     rc = subscriptions_update(group, in, &has_changed);
     create_retry_topic(b, group);
     if (is_new || has_changed) {
-        notify_members(group);
+        notify_members(b, group);
     }
     return rc;
 }
@@ -401,7 +402,7 @@ static void role_leave(struct broker *b, struct client_role *role)
     struct client_group *group = role->group;
 
     if (role_free(&b->clients, role) && group->is_consumer) {
-        notify_members(group);
+        notify_members(b, group);
     }
 }
 

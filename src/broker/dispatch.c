@@ -48,6 +48,14 @@ static struct route_entry find_admin_handler(int32_t code)
         return (struct route_entry){handle_consume_stats, true};
     case REQUEST_GET_BROKER_CONSUME_STATS:
         return (struct route_entry){handle_all_consume_stats, true};
+    case REQUEST_UPDATE_AND_CREATE_SUBSCRIPTIONGROUP:
+        return (struct route_entry){handle_update_group, true};
+    case REQUEST_GET_ALL_SUBSCRIPTIONGROUP_CONFIG:
+        return (struct route_entry){handle_all_groups, true};
+    case REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG:
+        return (struct route_entry){handle_group_config, true};
+    case REQUEST_DELETE_SUBSCRIPTIONGROUP:
+        return (struct route_entry){handle_delete_group, true};
     case REQUEST_UPDATE_BROKER_CONFIG:
         return (struct route_entry){handle_update_config, true};
     case REQUEST_GET_BROKER_CONFIG:

@@ -41,6 +41,10 @@ request_fn handle_view_message;         /* 33 */
 request_fn handle_create_topic;         /* 17: handle_topic.c */
 request_fn handle_all_topics;           /* 21 */
 request_fn handle_topic_config;         /* 351 */
+request_fn handle_update_group;         /* 200: handle_group.c */
+request_fn handle_all_groups;           /* 201 */
+request_fn handle_delete_group;         /* 207 */
+request_fn handle_group_config;         /* 352 */
 request_fn handle_update_config;        /* 25: handle_admin.c */
 request_fn handle_get_config;           /* 26 */
 request_fn handle_runtime_info;         /* 28 */

@@ -289,6 +289,30 @@ static bool pull_check_topic(struct request *req, const struct pull_request *in)
     return true;
 }
 
+/* What an operator configured for the group. */
+static bool pull_check_group(struct request *req, const struct pull_request *in)
+{
+    const struct group_config *config = groups_find(&req->broker->groups, in->group);
+    const struct client_group *group;
+
+    if (ESCROW_LIKELY(config == NULL)) {
+        return true;
+    }
+    if (!config->is_consume_enabled) {
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM,
+                     "subscription group no permission, %.*s", SLICE_ARGS(in->group));
+        return false;
+    }
+    group = config->is_broadcast_enabled ? NULL : clients_find_consumers(req->broker, in->group);
+    if (group != NULL && group->model == MODEL_BROADCASTING) {
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM,
+                     "the consumer group[%.*s] can not consume by broadcast way",
+                     SLICE_ARGS(in->group));
+        return false;
+    }
+    return true;
+}
+
 /* Move the request into a struct pull and let it wait or read. Takes the filter. */
 static void pull_later(struct request *req, const struct pull_request *in,
                        const struct store_pull_request *query, struct filter **filter)
@@ -371,7 +395,8 @@ void handle_pull(struct request *req)
                                      .type = in.expression_type,
                                      .version = in.sub_version,
                                      .is_included = (in.sys_flag & PULL_SYS_SUBSCRIPTION) != 0};
-    if (!pull_check_topic(req, &in) || !pull_filter_find(req, &sub, &filter)) {
+    if (!pull_check_topic(req, &in) || !pull_check_group(req, &in) ||
+        !pull_filter_find(req, &sub, &filter)) {
         return;
     }
     if ((in.sys_flag & PULL_SYS_COMMIT) != 0 && in.commit_offset > 0) {

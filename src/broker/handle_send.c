@@ -136,9 +136,15 @@ static void send_refused(struct send *s, int error)
 static bool send_redirect(struct send *s)
 {
     const size_t prefix = sizeof NAME_RETRY_PREFIX - 1;
-    int32_t max = s->in.max_reconsume_times >= 0 ? s->in.max_reconsume_times : RETRY_COUNT_DEFAULT;
+    int32_t max = s->in.max_reconsume_times;
 
-    if (name_topic_class(s->in.topic) != TOPIC_RETRY || s->in.reconsume_times <= max) {
+    if (name_topic_class(s->in.topic) != TOPIC_RETRY) {
+        return true;
+    }
+    if (max < 0) {
+        max = groups_config(&s->broker->groups, name_group_of_topic(s->in.topic)).retry_max_times;
+    }
+    if (s->in.reconsume_times <= max) {
         return true;
     }
     if (name_dlq_topic(slice_of(s->in.topic.ptr + prefix, s->in.topic.len - prefix),

@@ -37,9 +37,6 @@ static int send_back_decode(struct header *h, struct send_back *in)
         in->origin_topic.len > RETRY_TOPIC_LEN_MAX) {
         return ESCROW_EINVAL;
     }
-    if (in->retries_max < 0) {
-        in->retries_max = RETRY_COUNT_DEFAULT;
-    }
     return 0;
 }
 
@@ -238,7 +235,9 @@ void handle_send_back(struct request *req)
     buf_append_slice(&job->key, in.group);
     (void)slice_to_cstr(in.origin_topic, job->topic, sizeof job->topic);
     job->offset = (uint64_t)in.offset;
-    job->number = in.retries_max;
+    job->number = in.retries_max >= 0
+                      ? in.retries_max
+                      : groups_config(&req->broker->groups, in.group).retry_max_times;
     job->number2 = in.delay_level;
     job->not_found_code = RESPONSE_SYSTEM_ERROR;
     read_job_start(job);

@@ -231,6 +231,56 @@ int offsets_note(struct offsets *o, struct slice group, struct slice topic, uint
     return 0;
 }
 
+static bool is_of_group(const struct offset_pair *pair, struct slice group)
+{
+    return slice_eq(slice_of(pair->group, pair->group_len), group);
+}
+
+static void pair_remove(struct offsets *o, struct offset_pair *pair)
+{
+    struct slice group = slice_of(pair->group, pair->group_len);
+    struct slice topic = slice_of(pair->group + pair->group_len, pair->topic_len);
+    struct pair_key key;
+
+    CHECK(pair_key_make(&key, group, topic));
+    CHECK(strmap_take(&o->by_pair, slice_of(key.bytes, key.len)) == pair);
+    o->bytes -= pair_bytes(group, topic) + pair->block_count * sizeof(void *);
+    for (uint32_t i = 0; i < pair->block_count; i++) {
+        o->bytes -= pair->blocks[i] == NULL ? 0 : sizeof *pair->blocks[i];
+    }
+    pair_free(pair);
+}
+
+void offsets_remove_group(struct offsets *o, struct slice group)
+{
+    struct offset_pair **at = &o->dirty;
+    struct offset_pair *found = NULL; /* a list, by the member that the dirty ones no longer use */
+    const struct strmap_slot *slot;
+    size_t cursor = 0;
+
+    while (*at != NULL) {
+        struct offset_pair *pair = *at;
+        if (is_of_group(pair, group)) {
+            *at = pair->next_dirty;
+            pair->is_dirty = false;
+        } else {
+            at = &pair->next_dirty;
+        }
+    }
+    while ((slot = strmap_next(&o->by_pair, &cursor)) != NULL) {
+        struct offset_pair *pair = slot->value;
+        if (is_of_group(pair, group)) {
+            pair->next_dirty = found;
+            found = pair;
+        }
+    }
+    while (found != NULL) {
+        struct offset_pair *next = found->next_dirty;
+        pair_remove(o, found);
+        found = next;
+    }
+}
+
 bool offsets_is_dirty(const struct offsets *o)
 {
     return o->dirty != NULL;

@@ -67,6 +67,9 @@ bool offsets_find(const struct offsets *o, struct slice group, struct slice topi
 ESCROW_MUST_USE int offsets_note(struct offsets *o, struct slice group, struct slice topic,
                                  uint32_t queue, int64_t offset);
 
+/* Forget what a group has consumed, noted or applied. */
+void offsets_remove_group(struct offsets *o, struct slice group);
+
 bool offsets_is_dirty(const struct offsets *o);
 
 /*

@@ -12,11 +12,9 @@
 
 struct broker;
 
-#define RETRY_COUNT_DEFAULT 16 /* of a consumer group whose client does not say; RocketMQ's */
-
 /*
- * The topic, created when missing and creation is allowed: %RETRY% and %DLQ% topics always (1
- * queue), others from the template `default_topic` with at most its queues (config
+ * The topic, created when missing and creation is allowed: %RETRY% topics (with
+ * the queues that their group is configured to have, 1) and %DLQ% topics (1 queue) always, others from the template `default_topic` with at most its queues (config
  * topic.auto.create).
  *
  * ESCROW_ENOROUTE: it does not exist and may not be created; ESCROW_EINVAL: the name;

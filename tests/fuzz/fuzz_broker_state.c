@@ -4,9 +4,34 @@
  * saved, loaded again, and saved as the same bytes.
  */
 #include "core/base/check.h"
+#include "src/broker/groups.h"
 #include "src/broker/offsets.h"
 #include "src/broker/sources.h"
 #include "src/broker/topics.h"
+
+static void groups_input(struct slice in, bool is_record)
+{
+    struct groups g;
+    struct groups again;
+    struct group_applied applied;
+    struct buf saved;
+
+    groups_init(&g, key);
+    if ((is_record ? groups_apply(&g, in, &applied, NULL) : groups_load(&g, in, NULL)) == 0) {
+        const struct group_config *group;
+        size_t cursor = 0;
+        groups_init(&again, key);
+        buf_init(&saved, 0);
+        groups_save(&g, &saved);
+        CHECK(groups_load(&again, buf_slice(&saved), NULL) == 0);
+        while ((group = groups_next(&g, &cursor)) != NULL) {
+            CHECK(groups_find(&again, group->name) != NULL);
+        }
+        buf_fini(&saved);
+        groups_fini(&again);
+    }
+    groups_fini(&g);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -98,6 +123,30 @@ static void sources_input(struct slice in, bool is_record)
     sources_fini(&s);
 }
 
+static void groups_input(struct slice in, bool is_record)
+{
+    struct groups g;
+    struct groups again;
+    struct group_applied applied;
+    struct buf saved;
+
+    groups_init(&g, key);
+    if ((is_record ? groups_apply(&g, in, &applied, NULL) : groups_load(&g, in, NULL)) == 0) {
+        const struct group_config *group;
+        size_t cursor = 0;
+        groups_init(&again, key);
+        buf_init(&saved, 0);
+        groups_save(&g, &saved);
+        CHECK(groups_load(&again, buf_slice(&saved), NULL) == 0);
+        while ((group = groups_next(&g, &cursor)) != NULL) {
+            CHECK(groups_find(&again, group->name) != NULL);
+        }
+        buf_fini(&saved);
+        groups_fini(&again);
+    }
+    groups_fini(&g);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice in;
@@ -106,15 +155,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     in = slice_of(data + 1, size - 1);
-    switch (data[0] / 2 % 3) {
+    switch (data[0] / 2 % 4) {
     case 0:
         topics_input(in, data[0] % 2 == 1);
         break;
     case 1:
         offsets_input(in, data[0] % 2 == 1);
         break;
-    default:
+    case 2:
         sources_input(in, data[0] % 2 == 1);
+        break;
+    default:
+        groups_input(in, data[0] % 2 == 1);
         break;
     }
     return 0;

@@ -520,6 +520,84 @@ START_TEST(what_the_broker_is_and_does)
 }
 END_TEST
 
+static int32_t update_group(struct client *c, const char *config)
+{
+    (void)client_begin(c, REQUEST_UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, 0);
+    return client_call(c, slice_str(config));
+}
+
+static int32_t delete_group(struct client *c, const char *group, bool with_offsets)
+{
+    struct header_writer *w = client_begin(c, REQUEST_DELETE_SUBSCRIPTIONGROUP, 0);
+
+    header_put_str(w, "groupName", slice_str(group));
+    header_put_bool(w, "cleanOffset", with_offsets);
+    return client_call(c, SLICE_EMPTY);
+}
+
+START_TEST(a_group_is_configured_and_deleted_for_good)
+{
+    /* What was answered outlives a kill, from the log and from a checkpoint alike. */
+    const struct test_pull pull = {.group = "g", .topic = "T", .offset = 0, .count = 1};
+    struct client c;
+
+    start(&c);
+    send_tagged(&c, "T", "a");
+    ck_assert_int_eq(ask(&c, REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG, "group", "g"),
+                     RESPONSE_SUBSCRIPTION_GROUP_NOT_EXIST);
+    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_SUCCESS);
+    commit(&c, "g", "T", 1);
+    ck_assert_int_eq(ask(&c, REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG, "group", "g"), RESPONSE_SUCCESS);
+    expect_body(&c, "\"retryMaxTimes\":16");
+    ck_assert_int_eq(update_group(&c,
+                                  "{\"groupName\":\"g\",\"retryMaxTimes\":3,\"retryQueueNums\":2,"
+                                  "\"consumeEnable\":false}"),
+                     RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_NO_PERMISSION);
+    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"a b\"}"), RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"g\",\"retryQueueNums\":0}"),
+                     RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(update_group(&c, "{}"), RESPONSE_INVALID_PARAMETER);
+    for (int i = 0; i < 2; i++) { /* replayed, then loaded */
+        client_close(&c);
+        if (i == 0) {
+            broker_fixture_kill(&f);
+        } else {
+            broker_fixture_stop(&f);
+        }
+        broker_fixture_launch(&f);
+        client_open(&c, f.port, HEADER_JSON);
+        ck_assert_int_eq(ask(&c, REQUEST_GET_ALL_SUBSCRIPTIONGROUP_CONFIG, "x", "x"),
+                         RESPONSE_SUCCESS);
+        expect_body(&c, "\"retryMaxTimes\":3");
+        ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_NO_PERMISSION);
+    }
+    ck_assert_int_eq(client_heartbeat(&c, "me", NULL, "g", "T"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_CONFIG, "topic", "%RETRY%g"), RESPONSE_SUCCESS);
+    expect_body(&c, "\"readQueueNums\":2");
+
+    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"g\",\"retryMaxTimes\":0}"),
+                     RESPONSE_SUCCESS);
+    (void)client_send(&c, &(struct test_message){.topic = "%RETRY%g", .body = SLICE_LIT("x")});
+    ck_assert_int_eq(client_max_offset(&c, "%DLQ%g", 0), 1); /* no retries: dead at once */
+
+    ck_assert_int_eq(delete_group(&c, "g", false), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_SUCCESS);
+    ck_assert_int_eq(committed(&c, "g", 0), 1);
+    ck_assert_int_eq(delete_group(&c, "g", true), RESPONSE_SUCCESS);
+    ck_assert_int_eq(committed(&c, "g", 0), -1);
+    ck_assert_int_eq(delete_group(&c, "g", true), RESPONSE_SUCCESS);
+    client_close(&c);
+    broker_fixture_kill(&f);
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_JSON);
+    ck_assert_int_eq(committed(&c, "g", 0), -1);
+    ck_assert_int_eq(ask(&c, REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG, "group", "g"),
+                     RESPONSE_SUBSCRIPTION_GROUP_NOT_EXIST);
+    stop(&c);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, the_members_of_a_group_are_listed_with_what_they_subscribe_to);
@@ -532,6 +610,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, members_are_told_of_new_offsets);
     tcase_add_test(tc, harmless_settings_can_be_changed_and_no_others);
     tcase_add_test(tc, what_the_broker_is_and_does);
+    tcase_add_test(tc, a_group_is_configured_and_deleted_for_good);
     tcase_add_test(tc, a_name_server_takes_and_gives_back_write_permission);
 }
 

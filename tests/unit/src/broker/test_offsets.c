@@ -40,6 +40,38 @@ START_TEST(what_was_noted_is_found_and_nothing_else)
 }
 END_TEST
 
+START_TEST(a_group_is_forgotten_with_what_was_not_written_yet)
+{
+    /* Its topics, dirty or not; other groups keep theirs, and are still written. */
+    struct offsets o;
+    struct buf payload;
+    size_t empty;
+
+    offsets_init(&o, key);
+    empty = o.bytes;
+    ck_assert_int_eq(offsets_note(&o, G, T, 0, 1), 0);
+    buf_init(&payload, 0);
+    ck_assert(!offsets_take_dirty(&o, &payload, 4096));
+    buf_clear(&payload);
+    ck_assert_int_eq(offsets_note(&o, G, SLICE_LIT("u"), 700, 2), 0);
+    ck_assert_int_eq(offsets_note(&o, SLICE_LIT("other"), T, 0, 3), 0);
+    ck_assert_int_eq(offsets_note(&o, G, SLICE_LIT("v"), 0, 4), 0);
+    ck_assert(offsets_has_pair(&o, G, T));
+    offsets_remove_group(&o, G);
+    ck_assert(!offsets_has_pair(&o, G, T));
+    ck_assert_int_eq(get(&o, G, SLICE_LIT("u"), 700), -1);
+    ck_assert_int_eq(get(&o, SLICE_LIT("other"), T, 0), 3);
+    ck_assert_uint_eq(o.by_pair.count, 1);
+    ck_assert(!offsets_take_dirty(&o, &payload, 4096));
+    ck_assert_uint_eq(payload.len, 16 + 5 + 5); /* "other" alone */
+    ck_assert(!offsets_is_dirty(&o));
+    offsets_remove_group(&o, SLICE_LIT("other"));
+    ck_assert_uint_eq(o.bytes, empty);
+    buf_fini(&payload);
+    offsets_fini(&o);
+}
+END_TEST
+
 START_TEST(bad_names_and_numbers_are_refused)
 {
     /* Nothing has changed after a refusal. */
@@ -291,6 +323,7 @@ int main(void)
     TCase *tc = tcase_create("offsets");
 
     tcase_add_test(tc, what_was_noted_is_found_and_nothing_else);
+    tcase_add_test(tc, a_group_is_forgotten_with_what_was_not_written_yet);
     tcase_add_test(tc, bad_names_and_numbers_are_refused);
     tcase_add_test(tc, dirty_entries_are_taken_once_in_pieces_of_the_limit);
     tcase_add_test(tc, a_refused_record_is_dirty_again_with_its_newest_values);
