@@ -99,8 +99,12 @@ static int apply_decision(struct broker *b, const struct store_record *rec, stru
 
 static int apply_topic(struct broker *b, const struct store_record *rec, struct err_ctx *err)
 {
-    int rc = topics_apply(&b->topics, rec->payload, err);
+    struct slice deleted = SLICE_EMPTY;
+    int rc = topics_apply(&b->topics, rec->payload, &deleted, err);
 
+    if (rc == 0 && deleted.len > 0) {
+        store_drop_topic(b->store, deleted);
+    }
     if (rc == 0 && !rec->is_replay) {
         register_soon(b);
     }

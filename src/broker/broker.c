@@ -298,6 +298,7 @@ int broker_start(struct broker *b, struct config *config, struct loop *l, struct
     b->clock = clock;
     b->disk = disk;
     list_init(&b->sessions);
+    relays_init(&b->relays);
     rand_init(&b->rand, clock_random_seed(clock));
     b->hash_key = (struct hash_key){clock_random_seed(clock), clock_random_seed(clock)};
     header_init(&b->header);
@@ -410,6 +411,7 @@ void broker_stop(struct broker *b)
     }
     register_stop(b);
     hold_release_all(b);
+    relays_stop(b);
     if (is_pumping) {
         transactions_stop(b); /* no new questions */
         delays_stop(b);

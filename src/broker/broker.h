@@ -30,6 +30,7 @@
 #include "src/broker/pump.h"
 #include "src/broker/queue_locks.h"
 #include "src/broker/register.h"
+#include "src/broker/relays.h"
 #include "src/broker/retention.h"
 #include "src/broker/session.h"
 #include "src/broker/sources.h"
@@ -65,6 +66,7 @@ struct broker {
     struct hold hold;
     struct checker checker;
     struct retention retention;
+    struct relays relays;
     struct access access;
     struct broker_tls tls;
     struct registrar registrar;

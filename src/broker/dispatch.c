@@ -56,6 +56,12 @@ static struct route_entry find_admin_handler(int32_t code)
         return (struct route_entry){handle_group_config, true};
     case REQUEST_DELETE_SUBSCRIPTIONGROUP:
         return (struct route_entry){handle_delete_group, true};
+    case REQUEST_DELETE_TOPIC_IN_BROKER:
+        return (struct route_entry){handle_delete_topic, true};
+    case REQUEST_GET_CONSUMER_RUNNING_INFO:
+        return (struct route_entry){handle_running_info, true};
+    case REQUEST_CONSUME_MESSAGE_DIRECTLY:
+        return (struct route_entry){handle_consume_directly, true};
     case REQUEST_UPDATE_BROKER_CONFIG:
         return (struct route_entry){handle_update_config, true};
     case REQUEST_GET_BROKER_CONFIG:

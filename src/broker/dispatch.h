@@ -40,11 +40,14 @@ request_fn handle_query_key;            /* 12: handle_query.c */
 request_fn handle_view_message;         /* 33 */
 request_fn handle_create_topic;         /* 17: handle_topic.c */
 request_fn handle_all_topics;           /* 21 */
+request_fn handle_delete_topic;         /* 215 */
 request_fn handle_topic_config;         /* 351 */
 request_fn handle_update_group;         /* 200: handle_group.c */
 request_fn handle_all_groups;           /* 201 */
 request_fn handle_delete_group;         /* 207 */
 request_fn handle_group_config;         /* 352 */
+request_fn handle_running_info;         /* 307: handle_relay.c */
+request_fn handle_consume_directly;     /* 309 */
 request_fn handle_update_config;        /* 25: handle_admin.c */
 request_fn handle_get_config;           /* 26 */
 request_fn handle_runtime_info;         /* 28 */

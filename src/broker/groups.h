@@ -2,8 +2,8 @@
  * Consumer groups that an operator configured. A group needs no configuration to consume; without
  * one it has the defaults of group_config_init.
  *
- * Durable through GROUP records of the commit log: a change is appended as a record and becomes true
- * in groups_apply, live and in recovery alike. The checkpoint keeps the table as one section.
+ * Durable through GROUP records of the commit log: a change is appended as a record and becomes
+ * true in groups_apply, live and in recovery alike. The checkpoint keeps the table as one section.
  *
  * Owns:    its entries; pointers stay valid until the next apply.
  * Thread:  loop.

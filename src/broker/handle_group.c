@@ -77,9 +77,10 @@ void handle_delete_group(struct request *req)
     bool with_offsets = false;
 
     if (header_get_str(req->header, "groupName", &name) != 0 || name_check_group(name) != 0 ||
-        header_opt_bool(req->header, "cleanOffset", &with_offsets) != 0) {
+        header_opt_bool(req->header, "removeOffset", &with_offsets) != 0 || /* 4.x */
+        header_opt_bool(req->header, "cleanOffset", &with_offsets) != 0) {  /* 5.x */
         request_fail(req, -1, ESCROW_EINVAL,
-                     "field groupName or cleanOffset is missing or malformed");
+                     "field groupName, removeOffset or cleanOffset is missing or malformed");
         return;
     }
     group_config_init(&group, name);

@@ -138,7 +138,7 @@ void handle_query_key(struct request *req)
 
 /* ---- by physical offset ---- */
 
-static int view_step(struct read_job *job, struct err_ctx *err)
+int read_message_step(struct read_job *job, struct err_ctx *err)
 {
     struct store *st = job->broker->store;
     struct store_record rec;
@@ -186,7 +186,7 @@ void handle_view_message(struct request *req)
         request_fail(req, -1, ESCROW_EINVAL, "field offset is missing or malformed");
         return;
     }
-    job = read_job_new(req, view_step, view_done);
+    job = read_job_new(req, read_message_step, view_done);
     if (job != NULL) {
         job->offset = (uint64_t)offset;
         job->not_found_code = RESPONSE_SYSTEM_ERROR;

@@ -1,8 +1,9 @@
 /*
- * UPDATE_AND_CREATE_TOPIC 17, GET_ALL_TOPIC_CONFIG 21, GET_TOPIC_CONFIG 351 (PROTOCOL.md,
- * "Topics").
+ * UPDATE_AND_CREATE_TOPIC 17, GET_ALL_TOPIC_CONFIG 21, DELETE_TOPIC_IN_BROKER 215, GET_TOPIC_CONFIG
+ * 351 (PROTOCOL.md, "Topics").
  */
 #include "core/base/limits.h"
+#include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/proto/body_topic.h"
 #include "core/proto/names.h"
@@ -72,6 +73,37 @@ void handle_create_topic(struct request *req)
         request_fail(req, -1, rc, "%s", err.text[0] != '\0' ? err.text : escrow_strerror(rc));
         return;
     }
+    (void)pump_wait(&b->pump, wait_for, false, topic_written, request_defer(req));
+}
+
+void handle_delete_topic(struct request *req)
+{
+    struct broker *b = req->broker;
+    struct slice name = SLICE_EMPTY;
+    struct err_ctx err = {.code = 0};
+    struct topic *topic;
+    uint64_t wait_for = 0;
+    int rc;
+
+    if (header_get_str(req->header, "topic", &name) != 0 || name_check_topic(name) != 0 ||
+        name_topic_class(name) == TOPIC_SYSTEM) {
+        request_fail(req, -1, ESCROW_EINVAL, "topic: not a valid name, or a system topic");
+        return;
+    }
+    topic = topics_find(&b->topics, name);
+    if (topic == NULL) {
+        request_ok(req); /* tools delete topics of groups that have none */
+        return;
+    }
+    rc = pump_reserve(&b->pump);
+    if (rc == 0) {
+        rc = topic_delete(b, topic, &wait_for, &err);
+    }
+    if (rc != 0) {
+        request_fail(req, -1, rc, "%s", err.text[0] != '\0' ? err.text : escrow_strerror(rc));
+        return;
+    }
+    log_info("topic.delete", "topic %s", topic->name);
     (void)pump_wait(&b->pump, wait_for, false, topic_written, request_defer(req));
 }
 

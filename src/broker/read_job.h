@@ -64,6 +64,12 @@ struct read_job *read_job_deferred(struct broker *b, struct deferred *d, read_st
                                    read_done_fn *done);
 void read_job_start(struct read_job *job);
 
+/*
+ * A step: the message whose record begins at job->offset, as consumers see it, is in job->body
+ * (handle_query.c). ESCROW_ENOTFOUND: there is none, or a half that was not committed.
+ */
+int read_message_step(struct read_job *job, struct err_ctx *err);
+
 /* Instead of start: answer the error and free. */
 void read_job_end(struct read_job *job, int error, const char *text);
 

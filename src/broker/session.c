@@ -68,6 +68,7 @@ static void session_on_close(struct tcp_conn *conn, int reason)
     session_hold(s);
     hold_on_close(s->broker, s);
     clients_on_close(s->broker, s);
+    relay_on_close(s);
     broker_on_session_close(s->broker, s);
     session_drop(s);
 }
@@ -103,7 +104,7 @@ static void session_on_frame(struct tcp_conn *conn, struct slice bytes)
         return;
     }
     if (header_is_response(&b->header)) {
-        /* clients answer our pushes only with requests of their own; RocketMQ ignores these too */
+        relay_on_answer(s, &b->header, frame.body); /* other pushes of ours want none */
         return;
     }
     s->language = b->header.language;

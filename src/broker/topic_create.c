@@ -8,13 +8,14 @@
 
 #define TEMPLATE_QUEUES 8
 
-static int append_topic(struct broker *b, const struct topic *topic, uint64_t *wait_for)
+static int append_topic(struct broker *b, const struct topic *topic, bool is_deleted,
+                        uint64_t *wait_for)
 {
     struct store_receipt receipt;
     int rc;
 
     buf_clear(&b->scratch);
-    topic_encode(&b->scratch, topic, false);
+    topic_encode(&b->scratch, topic, is_deleted);
     if (buf_failed(&b->scratch)) {
         return ESCROW_ENOMEM;
     }
@@ -31,7 +32,7 @@ static int topic_create(struct broker *b, const struct topic *topic, struct topi
     int rc = topics_add(&b->topics, topic, out);
 
     if (rc == 0) {
-        rc = append_topic(b, *out, wait_for);
+        rc = append_topic(b, *out, false, wait_for);
         if (rc != 0) {
             topics_undo(&b->topics, out);
         }
@@ -39,6 +40,23 @@ static int topic_create(struct broker *b, const struct topic *topic, struct topi
     return rc == 0 ? 0
                    : err_set(err, rc, "topic[%s] cannot be created: %s", topic->name,
                              escrow_strerror(rc));
+}
+
+static int being_deleted(const struct topic *topic, struct err_ctx *err)
+{
+    return err_set(err, ESCROW_EBUSY, "topic[%s] is being deleted", topic->name);
+}
+
+int topic_delete(struct broker *b, struct topic *topic, uint64_t *wait_for, struct err_ctx *err)
+{
+    int rc = append_topic(b, topic, true, wait_for);
+
+    if (rc != 0) {
+        return err_set(err, rc, "topic[%s] cannot be deleted: %s", topic->name,
+                       escrow_strerror(rc));
+    }
+    topic->is_deleting = true;
+    return 0;
 }
 
 int topic_write(struct broker *b, const struct topic *topic, uint64_t *wait_for,
@@ -50,7 +68,10 @@ int topic_write(struct broker *b, const struct topic *topic, uint64_t *wait_for,
     if (found == NULL) {
         return topic_create(b, topic, &found, wait_for, err);
     }
-    rc = append_topic(b, topic, wait_for);
+    if (found->is_deleting) {
+        return being_deleted(found, err);
+    }
+    rc = append_topic(b, topic, false, wait_for);
     return rc == 0 ? 0
                    : err_set(err, rc, "topic[%s] cannot be changed: %s", topic->name,
                              escrow_strerror(rc));
@@ -98,7 +119,7 @@ int topic_find_or_create(struct broker *b, struct slice name, struct slice defau
 
     *out = topics_find(&b->topics, name);
     if (ESCROW_LIKELY(*out != NULL)) {
-        return 0;
+        return ESCROW_LIKELY(!(*out)->is_deleting) ? 0 : being_deleted(*out, err);
     }
     if (name_check_topic(name) != 0) {
         return err_set(

@@ -152,7 +152,7 @@ static int topics_put(struct topics *t, const struct topic *topic, bool is_delet
     return 0;
 }
 
-int topics_apply(struct topics *t, struct slice payload, struct err_ctx *err)
+int topics_apply(struct topics *t, struct slice payload, struct slice *deleted, struct err_ctx *err)
 {
     struct topic topic;
     bool is_deleted = false;
@@ -167,6 +167,7 @@ int topics_apply(struct topics *t, struct slice payload, struct err_ctx *err)
         return err_set(err, rc, "topic %s: %s", topic.name, escrow_strerror(rc));
     }
     t->version++;
+    *deleted = is_deleted ? slice_of(payload.ptr + 2, strlen(topic.name)) : SLICE_EMPTY;
     return 0;
 }
 

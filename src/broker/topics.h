@@ -33,6 +33,8 @@ struct topic {
     bool is_ordered;
     bool is_creating; /* its TOPIC record is appended but not yet applied: do not append another;
                          not durable */
+    bool is_deleting; /* a record that deletes it is on its way: nothing more may enter it; not
+                         durable */
 };
 
 struct topics {
@@ -60,8 +62,12 @@ void topics_undo(struct topics *t, struct topic **topic);
 /* Payload of a TOPIC record (core/store/FORMAT.md, "TOPIC"). */
 void topic_encode(struct buf *out, const struct topic *topic, bool is_deleted);
 
-/* Apply a TOPIC record. ESCROW_ECORRUPT when malformed, ESCROW_ENOMEM. */
-ESCROW_MUST_USE int topics_apply(struct topics *t, struct slice payload, struct err_ctx *err);
+/*
+ * Apply a TOPIC record. *deleted is the topic that it deletes (borrowed from the payload), empty
+ * when it does not. ESCROW_ECORRUPT when malformed, ESCROW_ENOMEM.
+ */
+ESCROW_MUST_USE int topics_apply(struct topics *t, struct slice payload, struct slice *deleted,
+                                 struct err_ctx *err);
 
 /* Checkpoint section "topics". Load expects an empty table. */
 void topics_save(const struct topics *t, struct buf *out);

@@ -46,10 +46,11 @@ static void topics_input(struct slice in, bool is_record)
 {
     struct topics t;
     struct topics again;
+    struct slice deleted;
     struct buf saved;
 
     topics_init(&t, key);
-    if ((is_record ? topics_apply(&t, in, NULL) : topics_load(&t, in, NULL)) == 0) {
+    if ((is_record ? topics_apply(&t, in, &deleted, NULL) : topics_load(&t, in, NULL)) == 0) {
         topics_init(&again, key);
         buf_init(&saved, 0);
         topics_save(&t, &saved);

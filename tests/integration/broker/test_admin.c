@@ -1,11 +1,7 @@
-/* What RocketMQ's administration tools ask: connections, topics of groups, permissions. */
-#include "tests/lib/broker_client.h"
-#include "tests/lib/broker_fixture.h"
+/* What administration tools ask of the broker itself, its clients, and the name server. */
+#include "tests/integration/broker/admin_client.h"
 
-#include "core/proto/body_queues.h"
-
-#include <stdio.h>
-#include <string.h>
+#include "core/proto/msgid.h"
 
 static struct broker_fixture f;
 
@@ -20,36 +16,6 @@ static void stop(struct client *c)
 {
     client_close(c);
     broker_fixture_stop(&f);
-}
-
-/* A request with one field. Returns the response code. */
-static int32_t ask(struct client *c, int32_t code, const char *field, const char *value)
-{
-    struct header_writer *w = client_begin(c, code, 0);
-
-    header_put_str(w, field, slice_str(value));
-    return client_call(c, SLICE_EMPTY);
-}
-
-static bool body_has(const struct client *c, const char *text)
-{
-    return c->body.len > 0 && memmem(c->body.ptr, c->body.len, text, strlen(text)) != NULL;
-}
-
-static void expect_body(const struct client *c, const char *text)
-{
-    ck_assert_msg(body_has(c, text), "no '%s' in '%.*s'", text, SLICE_ARGS(c->body));
-}
-
-static void commit(struct client *c, const char *group, const char *topic, int64_t offset)
-{
-    struct header_writer *w = client_begin(c, REQUEST_UPDATE_CONSUMER_OFFSET, 0);
-
-    header_put_str(w, "consumerGroup", slice_str(group));
-    header_put_str(w, "topic", slice_str(topic));
-    header_put_i64(w, "queueId", 0);
-    header_put_i64(w, "commitOffset", offset);
-    ck_assert_int_eq(client_call(c, SLICE_EMPTY), RESPONSE_SUCCESS);
 }
 
 START_TEST(the_members_of_a_group_are_listed_with_what_they_subscribe_to)
@@ -142,299 +108,6 @@ START_TEST(a_name_server_takes_and_gives_back_write_permission)
 }
 END_TEST
 
-static void send_tagged(struct client *c, const char *topic, const char *tag)
-{
-    char properties[64];
-
-    (void)snprintf(properties, sizeof properties, "TAGS=%s", tag);
-    (void)client_send(c, &(struct test_message){
-                             .topic = topic, .properties = properties, .body = SLICE_LIT("x")});
-}
-
-/* The row of a queue in a decoded table, which must have it. */
-static struct queue_stats row_of(const struct queue_table *table, const char *topic, int32_t queue)
-{
-    for (size_t i = 0; i < table->count; i++) {
-        if (slice_eq_str(table->rows[i].queue.topic, topic) &&
-            table->rows[i].queue.queue_id == queue) {
-            return table->rows[i];
-        }
-    }
-    ck_abort_msg("no row of %s %d", topic, queue);
-}
-
-START_TEST(where_queues_and_groups_stand)
-{
-    /* Three messages in queue 0, one of them consumed; the other queue is empty. */
-    struct client c;
-    struct queue_table table;
-    struct queue_stats row;
-
-    start(&c);
-    for (int i = 0; i < 3; i++) {
-        send_tagged(&c, "T", "a");
-    }
-    commit(&c, "g", "T", 1);
-    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_STATS_INFO, "topic", "T"), RESPONSE_SUCCESS);
-    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_TOPIC, &table), 0);
-    ck_assert_uint_eq(table.count, 2);
-    row = row_of(&table, "T", 0);
-    ck_assert_int_eq(row.min_offset, 0);
-    ck_assert_int_eq(row.max_offset, 3);
-    ck_assert_int_gt(row.last_ms, 0);
-    ck_assert(slice_eq_str(row.queue.broker_name, "escrow-a"));
-    ck_assert_int_eq(row_of(&table, "T", 1).max_offset, 0);
-    ck_assert_int_eq(row_of(&table, "T", 1).last_ms, 0);
-    queue_table_fini(&table);
-
-    ck_assert_int_eq(ask(&c, REQUEST_GET_CONSUME_STATS, "consumerGroup", "g"), RESPONSE_SUCCESS);
-    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_CONSUME, &table), 0);
-    ck_assert_uint_eq(table.count, 2);
-    row = row_of(&table, "T", 0);
-    ck_assert_int_eq(row.max_offset, 3);
-    ck_assert_int_eq(row.consumer_offset, 1);
-    ck_assert_int_eq(row.pull_offset, 1);
-    ck_assert_int_gt(row.last_ms, 0);
-    ck_assert_int_eq(row_of(&table, "T", 1).last_ms, 0);
-    queue_table_fini(&table);
-
-    ck_assert_int_eq(client_heartbeat(&c, "me", NULL, "h", "T"), RESPONSE_SUCCESS);
-    ck_assert_int_eq(ask(&c, REQUEST_GET_CONSUME_STATS, "consumerGroup", "h"), RESPONSE_SUCCESS);
-    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_CONSUME, &table), 0);
-    ck_assert_uint_eq(table.count, 2);
-    ck_assert_int_eq(row_of(&table, "T", 0).consumer_offset, 0);
-    queue_table_fini(&table);
-
-    ck_assert_int_eq(ask(&c, REQUEST_GET_BROKER_CONSUME_STATS, "isOrder", "false"),
-                     RESPONSE_SUCCESS);
-    expect_body(&c, "\"g\":[{\"consumeTps\":0.000");
-    expect_body(&c, "\"h\":[{");
-    expect_body(&c, "\"totalDiff\":5,\"totalInflightDiff\":0");
-    ck_assert_int_eq(ask(&c, REQUEST_GET_BROKER_CONSUME_STATS, "isOrder", "true"),
-                     RESPONSE_SUCCESS);
-    expect_body(&c, "\"consumeStatsList\":[]");
-    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_STATS_INFO, "topic", "None"),
-                     RESPONSE_TOPIC_NOT_EXIST);
-    ck_assert_int_eq(ask(&c, REQUEST_GET_CONSUME_STATS, "consumerGroup", "none"), RESPONSE_SUCCESS);
-    expect_body(&c, "\"offsetTable\":{}");
-    stop(&c);
-}
-END_TEST
-
-START_TEST(a_topic_with_the_most_queues_takes_several_turns)
-{
-    /* More rows than one turn looks at, after a restart: their records come from the disk. */
-    struct client c;
-    struct queue_table table;
-
-    start(&c);
-    client_topic(&c, "Wide", 1000);
-    for (int32_t q = 0; q < 1000; q++) {
-        client_put_send(&c,
-                        &(struct test_message){.topic = "Wide", .body = SLICE_LIT("x"), .queue = q},
-                        HEADER_FLAG_ONEWAY);
-    }
-    (void)client_send(&c, &(struct test_message){.topic = "Wide", .body = SLICE_LIT("x")});
-    client_close(&c);
-    broker_fixture_stop(&f);
-    broker_fixture_launch(&f);
-    client_open(&c, f.port, HEADER_JSON);
-    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_STATS_INFO, "topic", "Wide"), RESPONSE_SUCCESS);
-    ck_assert_int_eq(queue_table_decode(c.body, QUEUE_TABLE_TOPIC, &table), 0);
-    ck_assert_uint_eq(table.count, 1000);
-    for (size_t i = 0; i < table.count; i++) {
-        ck_assert_int_eq(table.rows[i].max_offset, table.rows[i].queue.queue_id == 0 ? 2 : 1);
-        ck_assert_int_gt(table.rows[i].last_ms, 0);
-    }
-    queue_table_fini(&table);
-    stop(&c);
-}
-END_TEST
-
-static int32_t ask_traffic(struct client *c, const char *name, const char *key)
-{
-    struct header_writer *w = client_begin(c, REQUEST_VIEW_BROKER_STATS_DATA, 0);
-
-    header_put_str(w, "statsName", slice_str(name));
-    header_put_str(w, "statsKey", slice_str(key));
-    return client_call(c, SLICE_EMPTY);
-}
-
-START_TEST(what_goes_in_and_out_is_counted)
-{
-    /* Messages of a topic when they are visible, of a group when they are handed out. */
-    struct client c;
-
-    start(&c);
-    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_NUMS", "T"), RESPONSE_SYSTEM_ERROR);
-    for (int i = 0; i < 3; i++) {
-        send_tagged(&c, "T", "a");
-    }
-    ck_assert_int_eq(
-        client_pull(&c, &(struct test_pull){.group = "g", .topic = "T", .offset = 1, .count = 10}),
-        RESPONSE_SUCCESS);
-    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_NUMS", "T"), RESPONSE_SUCCESS);
-    expect_body(&c, "{\"statsDay\":{\"sum\":3,");
-    ck_assert_int_eq(ask_traffic(&c, "GROUP_GET_NUMS", "T@g"), RESPONSE_SUCCESS);
-    expect_body(&c, "{\"statsDay\":{\"sum\":2,");
-    ck_assert_int_eq(ask_traffic(&c, "BROKER_PUT_NUMS", "DefaultCluster"), RESPONSE_SUCCESS);
-    expect_body(&c, "{\"statsDay\":{\"sum\":3,");
-    ck_assert_int_eq(ask_traffic(&c, "GROUP_GET_NUMS", "T@"), RESPONSE_SYSTEM_ERROR);
-    ck_assert_int_eq(ask_traffic(&c, "GROUP_GET_NUMS", "T@h"), RESPONSE_SYSTEM_ERROR);
-    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_NUMS", "T@g"), RESPONSE_SYSTEM_ERROR);
-    ck_assert_int_eq(ask_traffic(&c, "TOPIC_PUT_SIZE", "T"), RESPONSE_SYSTEM_ERROR);
-    stop(&c);
-}
-END_TEST
-
-START_TEST(entries_of_a_queue_are_listed)
-{
-    /* From an index on, with what the group's filter says to each. */
-    struct client c;
-    struct header_writer *w;
-
-    start(&c);
-    send_tagged(&c, "T", "a");
-    send_tagged(&c, "T", "b");
-    (void)client_begin(&c, REQUEST_HEART_BEAT, 0);
-    ck_assert_int_eq(
-        client_call(&c, SLICE_LIT("{\"clientID\":\"me@1\",\"consumerDataSet\":[{\"groupName\":"
-                                  "\"cg\",\"subscriptionDataSet\":[{\"topic\":\"T\","
-                                  "\"subString\":\"b\",\"subVersion\":7}]}]}")),
-        RESPONSE_SUCCESS);
-    w = client_begin(&c, REQUEST_QUERY_CONSUME_QUEUE, 0);
-    header_put_str(w, "topic", SLICE_LIT("T"));
-    header_put_i64(w, "queueId", 0);
-    header_put_i64(w, "index", 0);
-    header_put_i64(w, "count", 10);
-    header_put_str(w, "consumerGroup", SLICE_LIT("cg"));
-    ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SUCCESS);
-    expect_body(&c, "{\"maxQueueIndex\":2,\"minQueueIndex\":0,\"queueData\":[{\"eval\":false,");
-    expect_body(&c, "\"tagsCode\":97},{\"eval\":true,");
-    expect_body(&c, "\"tagsCode\":98}],\"subscriptionData\":{");
-    w = client_begin(&c, REQUEST_QUERY_CONSUME_QUEUE, 0);
-    header_put_str(w, "topic", SLICE_LIT("T"));
-    header_put_i64(w, "queueId", 1);
-    header_put_i64(w, "index", 0);
-    header_put_i64(w, "count", 10);
-    ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SYSTEM_ERROR);
-    stop(&c);
-}
-END_TEST
-
-static int64_t committed(struct client *c, const char *group, int32_t queue)
-{
-    struct header_writer *w = client_begin(c, REQUEST_QUERY_CONSUMER_OFFSET, 0);
-    int64_t offset = -1;
-
-    header_put_str(w, "consumerGroup", slice_str(group));
-    header_put_str(w, "topic", SLICE_LIT("T"));
-    header_put_i64(w, "queueId", queue);
-    header_put_bool(w, "setZeroIfNotFound", false);
-    if (client_call(c, SLICE_EMPTY) == RESPONSE_SUCCESS) {
-        ck_assert_int_eq(header_opt_i64(&c->header, "offset", &offset), 0);
-    }
-    return offset;
-}
-
-struct test_reset {
-    const char *group;
-    int64_t time_ms;
-    int32_t queue;
-    int64_t offset;
-    bool is_forced;
-};
-
-static int32_t reset(struct client *c, const struct test_reset *r)
-{
-    struct header_writer *w = client_begin(c, REQUEST_INVOKE_BROKER_TO_RESET_OFFSET, 0);
-
-    header_put_str(w, "topic", SLICE_LIT("T"));
-    header_put_str(w, "group", slice_str(r->group));
-    header_put_i64(w, "timestamp", r->time_ms);
-    header_put_bool(w, "isForce", r->is_forced);
-    header_put_i64(w, "queueId", r->queue);
-    header_put_i64(w, "offset", r->offset);
-    return client_call(c, SLICE_EMPTY);
-}
-
-START_TEST(offsets_of_a_group_that_is_not_there_are_set)
-{
-    /* To the end, to the beginning, to an offset, never forward unless forced; and it lasts. */
-    struct client c;
-
-    start(&c);
-    for (int i = 0; i < 3; i++) {
-        send_tagged(&c, "T", "a");
-    }
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", -1, -1, -1, true}), RESPONSE_SUCCESS);
-    expect_body(&c,
-                "{\"offsetTable\":{{\"brokerName\":\"escrow-a\",\"queueId\":0,\"topic\":\"T\"}:3,"
-                "{\"brokerName\":\"escrow-a\",\"queueId\":1,\"topic\":\"T\"}:0}}");
-    ck_assert_int_eq(committed(&c, "g", 0), 3);
-    ck_assert_int_eq(committed(&c, "g", 1), 0);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, -1, -1, false}), RESPONSE_SUCCESS);
-    ck_assert_int_eq(committed(&c, "g", 0), 0);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", -1, -1, -1, false}), RESPONSE_SUCCESS);
-    ck_assert_int_eq(committed(&c, "g", 0), 0);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, 0, 2, true}), RESPONSE_SUCCESS);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, 0, 4, true}),
-                     RESPONSE_INVALID_PARAMETER);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, 2, -1, true}),
-                     RESPONSE_INVALID_PARAMETER);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", 0, -1, 1, true}),
-                     RESPONSE_INVALID_PARAMETER);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"a b", 0, -1, -1, true}),
-                     RESPONSE_INVALID_PARAMETER);
-    client_close(&c);
-    broker_fixture_kill(&f); /* what was answered is durable */
-    broker_fixture_launch(&f);
-    client_open(&c, f.port, HEADER_JSON);
-    ck_assert_int_eq(committed(&c, "g", 0), 2);
-    stop(&c);
-}
-END_TEST
-
-START_TEST(members_are_told_of_new_offsets)
-{
-    /* Down the connection of each; broadcast offsets are not ours. */
-    struct client c;
-    struct client member;
-    struct queue_table table;
-
-    start(&c);
-    send_tagged(&c, "T", "a");
-    client_open(&member, f.port, HEADER_JSON);
-    ck_assert_int_eq(client_heartbeat(&member, "me", NULL, "g", "T"), RESPONSE_SUCCESS);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", -1, -1, -1, true}), RESPONSE_SUCCESS);
-    do {
-        ck_assert_int_eq(client_receive(&member, CLIENT_WAIT_MS), 0);
-    } while (member.header.code != REQUEST_RESET_CONSUMER_CLIENT_OFFSET);
-    ck_assert(header_is_oneway(&member.header));
-    ck_assert(slice_eq_str(header_str(&member.header, "topic"), "T"));
-    ck_assert(slice_eq_str(header_str(&member.header, "group"), "g"));
-    ck_assert(slice_eq_str(header_str(&member.header, "timestamp"), "-1"));
-    ck_assert(slice_eq_str(header_str(&member.header, "isForce"), "true"));
-    ck_assert_int_eq(queue_table_decode(member.body, QUEUE_TABLE_OFFSETS, &table), 0);
-    ck_assert_int_eq(row_of(&table, "T", 0).consumer_offset, 1);
-    queue_table_fini(&table);
-    ck_assert_int_eq(committed(&c, "g", 0), 1);
-
-    (void)client_begin(&member, REQUEST_HEART_BEAT, 0);
-    ck_assert_int_eq(
-        client_call(&member,
-                    SLICE_LIT("{\"clientID\":\"me\",\"consumerDataSet\":[{\"groupName\":\"all\","
-                              "\"messageModel\":\"BROADCASTING\",\"subscriptionDataSet\":[]}]}")),
-        RESPONSE_SUCCESS);
-    ck_assert_int_eq(reset(&c, &(struct test_reset){"all", -1, -1, -1, true}), RESPONSE_SUCCESS);
-    ck_assert_int_eq(client_receive(&member, CLIENT_WAIT_MS), 0);
-    ck_assert_int_eq(member.header.code, REQUEST_RESET_CONSUMER_CLIENT_OFFSET);
-    ck_assert_int_eq(committed(&c, "all", 0), -1);
-    client_close(&member);
-    stop(&c);
-}
-END_TEST
-
 static int32_t change_settings(struct client *c, const char *lines)
 {
     (void)client_begin(c, REQUEST_UPDATE_BROKER_CONFIG, 0);
@@ -520,80 +193,79 @@ START_TEST(what_the_broker_is_and_does)
 }
 END_TEST
 
-static int32_t update_group(struct client *c, const char *config)
+/* Answer the request that the client has received last. */
+static void client_answer(struct client *c, int32_t code, struct slice body)
 {
-    (void)client_begin(c, REQUEST_UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, 0);
-    return client_call(c, slice_str(config));
+    struct header_out head = {
+        .code = code, .opaque = c->header.opaque, .flag = HEADER_FLAG_RESPONSE};
+
+    header_begin(&c->w, &c->out, c->type, &head);
+    client_finish(c, body);
+    ck_assert_int_eq(client_flush(c), 0);
 }
 
-static int32_t delete_group(struct client *c, const char *group, bool with_offsets)
+/* Ask about the member "me" of group g, without waiting for the answer. */
+static int32_t ask_member(struct client *c, int32_t code, const char *client, const char *msg_id)
 {
-    struct header_writer *w = client_begin(c, REQUEST_DELETE_SUBSCRIPTIONGROUP, 0);
+    struct header_writer *w = client_begin(c, code, 0);
 
-    header_put_str(w, "groupName", slice_str(group));
-    header_put_bool(w, "cleanOffset", with_offsets);
-    return client_call(c, SLICE_EMPTY);
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    header_put_str(w, "clientId", slice_str(client));
+    header_put_str(w, "msgId", slice_str(msg_id));
+    client_submit(c, SLICE_EMPTY);
+    return c->opaque;
 }
 
-START_TEST(a_group_is_configured_and_deleted_for_good)
+/* The question as the member gets it; pushes of other kinds are passed over. */
+static void await_question(struct client *member, int32_t code)
 {
-    /* What was answered outlives a kill, from the log and from a checkpoint alike. */
-    const struct test_pull pull = {.group = "g", .topic = "T", .offset = 0, .count = 1};
+    do {
+        ck_assert_int_eq(client_receive(member, CLIENT_WAIT_MS), 0);
+    } while (member->header.code != code);
+    ck_assert(!header_is_oneway(&member->header));
+}
+
+START_TEST(a_member_is_asked_for_somebody_else)
+{
+    /* What it answers is the answer; one that is not there, or goes, is an error at once. */
     struct client c;
+    struct client member;
+    char id[MSGID_TEXT_MAX + 1];
 
     start(&c);
     send_tagged(&c, "T", "a");
-    ck_assert_int_eq(ask(&c, REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG, "group", "g"),
-                     RESPONSE_SUBSCRIPTION_GROUP_NOT_EXIST);
-    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_SUCCESS);
-    commit(&c, "g", "T", 1);
-    ck_assert_int_eq(ask(&c, REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG, "group", "g"), RESPONSE_SUCCESS);
-    expect_body(&c, "\"retryMaxTimes\":16");
-    ck_assert_int_eq(update_group(&c,
-                                  "{\"groupName\":\"g\",\"retryMaxTimes\":3,\"retryQueueNums\":2,"
-                                  "\"consumeEnable\":false}"),
-                     RESPONSE_SUCCESS);
-    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_NO_PERMISSION);
-    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"a b\"}"), RESPONSE_INVALID_PARAMETER);
-    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"g\",\"retryQueueNums\":0}"),
-                     RESPONSE_INVALID_PARAMETER);
-    ck_assert_int_eq(update_group(&c, "{}"), RESPONSE_INVALID_PARAMETER);
-    for (int i = 0; i < 2; i++) { /* replayed, then loaded */
-        client_close(&c);
-        if (i == 0) {
-            broker_fixture_kill(&f);
-        } else {
-            broker_fixture_stop(&f);
-        }
-        broker_fixture_launch(&f);
-        client_open(&c, f.port, HEADER_JSON);
-        ck_assert_int_eq(ask(&c, REQUEST_GET_ALL_SUBSCRIPTIONGROUP_CONFIG, "x", "x"),
-                         RESPONSE_SUCCESS);
-        expect_body(&c, "\"retryMaxTimes\":3");
-        ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_NO_PERMISSION);
-    }
-    ck_assert_int_eq(client_heartbeat(&c, "me", NULL, "g", "T"), RESPONSE_SUCCESS);
-    ck_assert_int_eq(ask(&c, REQUEST_GET_TOPIC_CONFIG, "topic", "%RETRY%g"), RESPONSE_SUCCESS);
-    expect_body(&c, "\"readQueueNums\":2");
+    (void)slice_to_cstr(header_str(&c.header, "msgId"), id, sizeof id);
+    client_open(&member, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&member, "me", NULL, "g", "T"), RESPONSE_SUCCESS);
 
-    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"g\",\"retryMaxTimes\":0}"),
-                     RESPONSE_SUCCESS);
-    (void)client_send(&c, &(struct test_message){.topic = "%RETRY%g", .body = SLICE_LIT("x")});
-    ck_assert_int_eq(client_max_offset(&c, "%DLQ%g", 0), 1); /* no retries: dead at once */
+    (void)ask_member(&c, REQUEST_GET_CONSUMER_RUNNING_INFO, "me", "");
+    await_question(&member, REQUEST_GET_CONSUMER_RUNNING_INFO);
+    client_answer(&member, RESPONSE_SUCCESS, SLICE_LIT("{\"properties\":{}}"));
+    ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(c.header.code, RESPONSE_SUCCESS);
+    ck_assert_int_eq(c.header.opaque, c.opaque);
+    expect_body(&c, "{\"properties\":{}}");
 
-    ck_assert_int_eq(delete_group(&c, "g", false), RESPONSE_SUCCESS);
-    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_SUCCESS);
-    ck_assert_int_eq(committed(&c, "g", 0), 1);
-    ck_assert_int_eq(delete_group(&c, "g", true), RESPONSE_SUCCESS);
-    ck_assert_int_eq(committed(&c, "g", 0), -1);
-    ck_assert_int_eq(delete_group(&c, "g", true), RESPONSE_SUCCESS);
-    client_close(&c);
-    broker_fixture_kill(&f);
-    broker_fixture_launch(&f);
-    client_open(&c, f.port, HEADER_JSON);
-    ck_assert_int_eq(committed(&c, "g", 0), -1);
-    ck_assert_int_eq(ask(&c, REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG, "group", "g"),
-                     RESPONSE_SUBSCRIPTION_GROUP_NOT_EXIST);
+    (void)ask_member(&c, REQUEST_CONSUME_MESSAGE_DIRECTLY, "me", id);
+    await_question(&member, REQUEST_CONSUME_MESSAGE_DIRECTLY);
+    expect_body(&member, "TAGS\1a");
+    client_answer(&member, RESPONSE_SYSTEM_ERROR, SLICE_EMPTY);
+    ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(c.header.code, RESPONSE_SYSTEM_ERROR);
+
+    (void)ask_member(&c, REQUEST_GET_CONSUMER_RUNNING_INFO, "other", "");
+    ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(c.header.code, RESPONSE_SYSTEM_ERROR);
+    (void)ask_member(&c, REQUEST_CONSUME_MESSAGE_DIRECTLY, "me", "nonsense");
+    ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(c.header.code, RESPONSE_INVALID_PARAMETER);
+
+    client_answer(&member, RESPONSE_SUCCESS, SLICE_EMPTY); /* nobody waits for it */
+    (void)ask_member(&c, REQUEST_GET_CONSUMER_RUNNING_INFO, "me", "");
+    await_question(&member, REQUEST_GET_CONSUMER_RUNNING_INFO);
+    client_close(&member);
+    ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(c.header.code, RESPONSE_SYSTEM_ERROR);
     stop(&c);
 }
 END_TEST
@@ -602,16 +274,10 @@ static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, the_members_of_a_group_are_listed_with_what_they_subscribe_to);
     tcase_add_test(tc, groups_of_a_topic_and_topics_of_a_group);
-    tcase_add_test(tc, where_queues_and_groups_stand);
-    tcase_add_test(tc, a_topic_with_the_most_queues_takes_several_turns);
-    tcase_add_test(tc, what_goes_in_and_out_is_counted);
-    tcase_add_test(tc, entries_of_a_queue_are_listed);
-    tcase_add_test(tc, offsets_of_a_group_that_is_not_there_are_set);
-    tcase_add_test(tc, members_are_told_of_new_offsets);
+    tcase_add_test(tc, a_name_server_takes_and_gives_back_write_permission);
     tcase_add_test(tc, harmless_settings_can_be_changed_and_no_others);
     tcase_add_test(tc, what_the_broker_is_and_does);
-    tcase_add_test(tc, a_group_is_configured_and_deleted_for_good);
-    tcase_add_test(tc, a_name_server_takes_and_gives_back_write_permission);
+    tcase_add_test(tc, a_member_is_asked_for_somebody_else);
 }
 
 int main(void)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 static const struct hash_key key = {1, 2};
+static struct slice gone; /* what the last record deleted */
 
 static struct topic make(const char *name, uint32_t queues)
 {
@@ -26,7 +27,7 @@ static void create(struct topics *t, const struct topic *topic)
     buf_init(&payload, 0);
     ck_assert_int_eq(topics_add(t, topic, &out), 0);
     topic_encode(&payload, out, false);
-    ck_assert_int_eq(topics_apply(t, buf_slice(&payload), NULL), 0);
+    ck_assert_int_eq(topics_apply(t, buf_slice(&payload), &gone, NULL), 0);
     buf_fini(&payload);
 }
 
@@ -122,16 +123,17 @@ START_TEST(a_later_record_changes_and_a_deletion_removes)
     topic.read_queues = 8;
     buf_init(&payload, 0);
     topic_encode(&payload, &topic, false);
-    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), NULL), 0);
+    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), &gone, NULL), 0);
     ck_assert_ptr_eq(topics_find(&t, SLICE_LIT("T")), found);
     ck_assert_uint_eq(found->read_queues, 8);
     ck_assert_uint_eq(found->next_queue, 3);
     ck_assert_uint_eq(t.version, version + 1);
     buf_clear(&payload);
     topic_encode(&payload, &topic, true);
-    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), NULL), 0);
+    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), &gone, NULL), 0);
     ck_assert_ptr_null(topics_find(&t, SLICE_LIT("T")));
-    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), NULL), 0); /* deleting again */
+    ck_assert(slice_eq_str(gone, "T"));
+    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), &gone, NULL), 0); /* deleting again */
     buf_fini(&payload);
     topics_fini(&t);
 }
@@ -152,15 +154,16 @@ START_TEST(a_record_that_makes_no_sense_is_corrupt)
     buf_init(&payload, 0);
     topic_encode(&payload, &good, false);
     for (size_t len = 0; len < payload.len; len++) {
-        ck_assert_int_eq(topics_apply(&t, slice_of(payload.ptr, len), NULL), ESCROW_ECORRUPT);
+        ck_assert_int_eq(topics_apply(&t, slice_of(payload.ptr, len), &gone, NULL),
+                         ESCROW_ECORRUPT);
     }
     buf_append_u8(&payload, 0);
-    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), NULL), ESCROW_ECORRUPT);
+    ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), &gone, NULL), ESCROW_ECORRUPT);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert_int_eq(topics_add(&t, &bad[i], &out), ESCROW_EINVAL);
         buf_clear(&payload);
         topic_encode(&payload, &bad[i], false);
-        ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), NULL), ESCROW_ECORRUPT);
+        ck_assert_int_eq(topics_apply(&t, buf_slice(&payload), &gone, NULL), ESCROW_ECORRUPT);
     }
     ck_assert_int_eq(topics_load(&t, SLICE_LIT("1234567"), NULL), ESCROW_ECORRUPT);
     ck_assert_int_eq(topics_load(&t, SLICE_LIT("12345678x"), NULL), ESCROW_ECORRUPT);
