@@ -3,7 +3,7 @@
 #
 # usage: tests/interop/run.sh [--build FOLDER] [--only CLIENT[/CASE]] [--keep] [--list]
 #   --build  folder with a built escrowd; without it one is built (Debug with the sanitizers) in ESCROW_INTEROP_BUILD
-#   --only   one client (java-4.9, java-5, java-5-tls, mqadmin-4.9, mqadmin-5, go, node, ...), or one case of it; may be given several times
+#   --only   one client (--list names them), or one case of it; may be given several times
 #   --keep   leave the folder with the logs, and say where it is
 #   --list   print the clients and their cases
 # Environment:
@@ -17,7 +17,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
-clients=(java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3)
+clients=(java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023)
 build=
 keep=no
 list=no
