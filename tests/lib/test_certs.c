@@ -102,7 +102,7 @@ void test_certificate(struct test_cert *dst, const struct test_cert *authority, 
     X509 *cert;
 
     ck_assert_ptr_nonnull(key);
-    cert = begin(key, "a test", until);
+    cert = begin(key, "common.example", until);
     ck_assert_int_eq(X509_set_issuer_name(cert, X509_get_subject_name(issuer)), 1);
     extend(cert, NID_basic_constraints, "critical,CA:FALSE");
     if (names != NULL) {

@@ -24,7 +24,8 @@ void test_authority(struct test_cert *dst, const char *name);
 
 /*
  * A certificate of `authority` for `names`, as OpenSSL writes them: "DNS:localhost,IP:127.0.0.1";
- * NULL: for no host. Serial numbers count up. Valid until `until`, "20990101000000Z", or NULL.
+ * NULL: for no host. The common name is common.example; serial numbers count up. Valid until
+ * `until`, "20990101000000Z", or NULL.
  */
 void test_certificate(struct test_cert *dst, const struct test_cert *authority, const char *names,
                       const char *until);

@@ -173,7 +173,7 @@ static const struct name_case {
     {"10.0.0.1", NULL},
     {"a.b.many.example", "ostname mismatch"},
     {"other.example", "ostname mismatch"},
-    {"a test", "ostname mismatch"}, /* its common name */
+    {"common.example", "ostname mismatch"}, /* its common name */
     {"10.0.0.2", "IP address mismatch"},
     {"::1", "IP address mismatch"},
 };
@@ -191,6 +191,20 @@ START_TEST(a_client_checks_the_name)
     ck_assert_msg(c->error == NULL || strstr(tls_error(p.client.tls), c->error) != NULL, "%s: %s",
                   c->name, tls_error(p.client.tls));
     ck_assert(tls_is_established(p.client.tls) == (c->error == NULL));
+    pair_fini(&p);
+}
+END_TEST
+
+/* A certificate without names is for nobody, whatever its common name is. */
+START_TEST(a_common_name_is_no_name)
+{
+    struct tls_config client = config_of(false, TLS_CHECK_REQUIRED, NULL, &authority);
+    struct tls_config server = config_of(true, TLS_CHECK_NONE, &client_cert, NULL);
+    struct pair p;
+
+    pair_init(&p, &client, &server, "common.example");
+    talk(&p.client, &p.server, 65536);
+    ck_assert_int_eq(p.client.rc, ESCROW_ETLS);
     pair_fini(&p);
 }
 END_TEST
@@ -357,8 +371,8 @@ START_TEST(a_handshake_is_bounded)
     struct side s;
     size_t sent = 0;
 
-    /* A ClientHello of 16 MiB, as its length says, in records of 16 KiB. */
-    memcpy(record, "\x16\x03\x01\x40\x00\x01\xff\xff\xff\x03\x03", 11);
+    /* A ClientHello of 128 KiB, which OpenSSL alone would collect, in records of 16 KiB. */
+    memcpy(record, "\x16\x03\x01\x40\x00\x01\x01\xff\xff\x03\x03", 11);
     side_init(&s, &server, NULL, CERTS_NOW_S);
     while (s.rc == 0 && sent < 16 * TLS_HANDSHAKE_BYTES_MAX) {
         side_take(&s, slice_of(record, sizeof record));
@@ -366,6 +380,7 @@ START_TEST(a_handshake_is_bounded)
     }
     ck_assert_int_eq(s.rc, ESCROW_ETLS);
     ck_assert_uint_le(sent, TLS_HANDSHAKE_BYTES_MAX + sizeof record);
+    ck_assert_str_eq(tls_error(s.tls), "handshake larger than 65536 bytes");
     side_fini(&s);
 }
 END_TEST
@@ -521,6 +536,7 @@ int main(void)
     tcase_add_loop_test(tc, bytes_pass_both_ways_in_any_pieces, 0, 4);
     tcase_add_test(tc, the_end_is_announced);
     tcase_add_loop_test(tc, a_client_checks_the_name, 0, (int)(sizeof names / sizeof names[0]));
+    tcase_add_test(tc, a_common_name_is_no_name);
     tcase_add_test(tc, a_client_checks_the_authority);
     tcase_add_loop_test(tc, a_certificate_has_its_time, 0, 2);
     tcase_add_loop_test(tc, a_server_checks_client_certificates, 0,
