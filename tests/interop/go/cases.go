@@ -36,6 +36,7 @@ var cases = []oneCase{
 	{"broadcast", broadcast},
 	{"clustering", clustering},
 	{"rebalance", rebalance},
+	{"rebalance-after-kill", rebalanceAfterKill},
 	{"offsets-are-kept", offsetsAreKept},
 	{"pull", pull},
 	{"transaction-commit", txnCommit},
@@ -258,6 +259,67 @@ func rebalance(k *Kit) {
 	eventually(40, func() interface{} { return strings.Count(strings.Join(one.bodies(), " "), "after") }, "messages of the last one")
 }
 
+// other is this program as another process, which can be killed; its lines beginning with word go to said.
+func (k *Kit) other(word string, args ...string) (process *exec.Cmd, said chan string) {
+	process = exec.Command(os.Args[0], args...)
+	output, err := process.StdoutPipe()
+	noError(err, "pipe")
+	noError(process.Start(), "start of the other process")
+	k.later(func() { _ = process.Process.Kill(); _ = process.Wait() })
+	said = make(chan string, 10000)
+	go func() {
+		defer close(said)
+		for lines := bufio.NewScanner(output); lines.Scan(); {
+			if strings.HasPrefix(lines.Text(), word+" ") {
+				said <- lines.Text()
+			}
+		}
+	}()
+	return process, said
+}
+
+// A member that is killed says nothing; the broker sees its connection break, and its queues go to who is left.
+func rebalanceAfterKill(k *Kit) {
+	topic := k.createTopic(4)
+	group := k.unique("group")
+	survivor := &Inbox{}
+	k.consume(group, topic, consumer.MessageSelector{}, survivor.listener())
+	process, said := k.other("got", "member", k.namesrv, group, topic)
+	p := k.producer()
+	deadline := time.Now().Add(patience)
+	for len(said) == 0 {
+		check(time.Now().Before(deadline), "the other one got no queue")
+		k.sendMany(p, topic, 4)
+		time.Sleep(200 * time.Millisecond)
+	}
+	noError(process.Process.Kill(), "kill")
+	_ = process.Wait()
+	for i := 0; i < 40; i++ {
+		k.send(p, topic, fmt.Sprintf("after%d", i))
+	}
+	eventually(40, func() interface{} {
+		different := map[string]bool{}
+		for _, body := range survivor.bodies() {
+			if strings.HasPrefix(body, "after") {
+				different[body] = true
+			}
+		}
+		return len(different)
+	}, "messages of the survivor")
+}
+
+// member consumes until it is killed.
+func member(namesrv, group, topic string) {
+	k := &Kit{name: "member", namesrv: namesrv}
+	k.consume(group, topic, consumer.MessageSelector{}, func(_ context.Context, ms ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+		for _, m := range ms {
+			fmt.Printf("got %s\n", m.Body)
+		}
+		return consumer.ConsumeSuccess, nil
+	})
+	time.Sleep(time.Minute)
+}
+
 func offsetsAreKept(k *Kit) {
 	topic := k.unique("topic")
 	group := k.unique("group")
@@ -377,15 +439,8 @@ func txnUnknown(k *Kit, answer primitive.LocalTransactionState) {
 func txnSecondInstance(k *Kit) {
 	topic := k.unique("topic")
 	group := k.unique("producer")
-	first := exec.Command(os.Args[0], "silent-producer", k.namesrv, group, topic)
-	output, err := first.StdoutPipe()
-	noError(err, "pipe")
-	noError(first.Start(), "start of the first instance")
-	k.later(func() { _ = first.Process.Kill(); _ = first.Wait() })
-	hasSent := false
-	for lines := bufio.NewScanner(output); !hasSent && lines.Scan(); {
-		hasSent = strings.HasPrefix(lines.Text(), "half ")
-	}
+	first, said := k.other("half", "silent-producer", k.namesrv, group, topic)
+	_, hasSent := <-said
 	check(hasSent, "the first instance sent nothing")
 	noError(first.Process.Kill(), "kill")
 	_ = first.Wait()

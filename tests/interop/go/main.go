@@ -46,6 +46,8 @@ func main() {
 		}
 	case "silent-producer":
 		silentProducer(os.Args[2], os.Args[3], os.Args[4])
+	case "member":
+		member(os.Args[2], os.Args[3], os.Args[4])
 	case "run":
 		wanted := " " + strings.Join(os.Args[4:], " ") + " "
 		for _, c := range cases {

@@ -109,7 +109,12 @@ class Kit {
     const bodies = [];
     const child = fork(__filename, [ 'consume', this.namesrv, group, topic, model ]);
     child.on('message', body => bodies.push(body));
-    this.open.push(() => new Promise(resolve => child.once('exit', resolve) && child.kill()));
+    const gone = new Promise(resolve => child.once('exit', resolve));
+    bodies.end = async signal => { // SIGTERM: it says goodbye; SIGKILL: its connection breaks
+      child.kill(signal);
+      await gone;
+    };
+    this.open.push(() => bodies.end('SIGKILL'));
     return bodies;
   }
 }
@@ -121,6 +126,25 @@ async function expectBodies(inbox, expected) {
   await until(() => inbox.length >= expected.length, () => `expected ${expected}, got ${bodies(inbox)}`);
   await sleep(200);
   equal(expected, bodies(inbox), 'messages received');
+}
+
+// Two members share the queues; one goes, and what comes afterwards goes to the other.
+async function memberGoes(kit, signal) {
+  const topic = await kit.createTopic(4);
+  const group = kit.unique('group');
+  const producer = await kit.producer();
+  const stays = kit.member(group, topic, 'cluster');
+  const goes = kit.member(group, topic, 'cluster');
+  const deadline = Date.now() + PATIENCE_MS;
+  for (let i = 0; stays.length === 0 || goes.length === 0; i++) {
+    check(Date.now() < deadline, 'the queues are not shared');
+    await kit.send(producer, topic, `w${i}`);
+    await sleep(50);
+  }
+  await goes.end(signal);
+  for (let i = 0; i < 20; i++) await kit.send(producer, topic, `m${i}`);
+  const after = () => [ ...new Set(stays.filter(b => b.startsWith('m'))) ].sort();
+  await until(() => after().length === 20, () => `got ${after()}`);
 }
 
 const cases = {
@@ -221,6 +245,9 @@ const cases = {
     equal(numbered(40), [ ...one, ...two ].filter(b => b.startsWith('m')).sort(), 'messages');
   },
 
+  rebalance: kit => memberGoes(kit, 'SIGTERM'),
+  'rebalance-after-kill': kit => memberGoes(kit, 'SIGKILL'),
+
   async broadcast(kit) {
     const topic = await kit.createTopic(4);
     const group = kit.unique('group');
@@ -258,9 +285,10 @@ async function main([ what, namesrv, ...rest ]) {
     console.log(Object.keys(cases).join('\n'));
   } else if (what === 'consume') {
     const [ group, topic, model ] = rest;
-    new Kit('member', namesrv, '').consume(group, topic, '*', async m => process.send(m.body.toString()),
+    const consumer = new Kit('member', namesrv, '').consume(group, topic, '*', async m => process.send(m.body.toString()),
       model === 'broadcast' ? { isBroadcast: true, instanceName: String(process.pid) } : {});
-    return; // until it is killed
+    process.once('SIGTERM', () => consumer.close().finally(() => process.exit(0)));
+    return; // until it is ended
   } else {
     for (const name of rest.slice(1)) await runCase(name, namesrv, rest[0]);
   }
