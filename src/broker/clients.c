@@ -259,6 +259,7 @@ static int subscription_put(struct client_group *group, const struct subscriptio
         (void)slice_to_cstr(in->topic, sub->topic, sizeof sub->topic);
         list_push(&group->subscriptions, &sub->node);
         group->subscription_count++;
+        *has_changed = true; /* a newer version alone changes nobody's queues */
     }
     group->owner->bytes += bytes - sub->bytes;
     sub->bytes = bytes;
@@ -268,7 +269,6 @@ static int subscription_put(struct client_group *group, const struct subscriptio
     }
     sub->version = in->version;
     sub->is_current = true;
-    *has_changed = true;
     return 0;
 }
 

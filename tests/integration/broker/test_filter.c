@@ -226,6 +226,45 @@ START_TEST(a_pull_brings_its_expression)
 }
 END_TEST
 
+/* How often a member was told of a change, until the answer to a request that it sends now. */
+static int told_so_far(struct client *member)
+{
+    struct header_writer *w = client_begin(member, REQUEST_GET_CONSUMER_LIST_BY_GROUP, 0);
+    int count = 0;
+
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    client_finish(member, SLICE_EMPTY);
+    ck_assert_int_eq(client_flush(member), 0);
+    for (;;) {
+        ck_assert_int_eq(client_receive(member, CLIENT_WAIT_MS), 0);
+        if (header_is_response(&member->header)) {
+            return count;
+        }
+        ck_assert_int_eq(member->header.code, REQUEST_NOTIFY_CONSUMER_IDS_CHANGED);
+        count++;
+    }
+}
+
+START_TEST(a_newer_version_of_a_subscription_is_not_told_to_the_group)
+{
+    /* A client has one after each rebalance; another topic is told. */
+    struct client member;
+
+    set_up(HEADER_JSON);
+    ck_assert_int_eq(heartbeat("TAG", "*", 1), RESPONSE_SUCCESS);
+    client_open(&member, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&member, "m", NULL, "g", "T"), RESPONSE_SUCCESS);
+    (void)told_so_far(&member); /* of its own coming */
+    ck_assert_int_eq(heartbeat("TAG", "*", 2), RESPONSE_SUCCESS);
+    ck_assert_int_eq(heartbeat("TAG", "a", 3), RESPONSE_SUCCESS);
+    ck_assert_int_eq(told_so_far(&member), 0);
+    ck_assert_int_eq(client_heartbeat(&c, "c1", NULL, "g", "U"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(told_so_far(&member), 1);
+    client_close(&member);
+    tear_down();
+}
+END_TEST
+
 START_TEST(a_group_subscribes_by_heartbeat)
 {
     /* Without bit 4: 24, 25, 27 and 28, and between them the messages that match. */
@@ -381,6 +420,7 @@ static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, a_consumer_asks_before_it_starts);
     tcase_add_test(tc, a_pull_brings_its_expression);
+    tcase_add_test(tc, a_newer_version_of_a_subscription_is_not_told_to_the_group);
     tcase_add_test(tc, a_group_subscribes_by_heartbeat);
     tcase_add_test(tc, a_waiting_pull_wakes_for_what_its_sql_wants);
     tcase_add_test(tc, a_waiting_pull_wakes_for_its_tags);
