@@ -1,6 +1,7 @@
 /* What administration tools ask about queues, groups and topics, and change in them. */
 #include "tests/integration/broker/admin_client.h"
 
+#include "core/base/bytes.h"
 #include "core/proto/body_queues.h"
 
 static struct broker_fixture f;
@@ -247,6 +248,49 @@ START_TEST(offsets_of_a_group_that_is_not_there_are_set)
 }
 END_TEST
 
+/* HEART_BEAT of a consumer of group g, as the C++ client sends it. */
+static void heartbeat_as_cpp(struct client *c)
+{
+    static const char head[] =
+        "{\"code\":34,\"extFields\":{},\"flag\":0,\"language\":\"CPP\","
+        "\"opaque\":77,\"serializeTypeCurrentRPC\":\"JSON\",\"version\":333}";
+    static const char body[] = "{\"clientID\":\"cpp\",\"consumerDataSet\":[{\"groupName\":\"g\","
+                               "\"subscriptionDataSet\":[{\"topic\":\"T\",\"subString\":\"*\"}]}]}";
+    uint8_t prefix[8];
+
+    put_be32(prefix, (uint32_t)(4 + sizeof head - 1 + sizeof body - 1));
+    put_be32(prefix + 4, (uint32_t)(sizeof head - 1));
+    ck_assert_int_eq(client_raw(c, prefix, sizeof prefix), 0);
+    ck_assert_int_eq(client_raw(c, head, sizeof head - 1), 0);
+    ck_assert_int_eq(client_raw(c, body, sizeof body - 1), 0);
+    do {
+        ck_assert_int_eq(client_receive(c, CLIENT_WAIT_MS), 0);
+    } while (c->header.opaque != 77);
+    ck_assert_int_eq(c->header.code, RESPONSE_SUCCESS);
+}
+
+START_TEST(a_member_written_in_c_plus_plus_is_told_in_its_own_form)
+{
+    /* Its reader knows a list of queues, not an object as a key. */
+    struct client c;
+    struct client member;
+
+    start(&c);
+    send_tagged(&c, "T", "a");
+    client_open(&member, f.port, HEADER_JSON);
+    heartbeat_as_cpp(&member);
+    ck_assert_int_eq(reset(&c, &(struct test_reset){"g", -1, 0, -1, true}), RESPONSE_SUCCESS);
+    do {
+        ck_assert_int_eq(client_receive(&member, CLIENT_WAIT_MS), 0);
+    } while (member.header.code != REQUEST_RESET_CONSUMER_CLIENT_OFFSET);
+    expect_body(&member,
+                "{\"offsetTable\":[{\"brokerName\":\"escrow-a\",\"offset\":1,\"queueId\":0,"
+                "\"topic\":\"T\"}]}");
+    client_close(&member);
+    stop(&c);
+}
+END_TEST
+
 START_TEST(members_are_told_of_new_offsets)
 {
     /* Down the connection of each; broadcast offsets are not ours. */
@@ -472,6 +516,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, what_goes_in_and_out_is_counted);
     tcase_add_test(tc, entries_of_a_queue_are_listed);
     tcase_add_test(tc, offsets_of_a_group_that_is_not_there_are_set);
+    tcase_add_test(tc, a_member_written_in_c_plus_plus_is_told_in_its_own_form);
     tcase_add_test(tc, members_are_told_of_new_offsets);
     tcase_add_test(tc, a_group_is_configured_and_deleted_for_good);
     tcase_add_test(tc, a_topic_is_deleted_with_what_was_in_it);

@@ -1,10 +1,12 @@
 package interop;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendResult;
 
 /** Groups: configured, looked at, set back. */
 final class GroupCommands {
@@ -19,6 +21,8 @@ final class GroupCommands {
         cases.put("deleteSubGroup", GroupCommands::deleteSubGroup);
         cases.put("consumerProgress", GroupCommands::consumerProgress);
         cases.put("consumerConnection", GroupCommands::consumerConnection);
+        cases.put("consumerStatus", GroupCommands::consumerStatus);
+        cases.put("queryMsgById-push", GroupCommands::consumeDirectly);
         cases.put("producerConnection", GroupCommands::producerConnection);
         cases.put("brokerConsumeStats", GroupCommands::brokerConsumeStats);
         cases.put("statsAll", GroupCommands::statsAll);
@@ -97,6 +101,32 @@ final class GroupCommands {
         Mqadmin.expect(output, "ConsumeFromWhere: CONSUME_FROM_FIRST_OFFSET");
         consumer.shutdown();
         Kit.eventually(true, () -> Mqadmin.tryRun(kit, "consumerConnection", "-g", group).contains("CODE: 206"), "nobody is connected");
+    }
+
+    /** What the broker asks the consumer. */
+    private static void consumerStatus(Kit kit) throws Exception {
+        String topic = TopicCommands.create(kit, 1);
+        String group = kit.unique("group");
+        DefaultMQPushConsumer consumer = start(kit, group, topic, new Inbox());
+        Mqadmin.eventually(kit, ".*" + topic + ".*", "consumerStatus", "-g", group, "-i", consumer.buildMQClientId());
+        String output = Mqadmin.tryRun(kit, "consumerStatus", "-g", group, "-i", consumer.buildMQClientId());
+        Mqadmin.expect(output, "PROP_CONSUME_TYPE\\s*:\\s*CONSUME_PASSIVELY");
+    }
+
+    /** A message is given to one consumer at once, which says what it made of it. */
+    private static void consumeDirectly(Kit kit) throws Exception {
+        String topic = TopicCommands.create(kit, 1);
+        String group = kit.unique("group");
+        Inbox inbox = new Inbox();
+        DefaultMQPushConsumer consumer = start(kit, group, topic, inbox);
+        SendResult sent = Kit.send(kit.producer(), topic, "TagA", "again");
+        inbox.await(1);
+        List<String> command = new ArrayList<>(Arrays.asList("queryMsgById", "-i", sent.getOffsetMsgId(), "-g", group, "-d", consumer.buildMQClientId()));
+        if (Kit.isVersion5()) {
+            command.addAll(Arrays.asList("-t", topic));
+        }
+        Mqadmin.expect(Mqadmin.run(kit, command.toArray(new String[0])), ".*consumeResult=CR_SUCCESS.*");
+        inbox.expect(Arrays.asList("again", "again"));
     }
 
     private static void producerConnection(Kit kit) throws Exception {
