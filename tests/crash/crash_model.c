@@ -136,6 +136,8 @@ struct compare {
     uint32_t queue;
     uint32_t next;      /* event to look at for the next message of the queue */
     uint32_t next_half; /* within a COMMIT */
+    uint32_t entered;   /* event that put the message into the queue */
+    uint32_t dropped;   /* what entered before this event went with the topic */
     int64_t number;     /* of the next message */
 };
 
@@ -154,6 +156,7 @@ static const struct model_event *next_of_queue(struct compare *cmp)
 {
     while (cmp->next < cmp->prefix) {
         const struct model_event *e = &cmp->m->events[cmp->next];
+        cmp->entered = cmp->next;
         if (e->kind == MODEL_COMMIT && cmp->next_half < e->count) {
             const struct model_event *half = &cmp->m->events[e->halves[cmp->next_half++]];
             if (half->topic == cmp->topic && half->queue == cmp->queue) {
@@ -182,7 +185,7 @@ static const struct model_event *expected(struct compare *cmp)
 {
     const struct model_event *e = next_of_queue(cmp);
 
-    while (e != NULL && e->offset < cmp->low) {
+    while (e != NULL && (e->offset < cmp->low || cmp->entered < cmp->dropped)) {
         cmp->number++;
         e = next_of_queue(cmp);
     }
@@ -218,9 +221,21 @@ static int compare_message(void *arg, const struct record_view *view)
     return 0;
 }
 
+static uint32_t last_drop(const struct compare *cmp)
+{
+    for (uint32_t i = cmp->prefix; i > 0; i--) {
+        const struct model_event *e = &cmp->m->events[i - 1];
+        if (e->kind == MODEL_DROP && e->topic == cmp->topic) {
+            return i - 1;
+        }
+    }
+    return 0;
+}
+
 static void compare_queues(struct compare *cmp, struct test_store *ts)
 {
     for (cmp->topic = 0; cmp->topic < MODEL_TOPICS; cmp->topic++) {
+        cmp->dropped = last_drop(cmp);
         for (cmp->queue = 0; cmp->queue < MODEL_QUEUES; cmp->queue++) {
             const struct model_event *missing;
             int rc;

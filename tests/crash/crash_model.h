@@ -27,6 +27,7 @@ enum model_kind {
     MODEL_POSITION,
     MODEL_HELD,
     MODEL_RELEASE,
+    MODEL_DROP, /* a topic is deleted, with all that its queues show */
 };
 
 struct model_event {

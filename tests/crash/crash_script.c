@@ -291,6 +291,30 @@ static void settle_all(struct script *s)
     run_jobs(s);
 }
 
+/* Delete a topic; sometimes its files go at once, sometimes the next checkpoint takes them. */
+static void step_drop(struct script *s)
+{
+    uint8_t topic = (uint8_t)below(s, MODEL_TOPICS);
+    char payload[64] = ""; /* longer than a START: the model tells events by where the log ends */
+    struct store_receipt receipt;
+    int rc;
+
+    (void)snprintf(payload, sizeof payload, "%s", model_topics[topic]); /* fits */
+    rc = store_append_raw(s->ts.st, STORE_TOPIC, slice_of(payload, sizeof payload), NULL, &receipt);
+
+    if (rc == ESCROW_ELIMIT) {
+        run_jobs(s);
+        return;
+    }
+    MUST(s, rc);
+    model_add(&s->model, MODEL_DROP, &receipt)->topic = topic;
+    if (below(s, 2) == 0) {
+        run_jobs(s);
+        MUST(s, test_store_checkpoint(&s->ts, false));
+        s->model.low_acked = store_watermarks(s->ts.st).first;
+    }
+}
+
 /*
  * Give up one or more of the oldest segments that nothing needs, and say so in a checkpoint; now
  * and then only in memory, so that a restart forgets it or a later checkpoint says it.
@@ -376,6 +400,8 @@ void script_step(struct script *s)
         }
     } else if (dice < 62) {
         step_group(s);
+    } else if (dice < 63) {
+        step_drop(s);
     } else if (dice < 85) {
         run_jobs(s);
     } else if (dice < 92) {

@@ -126,7 +126,8 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
         owner->position = get_le64(rec->payload.ptr);
         return 0;
     case STORE_TOPIC:
-        store_drop_topic(ts->st, rec->payload);
+        store_drop_topic(ts->st, slice_of(rec->payload.ptr, strnlen((const char *)rec->payload.ptr,
+                                                                    rec->payload.len)));
         owner->raw_bytes += rec->payload.len;
         return 0;
     case STORE_CHECK:

@@ -2,7 +2,7 @@
  * A store under test, with everything around it that a broker would be: jobs run inline, and a
  * small owner that keeps halves, decisions and counters the way the real ones do.
  *
- * A TOPIC record drops the topic that is its payload.
+ * A TOPIC record drops the topic that its payload names; zeros behind the name do not count.
  *
  * Owns:    the store and the owner's tables; the disk is borrowed.
  * Thread:  one.
