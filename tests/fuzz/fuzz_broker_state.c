@@ -1,5 +1,6 @@
 /*
- * What the broker keeps in the checkpoint and in TOPIC, OFFSETS and POSITION records. The first
+ * What the broker keeps in the checkpoint and in TOPIC, OFFSETS, POSITION and GROUP
+ * records. The first
  * byte picks the table, and whether the rest is a section or a record. What is accepted can be
  * saved, loaded again, and saved as the same bytes.
  */
@@ -8,30 +9,6 @@
 #include "src/broker/offsets.h"
 #include "src/broker/sources.h"
 #include "src/broker/topics.h"
-
-static void groups_input(struct slice in, bool is_record)
-{
-    struct groups g;
-    struct groups again;
-    struct group_applied applied;
-    struct buf saved;
-
-    groups_init(&g, key);
-    if ((is_record ? groups_apply(&g, in, &applied, NULL) : groups_load(&g, in, NULL)) == 0) {
-        const struct group_config *group;
-        size_t cursor = 0;
-        groups_init(&again, key);
-        buf_init(&saved, 0);
-        groups_save(&g, &saved);
-        CHECK(groups_load(&again, buf_slice(&saved), NULL) == 0);
-        while ((group = groups_next(&g, &cursor)) != NULL) {
-            CHECK(groups_find(&again, group->name) != NULL);
-        }
-        buf_fini(&saved);
-        groups_fini(&again);
-    }
-    groups_fini(&g);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
