@@ -9,7 +9,7 @@
 
 /* ---- queues ---- */
 
-static void put_queue(struct json_writer *w, const struct message_queue *queue)
+void message_queue_write(struct json_writer *w, const struct message_queue *queue)
 {
     json_write_object_begin(w);
     json_put_string(w, "brokerName", queue->broker_name);
@@ -24,7 +24,7 @@ static void put_queues(struct json_writer *w, const char *key, const struct mess
     json_write_key(w, key);
     json_write_array_begin(w);
     for (size_t i = 0; i < count; i++) {
-        put_queue(w, &queues[i]);
+        message_queue_write(w, &queues[i]);
     }
     json_write_array_end(w);
 }
@@ -167,7 +167,7 @@ void queue_table_write(struct json_writer *w, enum queue_table_kind kind,
     json_write_key(w, "offsetTable");
     json_write_object_begin(w);
     for (size_t i = 0; i < table->count; i++) {
-        put_queue(w, &table->rows[i].queue);
+        message_queue_write(w, &table->rows[i].queue);
         json_write_object_key_end(w);
         put_row(w, kind, &table->rows[i]);
     }

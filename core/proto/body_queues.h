@@ -15,6 +15,7 @@
 #include "core/base/buf.h"
 #include "core/base/slice.h"
 #include "core/proto/body_tree.h"
+#include "core/proto/json_write.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,6 +28,9 @@ struct message_queue {
     struct slice broker_name;
     int32_t queue_id;
 };
+
+/* The queue as a JSON object. */
+void message_queue_write(struct json_writer *w, const struct message_queue *queue);
 
 /* LOCK_BATCH_MQ 41 and UNLOCK_BATCH_MQ 42: {consumerGroup, clientId, mqSet:[...]} */
 struct queue_lock {

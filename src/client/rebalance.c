@@ -7,9 +7,9 @@
 #include "src/client/consumer_private.h"
 
 #include "core/base/mem.h"
+#include "core/proto/allocate.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/codes.h"
-#include "src/client/allocate.h"
 
 #include <stdlib.h>
 #include <string.h>

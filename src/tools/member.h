@@ -5,13 +5,13 @@
  * Owns:    nothing; texts are borrowed from member_init to the end.
  * Thread:  the one of main.
  * Errors:  those of cli_call, with words in cli->err.
- * Holds:   all members compute shares from the same sorted lists (src/client/allocate.h), libescrow
+ * Holds:   all members compute shares from the same sorted lists (core/proto/allocate.h), libescrow
  *          and RocketMQ's clients among them.
  */
 #ifndef SRC_TOOLS_MEMBER_H
 #define SRC_TOOLS_MEMBER_H
 
-#include "src/client/allocate.h"
+#include "core/proto/allocate.h"
 #include "src/tools/cli.h"
 
 #define MEMBER_BEAT_MS 10000 /* a broker forgets a client after two minutes */

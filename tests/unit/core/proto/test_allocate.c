@@ -1,4 +1,4 @@
-#include "src/client/allocate.h"
+#include "core/proto/allocate.h"
 
 #include "tests/unit/src/client/client_main.h"
 

@@ -1,4 +1,4 @@
-#include "src/client/allocate.h"
+#include "core/proto/allocate.h"
 
 #include "core/base/check.h"
 

@@ -2,8 +2,8 @@
  * Which queues of a topic a member of a consumer group takes: RocketMQ's averaging strategy. All
  * members see the same sorted lists and so come to disjoint shares. Pure.
  */
-#ifndef SRC_CLIENT_ALLOCATE_H
-#define SRC_CLIENT_ALLOCATE_H
+#ifndef CORE_PROTO_ALLOCATE_H
+#define CORE_PROTO_ALLOCATE_H
 
 #include <stddef.h>
 
