@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-#define BITS_BYTES_MAX (BATCH_ACK_MESSAGES_MAX / 8)
+#define BITS_BYTES_MAX ((size_t)BATCH_ACK_MESSAGES_MAX / 8)
+#define BITS_TEXT_MAX  ((BITS_BYTES_MAX + 2) / 3 * 4)
 
 /* ---- bits ---- */
 
@@ -90,7 +91,7 @@ static int get_bits(struct body_tree *tree, const struct json_node *object, stru
     size_t len = list != NULL ? json_node_count(list) : text.len / 4 * 3 + 3;
     uint8_t *bytes;
 
-    if (len > BITS_BYTES_MAX + 6) {
+    if (list != NULL ? len > BITS_BYTES_MAX : text.len > BITS_TEXT_MAX) {
         return ESCROW_ELIMIT;
     }
     bytes = body_tree_array(tree, len, 1);

@@ -2,8 +2,8 @@
  * Numbers of the protocol: request codes, response codes, languages. Each table is the only place
  * where a number is written; PROTOCOL.md describes every name, and a test keeps the two in step.
  *
- * Codes are RocketMQ's, except those from REQUEST_OWN_FIRST on, which are ours (at most 32767, so
- * that all three header encodings carry them).
+ * Codes are RocketMQ's, except those from REQUEST_OWN_FIRST to 32767, which are ours (so that all
+ * three header encodings carry them; ROCKETMQ cannot carry the codes above).
  *
  * Owns: nothing.    Thread: any.
  */
@@ -93,13 +93,19 @@
     X(LITE_PULL_MESSAGE, 361)                                                                      \
     X(RECALL_MESSAGE, 370)                                                                         \
     X(QUERY_ASSIGNMENT, 400)                                                                       \
+    X(SET_MESSAGE_REQUEST_MODE, 401)                                                               \
     X(ESCROW_END_TRANSACTION, 30001)                                                               \
     X(ESCROW_PUBLISH_BATCH, 30002)                                                                 \
     X(ESCROW_SOURCE_OPEN, 30003)                                                                   \
     X(ESCROW_LIST_TRANSACTIONS, 30004)                                                             \
     X(ESCROW_STATUS, 30005)                                                                        \
     X(ESCROW_LIST_GROUPS, 30006)                                                                   \
-    X(ESCROW_TXN_HORIZON, 30007)
+    X(ESCROW_TXN_HORIZON, 30007)                                                                   \
+    X(POP_MESSAGE, 200050)                                                                         \
+    X(ACK_MESSAGE, 200051)                                                                         \
+    X(CHANGE_MESSAGE_INVISIBLETIME, 200053)                                                        \
+    X(NOTIFICATION, 200054)                                                                        \
+    X(BATCH_ACK_MESSAGE, 200151)
 
 #define REQUEST_OWN_FIRST 30001
 

@@ -39,7 +39,8 @@
     X(FILLER, 10, true)  /* the log goes on in the next segment */                                 \
     X(GROUP, 11, true)   /* consumer group configuration */                                        \
     X(HELD, 12, true)    /* held until a RELEASE */                                                \
-    X(WITNESS, 13, true) /* says only that everything before it was durable */
+    X(WITNESS, 13, true) /* says only that everything before it was durable */                     \
+    X(MODE, 16, true)    /* how a consumer group asks for the messages of a topic */
 
 enum store_type {
 #define X(name, number, known) STORE_##name = (number),

@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/proto/body_end_txn.h"
 #include "core/proto/body_heartbeat.h"
+#include "core/proto/body_pop.h"
 #include "core/proto/body_publish.h"
 #include "core/proto/body_queues.h"
 #include "core/proto/codes.h"
@@ -146,6 +147,37 @@ static bool needs_heartbeat(const struct asker *a)
     return may;
 }
 
+static bool needs_batch_ack(const struct asker *a)
+{
+    struct batch_acks acks;
+    bool may = true;
+
+    if (batch_acks_decode(a->req->body, &acks) != 0) {
+        return needs_admin(a);
+    }
+    for (size_t i = 0; may && i < acks.count; i++) {
+        may =
+            may_topic(a, acks.acks[i].topic, ACL_SUB) && may_group(a, acks.acks[i].group, ACL_SUB);
+    }
+    keep_name(a->refusal);
+    batch_acks_fini(&acks);
+    return may;
+}
+
+static bool needs_assignment(const struct asker *a)
+{
+    struct assignment_request in;
+    bool may;
+
+    if (assignment_request_decode(a->req->body, &in) != 0) {
+        return needs_admin(a);
+    }
+    may = may_topic(a, in.topic, ACL_SUB) && may_group(a, in.group, ACL_SUB);
+    keep_name(a->refusal);
+    assignment_request_fini(&in);
+    return may;
+}
+
 static bool needs_unregister(const struct asker *a)
 {
     struct slice producer = header_str(a->req->header, "producerGroup");
@@ -212,6 +244,11 @@ static const struct need {
     {REQUEST_RECALL_MESSAGE, NULL, NULL, NULL, needs_recall},
     {REQUEST_PULL_MESSAGE, "topic", "consumerGroup", NULL, NULL},
     {REQUEST_LITE_PULL_MESSAGE, "topic", "consumerGroup", NULL, NULL},
+    {REQUEST_POP_MESSAGE, "topic", "consumerGroup", NULL, NULL},
+    {REQUEST_ACK_MESSAGE, "topic", "consumerGroup", NULL, NULL},
+    {REQUEST_CHANGE_MESSAGE_INVISIBLETIME, "topic", "consumerGroup", NULL, NULL},
+    {REQUEST_BATCH_ACK_MESSAGE, NULL, NULL, NULL, needs_batch_ack},
+    {REQUEST_QUERY_ASSIGNMENT, NULL, NULL, NULL, needs_assignment},
     {REQUEST_QUERY_MESSAGE, "topic", NULL, NULL, NULL},
     {REQUEST_QUERY_CONSUMER_OFFSET, "topic", "consumerGroup", NULL, NULL},
     {REQUEST_UPDATE_CONSUMER_OFFSET, "topic", "consumerGroup", NULL, NULL},

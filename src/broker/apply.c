@@ -104,6 +104,7 @@ static int apply_topic(struct broker *b, const struct store_record *rec, struct 
 
     if (rc == 0 && deleted.len > 0) {
         store_drop_topic(b->store, deleted);
+        request_modes_remove(&b->request_modes, SLICE_EMPTY, deleted);
     }
     if (rc == 0 && !rec->is_replay) {
         register_soon(b);
@@ -116,6 +117,9 @@ static int apply_group(struct broker *b, const struct store_record *rec, struct 
     struct group_applied applied;
     int rc = groups_apply(&b->groups, rec->payload, &applied, err);
 
+    if (rc == 0 && applied.change != GROUP_SET) {
+        request_modes_remove(&b->request_modes, applied.name, SLICE_EMPTY);
+    }
     /* live, the table of offsets was changed when the record was appended */
     if (rc == 0 && applied.change == GROUP_DELETE_AND_OFFSETS && rec->is_replay) {
         offsets_remove_group(&b->offsets, applied.name);
@@ -160,6 +164,8 @@ static int broker_apply(void *arg, const struct store_record *rec, struct err_ct
         return rec->is_replay ? offsets_apply(&b->offsets, rec->payload, err) : 0;
     case STORE_POSITION:
         return sources_apply(&b->sources, rec->payload, err);
+    case STORE_MODE:
+        return request_modes_apply(&b->request_modes, rec->payload, err);
     case STORE_GROUP:
         return apply_group(b, rec, err);
     case STORE_START:
@@ -204,6 +210,11 @@ static int broker_checkpoint_save(void *arg, struct store_sections *sections)
         return ESCROW_ENOMEM;
     }
     sources_save(&b->sources, out);
+    out = store_section(sections, "modes");
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    request_modes_save(&b->request_modes, out);
     return buf_failed(out) ? ESCROW_ENOMEM : 0;
 }
 
@@ -229,6 +240,9 @@ static int broker_checkpoint_load(void *arg, struct slice name, struct slice dat
     }
     if (slice_eq_str(name, "sources")) {
         return sources_load(&b->sources, data, err);
+    }
+    if (slice_eq_str(name, "modes")) {
+        return request_modes_load(&b->request_modes, data, err);
     }
     return err_set(err, ESCROW_EVERSION, "checkpoint: section '%.*s' is of a newer version",
                    SLICE_ARGS(name));

@@ -311,13 +311,19 @@ int broker_start(struct broker *b, struct config *config, struct loop *l, struct
     traffic_init(&b->traffic, b->hash_key);
     queue_locks_init(&b->queue_locks, b->hash_key);
     hold_init(b, b->hash_key);
+    request_modes_init(&b->request_modes, b->hash_key);
     txn_update_init(&b->update);
     timers_update_init(&b->timers_update);
     options_fill(b);
     if (config->is_namesrv) {
         namesrv_start(&b->namesrv, l, b->hash_key);
     }
-    rc = broker_start_parts(b, err);
+    rc = pops_init(b, b->hash_key);
+    if (rc != 0) {
+        (void)err_set(err, rc, "popped messages: %s", escrow_strerror(rc));
+    } else {
+        rc = broker_start_parts(b, err);
+    }
     if (rc != 0) {
         broker_stop(b);
     }
@@ -389,6 +395,8 @@ static void tables_fini(struct broker *b)
     timers_update_fini(&b->timers_update);
     txn_update_fini(&b->update);
     hold_fini(b);
+    pops_fini(b);
+    request_modes_fini(&b->request_modes);
     clients_fini(b);
     queue_locks_fini(&b->queue_locks);
     traffic_fini(&b->traffic);
@@ -412,6 +420,7 @@ void broker_stop(struct broker *b)
     register_stop(b);
     hold_release_all(b);
     relays_stop(b);
+    pops_release_all(b);
     if (is_pumping) {
         transactions_stop(b); /* no new questions */
         delays_stop(b);
@@ -425,6 +434,7 @@ void broker_stop(struct broker *b)
                                      "will see their last messages again");
         }
         pump_stop(&b->pump);
+        pops_release_all(b); /* what was under way when the pump stopped */
     }
     if (b->tcp.loop != NULL) {
         sessions_drain(b);

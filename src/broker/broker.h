@@ -27,10 +27,12 @@
 #include "src/broker/hold.h"
 #include "src/broker/metrics.h"
 #include "src/broker/offsets.h"
+#include "src/broker/pops.h"
 #include "src/broker/pump.h"
 #include "src/broker/queue_locks.h"
 #include "src/broker/register.h"
 #include "src/broker/relays.h"
+#include "src/broker/request_modes.h"
 #include "src/broker/retention.h"
 #include "src/broker/session.h"
 #include "src/broker/sources.h"
@@ -64,6 +66,8 @@ struct broker {
     struct clients clients;
     struct queue_locks queue_locks;
     struct hold hold;
+    struct pops pops;
+    struct request_modes request_modes;
     struct checker checker;
     struct retention retention;
     struct relays relays;

@@ -87,6 +87,27 @@ static struct route_entry find_admin_handler(int32_t code)
     }
 }
 
+/* Popping. */
+static struct route_entry find_pop_handler(int32_t code)
+{
+    switch (code) {
+    case REQUEST_POP_MESSAGE:
+        return (struct route_entry){handle_pop, true};
+    case REQUEST_ACK_MESSAGE:
+        return (struct route_entry){handle_pop_ack, true};
+    case REQUEST_BATCH_ACK_MESSAGE:
+        return (struct route_entry){handle_pop_batch_ack, true};
+    case REQUEST_CHANGE_MESSAGE_INVISIBLETIME:
+        return (struct route_entry){handle_pop_change, true};
+    case REQUEST_QUERY_ASSIGNMENT:
+        return (struct route_entry){handle_query_assignment, true};
+    case REQUEST_SET_MESSAGE_REQUEST_MODE:
+        return (struct route_entry){handle_set_request_mode, true};
+    default:
+        return find_admin_handler(code);
+    }
+}
+
 /* What clients that work together ask of each other. */
 static struct route_entry find_group_handler(int32_t code)
 {
@@ -99,7 +120,7 @@ static struct route_entry find_group_handler(int32_t code)
     case REQUEST_UNLOCK_BATCH_MQ:
         return (struct route_entry){handle_unlock_queues, true};
     default:
-        return find_admin_handler(code);
+        return find_pop_handler(code);
     }
 }
 

@@ -22,6 +22,12 @@ request_fn handle_send_back;            /* 36: handle_send_back.c */
 request_fn handle_recall;               /* 370: handle_recall.c */
 request_fn handle_send_reply;           /* 324, 325: handle_reply.c */
 request_fn handle_pull;                 /* 11, 361: handle_pull.c */
+request_fn handle_pop;                  /* 200050: handle_pop.c */
+request_fn handle_pop_ack;              /* 200051: handle_pop_ack.c */
+request_fn handle_pop_batch_ack;        /* 200151 */
+request_fn handle_pop_change;           /* 200053 */
+request_fn handle_query_assignment;     /* 400: handle_assignment.c */
+request_fn handle_set_request_mode;     /* 401 */
 request_fn handle_end_transaction;      /* 37: handle_end_transaction.c */
 request_fn handle_end_confirmed;        /* 30001: handle_end_confirmed.c */
 request_fn handle_query_offset;         /* 14: handle_offset.c */

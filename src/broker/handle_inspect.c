@@ -263,6 +263,19 @@ static void put_timers(struct list_writer *w, struct broker *b)
     put(w, "held_bytes", "memory of the table of held messages", METRIC_GAUGE, g.bytes);
 }
 
+static void put_pops(struct list_writer *w, struct broker *b)
+{
+    struct pop_gauges g;
+
+    pop_table_gauges(b->pops.table, &g);
+    put(w, "pops_held", "pops waiting for messages", METRIC_GAUGE, b->pops.waiting);
+    put(w, "popped_now", "messages handed out and not acknowledged", METRIC_GAUGE, g.in_flight);
+    put(w, "popped_due", "of these, messages whose time is over", METRIC_GAUGE, g.due);
+    put(w, "popped_forgotten", "messages forgotten because too many were not acknowledged",
+        METRIC_COUNTER, g.forgotten);
+    put(w, "popped_bytes", "memory of the table of popped messages", METRIC_GAUGE, g.bytes);
+}
+
 void handle_status(struct request *req)
 {
     struct broker *b = req->broker;
@@ -292,6 +305,7 @@ void handle_status(struct request *req)
         put_retention(&list, b);
         put_txn(&list, b);
         put_timers(&list, b);
+        put_pops(&list, b);
     }
     status_end(&list);
     request_end(req, &w);

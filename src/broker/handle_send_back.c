@@ -9,14 +9,11 @@
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/proto/names.h"
-#include "core/proto/properties.h"
 #include "src/broker/broker.h"
-#include "src/broker/delays.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
+#include "src/broker/retry_copy.h"
 #include "src/broker/topic_create.h"
-
-#define RETRY_LEVEL_FIRST 3 /* delay level of the first retry: 10 s */
 
 struct send_back {
     struct slice group;
@@ -66,72 +63,6 @@ static int read_step(struct read_job *job, struct err_ctx *err)
                                   : rc;
 }
 
-/*
- * Properties of the copy: where it came from, and nothing that would make it a half or delay it
- * again, but for its own time.
- */
-static int copy_properties(const struct record_view *view, struct broker *b, uint64_t offset,
-                           const struct delay *delay, struct props_writer *w)
-{
-    const struct slice drop[] = {prop_name(PROP_DELAY),
-                                 prop_name(PROP_TRAN_MSG),
-                                 prop_name(PROP_RETRY_TOPIC),
-                                 prop_name(PROP_ORIGIN_MESSAGE_ID),
-                                 prop_name(PROP_TIMER_OUT_MS),
-                                 prop_name(PROP_TIMER_DELAY_SEC),
-                                 prop_name(PROP_TIMER_DELAY_MS),
-                                 prop_name(PROP_TIMER_DELIVER_MS),
-                                 prop_name(PROP_DLQ_ORIGIN_TOPIC),
-                                 prop_name(PROP_DLQ_ORIGIN_MESSAGE_ID)};
-    char id[MSGID_TEXT_MAX + 1];
-    struct slice topic = view->f.topic;
-    struct slice origin;
-
-    if (!props_find(view->f.properties, prop_name(PROP_RETRY_TOPIC), &topic)) {
-        topic = view->f.topic;
-    }
-    if (!props_find(view->f.properties, prop_name(PROP_ORIGIN_MESSAGE_ID), &origin)) {
-        origin = slice_of(id, msgid_encode(&b->store_host, (int64_t)offset, id));
-    }
-    props_put_except(w, view->f.properties, drop, sizeof drop / sizeof drop[0]);
-    props_put(w, prop_name(PROP_RETRY_TOPIC), topic);
-    props_put(w, prop_name(PROP_ORIGIN_MESSAGE_ID), origin);
-    if (delay->is_held) {
-        props_put_i64(w, prop_name(PROP_TIMER_OUT_MS), delay->due_ms);
-    } else {
-        props_put(w, prop_name(PROP_DLQ_ORIGIN_TOPIC), topic);
-        props_put(w, prop_name(PROP_DLQ_ORIGIN_MESSAGE_ID), origin);
-    }
-    return w->error;
-}
-
-/* How long a copy is held: the level the consumer named, or one that grows with each retry. */
-static struct delay copy_delay(struct broker *b, int64_t level, int32_t reconsume_times)
-{
-    int64_t wanted = level > 0 ? level : RETRY_LEVEL_FIRST + (int64_t)reconsume_times;
-    int32_t bounded = wanted > DELAY_LEVELS_MAX ? DELAY_LEVELS_MAX : (int32_t)wanted;
-    int64_t now_ms = loop_wall_ms(b->loop);
-
-    return (struct delay){.is_held = true,
-                          .is_relative = true,
-                          .is_level = true,
-                          .due_ms = now_ms + delay_level_ms(&b->config->delay.levels, bounded)};
-}
-
-static int copy_store(struct broker *b, const struct record_fields *f, const struct delay *delay,
-                      struct store_receipt *receipt)
-{
-    struct slice tags = SLICE_EMPTY;
-    struct timer_info info;
-
-    if (!delay->is_held) {
-        return store_append_message(b->store, STORE_MESSAGE, f, NULL, receipt);
-    }
-    (void)props_find(f->properties, prop_name(PROP_TAGS), &tags); /* none: code 0 */
-    info = delays_info(f, tags, delay);
-    return delays_append(b, f, &info, receipt);
-}
-
 static void copy_answered(struct broker *b, struct pending *p, int error)
 {
     (void)b;
@@ -156,50 +87,19 @@ static bool may_copy(const struct read_job *job, struct slice topic)
 /* number = retries allowed, number2 = delay level, key = group, topic = where it came from */
 static int copy_append(struct read_job *job, struct store_receipt *receipt, struct err_ctx *err)
 {
-    struct broker *b = job->broker;
-    static uint8_t properties[PROPERTIES_LEN_MAX]; /* loop thread only */
-    struct props_writer w;
     struct record_view view;
-    struct record_fields f;
-    struct name_buf name;
-    struct topic *topic;
-    struct delay delay = {.is_held = false};
-    bool is_dead;
-    int rc = record_decode(buf_slice(&job->body), &view);
+    struct retry_copy copy = {
+        .group = buf_slice(&job->key), .offset = job->offset, .delay_level = job->number2};
 
-    if (rc != 0) {
+    if (record_decode(buf_slice(&job->body), &view) != 0) {
         return err_set(err, ESCROW_ECORRUPT, "message at %llu cannot be read",
                        (unsigned long long)job->offset);
     }
     if (!may_copy(job, view.f.topic)) {
         return err_set(err, ESCROW_EPERM, "the message at this offset is not of the origin topic");
     }
-    f = view.f;
-    is_dead = job->number2 < 0 || f.reconsume_times >= job->number;
-    rc = is_dead ? name_dlq_topic(buf_slice(&job->key), &name)
-                 : name_retry_topic(buf_slice(&job->key), &name);
-    if (rc == 0) {
-        rc = topic_find_or_create(b, slice_str(name.text), SLICE_EMPTY, 1, &topic, err);
-    }
-    if (rc == 0) {
-        props_writer_init(&w, properties, sizeof properties);
-        if (!is_dead) {
-            delay = copy_delay(b, job->number2, f.reconsume_times);
-        }
-        rc = copy_properties(&view, b, job->offset, &delay, &w);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    f.topic = slice_str(topic->name);
-    f.properties = slice_of(w.ptr, w.len);
-    f.queue_id = 0;
-    f.sys_flag &= ~SYSFLAG_TXN_MASK;
-    f.prepared_offset = 0;
-    f.reconsume_times++;
-    f.store_ms = loop_wall_ms(b->loop);
-    f.store_host = b->store_host;
-    return copy_store(b, &f, &delay, receipt);
+    copy.is_dead = job->number2 < 0 || view.f.reconsume_times >= job->number;
+    return retry_copy_append(job->broker, &view, &copy, receipt, err);
 }
 
 static void read_done(struct read_job *job)

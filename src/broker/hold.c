@@ -178,6 +178,7 @@ void hold_notify(struct broker *b, const struct hold_arrival *arrival)
     struct list *pos;
     struct list *tmp;
 
+    pops_notify(b, arrival);
     if (h->count == 0) {
         return;
     }

@@ -67,6 +67,7 @@ static void session_on_close(struct tcp_conn *conn, int reason)
     s->is_closed = true;
     session_hold(s);
     hold_on_close(s->broker, s);
+    pops_on_close(s->broker, s);
     clients_on_close(s->broker, s);
     relay_on_close(s);
     broker_on_session_close(s->broker, s);
@@ -146,6 +147,7 @@ struct tcp_conn *session_accept(void *arg, const struct tcp_addr *peer)
     s->id = ++b->session_id_last;
     s->next_opaque = 1;
     list_init(&s->pulls);
+    list_init(&s->pops);
     fair_lane_init(&s->reads, FAIR_NO_LIMIT);
     list_init(&s->roles);
     list_push(&b->sessions, &s->node);

@@ -43,6 +43,7 @@ struct session {
     struct broker *broker;
     struct list node;       /* broker->sessions */
     struct list pulls;      /* held pulls (hold.h) */
+    struct list pops;       /* pops that wait (pops.h) */
     struct fair_lane reads; /* what it reads from disk (pump.h) */
     struct list roles;      /* producer and consumer groups it registered (clients.h) */
     uint64_t id;            /* never 0, never reused; identity towards the name server registry */

@@ -6,6 +6,7 @@
 #include "core/proto/body_callback.h"
 #include "core/proto/body_heartbeat.h"
 #include "core/proto/body_lists.h"
+#include "core/proto/body_pop.h"
 #include "core/proto/body_queues.h"
 #include "core/proto/body_register.h"
 #include "core/proto/body_route.h"
@@ -191,13 +192,48 @@ static int try_callback(struct slice in, struct buf *out)
     return callback_answer_decode(in, SLICE_LIT("T"), 1, &state);
 }
 
+static int try_batch_acks(struct slice in, struct buf *out)
+{
+    struct batch_acks acks;
+    int error = batch_acks_decode(in, &acks);
+
+    if (error == 0) {
+        batch_acks_encode(out, &acks);
+    }
+    batch_acks_fini(&acks);
+    return error;
+}
+
+static int try_mode(struct slice in, struct buf *out)
+{
+    struct mode_request mode;
+    int error = mode_request_decode(in, &mode);
+
+    if (error == 0) {
+        mode_request_encode(out, &mode);
+    }
+    mode_request_fini(&mode);
+    return error;
+}
+
+static int try_assignment(struct slice in, struct buf *out)
+{
+    struct assignment_request req;
+    int error = assignment_request_decode(in, &req);
+
+    buf_append_slice(out, in);
+    assignment_request_fini(&req);
+    return error;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static int (*const tries[])(struct slice in, struct buf * out) = {
         try_route,       try_cluster,  try_heartbeat,     try_client_config,
         try_topic_table, try_register, try_queue_lock,    try_group_config,
         try_name_list,   try_kv_table, try_queue_set,     try_register_compressed,
-        try_topic_stats, try_offsets,  try_consume_stats, try_callback};
+        try_topic_stats, try_offsets,  try_consume_stats, try_callback,
+        try_batch_acks,  try_mode,     try_assignment};
     struct buf once, twice;
     int error;
 

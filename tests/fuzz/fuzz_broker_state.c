@@ -1,12 +1,12 @@
 /*
- * What the broker keeps in the checkpoint and in TOPIC, OFFSETS, POSITION and GROUP
- * records. The first
- * byte picks the table, and whether the rest is a section or a record. What is accepted can be
- * saved, loaded again, and saved as the same bytes.
+ * What the broker keeps in the checkpoint and in TOPIC, OFFSETS, POSITION, GROUP and MODE records.
+ * The first byte picks the table, and whether the rest is a section or a record. What is accepted
+ * can be saved, loaded again, and saved as the same bytes.
  */
 #include "core/base/check.h"
 #include "src/broker/groups.h"
 #include "src/broker/offsets.h"
+#include "src/broker/request_modes.h"
 #include "src/broker/sources.h"
 #include "src/broker/topics.h"
 
@@ -125,6 +125,29 @@ static void groups_input(struct slice in, bool is_record)
     groups_fini(&g);
 }
 
+static void modes_input(struct slice in, bool is_record)
+{
+    struct request_modes m;
+    struct request_modes again;
+    struct buf saved;
+    struct buf twice;
+
+    request_modes_init(&m, key);
+    if ((is_record ? request_modes_apply(&m, in, NULL) : request_modes_load(&m, in, NULL)) == 0) {
+        request_modes_init(&again, key);
+        buf_init(&saved, 0);
+        buf_init(&twice, 0);
+        request_modes_save(&m, &saved);
+        CHECK(request_modes_load(&again, buf_slice(&saved), NULL) == 0);
+        request_modes_save(&again, &twice);
+        CHECK(saved.len == twice.len && again.by_pair.count == m.by_pair.count);
+        buf_fini(&twice);
+        buf_fini(&saved);
+        request_modes_fini(&again);
+    }
+    request_modes_fini(&m);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice in;
@@ -133,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     in = slice_of(data + 1, size - 1);
-    switch (data[0] / 2 % 4) {
+    switch (data[0] / 2 % 5) {
     case 0:
         topics_input(in, data[0] % 2 == 1);
         break;
@@ -143,8 +166,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case 2:
         sources_input(in, data[0] % 2 == 1);
         break;
-    default:
+    case 3:
         groups_input(in, data[0] % 2 == 1);
+        break;
+    default:
+        modes_input(in, data[0] % 2 == 1);
         break;
     }
     return 0;

@@ -133,6 +133,7 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
     case STORE_CHECK:
     case STORE_OFFSETS:
     case STORE_GROUP:
+    case STORE_MODE:
         owner->raw_bytes += rec->payload.len;
         return 0;
     case STORE_HELD:

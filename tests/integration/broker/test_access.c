@@ -192,6 +192,60 @@ START_TEST(a_wrong_or_missing_key_is_refused_everywhere)
 }
 END_TEST
 
+/* A body that names topic and group, as three requests have it. */
+static int32_t call_named(struct client *c, int32_t code, const char *topic, const char *group)
+{
+    char body[256];
+
+    (void)snprintf(body, sizeof body,
+                   code == REQUEST_BATCH_ACK_MESSAGE
+                       ? "{\"acks\":[{\"t\":\"%s\",\"c\":\"%s\",\"r\":\"0\",\"so\":0,\"q\":0,"
+                         "\"pt\":1,\"b\":\"\"}]}"
+                       : "{\"topic\":\"%s\",\"consumerGroup\":\"%s\",\"mode\":\"POP\"}",
+                   topic, group); /* fits */
+    (void)client_begin(c, code, 0);
+    return client_call(c, slice_str(body));
+}
+
+START_TEST(popping_needs_topic_and_group)
+{
+    /* Also of what stands in a body; how a group asks is an admin's business. */
+    struct header_writer *w;
+    struct client c;
+
+    start();
+    make_topic();
+    open_as(&c, f.port, HEADER_JSON, "billing");
+    for (int i = 0; i < 3; i++) {
+        w = client_begin(&c, REQUEST_POP_MESSAGE, 0);
+        header_put_str(w, "consumerGroup", slice_str(i == 1 ? "payroll" : "billing"));
+        header_put_str(w, "topic", slice_str(i == 2 ? "secret" : "orders"));
+        header_put_i64(w, "queueId", 0);
+        header_put_i64(w, "maxMsgNums", 1);
+        header_put_i64(w, "invisibleTime", 1000);
+        header_put_i64(w, "pollTime", 0);
+        ck_assert_int_eq(client_call(&c, SLICE_EMPTY),
+                         i == 0 ? RESPONSE_POLLING_TIMEOUT : RESPONSE_NO_PERMISSION);
+    }
+    remark_has(&c, "SUB on topic secret");
+    ck_assert_int_eq(call_named(&c, REQUEST_BATCH_ACK_MESSAGE, "orders", "billing"),
+                     RESPONSE_SUCCESS);
+    ck_assert_int_eq(call_named(&c, REQUEST_BATCH_ACK_MESSAGE, "orders", "payroll"),
+                     RESPONSE_NO_PERMISSION);
+    remark_has(&c, "SUB on consumer group payroll");
+    ck_assert_int_eq(call_named(&c, REQUEST_QUERY_ASSIGNMENT, "orders", "billing"),
+                     RESPONSE_SUCCESS);
+    ck_assert_int_eq(call_named(&c, REQUEST_QUERY_ASSIGNMENT, "secret", "billing"),
+                     RESPONSE_NO_PERMISSION);
+    remark_has(&c, "SUB on topic secret");
+    ck_assert_int_eq(call_named(&c, REQUEST_SET_MESSAGE_REQUEST_MODE, "orders", "billing"),
+                     RESPONSE_NO_PERMISSION);
+    remark_has(&c, "admin");
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 START_TEST(a_user_may_what_its_lines_say)
 {
     /* Another topic, another group, another way, an admin's request: refused by name. */
@@ -508,6 +562,7 @@ static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, the_right_key_is_let_in_with_every_encoding);
     tcase_add_test(tc, a_wrong_or_missing_key_is_refused_everywhere);
+    tcase_add_test(tc, popping_needs_topic_and_group);
     tcase_add_test(tc, a_user_may_what_its_lines_say);
     tcase_add_test(tc, an_offset_is_no_way_to_another_topic);
     tcase_add_test(tc, expired_halves_are_read_by_name_only);

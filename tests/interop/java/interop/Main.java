@@ -19,6 +19,7 @@ public final class Main {
         Sending.register(cases);
         Consuming.register(cases);
         Members.register(cases);
+        Popping.register(cases);
         Transactions.register(cases);
         Lookups.register(cases);
         Delays.register(cases);

@@ -1,0 +1,151 @@
+/*
+ * Popping: what pop_table.h decides, obeyed. Pops that found nothing wait here, by topic and group,
+ * until a message comes or comes again, their time is up, their connection goes, or the broker
+ * drains. A timer makes messages due whose time is over.
+ *
+ * One message wakes one pop of each group (pulls of a queue wake all, hold.h: each of them wants
+ * it). The one that was woken and found that more is there wakes the next.
+ *
+ * Owns:    the table, every struct pop that waits.
+ * Thread:  loop.
+ * Holds:   a pop that waits is in the list of its session and of its group, and its timer runs;
+ *          waiting <= config pulls.held.max. A pop_topic or pop_group exists while somebody waits.
+ */
+#ifndef SRC_BROKER_POPS_H
+#define SRC_BROKER_POPS_H
+
+#include "core/base/attr.h"
+#include "core/base/buf.h"
+#include "core/base/limits.h"
+#include "core/base/list.h"
+#include "core/base/strmap.h"
+#include "core/io_uv/loop.h"
+#include "core/io_uv/pool.h"
+#include "core/store/store.h"
+#include "src/broker/fair.h"
+#include "src/broker/hold.h"
+#include "src/broker/pop_table.h"
+#include "src/broker/session.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct filter;
+
+#define POP_QUEUE_MAX     10000  /* handed out and not acknowledged, of one queue of one group */
+#define POP_TOTAL_MAX     500000 /* of all of them: 48 MB */
+#define POP_MESSAGES_MAX  32     /* of one pop */
+#define POP_WAIT_MAX_MS   60000
+#define POP_INVISIBLE_MAX INT64_C(43200000) /* 12 hours */
+
+struct pops {
+    struct pop_table *table;
+    struct strmap topics; /* that somebody waits for: name -> struct pop_topic */
+    struct list ready;    /* pops that are to run in this iteration */
+    struct loop_deferred run;
+    struct loop_timer timer;
+    int64_t timer_ms; /* when it fires; INT64_MAX = it does not run */
+    size_t waiting;
+    uint32_t turn;       /* with which queue the next pop begins */
+    int64_t last_pop_ms; /* receipt handles never go back */
+    /* Offsets that have to be durable before anything is handed out: noted; and in the log. */
+    bool has_unwritten;
+    uint64_t written_to;
+    struct buf body; /* scratch of one pop */
+    struct buf start_info;
+    struct buf offset_info;
+};
+
+/* A pop that could not be answered at once. */
+struct pop {
+    struct broker *broker;
+    struct deferred deferred;
+    struct list by_session;
+    struct list by_group; /* of pop_group.waiting, or of pops.ready */
+    struct pop_group *waits_in;
+    struct loop_timer timer;
+    struct fair_item slot;     /* of pump.reads */
+    struct store_fetch *fetch; /* while it has a slot */
+    struct pool_job job;
+    struct filter *filter; /* a reference; NULL = every message */
+    int64_t wait_until_ms; /* monotonic; 0 = does not wait */
+    int64_t invisible_ms;
+    int32_t queue_id; /* < 0: all */
+    uint32_t count_max;
+    uint32_t turn;
+    bool begins_at_end; /* where a group begins that has no offset */
+    char group[GROUP_LEN_MAX + 1];
+    char topic[RETRY_TOPIC_LEN_MAX + 1];
+};
+
+ESCROW_MUST_USE int pops_init(struct broker *b, struct hash_key key);
+void pops_fini(struct broker *b); /* nothing waits any more */
+
+/* Number of a delivery that begins now. */
+int64_t pops_now(struct broker *b);
+
+/* The table has changed: a message may be due sooner than the timer fires. */
+void pops_arm(struct broker *b);
+
+/* Wait. Takes the pop on success. ESCROW_ELIMIT, ESCROW_ENOMEM: it still is the caller's. */
+ESCROW_MUST_USE int pops_wait(struct broker *b, struct pop *pop, uint64_t wait_ms);
+
+/* Run it in this iteration of the loop. Takes the pop. */
+void pops_run_soon(struct broker *b, struct pop *pop);
+
+/* A message became visible. Cheap: called for every message. */
+void pops_notify(struct broker *b, const struct hold_arrival *arrival);
+
+/*
+ * The message is done: the group's offset follows, and a pop for which there is room now is woken.
+ */
+enum pop_outcome pops_acknowledge(struct broker *b, const struct pop_key *key, int64_t offset,
+                                  int64_t pop_ms);
+
+/* Wake one pop of this group that asks for this queue (< 0: for whichever). */
+void pops_wake(struct broker *b, struct slice group, struct slice topic, int32_t queue);
+
+/* The session is gone: its pops with it. */
+void pops_on_close(struct broker *b, struct session *s);
+
+/* Answer every pop that waits "nothing found": the broker drains. */
+void pops_release_all(struct broker *b);
+
+/* ---- of handle_pop.c ------------------------------------------------------------------------- */
+
+/* Run it: answer, read from disk, or wait. Takes the pop (frees it when it is answered). */
+void pop_run(struct pop *pop);
+
+/* Answer "nothing found", and free. */
+void pop_give_up(struct pop *pop);
+
+/* The peer is gone: free without an answer. */
+void pop_drop(struct pop *pop);
+
+/* ---- of pop_collect.c ------------------------------------------------------------------------ */
+
+/* What one run found; the records are in pops.body, the fields in start_info and offset_info. */
+struct pop_found {
+    uint32_t count;
+    int64_t pop_ms;
+    int64_t rest;     /* messages that could be handed out next */
+    bool must_read;   /* something has to be read from the disk */
+    bool has_skipped; /* a filter passed over messages, and there are more */
+    bool is_full;     /* the table has no room */
+    int error;        /* of a read; the text is in err */
+    struct err_ctx err;
+};
+
+/*
+ * Hand out what there is. From when `found` says so on, the messages are invisible, whether or not
+ * the answer arrives.
+ */
+void pop_collect(struct pop *pop, uint32_t queues, struct pop_found *found);
+
+/*
+ * Offsets for queues of which the group has none yet. 1: some had to be noted, and nothing may be
+ * handed out before the log is durable up to its tail; 0: go on; < 0: error.
+ */
+ESCROW_MUST_USE int pop_begin_queues(struct pop *pop, uint32_t queues);
+
+#endif
