@@ -90,7 +90,7 @@
       "hours of the day at which older ones are deleted, 04;16 for two; any: at any time")         \
     X(disk_max_used, "disk.max.used.ratio", NUMBER, "75", 10, 100,                                 \
       "percent of the disk in use beyond which they are deleted at any hour; 100: never")          \
-    X(disk_clean_forcibly, "disk.clean.forcibly.ratio", NUMBER, "85", 10, 100,                     \
+    X(disk_clean_forcibly, "disk.clean.forcibly.ratio", NUMBER, "100", 10, 100,                    \
       "percent beyond which the oldest messages are deleted however young; 100: never")            \
     X(disk_warning, "disk.warning.ratio", NUMBER, "90", 10, 100,                                   \
       "percent beyond which new messages are refused; 100: only when no log file fits any more")   \

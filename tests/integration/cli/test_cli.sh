@@ -30,7 +30,7 @@ pause() { read -rt 0.05 -u "$never" || :; }
 
 start() {
     rm -f "$work/escrowd.log"
-    "$escrowd" --data.dir "$work/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 --log.segment.bytes 64m \
+    "$escrowd" --data.dir "$work/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 --log.segment.bytes 64m --disk.warning.ratio 100 \
         "$@" >"$work/escrowd.log" 2>&1 &
     pid=$!
     for ((i = 0; i < 600; i++)); do

@@ -28,8 +28,9 @@ static void child(const struct rig *r, const char *broker_port, const char *name
     const char *argv[RIG_ARGS_MAX + 16] = {
         ESCROWD,     "--data.dir",          r->folder, "--broker.port",
         broker_port, "--broker.vip.port",   "0",       "--namesrv.port",
-        name_port,   "--log.segment.bytes", "64m"};
-    size_t n = 11; /* a small log: dozens of them are made; args may say otherwise */
+        name_port,   "--log.segment.bytes", "64m",     "--disk.warning.ratio",
+        "100"};
+    size_t n = 13; /* a small log: dozens of them are made; args may say otherwise */
 
     for (size_t i = 0; r->args[i] != NULL; i++) {
         argv[n++] = r->args[i];

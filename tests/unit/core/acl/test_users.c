@@ -156,8 +156,8 @@ START_TEST(a_system_topic_is_read_by_its_exact_name_only)
                                       "rmq_sys_wheel_timer"};
     static const char *const lines[] = {
         "default.topic = PUB|SUB", "topics = *=PUB|SUB",
-        "topics = TRANS_CHECK_*=SUB|PUB, RMQ_SYS_*=PUB|SUB, SCHEDULE_TOPIC_XXXX*=PUB|SUB, "
-        "OFF*=PUB|SUB, rmq_sys_*=PUB|SUB"};
+        ("topics = TRANS_CHECK_*=SUB|PUB, RMQ_SYS_*=PUB|SUB, SCHEDULE_TOPIC_XXXX*=PUB|SUB, "
+         "OFF*=PUB|SUB, rmq_sys_*=PUB|SUB")};
 
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         struct acl_user *u = alice(lines[i]);
