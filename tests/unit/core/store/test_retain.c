@@ -373,7 +373,7 @@ START_TEST(leftovers_of_a_deletion_go_at_the_next_start)
         struct disk_file *f;
         struct iovec iov = {.iov_base = bytes, .iov_len = sizeof bytes};
 
-        (void)snprintf(path, sizeof path, "log/%020llu", (unsigned long long)(i * SEGMENT));
+        (void)snprintf(path, sizeof path, "log/%020llu", (unsigned long long)i * SEGMENT);
         ck_assert(sim_disk_peek(before, path, 0, bytes, sizeof bytes));
         ck_assert_int_eq(disk_open(after, path, DISK_WRITE | DISK_CREATE, &f, NULL), 0);
         ck_assert_int_eq(disk_pwritev(f, &iov, 1, 0, NULL), 0);
