@@ -22,6 +22,11 @@ static struct disk_usage scaled(const struct disk_usage *usage)
     return u;
 }
 
+int64_t retention_now_ms(int64_t begin_ms, int64_t elapsed_ms, int64_t wall_ms)
+{
+    return wall_ms < begin_ms + elapsed_ms ? wall_ms : begin_ms + elapsed_ms;
+}
+
 uint32_t retention_percent(const struct disk_usage *usage)
 {
     struct disk_usage u = scaled(usage);
@@ -106,9 +111,9 @@ const char *retention_why_text(enum retention_why why)
     case RETENTION_AGE:
         return "old enough";
     case RETENTION_CLEAN:
-        return "old enough, and the disk is fuller than disk.max.used.percent";
+        return "old enough, and the disk is fuller than disk.max.used.ratio";
     case RETENTION_FORCE:
-        return "the disk is fuller than disk.clean.forcibly.percent";
+        return "the disk is fuller than disk.clean.forcibly.ratio";
     }
     return "?";
 }

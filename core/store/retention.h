@@ -70,6 +70,13 @@ struct retention_verdict retention_step(const struct retention_settings *setting
 /* "by age", "by age, disk fuller than it should be", ... for a log line. Static storage. */
 const char *retention_why_text(enum retention_why why);
 
+/*
+ * The time that messages are judged by: the wall clock's, but never further from where it was
+ * (begin_ms) than time has really passed since (elapsed_ms, of a monotonic clock). A clock that is
+ * set forward makes no message old.
+ */
+int64_t retention_now_ms(int64_t begin_ms, int64_t elapsed_ms, int64_t wall_ms);
+
 /* Part in use of the whole, in percent, rounded up; 0 of nothing. */
 uint32_t retention_percent(const struct disk_usage *usage);
 

@@ -127,6 +127,24 @@ static uint64_t oldest_needed(const struct broker *b, uint64_t enough)
     return half < held ? half : held;
 }
 
+/* Now, for judging ages. */
+static int64_t judging_ms(struct broker *b)
+{
+    struct retention *r = &b->retention;
+    int64_t wall_ms = loop_wall_ms(b->loop);
+    int64_t now_ms =
+        retention_now_ms(r->begin_ms, loop_mono_ms(b->loop) - r->begin_mono_ms, wall_ms);
+
+    if (wall_ms - now_ms >= MS_PER_HOUR && !r->has_said_ahead) {
+        log_warn("retention.clock",
+                 "the clock was set forward by %lld hours: until the next start messages count as "
+                 "so much younger",
+                 (long long)((wall_ms - now_ms) / MS_PER_HOUR));
+    }
+    r->has_said_ahead = wall_ms - now_ms >= MS_PER_HOUR;
+    return now_ms;
+}
+
 static struct retention_verdict decide(struct broker *b)
 {
     const struct config *c = b->config;
@@ -140,7 +158,7 @@ static struct retention_verdict decide(struct broker *b)
         .disk_refuse_percent = (uint32_t)c->disk_warning,
     };
     struct retention_input in = {
-        .now_ms = loop_wall_ms(b->loop),
+        .now_ms = judging_ms(b),
         .usage = r->usage,
         .segment_bytes = store_stats(b->store).segment_bytes,
         .segments = segments,
@@ -149,7 +167,7 @@ static struct retention_verdict decide(struct broker *b)
     struct retention_verdict v;
 
     in.utc_offset_s = clock_utc_offset_s(b->clock, in.now_ms);
-    store_segments_not_after(b->store, in.now_ms);
+    store_segments_not_after(b->store, loop_wall_ms(b->loop));
     in.count = store_segments(b->store, segments, RETENTION_STEP_SEGMENTS + 1);
     v = retention_step(&settings, &in);
     if (v.count > 0) {
@@ -239,7 +257,9 @@ void retention_start(struct broker *b)
 {
     struct retention *r = &b->retention;
 
-    *r = (struct retention){.needed = UINT64_MAX};
+    *r = (struct retention){.needed = UINT64_MAX,
+                            .begin_ms = loop_wall_ms(b->loop),
+                            .begin_mono_ms = loop_mono_ms(b->loop)};
     r->usage_job.run = usage_run;
     r->usage_job.done = usage_done;
     r->retain_pool_job.run = retain_run;

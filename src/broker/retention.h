@@ -9,6 +9,7 @@
  *
  * Thread:  loop; the jobs run in the pump's pool, one at a time.
  * Errors:  none: what fails is logged and tried again.
+ *          A clock that is set forward makes nothing old before the next start.
  * Holds:   nothing below the oldest undecided half, or the oldest message held for a time, goes.
  */
 #ifndef SRC_BROKER_RETENTION_H
@@ -34,7 +35,10 @@ struct retention {
     int usage_rc;
     struct err_ctx usage_err;
     int64_t
-        pinned_said_ms;  /* monotonic; when it was last said that something pins the log; 0 = not */
+        pinned_said_ms; /* monotonic; when it was last said that something pins the log; 0 = not */
+    int64_t begin_ms;   /* wall clock at the start */
+    int64_t begin_mono_ms;
+    bool has_said_ahead; /* that the wall clock was set forward */
     uint64_t stuck_said; /* tries to delete that failed, when that was last said */
     uint64_t needed;     /* the log is pinned from here on; UINT64_MAX = it is not */
     bool is_busy;        /* a job is on its way */

@@ -221,6 +221,17 @@ START_TEST(every_reason_has_a_text)
 }
 END_TEST
 
+START_TEST(a_clock_that_is_set_forward_makes_nothing_old)
+{
+    /* Four days in ten seconds are ten seconds; a clock that is set back is believed. */
+    const int64_t begin_ms = INT64_C(1700000000000);
+
+    ck_assert_int_eq(retention_now_ms(begin_ms, 10000, begin_ms + 10000), begin_ms + 10000);
+    ck_assert_int_eq(retention_now_ms(begin_ms, 10000, begin_ms + 4 * 86400000), begin_ms + 10000);
+    ck_assert_int_eq(retention_now_ms(begin_ms, 10000, begin_ms - 3600000), begin_ms - 3600000);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("core/store/retention");
@@ -236,6 +247,7 @@ int main(void)
     tcase_add_test(tc, above_the_refuse_limit_messages_are_refused);
     tcase_add_test(tc, sizes_of_any_disk_are_computed);
     tcase_add_test(tc, every_reason_has_a_text);
+    tcase_add_test(tc, a_clock_that_is_set_forward_makes_nothing_old);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
