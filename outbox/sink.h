@@ -98,12 +98,14 @@ typedef void sink_horizon_fn(struct sink_horizon *horizon);
 
 #define SINK_BROKERS_MAX     64
 #define SINK_BROKER_NAME_MAX 255
+#define SINK_AGE_UNKNOWN     INT64_C(3155760000000) /* a hundred years: nothing goes by age */
 
 /* A broker that answered. */
 struct sink_broker {
     char name[SINK_BROKER_NAME_MAX + 1]; /* its identity, visible ASCII */
-    /* Halves born earlier are all decided. No half at all: the broker's present time */
-    int64_t oldest_born_ms;
+    /* Of its oldest undecided half. None: 0, and the end of its log */
+    int64_t oldest_age_ms;  /* by its own clock; SINK_AGE_UNKNOWN: that was set back */
+    uint64_t oldest_offset; /* halves at a lower place of its log are all decided */
 };
 
 struct sink_horizon {

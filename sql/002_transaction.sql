@@ -7,13 +7,15 @@ CREATE TABLE escrow.transaction_marker (
     kind       "char" NOT NULL CHECK (kind IN ('C', 'R')),
     xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    half_offset bigint, -- where the half is in that broker's log; NULL: the client did not say
     broker     text -- identity ("name#id of its store") of the one that has the half, and may ask; NULL: the client did not say
 );
 
 -- Brokers that have told the relay their horizon. One that was there once may hold halves until a person says otherwise.
 CREATE TABLE escrow.broker (
     name        text PRIMARY KEY,
-    horizon     timestamptz NOT NULL, -- less what the relay keeps for clocks
+    horizon     timestamptz NOT NULL, -- by this database's clock, less what the relay keeps for clocks
+    half_offset bigint NOT NULL, -- of its oldest undecided half, or the end of its log
     answered_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
@@ -72,8 +74,9 @@ $$;
 
 -- The local transaction says which message transaction it decides. Returns its transaction id, for the half message. Part of
 -- every local transaction, so it does without what costs time (SET, queries where an expression does); every name is qualified.
--- `broker` says which broker has the half: when that one has nothing older undecided, the marker can go.
-CREATE FUNCTION escrow.transaction_mark(txn_id text, broker text DEFAULT NULL) RETURNS xid8
+-- `broker` says which broker has the half, `half_offset` where in its log: when that one has nothing older undecided, the
+-- marker can go.
+CREATE FUNCTION escrow.transaction_mark(txn_id text, broker text DEFAULT NULL, half_offset bigint DEFAULT NULL) RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$
 #variable_conflict use_variable
@@ -87,7 +90,8 @@ BEGIN
     IF NOT pg_catalog.pg_try_advisory_xact_lock(1702060915, pg_catalog.hashtext(txn_id)) THEN
         PERFORM pg_catalog.pg_advisory_xact_lock(1702060915, pg_catalog.hashtext(txn_id));
     END IF;
-    INSERT INTO escrow.transaction_marker AS m (txn_id, kind, broker) VALUES (txn_id, 'C', broker) ON CONFLICT DO NOTHING;
+    INSERT INTO escrow.transaction_marker AS m (txn_id, kind, broker, half_offset) VALUES (txn_id, 'C', broker, half_offset)
+        ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RETURN escrow.transaction_marked_before(txn_id);
     END IF;
@@ -189,22 +193,25 @@ CREATE FUNCTION escrow.lineage_add(system_identifier text, timeline integer, dat
 LANGUAGE sql VOLATILE
 AS $$ INSERT INTO escrow.lineage (system_identifier, timeline, database_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING $$;
 
--- Forget markers of transactions that are decided, at most max_rows. brokers[i] has answered that it has no undecided half born
--- before before_ms[i] (milliseconds since 1970): the markers that name it go up to there. Those that name another broker stay:
--- it may be down, and ask when it is back. Those that name none go up to the lowest horizon, but only when is_complete says that
--- every broker which is known to exist has answered, and every one that ever answered is among them. Tombstones have their own
--- time: they must outlive the slowest local transaction.
-CREATE FUNCTION escrow.transaction_clean(brokers text[], before_ms bigint[], is_complete boolean, tombstones_before timestamptz,
-                                         max_rows integer DEFAULT 100000)
+-- Forget markers of transactions that are decided, at most max_rows, and none younger than keep. brokers[i] has answered that
+-- its oldest undecided half is at half_offsets[i] of its log (its end, when there is none), and by its clock ages_ms[i]
+-- milliseconds old. The markers that name it and an offset go up to there: offsets only grow, whatever clocks do. Those without
+-- an offset go by age. Those that name another broker stay: it may be down, and ask when it is back. Those that name none go by
+-- the highest age, but only when is_complete says that every broker which is known to exist has answered, and every one that
+-- ever answered is among them. Tombstones have their own time: they must outlive the slowest local transaction.
+CREATE FUNCTION escrow.transaction_clean(brokers text[], ages_ms bigint[], half_offsets bigint[], is_complete boolean, keep interval,
+                                         tombstones_before timestamptz, max_rows integer DEFAULT 100000)
 RETURNS bigint LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     unnamed_before timestamptz;
+    keep_from timestamptz := clock_timestamp() - keep;
     gone bigint;
 BEGIN
-    INSERT INTO escrow.broker AS b (name, horizon, answered_at)
-    SELECT a.name, to_timestamp(min(a.ms) / 1000.0), clock_timestamp() FROM unnest(brokers, before_ms) AS a (name, ms) GROUP BY a.name
-    ON CONFLICT (name) DO UPDATE SET horizon = excluded.horizon, answered_at = excluded.answered_at;
+    INSERT INTO escrow.broker AS b (name, horizon, half_offset, answered_at)
+    SELECT a.name, keep_from - max(a.ms) * interval '1 millisecond', min(a.half_offset), clock_timestamp()
+      FROM unnest(brokers, ages_ms, half_offsets) AS a (name, ms, half_offset) GROUP BY a.name
+    ON CONFLICT (name) DO UPDATE SET horizon = excluded.horizon, half_offset = excluded.half_offset, answered_at = excluded.answered_at;
     IF is_complete AND NOT EXISTS (SELECT 1 FROM escrow.broker AS b WHERE b.name <> ALL (brokers)) THEN
         SELECT min(b.horizon) INTO unnamed_before FROM escrow.broker AS b;
     END IF;
@@ -212,7 +219,9 @@ BEGIN
      WHERE m.ctid = ANY (ARRAY(
         SELECT c.ctid
           FROM escrow.transaction_marker AS c LEFT JOIN escrow.broker AS b ON b.name = c.broker AND b.name = ANY (brokers)
-         WHERE (c.kind = 'C' AND c.created_at < CASE WHEN c.broker IS NULL THEN unnamed_before ELSE b.horizon END)
+         WHERE (c.kind = 'C' AND CASE WHEN c.broker IS NULL THEN c.created_at < unnamed_before
+                                      WHEN c.half_offset IS NULL THEN c.created_at < b.horizon
+                                      ELSE c.half_offset < b.half_offset AND c.created_at < keep_from END)
             OR (c.kind = 'R' AND c.created_at < tombstones_before)
          LIMIT max_rows));
     GET DIAGNOSTICS gone = ROW_COUNT;

@@ -20,7 +20,7 @@ GRANT EXECUTE ON FUNCTION
     escrow.publish(text, bytea, text, text, text, jsonb),
     escrow.publish_text(text, text, text, text, text, jsonb),
     escrow.publish_json(text, jsonb, text, text, text, jsonb),
-    escrow.transaction_mark(text, text),
+    escrow.transaction_mark(text, text, bigint),
     escrow.transaction_begin(),
     escrow.session_identity(),
     escrow.database_identity()
@@ -45,7 +45,7 @@ GRANT EXECUTE ON FUNCTION
     escrow.outbox_park(text, integer, bigint, text),
     escrow.outbox_rotate(bigint, interval),
     escrow.outbox_adopt(text, integer, boolean),
-    escrow.transaction_clean(text[], bigint[], boolean, timestamptz, integer),
+    escrow.transaction_clean(text[], bigint[], bigint[], boolean, interval, timestamptz, integer),
     escrow.make_durable()
 TO escrow_relay;
 

@@ -392,8 +392,8 @@ size_t txn_find_id(const struct txn *t, struct slice txn_id, struct txn_row *row
 
 /*
  * Broker store time of the oldest undecided half (parked ones included); now.wall_ms when there is
- * none. Whoever keeps a marker per transaction must keep those that are not older than this by more
- * than his longest transaction.
+ * none. After the clock was set back it may be later than now. txn_oldest_offset is exact; this is
+ * for whoever has a marker per transaction that does not say where its half is.
  */
 int64_t txn_horizon_ms(const struct txn *t, struct txn_now now);
 

@@ -136,10 +136,7 @@ int64_t txn_horizon_ms(const struct txn *t, struct txn_now now)
 {
     const struct half *half = half_table_oldest(&t->table);
 
-    if (half == NULL || half_store_ms(half) > now.wall_ms) {
-        return now.wall_ms;
-    }
-    return half_store_ms(half);
+    return half == NULL ? now.wall_ms : half_store_ms(half);
 }
 
 uint64_t txn_oldest_offset(const struct txn *t)

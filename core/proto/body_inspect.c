@@ -301,7 +301,7 @@ void txn_horizon_encode(struct buf *out, const struct txn_horizon *horizon)
 {
     msgpack_packer pk = pack_to(out);
 
-    pack_map(&pk, 4);
+    pack_map(&pk, 5);
     pack_key(&pk, "bornMs");
     pack_i64_or_nil(&pk, horizon->born_ms, INSPECT_NONE);
     pack_key(&pk, "undecided");
@@ -310,6 +310,8 @@ void txn_horizon_encode(struct buf *out, const struct txn_horizon *horizon)
     pack_i64(&pk, horizon->now_ms);
     pack_key(&pk, "broker");
     pack_text(&pk, horizon->broker);
+    pack_key(&pk, "offset");
+    pack_u64(&pk, horizon->offset);
 }
 
 /* Fit for a database's array of texts, and for a terminal. */
@@ -329,7 +331,8 @@ int txn_horizon_decode(struct slice body, struct txn_horizon *horizon)
         PACK_FIELD(struct txn_horizon, born_ms, "bornMs", PACK_I64, false),
         PACK_FIELD(struct txn_horizon, undecided, "undecided", PACK_U64, true),
         PACK_FIELD(struct txn_horizon, now_ms, "nowMs", PACK_I64, true),
-        PACK_FIELD(struct txn_horizon, broker, "broker", PACK_TEXT, true)};
+        PACK_FIELD(struct txn_horizon, broker, "broker", PACK_TEXT, true),
+        PACK_FIELD(struct txn_horizon, offset, "offset", PACK_U64, true)};
 
     int rc;
 

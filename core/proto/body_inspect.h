@@ -20,13 +20,15 @@
  *                               members uint], ... ] }
  *   30007 request  no body
  *   30007 answer   { "bornMs": int or nil (nil = no undecided half), "undecided": uint,
- *                    "nowMs": int, "broker": text }
+ *                    "nowMs": int, "broker": text, "offset": uint }
  *
  * state is a name of txn/STATES.md. The horizon: every half born before bornMs is decided, so
  * markers older than that (less a margin for clocks; nowMs is the broker's clock) can never be
- * asked for again by this broker. broker is its identity, "name#id of its store": whose horizon
- * this is, whatever address it was asked at. Names and addresses can be the same on two machines,
- * ids cannot. At most BROKER_IDENTITY_MAX visible ASCII characters without '"' and '\'.
+ * asked for again by this broker. offset says the same without clocks: every half at a lower place
+ * of its log is decided (no undecided half: the end of the log). broker is its identity, "name#id
+ * of its store": whose horizon this is, whatever address it was asked at. Names and addresses can
+ * be the same on two machines, ids cannot. At most BROKER_IDENTITY_MAX visible ASCII characters
+ * without '"' and '\'.
  *
  * Owns:    nothing; slices are borrowed from the body.
  * Thread:  any. Pure.
@@ -135,6 +137,7 @@ struct txn_horizon {
     int64_t now_ms;
     uint64_t undecided;
     struct slice broker;
+    uint64_t offset; /* halves at a lower place of the log are all decided */
 };
 
 void txn_horizon_encode(struct buf *out, const struct txn_horizon *horizon);

@@ -19,8 +19,8 @@
 #define SLICE_ROWS_TEXT "20000"
 
 #define CLEAN_SQL                                                                                  \
-    "SELECT escrow.transaction_clean($1::text[], $2::bigint[], $3::boolean, "                      \
-    "clock_timestamp() - $4::interval, " SLICE_ROWS_TEXT ")"
+    "SELECT escrow.transaction_clean($1::text[], $2::bigint[], $3::bigint[], $4::boolean, "        \
+    "$5::interval, clock_timestamp() - $6::interval, " SLICE_ROWS_TEXT ")"
 
 struct cleaner {
     struct loop *loop;
@@ -36,18 +36,24 @@ struct cleaner {
     bool is_missing; /* some broker did not answer, and that was said */
     bool is_complete;
     struct buf names;   /* text[] */
-    struct buf befores; /* bigint[] */
+    struct buf ages;    /* bigint[] */
+    struct buf offsets; /* bigint[] */
+    char keep[40];
     char tombstones[40];
 };
 
 static void send_slice(void *arg)
 {
     struct cleaner *c = arg;
-    const char *const values[] = {(const char *)c->names.ptr, (const char *)c->befores.ptr,
-                                  c->is_complete ? "true" : "false", c->tombstones};
+    const char *const values[] = {(const char *)c->names.ptr,
+                                  (const char *)c->ages.ptr,
+                                  (const char *)c->offsets.ptr,
+                                  c->is_complete ? "true" : "false",
+                                  c->keep,
+                                  c->tombstones};
 
     c->last_removed = 0;
-    pg_conn_query_params(&c->conn, CLEAN_SQL, 4, values);
+    pg_conn_query_params(&c->conn, CLEAN_SQL, 6, values);
 }
 
 static void on_result(void *arg, const PGresult *res)
@@ -87,21 +93,24 @@ static void on_lost(void *arg, int code, const struct pg_error *err)
 static const struct pg_conn_handlers handlers = {
     .connected = send_slice, .result = on_result, .done = on_done, .lost = on_lost};
 
-/* Two arrays of the same length: names, and until when their markers may go. */
+/* Three arrays of the same length: names, and until where and when their markers may go. */
 static bool put_brokers(struct cleaner *c, const struct sink_horizon *horizon)
 {
     buf_clear(&c->names);
-    buf_clear(&c->befores);
+    buf_clear(&c->ages);
+    buf_clear(&c->offsets);
     for (size_t i = 0; i < horizon->broker_count; i++) {
         const struct sink_broker *b = &horizon->brokers[i];
         /* sink.h: nothing in a name needs escaping */
         buf_append_fmt(&c->names, "%c\"%s\"", i == 0 ? '{' : ',', b->name);
-        buf_append_fmt(&c->befores, "%c%" PRId64, i == 0 ? '{' : ',',
-                       b->oldest_born_ms - (int64_t)c->cfg.keep_ms);
+        buf_append_fmt(&c->ages, "%c%" PRId64, i == 0 ? '{' : ',', b->oldest_age_ms);
+        buf_append_fmt(&c->offsets, "%c%" PRIu64, i == 0 ? '{' : ',',
+                       b->oldest_offset <= INT64_MAX ? b->oldest_offset : 0);
     }
     buf_append(&c->names, "}", 2); /* and the NUL */
-    buf_append(&c->befores, "}", 2);
-    return !buf_failed(&c->names) && !buf_failed(&c->befores);
+    buf_append(&c->ages, "}", 2);
+    buf_append(&c->offsets, "}", 2);
+    return !buf_failed(&c->names) && !buf_failed(&c->ages) && !buf_failed(&c->offsets);
 }
 
 static void say_missing(struct cleaner *c, const struct sink_horizon *horizon)
@@ -156,7 +165,9 @@ struct cleaner *cleaner_new(struct loop *l, struct sink *sink, const struct clea
     c->sink = sink;
     c->cfg = *cfg;
     buf_init(&c->names, 0);
-    buf_init(&c->befores, 0);
+    buf_init(&c->ages, 0);
+    buf_init(&c->offsets, 0);
+    (void)snprintf(c->keep, sizeof c->keep, "%" PRIu64 " milliseconds", cfg->keep_ms); /* fits */
     (void)snprintf(c->tombstones, sizeof c->tombstones, "%" PRIu64 " milliseconds",
                    cfg->keep_tombstone_ms); /* fits */
     pg_conn_init(&c->conn, l, &handlers, c);
@@ -173,7 +184,8 @@ void cleaner_free(struct cleaner *c)
     loop_timer_stop(c->loop, &c->timer);
     pg_conn_close(&c->conn);
     buf_fini(&c->names);
-    buf_fini(&c->befores);
+    buf_fini(&c->ages);
+    buf_fini(&c->offsets);
     mem_free(c);
 }
 

@@ -432,7 +432,10 @@ void handle_txn_horizon(struct request *req)
     horizon.broker = slice_str(self);
     txn_gauges(b->txn, &gauges);
     horizon.undecided = gauges.halves;
-    if (gauges.halves > 0) {
+    horizon.offset = txn_oldest_offset(b->txn);
+    if (horizon.offset == UINT64_MAX) {
+        horizon.offset = store_watermarks(b->store).appended;
+    } else {
         horizon.born_ms = txn_horizon_ms(b->txn, now);
     }
     if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {

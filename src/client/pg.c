@@ -20,6 +20,8 @@
 #include "src/client/client_private.h"
 
 #include <libpq-fe.h>
+
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -376,7 +378,8 @@ static bool put_mark(struct buf *sql, PGconn *conn, const struct pg_half *half)
     if (quoted == NULL) {
         return false;
     }
-    buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', %s);", id, quoted);
+    buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', %s, %" PRId64 ");", id, quoted,
+                   half->op.receipt.offset);
     PQfreemem(quoted);
     return true;
 }

@@ -103,22 +103,36 @@ static void finish(struct horizons *h)
 
 /* ---- brokers ---- */
 
+/* Not the broker's times, only their difference: its clock need not be the database's. */
+static int64_t age_of(const struct txn_horizon *horizon)
+{
+    if (horizon->born_ms == INSPECT_NONE) {
+        return 0;
+    }
+    return horizon->born_ms < 0 || horizon->born_ms > horizon->now_ms
+               ? SINK_AGE_UNKNOWN
+               : horizon->now_ms - horizon->born_ms;
+}
+
 /* Two addresses may lead to one broker: the lower horizon counts. */
 static void put_answer(struct horizons *h, const struct txn_horizon *horizon)
 {
-    int64_t born_ms = horizon->born_ms == INSPECT_NONE ? horizon->now_ms : horizon->born_ms;
+    int64_t age_ms = age_of(horizon);
 
     for (size_t i = 0; i < h->answer_count; i++) {
         struct sink_broker *b = &h->answers[i];
         if (slice_eq_str(horizon->broker, b->name)) {
-            b->oldest_born_ms = born_ms < b->oldest_born_ms ? born_ms : b->oldest_born_ms;
+            b->oldest_age_ms = age_ms > b->oldest_age_ms ? age_ms : b->oldest_age_ms;
+            b->oldest_offset =
+                horizon->offset < b->oldest_offset ? horizon->offset : b->oldest_offset;
             return;
         }
     }
     _Static_assert(SINK_BROKER_NAME_MAX == BROKER_IDENTITY_MAX, "an identity fits");
     (void)slice_to_cstr(horizon->broker, h->answers[h->answer_count].name,
                         sizeof h->answers[0].name);
-    h->answers[h->answer_count++].oldest_born_ms = born_ms;
+    h->answers[h->answer_count].oldest_offset = horizon->offset;
+    h->answers[h->answer_count++].oldest_age_ms = age_ms;
 }
 
 static void on_horizon(struct remote_call *call, int error, struct header *header,

@@ -687,7 +687,9 @@ START_TEST(what_is_going_on_can_be_looked_at)
     struct txn_horizon horizon;
     struct buf body;
     const char *digits = "0123456789abcdef";
+    int64_t first = -1;
     int64_t last = -1;
+    uint64_t end;
     int rows = 0;
 
     start(&c, HEADER_MSGPACK);
@@ -695,6 +697,7 @@ START_TEST(what_is_going_on_can_be_looked_at)
     ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_SUCCESS);
     ck_assert_int_eq(txn_horizon_decode(c.body, &horizon), 0);
     ck_assert_int_eq(horizon.born_ms, INSPECT_NONE);
+    end = horizon.offset; /* nothing undecided: the end of the log */
     for (int i = 0; i < 25; i++) {
         char properties[64];
         (void)snprintf(properties, sizeof properties, "UNIQ_KEY=h%d", i); /* fits */
@@ -714,6 +717,7 @@ START_TEST(what_is_going_on_can_be_looked_at)
         req.cursor = list.cursor;
         while (list_txn_next(&list, &row)) {
             ck_assert_int_gt(row.offset, last);
+            first = last < 0 ? row.offset : first;
             last = row.offset;
             ck_assert(slice_eq_str(row.state, "PREPARED"));
             ck_assert(slice_eq_str(row.group, "pg"));
@@ -733,6 +737,8 @@ START_TEST(what_is_going_on_can_be_looked_at)
     ck_assert_uint_eq(horizon.undecided, 25);
     ck_assert_int_gt(horizon.born_ms, 0);
     ck_assert_int_le(horizon.born_ms, horizon.now_ms);
+    ck_assert_int_eq((int64_t)horizon.offset, first);
+    ck_assert_uint_ge(horizon.offset, end);
     ck_assert(slice_has_prefix(horizon.broker, SLICE_LIT("escrow-a#")));
     ck_assert_uint_eq(horizon.broker.len, strlen("escrow-a#") + 8);
     for (size_t i = strlen("escrow-a#"); i < horizon.broker.len; i++) {

@@ -13,14 +13,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int64_t number(const char *text)
-{
-    int64_t value = 0;
-
-    ck_assert(slice_to_i64(slice_str(text), &value));
-    return value;
-}
-
 static PGconn *database_in(const char *name, const char *encoding, char *conninfo, size_t size)
 {
     PGconn *pg = pg_test_connect(fixture.conninfo);
@@ -167,14 +159,7 @@ END_TEST
 
 static bool is_clean(void *arg)
 {
-    return cleaner_removed(arg) >= 4;
-}
-
-static int64_t minutes_ago(struct rig *r, int minutes)
-{
-    return number(pg_test_sql(
-        r->pg, "SELECT (extract(epoch FROM now() - interval '%d minutes') * 1000)::bigint",
-        minutes));
+    return cleaner_removed(arg) >= 5;
 }
 
 static const char *status_text(const char *conninfo)
@@ -195,8 +180,10 @@ static const char *status_text(const char *conninfo)
 START_TEST(only_markers_that_nobody_can_ask_about_are_removed)
 {
     /*
-     * Older than the oldest undecided half of their broker, or of every broker when they name none;
-     * for tombstones, than their time. What names a broker that did not answer stays.
+     * Before the oldest undecided half in the log of their broker, whatever the clocks say; older
+     * than that half when they do not say where they are, or than that of every broker when they
+     * name none; for tombstones, older than their time. What is young, or names a broker that did
+     * not answer, stays.
      */
     struct rig r;
     struct cleaner *cleaner;
@@ -215,11 +202,14 @@ START_TEST(only_markers_that_nobody_can_ask_about_are_removed)
               "('c-gone', 'C', 'c@h:3', now() - interval '1 day'), "
               "('r-old', 'R', NULL, now() - interval '2 hours'), "
               "('r-young', 'R', NULL, now() - interval '50 minutes')");
+    (void)pg_test_sql(r.pg, "INSERT INTO escrow.transaction_marker (txn_id, kind, broker, "
+                            "half_offset, created_at) VALUES "
+                            "('o-decided', 'C', 'b@h:2', 699, now() - interval '2 minutes'), "
+                            "('o-undecided', 'C', 'b@h:2', 700, now() - interval '1 day'), "
+                            "('o-young', 'C', 'b@h:2', 1, now())");
     cfg.conninfo = r.conninfo;
-    r.broker.brokers[0] =
-        (struct sink_broker){.name = "a@h:1", .oldest_born_ms = minutes_ago(&r, 6)};
-    r.broker.brokers[1] =
-        (struct sink_broker){.name = "b@h:2", .oldest_born_ms = minutes_ago(&r, 0)};
+    r.broker.brokers[0] = (struct sink_broker){.name = "a@h:1", .oldest_age_ms = 6 * 60000};
+    r.broker.brokers[1] = (struct sink_broker){.name = "b@h:2", .oldest_offset = 700};
     r.broker.broker_count = 2;
     r.broker.is_complete = true;
     cleaner = cleaner_new(&r.loop, &r.broker.sink, &cfg);
@@ -229,7 +219,7 @@ START_TEST(only_markers_that_nobody_can_ask_about_are_removed)
     ck_assert_str_eq(
         pg_test_sql(
             r.pg, "SELECT string_agg(txn_id, ' ' ORDER BY txn_id) FROM escrow.transaction_marker"),
-        "c-gone c-new c-undecided c-unnamed r-young");
+        "c-gone c-new c-undecided c-unnamed o-undecided o-young r-young");
     said = status_text(r.conninfo);
     ck_assert_ptr_nonnull(strstr(said, "HELD: escrow-relay has never reached this broker"));
     ck_assert_str_eq(pg_test_sql(r.pg, "SELECT escrow.broker_drop('c@h:3')"), "1");

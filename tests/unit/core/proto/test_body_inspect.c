@@ -241,7 +241,7 @@ END_TEST
 START_TEST(the_horizon_survives_the_round_trip)
 {
     /* Shows: with and without an undecided half. */
-    struct txn_horizon horizon = {1700000000000, 1700000001000, 3, SLICE_LIT("a#0123abcd")};
+    struct txn_horizon horizon = {1700000000000, 1700000001000, 3, SLICE_LIT("a#0123abcd"), 77};
     struct txn_horizon back;
     struct buf out;
 
@@ -254,6 +254,7 @@ START_TEST(the_horizon_survives_the_round_trip)
         ck_assert_int_eq(back.now_ms, horizon.now_ms);
         ck_assert_uint_eq(back.undecided, horizon.undecided);
         ck_assert(slice_eq(back.broker, horizon.broker));
+        ck_assert_uint_eq(back.offset, horizon.offset);
         horizon = (struct txn_horizon){
             .born_ms = INSPECT_NONE, .now_ms = 5, .broker = SLICE_LIT("a#00000000")};
     }
@@ -303,7 +304,7 @@ START_TEST(hostile_bytes_are_harmless)
      */
     struct list_txn_request req = {SLICE_LIT("EXPIRED"), SLICE_LIT("g"), 77, 10, 3,
                                    SLICE_LIT("tx")};
-    struct txn_horizon horizon = {1, 2, 3, SLICE_LIT("a#0123abcd")};
+    struct txn_horizon horizon = {1, 2, 3, SLICE_LIT("a#0123abcd"), 4};
     struct buf out;
 
     buf_init(&out, 0);
