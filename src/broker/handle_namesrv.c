@@ -77,6 +77,16 @@ static int registration_decode(struct request *req, struct registration *reg, bo
     return rc;
 }
 
+static void register_refuse(struct request *req, const struct registration *reg)
+{
+    struct namesrv *n = &req->broker->namesrv;
+    char text[REGISTRY_REFUSAL_MAX + 1];
+
+    registry_refusal(&n->registry, loop_mono_ms(req->broker->loop), reg, text, sizeof text);
+    namesrv_log_conflict(n, text);
+    request_fail(req, RESPONSE_SYSTEM_ERROR, ESCROW_EEXIST, "%s", text);
+}
+
 static void namesrv_register(struct request *req)
 {
     struct broker *b = req->broker;
@@ -96,6 +106,10 @@ static void namesrv_register(struct request *req)
         rc = registry_register(&b->namesrv.registry, loop_mono_ms(b->loop), &reg);
     }
     register_body_fini(&body);
+    if (rc == ESCROW_EEXIST) {
+        register_refuse(req, &reg);
+        return;
+    }
     if (rc != 0) {
         request_fail(req, rc == ESCROW_EPROTO ? RESPONSE_SYSTEM_ERROR : -1, rc,
                      "register broker failed: %s", escrow_strerror(rc));

@@ -156,7 +156,37 @@ static void peer_on_open(struct tcp_conn *conn)
     peer_send(peer, write_register);
 }
 
-/* The answer: only a refusal is interesting. */
+static void peer_again(void *arg)
+{
+    struct register_peer *peer = arg;
+
+    if (peer->is_connected) {
+        peer_send(peer, write_register);
+    }
+}
+
+/* Clients do not find this broker by that name server: said once, and each minute again. */
+static void peer_on_refusal(struct register_peer *peer, struct slice remark)
+{
+    struct broker *b = peer->broker;
+    int64_t now_ms = loop_mono_ms(b->loop);
+    char text[REGISTER_REMARK_MAX + 1];
+
+    (void)slice_to_cstr(remark, text, sizeof text); /* what does not fit is cut */
+    if (!peer->is_refused || strcmp(text, peer->refusal) != 0 ||
+        now_ms - peer->refusal_ms >= REGISTER_REPEAT_MS) {
+        memcpy(peer->refusal, text, sizeof text);
+        peer->refusal_ms = now_ms;
+        log_error("register.refused", "name server %s:%u: %s", peer->host, peer->port,
+                  peer->refusal);
+    }
+    peer->is_refused = true;
+    if (!b->registrar.is_stopping) {
+        loop_timer_start(b->loop, &peer->retry, REGISTER_REFUSED_MS, 0, peer_again, peer);
+    }
+}
+
+/* The answer: only a refusal, and the end of refusals, are interesting. */
 static void peer_on_frame(struct tcp_conn *conn, struct slice bytes)
 {
     struct register_peer *peer = peer_of(conn);
@@ -167,9 +197,11 @@ static void peer_on_frame(struct tcp_conn *conn, struct slice bytes)
         header_decode(&b->header, frame.type, frame.header) != 0) {
         tcp_conn_close(conn, ESCROW_EPROTO);
     } else if (header_is_response(&b->header) && b->header.code != RESPONSE_SUCCESS) {
-        log_warn("register.refused", "name server %s:%u: %.*s", peer->host, peer->port,
-                 (int)(b->header.remark.len > 200 ? 200 : b->header.remark.len),
-                 b->header.remark.len == 0 ? "" : (const char *)b->header.remark.ptr);
+        peer_on_refusal(peer, b->header.remark);
+    } else if (header_is_response(&b->header) && peer->is_refused && !b->registrar.is_stopping) {
+        log_info("register.accepted", "name server %s:%u takes this broker now", peer->host,
+                 peer->port);
+        peer->is_refused = false;
     }
 }
 
@@ -224,7 +256,11 @@ static void register_everywhere(struct broker *b)
         if (rc == 0) {
             rc = registry_register(&b->namesrv.registry, loop_mono_ms(b->loop), &reg);
         }
-        if (rc != 0) {
+        if (rc == ESCROW_EEXIST) {
+            char text[REGISTRY_REFUSAL_MAX + 1];
+            registry_refusal(&b->namesrv.registry, loop_mono_ms(b->loop), &reg, text, sizeof text);
+            log_error("register.refused", "the name server of this process: %s", text);
+        } else if (rc != 0) {
             log_warn("register.self", "routes are out of date: %s", escrow_strerror(rc));
         }
         mem_free(topics);

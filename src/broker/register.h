@@ -6,7 +6,8 @@
  * Owns:    one connection to each configured name server.
  * Thread:  loop.
  * Errors:  a name server that is down costs a log line and is tried again; nothing else waits for
- *          it.
+ *          it. One that refuses this broker (its name is held by another) costs an error line, the
+ *          same one at most once a minute, and is asked again every few seconds.
  */
 #ifndef SRC_BROKER_REGISTER_H
 #define SRC_BROKER_REGISTER_H
@@ -25,6 +26,9 @@ struct broker;
 
 #define REGISTER_PERIOD_MS   30000
 #define REGISTER_RETRY_MS    2000
+#define REGISTER_REFUSED_MS  5000  /* after a refusal: ask again */
+#define REGISTER_REPEAT_MS   60000 /* the same refusal is logged again */
+#define REGISTER_REMARK_MAX  511
 #define REGISTER_SERVERS_MAX 16
 
 struct register_peer {
@@ -33,9 +37,12 @@ struct register_peer {
     struct loop_timer retry;
     char host[64];
     uint16_t port;
+    char refusal[REGISTER_REMARK_MAX + 1]; /* what was logged last, and when */
+    int64_t refusal_ms;
     bool is_connected;
     bool is_connecting;
-    bool is_warned; /* its failure was logged; do not repeat until it worked again */
+    bool is_refused; /* the last answer was no */
+    bool is_warned;  /* its failure was logged; do not repeat until it worked again */
 };
 
 struct registrar {

@@ -2,7 +2,8 @@
 
 #include "core/base/log.h"
 
-#define NAMESRV_SCAN_MS 5000
+#define NAMESRV_SCAN_MS     5000
+#define NAMESRV_CONFLICT_MS 60000
 
 static void namesrv_expire(void *arg)
 {
@@ -19,6 +20,16 @@ void namesrv_start(struct namesrv *n, struct loop *l, struct hash_key key)
     *n = (struct namesrv){.loop = l};
     registry_init(&n->registry, key);
     loop_timer_start(l, &n->expiry, NAMESRV_SCAN_MS, NAMESRV_SCAN_MS, namesrv_expire, n);
+}
+
+void namesrv_log_conflict(struct namesrv *n, const char *text)
+{
+    int64_t now_ms = loop_mono_ms(n->loop);
+
+    if (now_ms >= n->conflict_due_ms) {
+        log_warn("namesrv.conflict", "%s", text);
+        n->conflict_due_ms = now_ms + NAMESRV_CONFLICT_MS;
+    }
 }
 
 void namesrv_stop(struct namesrv *n)

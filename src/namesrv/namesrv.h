@@ -15,9 +15,13 @@ struct namesrv {
     struct loop *loop;
     struct registry registry;
     struct loop_timer expiry;
+    int64_t conflict_due_ms; /* a refused name is logged from then on again; monotonic */
 };
 
 void namesrv_start(struct namesrv *n, struct loop *l, struct hash_key key);
+/* A registration was refused because of its name: one line a minute says so. */
+void namesrv_log_conflict(struct namesrv *n, const char *text);
+
 void namesrv_stop(struct namesrv *n);
 
 #endif

@@ -10,6 +10,7 @@
 #include "core/base/mem.h"
 #include "core/proto/names.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void registry_init(struct registry *r, struct hash_key key)
@@ -157,6 +158,7 @@ static int broker_put_addr(struct registry_broker *broker, int64_t now_ms,
         .broker_id = reg->broker_id,
         .seen_ms = now_ms,
         .timeout_ms = reg->timeout_ms > 0 ? reg->timeout_ms : REGISTRY_EXPIRY_MS,
+        .state_version = reg->version.state_version,
         .conn = reg->conn,
     };
     size_t kept = 0;
@@ -256,6 +258,54 @@ static bool version_eq(const struct data_version *a, const struct data_version *
            a->state_version == b->state_version;
 }
 
+static bool addr_is_silent(const struct registry_addr *a, int64_t now_ms)
+{
+    return now_ms - a->seen_ms > a->timeout_ms;
+}
+
+/*
+ * The live entry of another address under the id that is claimed, NULL when there is none. RocketMQ
+ * gives it away to any newcomer; its brokers rely on that after an election only: the new master
+ * has a higher state version, or (older ones, without any) it was known under another id.
+ */
+static const struct registry_addr *broker_find_holder(const struct registry_broker *broker,
+                                                      int64_t now_ms,
+                                                      const struct registration *reg)
+{
+    const struct registry_addr *holder = NULL;
+    bool is_known = false;
+
+    for (size_t i = 0; broker != NULL && i < broker->addr_count; i++) {
+        const struct registry_addr *a = &broker->addrs[i];
+        bool is_same_addr = slice_eq_str(reg->addr, a->addr);
+        is_known = is_known || is_same_addr;
+        if (a->broker_id == reg->broker_id && !is_same_addr && !addr_is_silent(a, now_ms)) {
+            holder = a;
+        }
+    }
+    if (holder != NULL && (reg->version.state_version > holder->state_version ||
+                           (is_known && reg->version.state_version == holder->state_version))) {
+        holder = NULL;
+    }
+    return holder;
+}
+
+void registry_refusal(const struct registry *r, int64_t now_ms, const struct registration *reg,
+                      char *text, size_t size)
+{
+    const struct registry_addr *holder =
+        broker_find_holder(broker_find(r, reg->broker_name), now_ms, reg);
+
+    text[0] = '\0';
+    if (holder != NULL) {
+        (void)snprintf(text, size,
+                       "broker.name %.*s, id %lld, is held by the live broker at %s; the one at "
+                       "%.*s is refused: give each broker a broker.name of its own",
+                       SLICE_ARGS(reg->broker_name), (long long)reg->broker_id, holder->addr,
+                       SLICE_ARGS(reg->addr)); /* what does not fit is cut */
+    }
+}
+
 int registry_register(struct registry *r, int64_t now_ms, const struct registration *reg)
 {
     struct registry_broker *broker = broker_find(r, reg->broker_name);
@@ -266,6 +316,9 @@ int registry_register(struct registry *r, int64_t now_ms, const struct registrat
         !text_is_plain(reg->broker_name, REGISTRY_NAME_MAX) ||
         !text_is_plain(reg->addr, REGISTRY_ADDR_MAX) || reg->broker_id < 0) {
         return ESCROW_EINVAL;
+    }
+    if (broker_find_holder(broker, now_ms, reg) != NULL) {
+        return ESCROW_EEXIST;
     }
     if (broker == NULL) {
         broker = broker_new(r, reg, &rc);
@@ -309,7 +362,7 @@ static bool remove_one(struct registry *r, uint64_t conn, int64_t now_ms)
         for (size_t i = 0; i < broker->addr_count; i++) {
             const struct registry_addr *a = &broker->addrs[i];
             bool is_closed = conn != 0 && a->conn == conn;
-            bool is_silent = conn == 0 && now_ms - a->seen_ms > a->timeout_ms;
+            bool is_silent = conn == 0 && addr_is_silent(a, now_ms);
             if (is_closed || is_silent) {
                 broker_remove_addr(r, broker, i);
                 return true;

@@ -5,7 +5,9 @@
  * is gone when it says so, when its connection closes, or when it has been silent for its heartbeat
  * time-out. Rules as RocketMQ's name server (shared facts in core/proto/PROTOCOL.md,
  * "Registration"): the table of topics comes from the master (id 0), is taken over when its data
- * version changed, and topics missing from a later table stay until they are deleted.
+ * version changed, and topics missing from a later table stay until they are deleted. Stricter than
+ * RocketMQ's in one thing: name and id of a live broker are not given to another address, which
+ * would make the messages of the first unreachable, unless it was elected.
  *
  * Owns:    everything in it, as copies.
  * Thread:  loop.
@@ -31,6 +33,7 @@
     120000 /* silent for longer: gone, unless the broker asked for another time */
 #define REGISTRY_NAME_MAX     127 /* cluster and broker names */
 #define REGISTRY_ADDR_MAX     127
+#define REGISTRY_REFUSAL_MAX  511 /* text of registry_refusal */
 #define REGISTRY_KV_MAX       10000
 #define REGISTRY_KV_VALUE_MAX 65536
 #define REGISTRY_KV_BYTES_MAX ((size_t)16 << 20) /* keys and values together */
@@ -64,11 +67,19 @@ void registry_fini(struct registry *r);
 
 /*
  * Enter or refresh a broker. ESCROW_EINVAL (a name empty, too long or with control characters),
- * ESCROW_ELIMIT, ESCROW_ENOMEM; after ESCROW_ENOMEM part of the topics may have been taken over and
- * the next registration completes them.
+ * ESCROW_EEXIST (a live broker of another address holds name and id; nothing has changed, and
+ * registry_refusal says it in words), ESCROW_ELIMIT, ESCROW_ENOMEM; after ESCROW_ENOMEM part of the
+ * topics may have been taken over and the next registration completes them.
  */
 ESCROW_MUST_USE int registry_register(struct registry *r, int64_t now_ms,
                                       const struct registration *reg);
+
+/*
+ * Why registry_register answered ESCROW_EEXIST: which name, who holds it, what to do. Empty when
+ * nothing is in the way.
+ */
+void registry_refusal(const struct registry *r, int64_t now_ms, const struct registration *reg,
+                      char *text, size_t size);
 
 /* The broker said goodbye. ESCROW_ENOTFOUND when it was not known. */
 ESCROW_MUST_USE int registry_unregister(struct registry *r, struct slice broker_name,

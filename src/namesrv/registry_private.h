@@ -9,6 +9,7 @@ struct registry_addr {
     int64_t broker_id;
     int64_t seen_ms;
     int64_t timeout_ms;
+    int64_t state_version; /* of its last registration; grows with every election of a master */
     uint64_t conn;
 };
 

@@ -224,6 +224,87 @@ START_TEST(a_slave_brings_no_topics_and_takes_none_away)
 }
 END_TEST
 
+START_TEST(a_name_that_a_live_broker_holds_is_refused_to_another_address)
+{
+    /*
+     * The refusal changes nothing and says who holds the name; it ends with the holder's
+     * connection, its silence or its goodbye. Other ids and the same address are always welcome.
+     */
+    struct registry r;
+    struct topic_config t[] = {topic("T", 4), topic("U", 1)};
+    struct registration a = make("n", "1.1.1.1:1", t, 1, 1);
+    struct registration b = make("n", "2.2.2.2:2", t, 2, 9);
+    struct registration slave = make("n", "3.3.3.3:3", t, 1, 1);
+    struct data_version version = a.version;
+    char text[REGISTRY_REFUSAL_MAX + 1];
+
+    registry_init(&r, key);
+    b.conn = 2;
+    b.cluster = SLICE_LIT("other");
+    slave.conn = 3;
+    slave.broker_id = 1;
+    ck_assert_int_eq(registry_register(&r, 0, &a), 0);
+    ck_assert_int_eq(registry_register(&r, 0, &b), ESCROW_EEXIST);
+    registry_refusal(&r, 0, &b, text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, "broker.name n,"));
+    ck_assert_ptr_nonnull(strstr(text, "live broker at 1.1.1.1:1;"));
+    ck_assert_ptr_nonnull(strstr(text, "2.2.2.2:2"));
+    registry_refusal(&r, 0, &a, text, sizeof text);
+    ck_assert_str_eq(text, "");
+    ck_assert(registry_is_current(&r, SLICE_LIT("n"), &version));
+    ck_assert_uint_eq(route_brokers(&r, "U"), 0);
+    ck_assert_int_eq(registry_unregister(&r, SLICE_LIT("n"), SLICE_LIT("2.2.2.2:2")),
+                     ESCROW_ENOTFOUND);
+    ck_assert_int_eq(registry_register(&r, 0, &slave), 0);
+    ck_assert_int_eq(registry_register(&r, 0, &a), 0);
+
+    registry_on_close(&r, 1);
+    ck_assert_int_eq(registry_register(&r, 0, &b), 0);
+    ck_assert_uint_eq(route_brokers(&r, "U"), 1);
+    ck_assert_int_eq(registry_register(&r, REGISTRY_EXPIRY_MS, &a), ESCROW_EEXIST);
+    ck_assert_int_eq(registry_register(&r, REGISTRY_EXPIRY_MS + 1, &a), 0);
+    ck_assert_int_eq(registry_register(&r, REGISTRY_EXPIRY_MS + 1, &b), ESCROW_EEXIST);
+    ck_assert_int_eq(registry_unregister(&r, SLICE_LIT("n"), SLICE_LIT("1.1.1.1:1")), 0);
+    ck_assert_int_eq(registry_register(&r, REGISTRY_EXPIRY_MS + 1, &b), 0);
+    registry_check(&r);
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(an_elected_master_takes_the_name_over)
+{
+    /*
+     * A higher state version wins and a lower one never does; without any, an address that was a
+     * slave of the name may become its master.
+     */
+    struct registry r;
+    struct topic_config t = topic("T", 4);
+    struct registration a = make("n", "1.1.1.1:1", &t, 1, 1);
+    struct registration b = make("n", "2.2.2.2:2", &t, 1, 1);
+    struct registration c = make("n", "3.3.3.3:3", &t, 1, 1);
+
+    registry_init(&r, key);
+    b.conn = 2;
+    b.broker_id = 2;
+    c.conn = 3;
+    ck_assert_int_eq(registry_register(&r, 0, &a), 0);
+    ck_assert_int_eq(registry_register(&r, 0, &b), 0);
+    b.broker_id = 0;
+    ck_assert_int_eq(registry_register(&r, 0, &b), 0);
+    ck_assert_int_eq(registry_register(&r, 0, &a), ESCROW_EEXIST);
+    a.broker_id = 1;
+    ck_assert_int_eq(registry_register(&r, 0, &a), 0);
+
+    ck_assert_int_eq(registry_register(&r, 0, &c), ESCROW_EEXIST);
+    c.version.state_version = 1;
+    ck_assert_int_eq(registry_register(&r, 0, &c), 0);
+    a.broker_id = 0;
+    ck_assert_int_eq(registry_register(&r, 0, &a), ESCROW_EEXIST);
+    registry_check(&r);
+    registry_fini(&r);
+}
+END_TEST
+
 START_TEST(names_that_could_harm_are_refused)
 {
     /*
@@ -382,6 +463,8 @@ int main(void)
     tcase_add_test(tc, silence_ends_a_broker_at_its_own_time);
     tcase_add_test(tc, topics_are_taken_over_when_the_version_changed);
     tcase_add_test(tc, a_slave_brings_no_topics_and_takes_none_away);
+    tcase_add_test(tc, a_name_that_a_live_broker_holds_is_refused_to_another_address);
+    tcase_add_test(tc, an_elected_master_takes_the_name_over);
     tcase_add_test(tc, names_that_could_harm_are_refused);
     tcase_add_test(tc, a_broker_with_many_topics_goes_at_once_and_whole);
     tcase_add_test(tc, key_value_configuration);
