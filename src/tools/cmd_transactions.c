@@ -2,7 +2,6 @@
  * escrow transactions: the undecided halves, page by page, broker by broker.
  */
 #include "core/base/limits.h"
-#include "core/io_uv/clock_system.h"
 #include "core/proto/body_inspect.h"
 #include "core/proto/codes.h"
 #include "src/tools/cli.h"
@@ -18,7 +17,7 @@ struct transactions {
     const char *group;
     uint64_t older_ms;
     uint64_t limit;
-    int64_t now_ms;
+    int64_t now_ms; /* on the clock of the broker that is asked: every time in its rows is */
     const char *broker;
     uint64_t rows;
     uint64_t cursor;
@@ -27,6 +26,12 @@ struct transactions {
     struct buf json;
     struct json_writer w;
 };
+
+/* A row may have come after the broker told its time. */
+static int64_t age_ms(const struct transactions *t, const struct list_txn_row *row)
+{
+    return row->born_ms < t->now_ms ? t->now_ms - row->born_ms : 0;
+}
 
 static void put_json(struct transactions *t, const struct list_txn_row *row)
 {
@@ -38,7 +43,7 @@ static void put_json(struct transactions *t, const struct list_txn_row *row)
     json_put_string(&t->w, "topic", row->topic);
     json_put_string(&t->w, "state", row->state);
     json_put_i64(&t->w, "bornMs", row->born_ms);
-    json_put_i64(&t->w, "ageMs", t->now_ms - row->born_ms);
+    json_put_i64(&t->w, "ageMs", age_ms(t, row));
     json_put_i64(&t->w, "checks", row->checks);
     if (row->next_check_ms != INSPECT_NONE) {
         json_put_i64(&t->w, "nextCheckMs", row->next_check_ms);
@@ -60,7 +65,7 @@ static void put_row(struct transactions *t, const struct list_txn_row *row)
     out_cell_text(&t->table, row->group);
     out_cell_text(&t->table, row->topic);
     out_cell_text(&t->table, row->state);
-    out_cell(&t->table, "%s", out_age(t->now_ms - row->born_ms, age, sizeof age));
+    out_cell(&t->table, "%s", out_age(age_ms(t, row), age, sizeof age));
     out_cell(&t->table, "%u", row->checks);
     if (row->next_check_ms == INSPECT_NONE) {
         out_cell(&t->table, "-");
@@ -87,6 +92,20 @@ static int on_rows(void *arg, struct header *header, struct slice body)
     return rc;
 }
 
+static int on_horizon(void *arg, struct header *header, struct slice body)
+{
+    struct transactions *t = arg;
+    struct txn_horizon horizon;
+    int rc = txn_horizon_decode(body, &horizon);
+
+    (void)header;
+    if (rc == 0 && horizon.now_ms < 0) {
+        rc = ESCROW_EPROTO;
+    }
+    t->now_ms = rc == 0 ? horizon.now_ms : 0;
+    return rc;
+}
+
 /* Born before this. */
 static int64_t older_than_ms(const struct transactions *t)
 {
@@ -98,13 +117,13 @@ static int64_t older_than_ms(const struct transactions *t)
 
 static int ask_broker(struct transactions *t, const char *addr)
 {
-    struct list_txn_request in = {.state = slice_str(t->state),
-                                  .group = slice_str(t->group),
-                                  .older_than_ms = older_than_ms(t)};
+    struct cli_request now = {.addr = addr, .code = REQUEST_ESCROW_TXN_HORIZON};
+    struct list_txn_request in = {.state = slice_str(t->state), .group = slice_str(t->group)};
     struct buf body;
-    int rc = 0;
+    int rc = cli_call(&t->cli, &now, on_horizon, t);
 
     buf_init(&body, 0);
+    in.older_than_ms = older_than_ms(t);
     t->cursor = 0;
     t->has_more = true;
     while (rc == 0 && t->has_more && t->rows < t->limit) {
@@ -129,7 +148,6 @@ static int transactions_run(struct transactions *t)
     struct cli_brokers brokers;
     int rc = cli_brokers(&t->cli, &brokers);
 
-    t->now_ms = clock_wall_ms(clock_system());
     out_table_init(&t->table, heads, 8, 0x62);
     buf_init(&t->json, 0);
     t->w = json_writer_to(&t->json);

@@ -303,6 +303,25 @@ expect 0 transactions --group pg
 is "$(grep -c PREPARED <<<"$out")" 2
 expect 0 transactions --older-than 1h
 is "$out" none
+# Ages are on the broker's clock: here is one that is two hours ahead of it.
+cc -shared -fPIC -o "$work/ahead.so" -x c - <<'C'
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+    int rc = (int)syscall(SYS_clock_gettime, clock, ts);
+    ts->tv_sec += rc == 0 && clock == CLOCK_REALTIME ? 7200 : 0;
+    return rc;
+}
+C
+ahead() { LD_PRELOAD=$work/ahead.so ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0 "$@"; }
+ahead expect 0 transactions --older-than 1h
+is "$out" none
+ahead expect 0 transactions --group pg
+is "$(grep -c PREPARED <<<"$out")" 2
+is "$(grep -Ec '[0-9]h[0-9]' <<<"$out")" 0
 expect 0 transactions --older-than 9223372036854775808ms
 is "$out" none
 expect 0 transactions --state EXPIRED --json
