@@ -212,19 +212,55 @@ static void refuse(struct relay *r, int64_t now_ms, const struct db_identity *th
     leave(r, now_ms, RELAY_REFUSED, out);
 }
 
+/* A broker that knows nothing of what the database was told to be published: another, or wiped. */
+static void refuse_no_position(struct relay *r, int64_t now_ms, struct relay_update *out)
+{
+    const struct db_identity *here = &r->cursor.db;
+
+    (void)err_set(
+        &r->error, ESCROW_EFOREIGN,
+        "the broker has no position of source %s, the database says that %" PRIu64
+        " rows were published. Start with the --broker that has it; or, to go on with this "
+        "one behind what the database knows to be published, once with --adopt=%" PRIu64 "/%" PRIu32
+        ", with what comes from now on, with --discard=%" PRIu64 "/%" PRIu32,
+        r->cfg.source, r->db_rows, here->system_id, here->timeline, here->system_id,
+        here->timeline);
+    r->has_news = true;
+    leave(r, now_ms, RELAY_REFUSED, out);
+}
+
+/* Has a person spoken of this identity? */
+static bool is_named(const struct relay *r, const struct db_identity *db)
+{
+    return r->cfg.foreign != RELAY_FOREIGN_REFUSE && r->cfg.foreign_db.system_id == db->system_id &&
+           r->cfg.foreign_db.timeline == db->timeline;
+}
+
+static void take_over(struct relay *r, int64_t now_ms, struct relay_update *out)
+{
+    out->keep_rows = r->cfg.foreign == RELAY_FOREIGN_ADOPT;
+    ask(r, now_ms, RELAY_ADOPTING, RELAY_DB_ADOPT, out, "foreign");
+}
+
 /* The position is of another database, or of a future of this one. */
 static void foreign(struct relay *r, int64_t now_ms, const struct db_identity *theirs,
                     const char *why, struct relay_update *out)
 {
-    bool is_named = r->cfg.foreign_db.system_id == theirs->system_id &&
-                    r->cfg.foreign_db.timeline == theirs->timeline;
-
-    if (r->cfg.foreign == RELAY_FOREIGN_REFUSE || !is_named) {
+    if (is_named(r, theirs)) {
+        take_over(r, now_ms, out);
+    } else {
         refuse(r, now_ms, theirs, why, out);
-        return;
     }
-    out->keep_rows = r->cfg.foreign == RELAY_FOREIGN_ADOPT;
-    ask(r, now_ms, RELAY_ADOPTING, RELAY_DB_ADOPT, out, "foreign");
+}
+
+/* The broker has no position: right as long as the database was not told of anything published. */
+static void no_position(struct relay *r, int64_t now_ms, struct relay_update *out)
+{
+    if (is_named(r, &r->cursor.db)) {
+        take_over(r, now_ms, out);
+    } else {
+        refuse_no_position(r, now_ms, out);
+    }
 }
 
 static void ask_snapshot(struct relay *r, int64_t now_ms, struct relay_update *out,
@@ -263,6 +299,7 @@ static void on_db_connected(struct relay *r, const struct relay_event *ev, struc
     }
     r->cursor.db = ev->db;
     r->db_reports = ev->reports;
+    r->db_rows = ev->rows_published;
     r->skip_id = ev->parked_id; /* perhaps by one that died before the position passed it */
     r->has_told = r->error.code != 0;
     r->source.system_id = ev->db.system_id;
@@ -325,6 +362,8 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
                       r->cfg.source, escrow_strerror(rc));
         r->has_news = true;
         leave(r, ev->now_ms, RELAY_REFUSED, out);
+    } else if (ev->position.len == 0 && r->db_rows > 0) {
+        no_position(r, ev->now_ms, out);
     } else if (!db_identity_equal(&stored.db, &r->cursor.db)) {
         (void)snprintf(why, sizeof why, "the stored position is of %s",
                        db_identity_format(&stored.db, theirs));

@@ -47,7 +47,7 @@
     X(DRAINING)    /* something failed or stops: waiting until the sink gives all batches back */  \
     X(BACKOFF)     /* waiting before the next attempt */                                           \
     X(FENCED)      /* another relay took over: this one must not go on */                          \
-    X(REFUSED) /* the database is not the one the position is of; a person has to say what it is */
+    X(REFUSED) /* database and position do not belong together; a person has to say what is right */
 
 enum relay_state {
 #define X(name) RELAY_##name,
@@ -91,7 +91,7 @@ enum relay_event_type {
     RELAY_EV_STOP,
     RELAY_EV_TICK,         /* the deadline has come (early is harmless) */
     RELAY_EV_WAKE,         /* the database says that something was published */
-    RELAY_EV_DB_CONNECTED, /* db, reports, parked_id */
+    RELAY_EV_DB_CONNECTED, /* db, reports, parked_id, rows_published */
     RELAY_EV_DB_FAILED,    /* code, text: the connection is gone or useless, and closed */
     RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows */
     RELAY_EV_READ_DONE,    /* all rows of the difference were fed with relay_row */
@@ -109,6 +109,7 @@ struct relay_event {
     bool needs_person; /* DB_FAILED: trying again soon cannot help (password, schema) */
     struct db_identity db;
     uint64_t reports;           /* of this source that the database has durably */
+    uint64_t rows_published;    /* the sum of those reports */
     uint64_t parked_id;         /* the row that was parked last, by whichever relay; 0: none */
     struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;

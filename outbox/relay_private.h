@@ -25,6 +25,7 @@ struct relay {
     /* Reading. */
     struct position cursor;
     uint64_t db_reports;    /* of this source that the database has */
+    uint64_t db_rows;       /* that it was told to be published */
     uint64_t seen_order_id; /* last row fed, for the order check */
     uint64_t seen_id;
     struct snapshot

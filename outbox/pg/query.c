@@ -122,6 +122,8 @@ void query_setup(struct buf *out, const char *source, uint32_t lane, const char 
     put_own(out, "reports", source, lane);
     buf_append_str(out, ", ");
     put_own(out, "parked_id", source, lane);
+    buf_append_str(out, ", ");
+    put_own(out, "rows_acked", source, lane);
     buf_append_str(out, " FROM escrow.database_identity() AS i");
 }
 

@@ -20,9 +20,10 @@
  * First message of a session: settings, LISTEN, registration. Each message below may give several
  * results; the one that counts is that with QUERY_..._COLUMNS columns. error: why the last attempt
  * failed, any text; NULL: it did not. Columns: system identifier, timeline, database oid, database
- * name, version of the schema, reports of this source, the row that it parked last (or NULL).
+ * name, version of the schema, reports of this source, the row that it parked last (or NULL), rows
+ * that it has reported as published.
  */
-#define QUERY_SETUP_COLUMNS 7
+#define QUERY_SETUP_COLUMNS 8
 void query_setup(struct buf *out, const char *source, uint32_t lane, const char *error);
 
 /* To go before another statement: the reader works again. */

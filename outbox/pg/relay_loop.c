@@ -44,6 +44,7 @@ struct relay_loop {
     int schema_version;
     uint64_t reports;
     uint64_t parked_id;
+    uint64_t rows_published;
     struct snapshot steps[STEPS_MAX];
     size_t step_count;
     bool is_cut;
@@ -97,7 +98,7 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
 
     if (!field_u64(res, 0, &rl->identity.system_id) || !field_u64(res, 1, &timeline) ||
         !field_u64(res, 2, &oid) || !field_u64(res, 4, &version) ||
-        !field_u64(res, 5, &rl->reports)) {
+        !field_u64(res, 5, &rl->reports) || !field_u64(res, 7, &rl->rows_published)) {
         return false;
     }
     rl->parked_id = 0;
@@ -202,7 +203,8 @@ static void setup_done(struct relay_loop *rl)
     feed(rl, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
                                   .db = rl->identity,
                                   .reports = rl->reports,
-                                  .parked_id = rl->parked_id});
+                                  .parked_id = rl->parked_id,
+                                  .rows_published = rl->rows_published});
 }
 
 static void on_done(void *arg, const struct pg_error *err)

@@ -257,6 +257,89 @@ START_TEST(a_restored_backup_that_went_on_is_refused_too)
 }
 END_TEST
 
+static bool has_reported_nothing(void *arg)
+{
+    const struct rig *r = arg;
+
+    return strcmp(pg_test_sql(r->pg, "SELECT reports > 0 AND rows_acked = 0 FROM escrow.reader"),
+                  "t") == 0;
+}
+
+static bool has_reported_a_row(void *arg)
+{
+    const struct rig *r = arg;
+
+    return strcmp(pg_test_sql(r->pg, "SELECT rows_acked = 1 FROM escrow.reader"), "t") == 0;
+}
+
+/* As read_hint; the broker has lost everything. */
+static void refuse_wiped_broker(struct rig *r)
+{
+    buf_clear(&r->broker.position);
+    rig_start(r);
+    rig_until_ended(r, RELAY_REFUSED);
+    ck_assert_int_eq(r->why.code, ESCROW_EFOREIGN);
+    ck_assert_ptr_nonnull(strstr(r->why.text, "no position of source"));
+    ck_assert_ptr_nonnull(strstr(r->why.text, "says that 1 rows were published"));
+    read_hint(r);
+    finish(r);
+}
+
+START_TEST(a_broker_that_lost_the_position_is_refused)
+{
+    /* Nothing goes out twice; adopted, it gets what was not published before, and is the known one.
+     */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_wiped", 100);
+    rig_start(&r);
+    rig_until(&r, has_reported_nothing, &r, "a report without rows");
+    rig_stop(&r);
+    ck_assert_uint_eq(r.broker.position.len, 0); /* so the next is a first start again */
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_until(&r, has_reported_a_row, &r, "the report");
+    rig_stop(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
+    refuse_wiped_broker(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    rig_start(&r);
+    rig_until_count(&r, 2);
+    ck_assert_str_eq(rig_bodies(&r), "1 2");
+    rig_stop(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_REFUSE;
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '3')");
+    rig_until_count(&r, 3);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3");
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_broker_that_lost_the_position_is_given_the_present)
+{
+    /* What the outbox holds is left out. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_wiped_discard", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_until(&r, has_reported_a_row, &r, "the report");
+    rig_stop(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'old')");
+    refuse_wiped_broker(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_DISCARD;
+    rig_start(&r);
+    rig_until_idle(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'new')");
+    rig_until_count(&r, 2);
+    ck_assert_str_eq(rig_bodies(&r), "1 new");
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_position_that_cannot_be_read_is_refused)
 {
     /* A newer relay has written it, or it is damaged: nothing is guessed. */
@@ -279,5 +362,7 @@ static void add_tests(Suite *suite)
     ADD(suite, discarding_publishes_only_what_comes_from_now_on);
     ADD(suite, a_restored_backup_is_refused_and_can_be_adopted);
     ADD(suite, a_restored_backup_that_went_on_is_refused_too);
+    ADD(suite, a_broker_that_lost_the_position_is_refused);
+    ADD(suite, a_broker_that_lost_the_position_is_given_the_present);
     ADD(suite, a_position_that_cannot_be_read_is_refused);
 }

@@ -472,6 +472,75 @@ START_TEST(a_database_behind_its_position_is_refused)
 }
 END_TEST
 
+/* START, CONNECTED to a database that was told of so many rows, OPENED without a position. */
+static void go_without_position(struct desk *d, uint64_t rows_published)
+{
+    feed(d, (struct relay_event){.type = RELAY_EV_START});
+    feed(d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
+                                 .db = here,
+                                 .reports = 3,
+                                 .rows_published = rows_published});
+    feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 1});
+}
+
+START_TEST(a_broker_without_a_position_is_refused)
+{
+    /* Unless nothing was published, whatever was reported; the line says what, and what to do. */
+    struct desk d;
+
+    desk_init(&d);
+    go_without_position(&d, 0);
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    desk_fini(&d);
+    desk_init(&d);
+    go_without_position(&d, 1);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+    ck_assert(d.up.has_news);
+    ck_assert_int_eq(relay_error(d.relay)->code, ESCROW_EFOREIGN);
+    ck_assert_ptr_nonnull(
+        strstr(relay_error(d.relay)->text, "no position of source s, the database says that 1 "));
+    ck_assert_ptr_nonnull(strstr(relay_error(d.relay)->text, "--broker"));
+    ck_assert_ptr_nonnull(strstr(relay_error(d.relay)->text, "--adopt=77/2"));
+    ck_assert_ptr_nonnull(strstr(relay_error(d.relay)->text, "--discard=77/2"));
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(a_broker_without_a_position_is_taken_with_the_right_word)
+{
+    /* With the database's own identity, no other; and a position is stored at once. */
+    static const enum relay_foreign words[] = {RELAY_FOREIGN_ADOPT, RELAY_FOREIGN_DISCARD};
+    struct relay_config cfg;
+
+    config_of(&cfg);
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        struct desk d;
+        struct sink_batch *batch;
+        cfg.foreign = words[i];
+        cfg.foreign_db = (struct db_identity){77, 1, 0};
+        desk_init_with(&d, &cfg);
+        go_without_position(&d, 1000);
+        ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+        desk_fini(&d);
+        cfg.foreign_db.timeline = 2;
+        desk_init_with(&d, &cfg);
+        go_without_position(&d, 1000);
+        expect(&d, RELAY_ADOPTING, RELAY_DB_ADOPT);
+        ck_assert(d.up.keep_rows == (words[i] == RELAY_FOREIGN_ADOPT));
+        ck_assert_int_eq(snapshot_parse(&d.snapshot, SLICE_LIT("30:30:")), 0);
+        feed(&d, (struct relay_event){
+                     .type = RELAY_EV_ADOPTED, .snapshots = &d.snapshot, .snapshot_count = 1});
+        expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+        batch = relay_take_batch(d.relay);
+        ck_assert_uint_eq(batch->message_count, 0);
+        ck_assert_uint_eq(batch->prev.len, 0);
+        ck_assert_uint_gt(batch->next.len, 0);
+        give_back(&d, batch, 0);
+        desk_fini(&d);
+    }
+}
+END_TEST
+
 START_TEST(failed_allocations_are_failures_like_any_other)
 {
     /* The n-th allocation fails, from the first event on; afterwards it works. */
@@ -533,6 +602,8 @@ int main(void)
     tcase_add_test(tc, stopping_waits_for_what_the_sink_has);
     tcase_add_test(tc, a_foreign_position_needs_the_right_word);
     tcase_add_test(tc, a_database_behind_its_position_is_refused);
+    tcase_add_test(tc, a_broker_without_a_position_is_refused);
+    tcase_add_test(tc, a_broker_without_a_position_is_taken_with_the_right_word);
     tcase_add_test(tc, failed_allocations_are_failures_like_any_other);
     suite_add_tcase(suite, tc);
     return outbox_run(suite);

@@ -40,6 +40,8 @@ struct world {
     int64_t now_ms;
     struct model_db *db;
     uint64_t reports;
+    uint64_t rows_published; /* as reported */
+    uint64_t report_rows;    /* of the report that is being made */
     struct relay *relay;
     struct relay_update update;
     bool is_quiet; /* no more faults */
@@ -143,6 +145,7 @@ static void obey(struct world *w)
         w->asked = w->update.db;
         w->is_sorted = w->update.is_sorted;
         w->park_id = w->update.park_id;
+        w->report_rows = w->update.report_rows;
         w->copy_count = 0;
         w->copy_next = SIZE_MAX;
     }
@@ -297,12 +300,14 @@ static void answer_db(struct world *w)
         feed(w, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
                                      .db = w->db->identity,
                                      .reports = w->reports,
+                                     .rows_published = w->rows_published,
                                      .parked_id = w->parked_id});
         break;
     case RELAY_DB_SNAPSHOT:
         answer_snapshot(w);
         break;
     case RELAY_DB_MAINTAIN:
+        w->rows_published += w->report_rows;
         feed(w, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = ++w->reports});
         break;
     case RELAY_DB_PARK:
