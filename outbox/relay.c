@@ -236,8 +236,21 @@ static bool is_named(const struct relay *r, const struct db_identity *db)
            r->cfg.foreign_db.timeline == db->timeline;
 }
 
+static void open_sink(struct relay *r, bool is_peek, struct relay_update *out)
+{
+    r->is_opening = true;
+    r->is_peeking = is_peek;
+    out->must_open_sink = true;
+    out->is_peek = is_peek;
+    out->may_adopt = r->cfg.foreign != RELAY_FOREIGN_REFUSE;
+}
+
 static void take_over(struct relay *r, int64_t now_ms, struct relay_update *out)
 {
+    if (r->is_peeking) {
+        open_sink(r, false, out);
+        return;
+    }
     out->keep_rows = r->cfg.foreign == RELAY_FOREIGN_ADOPT;
     ask(r, now_ms, RELAY_ADOPTING, RELAY_DB_ADOPT, out, "foreign");
 }
@@ -308,9 +321,7 @@ static void on_db_connected(struct relay *r, const struct relay_event *ev, struc
     r->maintain_due_ms = ev->now_ms + (int64_t)r->cfg.maintain_ms;
     move(r, RELAY_OPENING, "connected");
     r->deadline_ms = RELAY_NEVER_MS; /* the sink keeps its own time */
-    r->is_opening = true;
-    out->must_open_sink = true;
-    out->may_adopt = r->cfg.foreign != RELAY_FOREIGN_REFUSE;
+    open_sink(r, true, out);
 }
 
 /* The position that the broker gave is the one to go on from. */
@@ -345,6 +356,10 @@ static bool must_park(struct relay *r, struct slice position)
     return r->park_id != 0;
 }
 
+/*
+ * Twice: what the peek told, and, if that is something to go on from, what was opened. In between
+ * the position may have moved.
+ */
 static void opened(struct relay *r, const struct relay_event *ev, struct relay_update *out)
 {
     struct position stored;
@@ -370,6 +385,8 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
         foreign(r, ev->now_ms, &stored.db, why, out);
     } else if (stored.reports > r->db_reports) {
         foreign(r, ev->now_ms, &stored.db, BEHIND, out);
+    } else if (r->is_peeking) {
+        open_sink(r, false, out);
     } else {
         position_fini(&r->cursor);
         r->cursor = stored;

@@ -36,7 +36,7 @@
 #define RELAY_STATES(X)                                                                            \
     X(STOPPED)     /* not started, or stopped: nothing outstanding */                              \
     X(CONNECTING)  /* to the database */                                                           \
-    X(OPENING)     /* asking the broker for epoch and position */                                  \
+    X(OPENING)     /* asking the broker for its position, and then for the next epoch */           \
     X(ADOPTING)    /* the database is being taken over under a new identity */                     \
     X(PARKING)     /* a row that the broker refuses is being set aside */                          \
     X(SNAPSHOT)    /* asking what is new */                                                        \
@@ -137,8 +137,9 @@ enum relay_db_command {
 struct relay_update {
     bool must_close_db; /* before anything else; no event follows */
     enum relay_db_command db;
-    bool must_open_sink; /* -> OPENED; sink_source and may_adopt */
+    bool must_open_sink; /* -> OPENED; sink_source, may_adopt and is_peek */
     bool may_adopt;
+    bool is_peek;
     bool hold_wake;   /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
     bool is_short;    /* READ: few rows are expected */
     bool is_sorted;   /* READ: rows must come sorted, with their order id; else with their xid */

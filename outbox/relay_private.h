@@ -15,6 +15,7 @@ struct relay {
     uint8_t drain_to; /* DRAINING: where to when all batches are back */
     bool needs_person;
     bool is_opening; /* the sink owes an OPENED */
+    bool is_peeking; /* which only tells the position: opened is what can be gone on from */
     bool is_woken;   /* a wake-up came while something else was going on */
     bool has_news;
     bool has_told; /* the database was told an error */

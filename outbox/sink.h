@@ -6,7 +6,7 @@
  * that crashes at every step.
  *
  *   open      become the publisher of (source, lane): take the next epoch, learn the stored
- *             position
+ *             position; or only the latter, before
  *   publish   store a batch of messages and the position after it, in one atomic write
  *   horizon   of every broker that can be asked: born time of the oldest half message that nobody
  *             has decided yet
@@ -51,12 +51,13 @@ typedef void sink_open_fn(struct sink_open *open);
 struct sink_open {
     struct sink_source source;
     bool may_adopt; /* the stored position may belong to another database system */
+    bool is_peek;   /* only learn the position: no epoch is taken, nobody is fenced */
     sink_open_fn *cb;
     void *arg;   /* the caller's */
     void *state; /* the sink's */
     /* Answer, valid during cb. */
     int code;              /* ESCROW_EFOREIGN: the broker knows this source from another database */
-    uint64_t epoch;        /* code 0 */
+    uint64_t epoch;        /* code 0, not is_peek */
     struct slice position; /* code 0; empty: nothing was ever published */
     const char *text;      /* code not 0: one line, never NULL */
 };

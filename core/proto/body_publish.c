@@ -261,7 +261,7 @@ void source_open_request_encode(struct buf *out, const struct source_open_reques
 {
     msgpack_packer pk = pack_to(out);
 
-    pack_map(&pk, 6);
+    pack_map(&pk, 7);
     pack_key(&pk, "source");
     pack_text(&pk, req->source);
     pack_key(&pk, "lane");
@@ -274,6 +274,8 @@ void source_open_request_encode(struct buf *out, const struct source_open_reques
     pack_text(&pk, req->owner);
     pack_key(&pk, "adopt");
     pack_bool(&pk, req->adopt);
+    pack_key(&pk, "peek");
+    pack_bool(&pk, req->peek);
 }
 
 int source_open_request_decode(struct slice body, struct source_open_request *req)
@@ -284,7 +286,8 @@ int source_open_request_decode(struct slice body, struct source_open_request *re
         PACK_FIELD(struct source_open_request, system_id, "systemId", PACK_U64, true),
         PACK_FIELD(struct source_open_request, timeline, "timeline", PACK_U32, true),
         PACK_FIELD(struct source_open_request, owner, "owner", PACK_TEXT, false),
-        PACK_FIELD(struct source_open_request, adopt, "adopt", PACK_BOOL, false)};
+        PACK_FIELD(struct source_open_request, adopt, "adopt", PACK_BOOL, false),
+        PACK_FIELD(struct source_open_request, peek, "peek", PACK_BOOL, false)};
     int error;
 
     *req = (struct source_open_request){0};

@@ -12,7 +12,7 @@
  *     next bytes
  *   30002 answer   { "offset": uint or nil, "count": uint, "position": bytes }
  *   30003 request  { "source": text, "lane": uint, "systemId": uint64, "timeline": uint32,
- *                    "owner": text, "adopt": bool }
+ *                    "owner": text, "adopt": bool, "peek": bool }
  *   30003 answer   { "epoch": uint, "position": bytes or nil, "lastSystemId": uint64,
  *                    "lastTimeline": uint32 }
  *
@@ -153,6 +153,7 @@ struct source_open_request {
     uint32_t timeline;
     uint64_t system_id;
     bool adopt; /* go on although the position belongs to another system or timeline */
+    bool peek;  /* only tell the position: no epoch is taken, nobody is fenced */
 };
 
 void source_open_request_encode(struct buf *out, const struct source_open_request *req);

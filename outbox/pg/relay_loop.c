@@ -427,6 +427,7 @@ static void open_sink(struct relay_loop *rl, const struct relay_update *up)
     rl->open = (struct sink_open){
         .source = *relay_sink_source(rl->relay),
         .may_adopt = up->may_adopt,
+        .is_peek = up->is_peek,
         .cb = on_opened,
         .arg = rl,
     };

@@ -97,7 +97,7 @@ static int open_prepare(struct broker *b, const struct source_open_request *in, 
     }
     rc = sources_open(&b->sources, &open, next, err);
     if (rc == 0) {
-        a->answer.epoch = next->epoch;
+        a->answer.epoch = !in->peek ? next->epoch : old != NULL ? old->epoch : 0;
         a->answer.has_position = a->position.len > 0;
         a->answer.position = buf_slice(&a->position);
     }
@@ -124,7 +124,9 @@ void handle_source_open(struct request *req)
         buf_init(&a->position, 0);
         rc = open_prepare(b, &in, &next, a, &err);
     }
-    if (rc == 0) {
+    if (rc == 0 && in.peek) {
+        wait_for = pump_tail(&b->pump); /* the position that is told may be on its way to disk */
+    } else if (rc == 0) {
         rc = source_append(b, &next, &wait_for);
     }
     if (rc != 0) {
@@ -135,8 +137,10 @@ void handle_source_open(struct request *req)
         request_fail(req, -1, rc, "%s", err.text[0] != '\0' ? err.text : escrow_strerror(rc));
         return;
     }
-    log_info("source.open", "source %s lane %" PRIu32 ": epoch %" PRIu64 ", owner %s", next.name,
-             next.lane, next.epoch, next.owner);
+    if (!in.peek) {
+        log_info("source.open", "source %s lane %" PRIu32 ": epoch %" PRIu64 ", owner %s",
+                 next.name, next.lane, next.epoch, next.owner);
+    }
     pump_wait(&b->pump, wait_for, false, open_answered, request_defer(req))->arg.ptr = a;
 }
 

@@ -98,6 +98,7 @@ static void sink_open(struct sink *sink, struct sink_open *open)
         .timeline = open->source.timeline,
         .system_id = open->source.system_id,
         .adopt = open->may_adopt,
+        .peek = open->is_peek,
     };
 
     buf_clear(&s->scratch);

@@ -849,6 +849,19 @@ static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const
     return code;
 }
 
+static void peek_source(struct client *c, const struct source_open_request *peek,
+                        struct source_open_answer *answer)
+{
+    struct buf body;
+
+    buf_init(&body, 0);
+    source_open_request_encode(&body, peek);
+    (void)client_begin(c, REQUEST_ESCROW_SOURCE_OPEN, 0);
+    ck_assert_int_eq(client_call(c, buf_slice(&body)), RESPONSE_SUCCESS);
+    ck_assert_int_eq(source_open_answer_decode(c->body, answer), 0);
+    buf_fini(&body);
+}
+
 START_TEST(an_outbox_batch_is_stored_once_and_by_its_owner)
 {
     /*
@@ -859,12 +872,21 @@ START_TEST(an_outbox_batch_is_stored_once_and_by_its_owner)
     struct source_open_answer open;
     struct source_open_request foreign = {
         .source = SLICE_LIT("db"), .system_id = 8, .timeline = 1, .owner = SLICE_LIT("x")};
+    struct source_open_request peek = {.source = SLICE_LIT("db"),
+                                       .system_id = 7,
+                                       .timeline = 1,
+                                       .owner = SLICE_LIT("y"),
+                                       .peek = true};
     struct publish_answer answer;
     struct buf body;
     uint64_t epoch;
 
     start(&c, HEADER_JSON);
     ck_assert_int_eq(publish(&c, 1, "", "p1"), RESPONSE_ILLEGAL_OPERATION); /* never opened */
+    peek_source(&c, &peek, &open);
+    ck_assert(!open.has_position);
+    ck_assert_uint_eq(open.epoch, 0);
+    ck_assert_int_eq(publish(&c, 1, "", "p1"), RESPONSE_ILLEGAL_OPERATION); /* still not */
     ck_assert_int_eq(client_source_open(&c, "db", 0, &open), RESPONSE_SUCCESS);
     ck_assert(!open.has_position);
     epoch = open.epoch;
@@ -872,6 +894,9 @@ START_TEST(an_outbox_batch_is_stored_once_and_by_its_owner)
     ck_assert_int_eq(publish(&c, epoch, "", "p1"), RESPONSE_SUCCESS);
     ck_assert_int_eq(publish_answer_decode(c.body, &answer), 0);
     ck_assert_int_eq(answer.offset, PUBLISH_OFFSET_NONE);
+    peek_source(&c, &peek, &open); /* fences nobody */
+    ck_assert_uint_eq(open.epoch, epoch);
+    ck_assert(slice_eq_str(open.position, "p1"));
     ck_assert_int_eq(publish(&c, epoch, "p0", "p2"), RESPONSE_TRANSACTION_FAILED);
     ck_assert_int_eq(client_error(&c), ESCROW_ECONFLICT);
     ck_assert_int_eq(publish(&c, epoch, "p1", ""), RESPONSE_INVALID_PARAMETER);

@@ -179,7 +179,7 @@ static void work_one(struct fake_broker *b)
     }
     code = 0;
     if (head->open != NULL) {
-        b->epoch++;
+        b->epoch += !head->open->is_peek;
     } else {
         code = store(b, head->batch);
     }

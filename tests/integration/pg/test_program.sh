@@ -181,15 +181,38 @@ PY
 )
 [ "$answer" = '{"transactionId":"t1","nonce":"0a","state":"commit"}' ] || fail "check-back: $answer"
 
-# --- A database that is not the one of the position: status 4, and the line says what to do.
+# --- A database that is not the one of the position: status 4, and the line says what to do; the right one's relay goes on.
 kill -TERM "$relay_pid"
 wait "$relay_pid"
 relay_pid=
 sql "CREATE DATABASE copy TEMPLATE postgres"
+start_relay
+sql "SELECT escrow.publish('orders', 'before the copy')" >/dev/null
+wait_drained
 status=0
 "$relay" run --db "${db/dbname=postgres/dbname=copy}" --broker "127.0.0.1:$broker_port" --check.listen off >>"$folder/copy.log" 2>&1 || status=$?
 [ "$status" = 4 ] || fail "a copy: status $status"
 grep -q -- "--adopt=" "$folder/copy.log" || fail "the refusal does not say what to do"
+sql "SELECT escrow.publish('orders', 'beside the copy')" >/dev/null
+wait_drained
+kill -TERM "$relay_pid"
+wait "$relay_pid" || fail "the relay beside a refused one: status $?"
+relay_pid=
+
+# --- A broker that has no position, although rows were published: status 4 too.
+wiped_port=$(port)
+"$escrowd" --data.dir "$folder/wiped" --broker.port "$wiped_port" --broker.vip.port 0 --namesrv.port "$(port)" \
+    --log.segment.bytes 16m >>"$folder/wiped.log" 2>&1 &
+writer_pid=$!
+wait_log "$folder/wiped.log" ready 0
+status=0
+timeout 60 "$relay" run --broker "127.0.0.1:$wiped_port" --check.listen off >>"$folder/refused.log" 2>&1 || status=$?
+[ "$status" = 4 ] || fail "a broker without the position: status $status"
+grep -q "has no position of source .* rows were published. Start with the --broker that has it" "$folder/refused.log" ||
+    fail "the refusal does not say what to do"
+kill -TERM "$writer_pid"
+wait "$writer_pid" || fail "escrowd: status $?"
+writer_pid=
 
 # --- A topic that the broker has not and may not make: its row is parked and named, the others arrive; later it goes out too.
 kill -TERM "$escrowd_pid"

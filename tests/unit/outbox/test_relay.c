@@ -68,14 +68,28 @@ static void expect(struct desk *d, enum relay_state state, enum relay_db_command
     ck_assert_int_eq(d->up.db, db);
 }
 
+/* OPENED with this position: what a peek tells, and, unless that is refused, the open. */
+static void answer_open(struct desk *d, uint64_t epoch, struct slice position)
+{
+    ck_assert(d->up.must_open_sink);
+    ck_assert(d->up.is_peek);
+    feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .position = position});
+    if (d->up.must_open_sink) {
+        ck_assert_int_eq(relay_state(d->relay), RELAY_OPENING);
+        ck_assert(!d->up.is_peek);
+        feed(d,
+             (struct relay_event){.type = RELAY_EV_OPENED, .epoch = epoch, .position = position});
+        ck_assert(!d->up.must_open_sink);
+    }
+}
+
 /* START, CONNECTED, OPENED with this position. */
 static void go(struct desk *d, struct slice position)
 {
     feed(d, (struct relay_event){.type = RELAY_EV_START});
     expect(d, RELAY_CONNECTING, RELAY_DB_CONNECT);
     feed(d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3});
-    ck_assert(d->up.must_open_sink);
-    feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 9, .position = position});
+    answer_open(d, 9, position);
 }
 
 static void answer_snapshot(struct desk *d, const char *text, bool has_rows)
@@ -103,7 +117,7 @@ static void read_sorted(struct desk *d, const char *text)
     ck_assert_int_eq(d->up.deadline_ms, d->now_ms);
     tick_at_deadline(d);
     feed(d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3});
-    feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 9});
+    answer_open(d, 9, SLICE_EMPTY);
     answer_snapshot(d, text, true);
     expect(d, RELAY_READING, RELAY_DB_READ);
     ck_assert(d->up.is_sorted);
@@ -354,7 +368,7 @@ START_TEST(every_wait_for_the_database_ends)
     tick_at_deadline(&d);
     feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});
     ck_assert_int_eq(d.up.deadline_ms, RELAY_NEVER_MS); /* the sink keeps its own time */
-    feed(&d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 1});
+    answer_open(&d, 1, SLICE_EMPTY);
     tick_at_deadline(&d);
     ck_assert_int_eq(relay_state(d.relay), RELAY_BACKOFF);
     desk_fini(&d);
@@ -480,7 +494,7 @@ static void go_without_position(struct desk *d, uint64_t rows_published)
                                  .db = here,
                                  .reports = 3,
                                  .rows_published = rows_published});
-    feed(d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 1});
+    answer_open(d, 1, SLICE_EMPTY);
 }
 
 START_TEST(a_broker_without_a_position_is_refused)
@@ -541,6 +555,56 @@ START_TEST(a_broker_without_a_position_is_taken_with_the_right_word)
 }
 END_TEST
 
+START_TEST(a_relay_that_is_refused_has_taken_no_epoch)
+{
+    /* Another database, one that is behind, no position, garbage: known from the peek. */
+    static const struct db_identity copy = {77, 2, 6};
+    struct buf bytes[4];
+
+    for (size_t i = 0; i < 4; i++) {
+        buf_init(&bytes[i], 0);
+    }
+    encode(&bytes[0], copy, 0, "50:50:");
+    encode(&bytes[1], here, 4, "50:50:");
+    buf_append_str(&bytes[2], "garbage");
+    for (size_t i = 0; i < 4; i++) { /* the last is empty */
+        struct desk d;
+        desk_init(&d);
+        feed(&d, (struct relay_event){.type = RELAY_EV_START});
+        feed(&d, (struct relay_event){
+                     .type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3, .rows_published = 1});
+        ck_assert(d.up.is_peek);
+        feed(&d, (struct relay_event){.type = RELAY_EV_OPENED, .position = buf_slice(&bytes[i])});
+        ck_assert(!d.up.must_open_sink);
+        ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+        desk_fini(&d);
+        buf_fini(&bytes[i]);
+    }
+}
+END_TEST
+
+START_TEST(what_moves_between_peek_and_open_is_looked_at_again)
+{
+    /* The position read by the peek was right; the one that comes with the epoch is not. */
+    static const struct db_identity copy = {77, 2, 6};
+    struct desk d;
+    struct buf bytes;
+
+    buf_init(&bytes, 0);
+    desk_init(&d);
+    feed(&d, (struct relay_event){.type = RELAY_EV_START});
+    feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3});
+    feed(&d, (struct relay_event){.type = RELAY_EV_OPENED});
+    ck_assert(d.up.must_open_sink);
+    encode(&bytes, copy, 0, "50:50:");
+    feed(&d,
+         (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 2, .position = buf_slice(&bytes)});
+    ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+    desk_fini(&d);
+    buf_fini(&bytes);
+}
+END_TEST
+
 START_TEST(failed_allocations_are_failures_like_any_other)
 {
     /* The n-th allocation fails, from the first event on; afterwards it works. */
@@ -557,7 +621,7 @@ START_TEST(failed_allocations_are_failures_like_any_other)
         mem_fault_at(n);
         feed(&d, (struct relay_event){.type = RELAY_EV_START});
         feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});
-        feed(&d, (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 1});
+        answer_open(&d, 1, SLICE_EMPTY);
         if (relay_state(d.relay) == RELAY_SNAPSHOT) {
             struct sink_batch *batch;
             int rc = 0;
@@ -604,6 +668,8 @@ int main(void)
     tcase_add_test(tc, a_database_behind_its_position_is_refused);
     tcase_add_test(tc, a_broker_without_a_position_is_refused);
     tcase_add_test(tc, a_broker_without_a_position_is_taken_with_the_right_word);
+    tcase_add_test(tc, a_relay_that_is_refused_has_taken_no_epoch);
+    tcase_add_test(tc, what_moves_between_peek_and_open_is_looked_at_again);
     tcase_add_test(tc, failed_allocations_are_failures_like_any_other);
     suite_add_tcase(suite, tc);
     return outbox_run(suite);

@@ -63,6 +63,7 @@ struct world {
     size_t batch_count;
     /* Sink. */
     bool is_opening;
+    bool is_peek;
     struct sink_batch *sent[SENT_MAX];
     size_t sent_count;
     size_t
@@ -152,6 +153,7 @@ static void obey(struct world *w)
     if (w->update.must_open_sink) {
         ck_assert(!w->is_opening);
         w->is_opening = true;
+        w->is_peek = w->update.is_peek;
     }
     while ((batch = relay_take_batch(w->relay)) != NULL) {
         ck_assert_uint_lt(w->sent_count, SENT_MAX);
@@ -330,12 +332,13 @@ static void answer_open(struct world *w)
     }
     w->is_opening = false;
     if (!w->is_quiet && chance(w, 20)) {
-        w->epoch += rand_below(&w->rand, 2); /* the broker may have got it all the same */
+        w->epoch +=
+            w->is_peek ? 0 : rand_below(&w->rand, 2); /* the broker may have got it all the same */
         feed(w, (struct relay_event){
                     .type = RELAY_EV_OPENED, .code = ESCROW_ETIMEOUT, .text = "no answer"});
         return;
     }
-    w->epoch++;
+    w->epoch += !w->is_peek;
     buf_init(&copy, 0);
     buf_append_slice(&copy, buf_slice(&w->position));
     feed(w, (struct relay_event){

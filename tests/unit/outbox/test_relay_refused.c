@@ -37,6 +37,7 @@ struct office {
     bool is_told; /* that the relay fails; as the relay says when it connects and reports */
     /* Broker. */
     bool is_opening;
+    bool is_peek;
     uint64_t epoch;
     struct buf position;
     struct buf offered; /* position after the batch that was refused last */
@@ -77,7 +78,10 @@ static void note(struct office *o)
         o->park_id = o->up.park_id;
         o->has_recovered = o->up.has_recovered;
     }
-    o->is_opening = o->is_opening || o->up.must_open_sink;
+    if (o->up.must_open_sink) {
+        o->is_opening = true;
+        o->is_peek = o->up.is_peek;
+    }
     relay_check(o->relay);
 }
 
@@ -121,8 +125,9 @@ static void answer_open(struct office *o)
     }
     buf_init(&copy, 0);
     buf_append_slice(&copy, buf_slice(&o->position));
+    o->epoch += !o->is_peek;
     feed(o, (struct relay_event){
-                .type = RELAY_EV_OPENED, .epoch = ++o->epoch, .position = buf_slice(&copy)});
+                .type = RELAY_EV_OPENED, .epoch = o->epoch, .position = buf_slice(&copy)});
     buf_fini(&copy);
 }
 

@@ -339,7 +339,8 @@ START_TEST(the_other_bodies_survive_the_round_trip)
                                        .lane = 3,
                                        .timeline = UINT32_MAX,
                                        .system_id = UINT64_MAX,
-                                       .adopt = true};
+                                       .adopt = true,
+                                       .peek = true};
     struct source_open_request open_back;
     struct source_open_answer opened = {7, true, SLICE_EMPTY, 11, 2};
     struct source_open_answer opened_back;
@@ -372,6 +373,7 @@ START_TEST(the_other_bodies_survive_the_round_trip)
     ck_assert_uint_eq(open_back.timeline, UINT32_MAX);
     ck_assert_uint_eq(open_back.system_id, UINT64_MAX);
     ck_assert(open_back.adopt);
+    ck_assert(open_back.peek);
     buf_fini(&out);
 }
 END_TEST
