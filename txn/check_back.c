@@ -6,7 +6,8 @@
  * Failure modes: a question without a useful answer goes to the next way; a round without a
  * decision puts the half back into the wheel, later each time; a group that nobody can reach keeps
  * its halves in the ready list and pauses, so that an outage costs one attempt per pause and not
- * one per half.
+ * one per half. A half that an endpoint can never know goes to the group's away list: the others
+ * go on, and the away list is tried one at a time, at the pace of a pause.
  */
 #include "txn/check_back.h"
 
@@ -74,19 +75,20 @@ static void half_unwait(struct check_back *c, struct half *half)
     half->flags &= (uint8_t)~HALF_F_IN_WHEEL;
 }
 
-static void ready_push_tail(struct check_back *c, struct group *group, struct half *half)
+/* Behind the last of one of the group's two lists. */
+static void list_push_tail(struct check_back *c, struct half *half, uint32_t *head, uint32_t *tail)
 {
     uint32_t slot = half_table_slot(c->table, half);
 
-    half->timer.prev = group->ready_tail;
+    half->timer.prev = *tail;
     half->timer.next = WHEEL_NONE;
-    if (group->ready_tail == WHEEL_NONE) {
-        group->ready_head = slot;
+    if (*tail == WHEEL_NONE) {
+        *head = slot;
     } else {
-        half_table_at(c->table, group->ready_tail)->timer.next = slot;
+        half_table_at(c->table, *tail)->timer.next = slot;
     }
-    group->ready_tail = slot;
-    group->ready_count++;
+    *tail = slot;
+    half_group(c, half)->ready_count++;
     half->flags |= HALF_F_IN_READY;
 }
 
@@ -106,16 +108,19 @@ static void ready_push_head(struct check_back *c, struct group *group, struct ha
     half->flags |= HALF_F_IN_READY;
 }
 
+/* Out of whichever of the two lists it is in: one that is an end of neither does not care. */
 static void ready_remove(struct check_back *c, struct group *group, struct half *half)
 {
+    uint32_t slot = half_table_slot(c->table, half);
+
     CHECK(group->ready_count > 0);
     if (half->timer.prev == WHEEL_NONE) {
-        group->ready_head = half->timer.next;
+        *(group->ready_head == slot ? &group->ready_head : &group->away_head) = half->timer.next;
     } else {
         half_table_at(c->table, half->timer.prev)->timer.next = half->timer.next;
     }
     if (half->timer.next == WHEEL_NONE) {
-        group->ready_tail = half->timer.prev;
+        *(group->ready_tail == slot ? &group->ready_tail : &group->away_tail) = half->timer.prev;
     } else {
         half_table_at(c->table, half->timer.next)->timer.prev = half->timer.prev;
     }
@@ -125,12 +130,37 @@ static void ready_remove(struct check_back *c, struct group *group, struct half 
     half->flags &= (uint8_t)~HALF_F_IN_READY;
 }
 
+/* The away list becomes the end of the ready list. */
+static void away_to_ready(struct check_back *c, struct group *group)
+{
+    group->away_step = 0;
+    group->away_until_ms = 0;
+    if (group->away_head == WHEEL_NONE) {
+        return;
+    }
+    if (group->ready_head == WHEEL_NONE) {
+        group->ready_head = group->away_head;
+    } else {
+        half_table_at(c->table, group->ready_tail)->timer.next = group->away_head;
+        half_table_at(c->table, group->away_head)->timer.prev = group->ready_tail;
+    }
+    group->ready_tail = group->away_tail;
+    group->away_head = WHEEL_NONE;
+    group->away_tail = WHEEL_NONE;
+}
+
 /* ---- the turn of a group --------------------------------------------------------------------- */
+
+/* Nothing is left to ask about but halves that whoever was reached can never know. */
+static bool group_is_away(const struct group *group)
+{
+    return group->ready_head == WHEEL_NONE && group->away_head != WHEEL_NONE;
+}
 
 /* A group that could not be reached gets one question at a time until somebody is there. */
 static bool group_is_open(const struct check_back *c, const struct group *group)
 {
-    uint32_t window = group->pause_step > 0 ? 1 : c->config->group_window;
+    uint32_t window = group->pause_step > 0 || group_is_away(group) ? 1 : c->config->group_window;
 
     return group->asking < window;
 }
@@ -146,9 +176,12 @@ static void group_unschedule(struct check_back *c, struct group *group)
 /* Earliest moment at which pause and rate allow a question. */
 static int64_t group_turn_ms(const struct group *group)
 {
-    int64_t rate_ms = (group->next_free_us + 999) / 1000;
+    int64_t turn_ms = (group->next_free_us + 999) / 1000;
 
-    return rate_ms > group->paused_until_ms ? rate_ms : group->paused_until_ms;
+    if (turn_ms < group->paused_until_ms) {
+        turn_ms = group->paused_until_ms;
+    }
+    return group_is_away(group) && turn_ms < group->away_until_ms ? group->away_until_ms : turn_ms;
 }
 
 /* Keep `Holds`: scheduled iff something is ready and the window is open. */
@@ -187,13 +220,29 @@ static void group_pause(struct check_back *c, struct group *group, int64_t now_m
         group->pause_step++;
     }
     c->counters->group_pauses++;
-    group_unschedule(c, group); /* its turn is now another */
+}
+
+/* The half waits behind all others of its group, and for longer each time. */
+static void half_is_away(struct check_back *c, struct group *group, struct half *half,
+                         int64_t now_ms)
+{
+    list_push_tail(c, half, &group->away_head, &group->away_tail);
+    group_unschedule(c, group); /* its turn may be another */
+    if (now_ms < group->away_until_ms) {
+        return; /* several questions were out: one step for all */
+    }
+    group->away_until_ms =
+        now_ms + backed_off(c, c->config->pause_ms, c->config->pause_max_ms, group->away_step);
+    if (group->away_step < 31) {
+        group->away_step++;
+    }
 }
 
 void check_back_reachable(struct check_back *c, struct group *group, int64_t now_ms)
 {
     group->pause_step = 0;
     group->paused_until_ms = 0;
+    away_to_ready(c, group);
     group_unschedule(c, group);
     group_schedule(c, group, now_ms);
 }
@@ -287,8 +336,11 @@ void check_back_settle(struct check_back *c, struct half *half, enum check_back_
         half->flags |= HALF_F_ROUND_UNKNOWN;
     }
     if (outcome != CHECK_BACK_UNDELIVERABLE) {
-        half->flags |= HALF_F_ROUND_REACHED;
         group->pause_step = 0;
+    }
+    if (outcome != CHECK_BACK_UNDELIVERABLE && outcome != CHECK_BACK_NOT_MINE) {
+        half->flags |= HALF_F_ROUND_REACHED;
+        group->away_step = 0;
     }
     if (next != TXN_WAY_COUNT) {
         ask(c, half, next, now_ms, out->u);
@@ -298,8 +350,11 @@ void check_back_settle(struct check_back *c, struct half *half, enum check_back_
 
     question_is_over(c, group);
     half_table_move(c->table, half, HALF_PREPARED, "round over");
-    if ((half->flags & HALF_F_ROUND_REACHED) == 0) {
+    if ((half->flags & HALF_F_ROUND_REACHED) == 0 && outcome == CHECK_BACK_NOT_MINE) {
+        half_is_away(c, group, half, now_ms);
+    } else if ((half->flags & HALF_F_ROUND_REACHED) == 0) {
         ready_push_head(c, group, half);
+        group_unschedule(c, group); /* its turn may be another */
         group_pause(c, group, now_ms);
     } else {
         if ((half->flags & HALF_F_ROUND_UNKNOWN) != 0 && outcome != CHECK_BACK_IN_PROGRESS) {
@@ -338,6 +393,7 @@ void check_back_cancel(struct check_back *c, struct half *half)
     if (half->state == HALF_CHECKING) {
         question_is_over(c, group);
         group->pause_step = 0;
+        group->away_step = 0;
     }
     half->flags &= (uint8_t)~HALF_F_ROUND;
     group_schedule(c, group, c->now_ms);
@@ -373,7 +429,10 @@ static void half_is_due(struct check_back *c, struct half *half, int64_t now_ms,
         out->expired[out->expired_count++] = half;
         return;
     }
-    ready_push_tail(c, group, half);
+    if (group_is_away(group)) {
+        group_unschedule(c, group); /* its turn is earlier now */
+    }
+    list_push_tail(c, half, &group->ready_head, &group->ready_tail);
     group_schedule(c, group, now_ms);
 }
 
@@ -389,7 +448,8 @@ static void group_turn(struct check_back *c, struct group *group, int64_t now_ms
 {
     while (group->ready_count > 0 && group_is_open(c, group) && group_turn_ms(group) <= now_ms &&
            !out_is_full(out)) {
-        round_begin(c, group, half_table_at(c->table, group->ready_head), now_ms, out->u);
+        uint32_t slot = group_is_away(group) ? group->away_head : group->ready_head;
+        round_begin(c, group, half_table_at(c->table, slot), now_ms, out->u);
     }
     group_schedule(c, group, now_ms);
 }
@@ -443,12 +503,14 @@ int64_t check_back_remaining_ms(const struct check_back *c, const struct half *h
     return due_ms > now_ms ? due_ms - now_ms : 0;
 }
 
-static void group_check(const struct check_back *c, const struct group *group)
+/* Returns how many halves the list has. */
+static uint32_t list_check(const struct check_back *c, const struct group *group, uint32_t head,
+                           uint32_t tail)
 {
     uint32_t count = 0;
     uint32_t prev = WHEEL_NONE;
 
-    for (uint32_t slot = group->ready_head; slot != WHEEL_NONE;) {
+    for (uint32_t slot = head; slot != WHEEL_NONE;) {
         const struct half *half = half_table_at(c->table, slot);
         CHECK(half->state == HALF_PREPARED);
         CHECK((half->flags & HALF_F_IN_READY) != 0);
@@ -459,8 +521,16 @@ static void group_check(const struct check_back *c, const struct group *group)
         prev = slot;
         slot = half->timer.next;
     }
-    CHECK(group->ready_tail == prev);
-    CHECK(count == group->ready_count);
+    CHECK(tail == prev);
+    return count;
+}
+
+static void group_check(const struct check_back *c, const struct group *group)
+{
+    uint32_t ready = list_check(c, group, group->ready_head, group->ready_tail);
+    uint32_t away = list_check(c, group, group->away_head, group->away_tail);
+
+    CHECK(ready + away == group->ready_count);
     CHECK(group->is_scheduled == (group->ready_count > 0 && group_is_open(c, group)));
 }
 

@@ -6,7 +6,7 @@
  *          borrowed.
  * Thread:  loop.
  * Pure:    time comes in; jitter from its own struct rand; questions go out.
- * Holds:   PREPARED and applied <=> in the wheel or in the ready list of its group; CHECKING => in
+ * Holds:   PREPARED and applied <=> in the wheel or in a list of its group; CHECKING => in
  *          the wheel, and counted in its group's `asking`; no other state is in either. A group is
  *          in the wheel of groups iff is_scheduled, and it is scheduled whenever halves are ready
  *          and its window is open. check_back_check() asserts it.
@@ -57,6 +57,7 @@ enum check_back_outcome {
     CHECK_BACK_IN_PROGRESS,
     CHECK_BACK_UNKNOWN,
     CHECK_BACK_UNANSWERED,
+    CHECK_BACK_NOT_MINE, /* of this half; others of its group it may know */
     CHECK_BACK_UNDELIVERABLE,
 };
 

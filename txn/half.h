@@ -46,7 +46,7 @@ enum half_flags {
     HALF_F_APPLIED = 1,        /* its own record is durable and applied */
     HALF_F_EXPIRED = 2,        /* an EXPIRE record is durable and applied */
     HALF_F_IN_WHEEL = 4,       /* scheduled in the check-back wheel */
-    HALF_F_IN_READY = 8,       /* waits in the ready list of its group */
+    HALF_F_IN_READY = 8,       /* waits in the ready or away list of its group */
     HALF_F_ROUND_UNKNOWN = 16, /* a way of the present round answered "unknown" */
     HALF_F_ROUND_REACHED = 32, /* a way of the present round could be used */
     HALF_F_PICKED = 64,        /* named by the request being looked at; set only inside one call */

@@ -118,6 +118,8 @@ static int group_make(struct routes *r, struct slice name, struct group **out)
     group->id = id;
     group->ready_head = WHEEL_NONE;
     group->ready_tail = WHEEL_NONE;
+    group->away_head = WHEEL_NONE;
+    group->away_tail = WHEEL_NONE;
     if (group->name == NULL || strmap_put(&r->groups_by_name, name, group) != 0) {
         mem_free(group->name);
         mem_free(group);

@@ -32,13 +32,17 @@ struct group {
     /* Of the check-back scanner (check_back.c). */
     uint32_t ready_head; /* halves that are due, oldest first; WHEEL_NONE */
     uint32_t ready_tail;
-    uint32_t ready_count;
-    uint32_t asking;     /* questions out */
-    uint32_t pause_step; /* consecutive rounds in which nobody could be reached */
-    bool is_named;       /* noted in group_names */
-    bool is_scheduled;   /* in the scanner's wheel of groups */
+    uint32_t away_head; /* due, but whoever was reached can never know them; WHEEL_NONE */
+    uint32_t away_tail;
+    uint32_t ready_count; /* both lists */
+    uint32_t asking;      /* questions out */
+    uint32_t pause_step;  /* consecutive rounds in which nobody could be reached */
+    uint32_t away_step;   /* consecutive rounds that ended so */
+    bool is_named;        /* noted in group_names */
+    bool is_scheduled;    /* in the scanner's wheel of groups */
     struct wheel_node timer;
     int64_t paused_until_ms; /* monotonic; nothing is asked before */
+    int64_t away_until_ms;   /* monotonic; no half of the away list is asked about before */
     int64_t next_free_us;    /* rate: theoretical arrival time of the next question, microseconds */
 };
 

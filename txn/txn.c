@@ -446,6 +446,9 @@ int txn_check_answered(struct txn *t, uint64_t offset, uint64_t nonce, enum txn_
     case TXN_ANSWER_UNKNOWN:
         t->counters.answers_unknown++;
         return settle(t, half, CHECK_BACK_UNKNOWN, now, u);
+    case TXN_ANSWER_NOT_MINE:
+        t->counters.answers_not_mine++;
+        return settle(t, half, CHECK_BACK_NOT_MINE, now, u);
     case TXN_ANSWER_INVALID:
         t->counters.answers_invalid++;
         return settle(t, half, CHECK_BACK_UNANSWERED, now, u);

@@ -311,8 +311,9 @@ enum txn_answer {
     TXN_ANSWER_COMMIT,
     TXN_ANSWER_ROLLBACK,
     TXN_ANSWER_IN_PROGRESS,
-    TXN_ANSWER_UNKNOWN, /* somebody answered, and said that he does not know: counts */
-    TXN_ANSWER_INVALID, /* any other status or text, wrong id or nonce: does not count */
+    TXN_ANSWER_UNKNOWN,  /* somebody answered, and said that he does not know: counts */
+    TXN_ANSWER_NOT_MINE, /* whoever answered can never know this half: as if nobody were there */
+    TXN_ANSWER_INVALID,  /* any other status or text, wrong id or nonce: does not count */
 };
 
 #define TXN_NONCE_NONE 0 /* the way cannot carry a nonce (RocketMQ's END_TRANSACTION) */
@@ -429,6 +430,7 @@ uint64_t txn_reserve_bytes(const struct txn *t);
     X(answers_rollback, "check answers: rollback")                                                 \
     X(answers_in_progress, "check answers: in progress")                                           \
     X(answers_unknown, "check answers: unknown")                                                   \
+    X(answers_not_mine, "check answers: not mine")                                                 \
     X(answers_invalid, "check answers that were none")                                             \
     X(answers_stale, "check answers that came too late or to no question")                         \
     X(asks_undeliverable, "questions that reached nobody")                                         \

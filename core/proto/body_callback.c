@@ -55,7 +55,8 @@ static bool state_parse(struct slice text, enum callback_state *state)
     } names[] = {{"commit", CALLBACK_COMMIT},
                  {"rollback", CALLBACK_ROLLBACK},
                  {"in_progress", CALLBACK_IN_PROGRESS},
-                 {"unknown", CALLBACK_UNKNOWN}};
+                 {"unknown", CALLBACK_UNKNOWN},
+                 {"not_mine", CALLBACK_NOT_MINE}};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (slice_eq_str(text, names[i].name)) {

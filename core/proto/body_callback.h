@@ -8,7 +8,8 @@
  *             "database":{"systemIdentifier":"..","timeline":n,"name":".."}}
  *            xid and database only when the half message carries them (properties ESCROW_XID,
  *            ESCROW_DB_...)
- *   answer   {"transactionId":"..","nonce":"..","state":"commit"|"rollback"|"in_progress"|"unknown"}
+ *   answer   {"transactionId":"..","nonce":"..","state":"commit"|"rollback"|"in_progress"|"unknown"|
+ *            "not_mine"}
  *            both ids echoed exactly; status 200. Anything else is no answer.
  *
  * Owns:    nothing.
@@ -39,7 +40,13 @@ struct callback_request {
 /* Append the body. Errors: buf_failed. */
 void callback_request_encode(struct buf *out, const struct callback_request *req);
 
-enum callback_state { CALLBACK_COMMIT, CALLBACK_ROLLBACK, CALLBACK_IN_PROGRESS, CALLBACK_UNKNOWN };
+enum callback_state {
+    CALLBACK_COMMIT,
+    CALLBACK_ROLLBACK,
+    CALLBACK_IN_PROGRESS,
+    CALLBACK_UNKNOWN,
+    CALLBACK_NOT_MINE /* who answers can never know this transaction */
+};
 
 /*
  * Read an answer to the question with this id and nonce. 0 and *state; ESCROW_EPROTO when it is not

@@ -54,16 +54,19 @@ struct checker {
 
 const char *check_state_name(enum check_state state)
 {
-    static const char *const names[] = {"commit", "rollback", "in_progress", "unknown"};
+    static const char *const names[] = {"commit", "rollback", "in_progress", "not_mine"};
 
-    CHECK(state <= CHECK_STATE_UNKNOWN);
+    CHECK(state <= CHECK_STATE_NOT_MINE);
     return names[state];
 }
 
-static bool state_from_name(const char *name, enum check_state *out)
+/* Of transaction_check. It says "unknown" of transactions of no or of another database only. */
+static bool state_from_sql(const char *name, enum check_state *out)
 {
-    for (int i = CHECK_STATE_COMMIT; i <= CHECK_STATE_UNKNOWN; i++) {
-        if (strcmp(name, check_state_name((enum check_state)i)) == 0) {
+    static const char *const names[] = {"commit", "rollback", "in_progress", "unknown"};
+
+    for (int i = CHECK_STATE_COMMIT; i <= CHECK_STATE_NOT_MINE; i++) {
+        if (strcmp(name, names[i]) == 0) {
             *out = (enum check_state)i;
             return true;
         }
@@ -123,7 +126,7 @@ static void on_result(void *arg, const PGresult *res)
     struct check_conn *conn = arg;
 
     if (conn->q != NULL && PQntuples(res) == 1 && PQnfields(res) == 1 && !PQgetisnull(res, 0, 0)) {
-        conn->has_answer = state_from_name(PQgetvalue(res, 0, 0), &conn->state);
+        conn->has_answer = state_from_sql(PQgetvalue(res, 0, 0), &conn->state);
     }
 }
 
@@ -268,7 +271,7 @@ void check_ask(struct checker *c, struct check_question *q)
     DCHECK_THREAD(c->loop);
     CHECK(q->cb != NULL);
     list_init(&q->node);
-    q->state = CHECK_STATE_UNKNOWN;
+    q->state = CHECK_STATE_NOT_MINE;
     q->deadline_ms = loop_mono_ms(c->loop) + CHECK_TIMEOUT_MS;
     if (c->waiting_count >= CHECK_WAITING_MAX) {
         answer(c, q, ESCROW_ELIMIT);

@@ -27,7 +27,7 @@ enum check_state {
     CHECK_STATE_COMMIT,
     CHECK_STATE_ROLLBACK,
     CHECK_STATE_IN_PROGRESS,
-    CHECK_STATE_UNKNOWN
+    CHECK_STATE_NOT_MINE /* of no database, or of another: it will never be known here */
 };
 
 struct check_question;
@@ -66,7 +66,7 @@ void checker_free(struct checker *c);
 
 void check_ask(struct checker *c, struct check_question *q);
 
-/* "commit", "rollback", "in_progress", "unknown". */
+/* "commit", "rollback", "in_progress", "not_mine". */
 const char *check_state_name(enum check_state state);
 
 #endif

@@ -3,7 +3,7 @@
  *
  *   question  {"transactionId", "nonce", "producerGroup"?, "topic"?, "xid"?,
  *              "database"?: {"systemIdentifier", "timeline", "name"}}, anything else is skipped
- *   answer    {"transactionId", "nonce", "state": "commit"|"rollback"|"in_progress"|"unknown"}
+ *   answer    {"transactionId", "nonce", "state": "commit"|"rollback"|"in_progress"|"not_mine"}
  * Numbers that may be large (xid, systemIdentifier) are texts; an integer is taken too.
  *
  * Owns:    nothing. Thread: any. Pure.

@@ -236,7 +236,8 @@ static void http_done(struct webhook_request *http, const struct webhook_result 
         static const enum txn_answer answers[] = {[CALLBACK_COMMIT] = TXN_ANSWER_COMMIT,
                                                   [CALLBACK_ROLLBACK] = TXN_ANSWER_ROLLBACK,
                                                   [CALLBACK_IN_PROGRESS] = TXN_ANSWER_IN_PROGRESS,
-                                                  [CALLBACK_UNKNOWN] = TXN_ANSWER_UNKNOWN};
+                                                  [CALLBACK_UNKNOWN] = TXN_ANSWER_UNKNOWN,
+                                                  [CALLBACK_NOT_MINE] = TXN_ANSWER_NOT_MINE};
         q->answer = answers[state];
     }
     question_settle(q);

@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(strlen(q.txn_id) < sizeof q.txn_id);
     CHECK(strlen(q.xid) < sizeof q.xid);
     buf_init(&text, 0);
-    check_json_encode(&text, q.txn_id, nonce, CHECK_STATE_UNKNOWN);
+    check_json_encode(&text, q.txn_id, nonce, CHECK_STATE_NOT_MINE);
     CHECK(check_json_decode(buf_slice(&text), &again, nonce_again) == 0);
     CHECK(strcmp(again.txn_id, q.txn_id) == 0);
     CHECK(strcmp(nonce_again, nonce) == 0);

@@ -30,15 +30,11 @@ static void text_field(const char *json, const char *key, char *dst, size_t size
 static int compose(const struct http_stub *s, enum http_stub_mode mode, char *dst, size_t size)
 {
     static const char *const states[STUB_MODE_COUNT] = {
-        [STUB_COMMIT] = "commit",
-        [STUB_ROLLBACK] = "rollback",
-        [STUB_IN_PROGRESS] = "in_progress",
-        [STUB_UNKNOWN] = "unknown",
-        [STUB_WRONG_NONCE] = "commit",
-        [STUB_WRONG_ID] = "commit",
-        [STUB_WRONG_STATE] = "COMMITTED",
-        [STUB_STATUS_500] = "commit",
-        [STUB_CUT] = "commit",
+        [STUB_COMMIT] = "commit",           [STUB_ROLLBACK] = "rollback",
+        [STUB_IN_PROGRESS] = "in_progress", [STUB_UNKNOWN] = "unknown",
+        [STUB_NOT_MINE] = "not_mine",       [STUB_WRONG_NONCE] = "commit",
+        [STUB_WRONG_ID] = "commit",         [STUB_WRONG_STATE] = "COMMITTED",
+        [STUB_STATUS_500] = "commit",       [STUB_CUT] = "commit",
     };
     char id[200];
     char nonce[64];

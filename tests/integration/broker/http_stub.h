@@ -16,6 +16,7 @@ enum http_stub_mode {
     STUB_ROLLBACK,
     STUB_IN_PROGRESS,
     STUB_UNKNOWN,
+    STUB_NOT_MINE,
     STUB_WRONG_NONCE,
     STUB_WRONG_ID,
     STUB_WRONG_STATE, /* "COMMITTED" */

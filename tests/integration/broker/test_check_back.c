@@ -238,6 +238,54 @@ START_TEST(a_group_that_is_down_for_a_while_loses_nothing)
 }
 END_TEST
 
+START_TEST(an_endpoint_that_can_never_know_is_as_good_as_nobody)
+{
+    /*
+     * One counted round would expire the half (txn.check.max = 1). "Not mine", again and again,
+     * counts nothing; the producer that connects is asked, and decides.
+     */
+    struct broker_fixture f;
+    struct http_stub stub = {.port = 0};
+    struct client c;
+    struct client producer;
+    char callback[100];
+    int64_t offset;
+    int64_t asked = -1;
+    struct header_writer *w;
+
+    http_stub_start(&stub, STUB_NOT_MINE);
+    broker_fixture_start(&f, (const char *const[]){QUICK, "--txn.check.max", "1", "--callback",
+                                                   callback_arg(&stub, callback, sizeof callback),
+                                                   NULL});
+    client_open(&c, f.port, HEADER_MSGPACK);
+    client_topic(&c, "T", 1);
+    offset = send_half(&c, "T", "away-1");
+    await_metric(&c, "txn_answers_not_mine", 3);
+    ck_assert_int_eq(client_metric(&c, "txn_rounds_counted"), 0);
+    ck_assert_int_eq(client_metric(&c, "txn_expired"), 0);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    client_open(&producer, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&producer, "p1", "pg", NULL, NULL), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_receive(&producer, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(producer.header.code, REQUEST_CHECK_TRANSACTION_STATE);
+    ck_assert_int_eq(header_get_i64(&producer.header, "commitLogOffset", &asked), 0);
+    ck_assert_int_eq(asked, offset);
+    w = client_begin(&producer, REQUEST_END_TRANSACTION, HEADER_FLAG_ONEWAY);
+    header_put_str(w, "producerGroup", SLICE_LIT("pg"));
+    header_put_i64(w, "commitLogOffset", offset);
+    header_put_i64(w, "commitOrRollback", 8);
+    header_put_bool(w, "fromTransactionCheck", true);
+    header_put_str(w, "transactionId", SLICE_LIT("away-1"));
+    client_submit(&producer, SLICE_EMPTY);
+    await_max(&c, "T", 1);
+    ck_assert_int_eq(client_metric(&c, "txn_rounds_counted"), 0);
+    client_close(&producer);
+    client_close(&c);
+    broker_fixture_stop(&f);
+    http_stub_stop(&stub);
+}
+END_TEST
+
 /* A port that takes connections and never reads from them. */
 static int silent_listen(uint16_t *port)
 {
@@ -688,6 +736,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, without_a_producer_the_callback_is_asked);
     tcase_add_test(tc, what_is_no_answer_counts_nothing);
     tcase_add_test(tc, a_group_that_is_down_for_a_while_loses_nothing);
+    tcase_add_test(tc, an_endpoint_that_can_never_know_is_as_good_as_nobody);
     tcase_add_test(tc, a_silent_endpoint_delays_no_other_group);
     tcase_add_test(tc, a_half_that_cannot_be_read_does_not_stop_its_group);
     tcase_add_test(tc, used_up_checks_park_the_half_until_a_person_decides);

@@ -241,7 +241,7 @@ START_TEST(a_rolled_back_savepoint_takes_its_mark_with_it)
 }
 END_TEST
 
-START_TEST(another_database_is_unknown_and_gets_no_tombstone)
+START_TEST(another_database_is_not_ours_and_gets_no_tombstone)
 {
     /*
      * System, timeline or name differ: the transaction may be alive there. Without any, only a
@@ -259,13 +259,13 @@ START_TEST(another_database_is_unknown_and_gets_no_tombstone)
         } else {
             (void)snprintf(wrong == 1 ? q.timeline : q.database, sizeof q.timeline, "77");
         }
-        ck_assert_str_eq(answer_to(&b, q), "unknown");
+        ck_assert_str_eq(answer_to(&b, q), "not_mine");
         (void)snprintf(q.txn_id, sizeof q.txn_id, "marked"); /* a copy has copies of markers */
-        ck_assert_str_eq(answer_to(&b, q), "unknown");
+        ck_assert_str_eq(answer_to(&b, q), "not_mine");
     }
     q = question(&b, "t1", NULL);
     q.system_id[0] = '\0';
-    ck_assert_str_eq(answer_to(&b, q), "unknown");
+    ck_assert_str_eq(answer_to(&b, q), "not_mine");
     (void)snprintf(q.txn_id, sizeof q.txn_id, "marked");
     ck_assert_str_eq(answer_to(&b, q), "commit");
     ck_assert_str_eq(pg_test_sql(b.pg, "SELECT count(*) FROM escrow.transaction_marker"), "1");
@@ -535,7 +535,8 @@ START_TEST(the_endpoint_echoes_and_refuses)
     ck_assert_int_eq(
         post(&b, webhook, port, "/check", "{\"transactionId\":\"t9\",\"nonce\":\"1\"}", &call),
         200);
-    ck_assert_str_eq(call.body, "{\"transactionId\":\"t9\",\"nonce\":\"1\",\"state\":\"unknown\"}");
+    ck_assert_str_eq(call.body,
+                     "{\"transactionId\":\"t9\",\"nonce\":\"1\",\"state\":\"not_mine\"}");
     ck_assert_int_eq(post(&b, webhook, port, "/check", "{", &call), 400);
     ck_assert_int_eq(post(&b, webhook, port, "/check", "", &call), 400);
     ck_assert_int_eq(post(&b, webhook, port, "/other", body, &call), 404);
@@ -615,7 +616,7 @@ static void add_tests(Suite *suite)
     ADD(suite, an_id_cannot_be_used_by_two_transactions);
     ADD(suite, a_marked_transaction_commits_durably_whatever_the_session_says);
     ADD(suite, a_rolled_back_savepoint_takes_its_mark_with_it);
-    ADD(suite, another_database_is_unknown_and_gets_no_tombstone);
+    ADD(suite, another_database_is_not_ours_and_gets_no_tombstone);
     ADD(suite, a_former_identity_counts_when_a_person_says_so);
     ADD(suite, an_id_that_was_given_out_again_after_a_crash_decides_nothing);
     ADD(suite, an_id_from_the_future_is_no_error);

@@ -369,6 +369,145 @@ START_TEST(one_call_is_bounded_however_much_is_due)
 }
 END_TEST
 
+/* ---- not mine -------------------------------------------------------------------------------- */
+
+/* Questions from the `from`th on: nobody is connected; the endpoint answers `answer`. */
+static size_t endpoint_says(size_t from, enum txn_answer answer)
+{
+    for (; from < w.ask_count; from++) {
+        struct txn_ask ask = w.asks[from];
+        ck_assert_int_eq(ask.way == TXN_WAY_LIVE ? world_fail(&w, &ask, TXN_ASK_UNDELIVERABLE)
+                                                 : world_answer(&w, &ask, answer),
+                         0);
+    }
+    world_sync(&w);
+    return from;
+}
+
+static size_t endpoint_says_for(int64_t ms, size_t from, enum txn_answer answer)
+{
+    for (int64_t passed = 0; passed < ms; passed += 500) {
+        (void)world_tick(&w);
+        from = endpoint_says(from, answer);
+        world_pass(&w, 500);
+    }
+    return from;
+}
+
+static void durable_halves(const char *group, const char *prefix, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char id[32];
+        (void)snprintf(id, sizeof id, "%s%d", prefix, i); /* fits */
+        (void)durable_half(group, id);
+    }
+}
+
+START_TEST(halves_that_the_endpoint_can_never_know_wait_for_their_producer)
+{
+    /*
+     * The producers are away for a day, the endpoint is another database's: nothing counts, one
+     * attempt per pause; the producer that connects is asked about all of them at once.
+     */
+    uint64_t first = durable_half("g", "first");
+    size_t records;
+    size_t asked;
+    int64_t begin;
+
+    durable_halves("g", "t", 999);
+    records = w.log_count;
+    asked = endpoint_says_for(DAY, 0, TXN_ANSWER_NOT_MINE);
+    ck_assert_uint_le(asked, 2 * ((size_t)(DAY / (30 * SECOND)) + 10 + 1000));
+    ck_assert_uint_gt(asked, 2 * (size_t)(DAY / (40 * SECOND)));
+    ck_assert_uint_eq(w.log_count, records);
+    ck_assert_uint_eq(txn_counters(w.t)->rounds_counted, 0);
+    ck_assert_uint_eq(checks_of(first), 0);
+    txn_check(w.t);
+
+    begin = w.now.mono_ms;
+    txn_group_reachable(w.t, SLICE_LIT("g"), w.now);
+    for (; txn_counters(w.t)->committed < 1000; asked++) {
+        while (w.ask_count <= asked) {
+            world_pass(&w, 100);
+            (void)world_tick(&w);
+            ck_assert_int_lt(w.now.mono_ms - begin, 5 * SECOND); /* 500 a second */
+        }
+        ck_assert_int_eq(world_answer(&w, &w.asks[asked], TXN_ANSWER_COMMIT), 0);
+        world_sync(&w);
+    }
+    ck_assert_uint_eq(w.release_count, 1000);
+}
+END_TEST
+
+START_TEST(a_half_that_nobody_there_can_know_delays_no_other_of_its_group)
+{
+    /* A hundred such halves; each other one of the group is decided in the second it is due. */
+    size_t asked;
+
+    durable_halves("g", "foreign", 100);
+    asked = endpoint_says_for(HOUR, 0, TXN_ANSWER_NOT_MINE);
+    for (uint64_t i = 1; i <= 20; i++) {
+        uint64_t offset;
+        char id[32];
+        (void)snprintf(id, sizeof id, "ours%d", (int)i); /* fits */
+        offset = durable_half("g", id);
+        for (int64_t end = w.now.mono_ms + w.config.immunity_ms + SECOND; w.now.mono_ms < end;) {
+            (void)world_tick(&w);
+            for (; asked < w.ask_count; asked++) {
+                enum txn_answer answer =
+                    w.asks[asked].offset == offset ? TXN_ANSWER_COMMIT : TXN_ANSWER_NOT_MINE;
+                struct txn_ask ask = w.asks[asked];
+                (void)(ask.way == TXN_WAY_LIVE ? world_fail(&w, &ask, TXN_ASK_UNDELIVERABLE)
+                                               : world_answer(&w, &ask, answer));
+            }
+            world_sync(&w);
+            world_pass(&w, 100);
+        }
+        ck_assert_uint_eq(txn_counters(w.t)->committed, i);
+    }
+    ck_assert_uint_eq(txn_counters(w.t)->rounds_counted, 0);
+    ck_assert_uint_eq(txn_counters(w.t)->group_pauses, 0);
+}
+END_TEST
+
+START_TEST(when_the_endpoint_knows_one_of_them_it_is_asked_about_all)
+{
+    /* A person entered a former identity of the database: no pause for each of a thousand. */
+    size_t asked;
+
+    durable_halves("g", "t", 1000);
+    asked = endpoint_says_for(HOUR, 0, TXN_ANSWER_NOT_MINE);
+    for (int64_t end = w.now.mono_ms + 3 * MINUTE; w.now.mono_ms < end;) {
+        (void)world_tick(&w);
+        asked = endpoint_says(asked, TXN_ANSWER_COMMIT);
+        world_pass(&w, 100);
+    }
+    ck_assert_uint_eq(txn_counters(w.t)->committed, 1000);
+}
+END_TEST
+
+START_TEST(a_producer_that_does_not_know_counts_though_the_endpoint_cannot)
+{
+    /* "Unknown" from the one who should know, then "not mine": three such rounds park the half. */
+    uint64_t offset = durable_half("g", "t");
+
+    for (int round = 1; round <= 3; round++) {
+        struct txn_ask live = next_ask();
+        struct txn_ask http;
+        ck_assert_int_eq(live.way, TXN_WAY_LIVE);
+        ck_assert_int_eq(world_answer(&w, &live, TXN_ANSWER_UNKNOWN), 0);
+        http = *world_last_ask(&w);
+        ck_assert_int_eq(http.way, TXN_WAY_HTTP);
+        ck_assert_int_eq(world_answer(&w, &http, TXN_ANSWER_NOT_MINE), 0);
+        world_sync(&w);
+        ck_assert_uint_eq(checks_of(offset), (uint32_t)round);
+    }
+    ck_assert_ptr_null(world_next_ask(&w, DAY));
+    world_sync(&w);
+    ck_assert_int_eq(world_state(&w, offset), HALF_EXPIRED);
+}
+END_TEST
+
 static void add_rest(Suite *suite)
 {
     TCase *tc = tcase_create("stale answers, limits, cost");
@@ -386,6 +525,10 @@ static void add_rest(Suite *suite)
     tcase_add_test(tc, a_group_whose_last_half_leaves_is_forgotten);
     tcase_add_test(tc, a_million_waiting_halves_cost_a_tick_nothing);
     tcase_add_test(tc, one_call_is_bounded_however_much_is_due);
+    tcase_add_test(tc, halves_that_the_endpoint_can_never_know_wait_for_their_producer);
+    tcase_add_test(tc, a_half_that_nobody_there_can_know_delays_no_other_of_its_group);
+    tcase_add_test(tc, when_the_endpoint_knows_one_of_them_it_is_asked_about_all);
+    tcase_add_test(tc, a_producer_that_does_not_know_counts_though_the_endpoint_cannot);
     suite_add_tcase(suite, tc);
 }
 

@@ -308,9 +308,10 @@ static void do_answer(void)
          * expire.
          */
         static const enum txn_answer answers[] = {
-            TXN_ANSWER_COMMIT,  TXN_ANSWER_ROLLBACK, TXN_ANSWER_IN_PROGRESS, TXN_ANSWER_UNKNOWN,
-            TXN_ANSWER_UNKNOWN, TXN_ANSWER_UNKNOWN,  TXN_ANSWER_UNKNOWN,     TXN_ANSWER_INVALID};
-        rc = world_answer(&w, &ask, answers[rand_below(&rnd, 8)]);
+            TXN_ANSWER_COMMIT,   TXN_ANSWER_ROLLBACK, TXN_ANSWER_IN_PROGRESS, TXN_ANSWER_UNKNOWN,
+            TXN_ANSWER_UNKNOWN,  TXN_ANSWER_UNKNOWN,  TXN_ANSWER_UNKNOWN,     TXN_ANSWER_INVALID,
+            TXN_ANSWER_NOT_MINE, TXN_ANSWER_NOT_MINE};
+        rc = world_answer(&w, &ask, answers[rand_below(&rnd, 10)]);
     }
     w.refuses_checks = false;
     CHECK_IMPLIES(was_decided, rc == ESCROW_ENOTFOUND);

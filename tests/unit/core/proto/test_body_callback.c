@@ -99,7 +99,8 @@ START_TEST(an_answer_that_echoes_both_ids_is_believed)
     } states[] = {{"commit", CALLBACK_COMMIT},
                   {"rollback", CALLBACK_ROLLBACK},
                   {"in_progress", CALLBACK_IN_PROGRESS},
-                  {"unknown", CALLBACK_UNKNOWN}};
+                  {"unknown", CALLBACK_UNKNOWN},
+                  {"not_mine", CALLBACK_NOT_MINE}};
     enum callback_state state;
     char text[256];
 

@@ -90,7 +90,7 @@ START_TEST(an_answer_echoes_exactly)
     buf_fini(&out);
     ck_assert_str_eq(check_state_name(CHECK_STATE_COMMIT), "commit");
     ck_assert_str_eq(check_state_name(CHECK_STATE_ROLLBACK), "rollback");
-    ck_assert_str_eq(check_state_name(CHECK_STATE_UNKNOWN), "unknown");
+    ck_assert_str_eq(check_state_name(CHECK_STATE_NOT_MINE), "not_mine");
 }
 END_TEST
 
