@@ -25,6 +25,7 @@
 #include "src/broker/topic_create.h"
 #include "src/broker/transactions.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -103,20 +104,34 @@ static void send_wait(struct send *s, uint64_t wait_for, bool is_early, uint64_t
     send_note(s, &p->arg.send, offset, queue_offset);
 }
 
+static void send_refused_full(struct send *s)
+{
+    struct broker *b = s->broker;
+    double used = b->retention.verdict.percent / 100.0;
+    char todo[128] = "make room on its disk";
+
+    if (b->retention.verdict.is_refusing) {
+        (void)snprintf(todo, sizeof todo,
+                       "%u%% of its disk are in use, disk.warning.ratio is %u%%: make room or "
+                       "raise it",
+                       b->retention.verdict.percent, (unsigned)b->config->disk_warning);
+    }
+    b->metrics.sends_refused_full++;
+    /* RocketMQ's own words first: people and programs look for them. */
+    request_fail(s->req, RESPONSE_SERVICE_NOT_AVAILABLE, ESCROW_ENOSPC,
+                 "service not available now. It may be caused by one of the following reasons: "
+                 "the broker's disk is full [CL: %5.2f CQ: %5.2f INDEX: %5.2f], messages are "
+                 "put to the slave, message store has been shut down, etc. Here: %s",
+                 used, used, used, todo);
+}
+
 /* An append that was refused. */
 static void send_refused(struct send *s, int error)
 {
     struct broker *b = s->broker;
-    double used = b->retention.verdict.percent / 100.0;
 
     if (error == ESCROW_ENOSPC) {
-        b->metrics.sends_refused_full++;
-        /* RocketMQ's own words: people and programs look for them. */
-        request_fail(s->req, RESPONSE_SERVICE_NOT_AVAILABLE, error,
-                     "service not available now. It may be caused by one of the following reasons: "
-                     "the broker's disk is full [CL: %5.2f CQ: %5.2f INDEX: %5.2f], messages are "
-                     "put to the slave, message store has been shut down, etc.",
-                     used, used, used);
+        send_refused_full(s);
     } else if (error == ESCROW_ELIMIT) {
         b->metrics.sends_refused_busy++;
         request_fail(s->req, RESPONSE_SYSTEM_BUSY, error,

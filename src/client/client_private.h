@@ -6,6 +6,7 @@
 #define SRC_CLIENT_CLIENT_PRIVATE_H
 
 #include "core/base/buf.h"
+#include "core/base/err.h"
 #include "core/base/list.h"
 #include "core/base/rand.h"
 #include "core/io_uv/loop.h"
@@ -227,6 +228,7 @@ struct send_op {
     /* Results. */
     int error;
     struct escrow_receipt receipt;
+    struct err_ctx *why; /* the broker's words about the last refusal; NULL = not wanted */
     /* Private. */
     struct route_lookup lookup;
     struct remote_call call;

@@ -158,6 +158,13 @@ static void send_fields(struct header_writer *w, void *arg)
     send_request_encode(w, &req, true);
 }
 
+static void note_why(struct send_op *op, int error, const struct header *header)
+{
+    if (op->why != NULL && header != NULL && header->remark.len > 0) {
+        (void)err_set(op->why, error, "%.*s", SLICE_ARGS(header->remark));
+    }
+}
+
 static void send_answered(struct remote_call *call, int error, struct header *header,
                           struct slice body)
 {
@@ -178,6 +185,7 @@ static void send_answered(struct remote_call *call, int error, struct header *he
         op->may_be_stored = op->may_be_stored || error != 0;
     }
     if (error != 0) {
+        note_why(op, error, header);
         send_failed(op, error);
         return;
     }
@@ -365,6 +373,7 @@ struct send_call {
     const struct escrow_message *const *batch;
     size_t batch_count;
     struct buf batch_body;
+    struct err_ctx why;
 };
 
 static void call_done(struct send_op *op)
@@ -403,6 +412,7 @@ static int call_wait(struct send_call *call, const char *topic, size_t bytes)
         return last_error_set(ESCROW_ELIMIT, "send: memory.max.bytes is used up by other sends");
     }
     call->op.topic = topic;
+    call->op.why = &call->why;
     call->op.done = call_done;
     call->op.task.run = call_start;
     buf_init(&call->op.properties, 0);
@@ -420,7 +430,8 @@ static int call_wait(struct send_call *call, const char *topic, size_t bytes)
     }
     if (rc != 0) {
         return last_error_set(rc, "send to topic %s: %s (%u tries, last broker %s)", topic,
-                              escrow_strerror(rc), call->op.tries,
+                              call->why.code == rc ? call->why.text : escrow_strerror(rc),
+                              call->op.tries,
                               call->op.target.addr[0] == '\0' ? "none" : call->op.target.addr);
     }
     return 0;

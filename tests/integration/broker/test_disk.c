@@ -202,6 +202,8 @@ START_TEST(above_the_warning_ratio_messages_are_refused)
         RESPONSE_SERVICE_NOT_AVAILABLE);
     ck_assert_ptr_nonnull(
         memmem(c.header.remark.ptr, c.header.remark.len, "the broker's disk is full [CL:  0.", 34));
+    ck_assert_ptr_nonnull(
+        memmem(c.header.remark.ptr, c.header.remark.len, "disk.warning.ratio is 60%", 25));
     ck_assert_int_eq(client_metric(&c, "disk_full"), 1);
     ck_assert_int_gt(client_metric(&c, "disk_used_percent"), 60);
     ck_assert_int_lt(client_metric(&c, "disk_used_percent"), 100);

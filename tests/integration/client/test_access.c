@@ -88,6 +88,9 @@ START_TEST(a_client_without_the_right_keys_is_refused)
     c = client("shop-secret", "auto");
     OK(escrow_producer_new(c, "shop", NULL, &p));
     ck_assert_int_eq(rig_send(p, "Payroll", "x"), ESCROW_EPERM);
+    /* in the broker's words */
+    ck_assert_msg(strstr(escrow_last_error(), "has no PUB on topic Payroll") != NULL, "%s",
+                  escrow_last_error());
     escrow_producer_free(&p);
     escrow_client_free(&c);
 }
