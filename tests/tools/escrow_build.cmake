@@ -83,6 +83,12 @@ pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
 pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
 find_package(Threads REQUIRED)
 
+# Before every other library: what these open has to be seen by ThreadSanitizer.
+if(ESCROW_SANITIZE MATCHES "thread")
+    add_library(escrow_tsan_openat STATIC ${CMAKE_SOURCE_DIR}/tests/tools/tsan_openat.c)
+    link_libraries($<BUILD_INTERFACE:escrow_tsan_openat>)
+endif()
+
 # --- Helpers --------------------------------------------------------------------------------------------------------
 function(escrow_layer name)
     cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
