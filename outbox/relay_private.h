@@ -1,5 +1,6 @@
 /*
- * Shared by relay.c (which question next) and relay_publish.c (rows to batches to the sink). Thread
+ * Shared by the relay's files: relay.c (what next), relay_open.c (the source), relay_read.c
+ * (rounds), relay_publish.c (rows to batches to the sink), relay_park.c (what is refused). Thread
  * and Holds: relay.h.
  */
 #ifndef OUTBOX_RELAY_PRIVATE_H
@@ -75,6 +76,57 @@ struct relay {
     uint64_t maintained_acked; /* rows_acked at the last report */
 };
 
+/* ---- relay.c ---- */
+
+void relay_move(struct relay *r, enum relay_state to, const char *event);
+
+/* Ask the database; its answer is awaited until the deadline. */
+void relay_ask(struct relay *r, int64_t now_ms, enum relay_state state, enum relay_db_command cmd,
+               struct relay_update *out, const char *event);
+
+/* Leave: drop what was read, close the database, wait for the sink, then go to `to`. */
+void relay_leave(struct relay *r, int64_t now_ms, enum relay_state to, struct relay_update *out);
+
+/* In DRAINING, and everything is back: go to where the relay was leaving for. */
+void relay_drained(struct relay *r, int64_t now_ms);
+
+/* Something failed: say it, count it, leave. */
+void relay_fail(struct relay *r, int64_t now_ms, int code, const char *what, const char *text,
+                struct relay_update *out);
+
+/* ---- relay_open.c ---- */
+
+void relay_on_connected(struct relay *r, const struct relay_event *ev, struct relay_update *out);
+void relay_on_opened(struct relay *r, const struct relay_event *ev, struct relay_update *out);
+void relay_on_adopted(struct relay *r, const struct relay_event *ev, struct relay_update *out);
+
+/* The database turns out to be behind the position, which is of `theirs`. */
+void relay_open_behind(struct relay *r, int64_t now_ms, const struct db_identity *theirs,
+                       struct relay_update *out);
+
+/* ---- relay_read.c ---- */
+
+void relay_on_snapshot(struct relay *r, const struct relay_event *ev, struct relay_update *out);
+void relay_on_read_done(struct relay *r, const struct relay_event *ev, struct relay_update *out);
+void relay_on_maintained(struct relay *r, const struct relay_event *ev, struct relay_update *out);
+
+/* Ask what is new. */
+void relay_look(struct relay *r, int64_t now_ms, struct relay_update *out, const char *event);
+
+/* Start the COPY of the current step, or wait for room. */
+void relay_read_step(struct relay *r, int64_t now_ms, struct relay_update *out);
+
+/* All steps are read. */
+void relay_after_round(struct relay *r, int64_t now_ms, struct relay_update *out);
+
+bool relay_is_report_due(const struct relay *r, int64_t now_ms);
+void relay_report(struct relay *r, int64_t now_ms, struct relay_update *out);
+
+/* READING makes progress as long as rows or answers come. */
+bool relay_has_progress(struct relay *r);
+
+/* ---- relay_publish.c ---- */
+
 /*
  * Give the batches that the batcher has complete their positions. is_end: the difference ends here,
  * and the cursor moves to its end. 0 or ESCROW_ENOMEM, ESCROW_ELIMIT (a snapshot too big for a
@@ -97,12 +149,6 @@ bool relay_has_room(const struct relay *r);
 /* Nothing is lent to the sink. */
 bool relay_is_drained(const struct relay *r);
 
-/*
- * The broker refused the batch for what is in it, and would again. false: it did not; the failure
- * is like any other.
- */
-bool relay_refused(struct relay *r, const struct batch *batch);
-
 /* Drop what was read and not handed to the sink. */
 void relay_unread(struct relay *r);
 
@@ -111,5 +157,25 @@ void relay_unread(struct relay *r);
  * later can have been stored unless this one was.
  */
 ESCROW_MUST_USE int relay_settle(struct relay *r, struct batch *batch);
+
+/* ---- relay_park.c ---- */
+
+/*
+ * The broker refused the batch for what is in it, and would again. false: it did not; the failure
+ * is like any other.
+ */
+bool relay_refused(struct relay *r, const struct batch *batch);
+
+/* Which rows go out alone: up to here, whole transactions; rows of one transaction. */
+enum { RELAY_ALONE_TRANSACTION, RELAY_ALONE_ROW };
+bool relay_is_alone(const struct relay *r, int what, uint64_t order_id, uint64_t id);
+
+/*
+ * Is the row that was refused still the next one? If the position has moved since, somebody else
+ * has published or parked it: what is read from here on says it.
+ */
+bool relay_must_park(struct relay *r, struct slice position);
+
+void relay_on_parked(struct relay *r, const struct relay_event *ev, struct relay_update *out);
 
 #endif
