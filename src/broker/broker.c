@@ -309,7 +309,7 @@ int broker_start(struct broker *b, struct config *config, struct loop *l, struct
     sources_init(&b->sources, b->hash_key);
     clients_init(&b->clients, b->hash_key);
     traffic_init(&b->traffic, b->hash_key);
-    queue_locks_init(&b->queue_locks, b->hash_key);
+    queue_locks_init(&b->queue_locks, b->hash_key, (int64_t)b->config->queue_lock_ms);
     hold_init(b, b->hash_key);
     request_modes_init(&b->request_modes, b->hash_key);
     txn_update_init(&b->update);

@@ -115,6 +115,9 @@
       "long-polling pulls that wait at a time")                                                    \
     X(offsets_flush_ms, "offsets.flush.ms", NUMBER, "1000", 10, 60000,                             \
       "how long a consumer offset may wait for the log when nobody waits for it")                  \
+    X(queue_lock_ms, "queue.lock.ms", NUMBER, "60000", 100, 600000,                                \
+      "a queue that is consumed in order is another's when its lock was not renewed for so long; " \
+      "RocketMQ's rebalance.lockMaxLiveTime")                                                      \
     X(txn_timeout_ms, "txn.timeout.ms", NUMBER, "6000", 10, 86400000,                              \
       "age of a half message at its first check, unless the message says otherwise")               \
     X(txn_interval_ms, "txn.check.interval.ms", NUMBER, "30000", 10, 86400000,                     \
@@ -168,7 +171,7 @@ struct config {
     uint64_t segment_bytes, checkpoint_bytes, batch_bytes;
     uint64_t message_max_bytes, frame_max_bytes;
     uint64_t connections_max, inflight_max_bytes, out_max_bytes, memory_max_bytes, idle_timeout_ms;
-    uint64_t pulls_held_max, offsets_flush_ms;
+    uint64_t pulls_held_max, offsets_flush_ms, queue_lock_ms;
     uint64_t txn_timeout_ms, txn_interval_ms, txn_interval_max_ms, txn_checks_max, txn_group_rate,
         txn_halves_max;
     uint64_t callback_timeout_ms, drain_timeout_ms;

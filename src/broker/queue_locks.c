@@ -37,13 +37,15 @@ static int lock_name_make(const struct queue_lock_key *key, struct lock_name *na
     return 0;
 }
 
-static bool is_expired(const struct queue_lock_entry *entry, int64_t now_ms)
+static bool is_expired(const struct queue_locks *locks, const struct queue_lock_entry *entry,
+                       int64_t now_ms)
 {
-    return now_ms - entry->renewed_ms > QUEUE_LOCK_EXPIRY_MS;
+    return now_ms - entry->renewed_ms > locks->expiry_ms;
 }
 
-void queue_locks_init(struct queue_locks *locks, struct hash_key key)
+void queue_locks_init(struct queue_locks *locks, struct hash_key key, int64_t expiry_ms)
 {
+    locks->expiry_ms = expiry_ms;
     strmap_init(&locks->by_queue, key);
     locks->sweep_at = SWEEP_MIN;
 }
@@ -71,7 +73,7 @@ static int sweep(struct queue_locks *locks, int64_t now_ms)
 
     strmap_init(&kept, locks->by_queue.hash_key);
     while ((slot = strmap_next(&locks->by_queue, &cursor)) != NULL) {
-        if (!is_expired(slot->value, now_ms) &&
+        if (!is_expired(locks, slot->value, now_ms) &&
             strmap_put(&kept, slice_of(slot->key, slot->key_len), slot->value) != 0) {
             strmap_fini(&kept);
             return ESCROW_ENOMEM;
@@ -79,7 +81,7 @@ static int sweep(struct queue_locks *locks, int64_t now_ms)
     }
     cursor = 0;
     while ((slot = strmap_next(&locks->by_queue, &cursor)) != NULL) {
-        if (is_expired(slot->value, now_ms)) {
+        if (is_expired(locks, slot->value, now_ms)) {
             mem_free(slot->value);
         }
     }
@@ -129,7 +131,7 @@ int queue_locks_take(struct queue_locks *locks, const struct queue_lock_key *key
         entry->renewed_ms = now_ms;
         return 0;
     }
-    if (entry != NULL && !is_expired(entry, now_ms)) {
+    if (entry != NULL && !is_expired(locks, entry, now_ms)) {
         return ESCROW_EBUSY;
     }
     mem_free(strmap_take(&locks->by_queue, name));

@@ -1,7 +1,7 @@
 /*
  * Queue locks: which client of a group consumes a queue in order (LOCK_BATCH_MQ).
  *
- * A client renews its locks every 20 seconds; one that was not renewed for QUEUE_LOCK_EXPIRY_MS may
+ * A client renews its locks every 20 seconds; one that was not renewed for expiry_ms may
  * be taken by another. A closed connection releases nothing: the client behind it may still be
  * consuming. Nothing here is durable: after a restart the first to ask gets the lock, as in
  * RocketMQ.
@@ -19,12 +19,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define QUEUE_LOCK_EXPIRY_MS 60000  /* RocketMQ's rebalance.lockMaxLiveTime */
-#define QUEUE_LOCKS_MAX      200000 /* about 400 bytes each */
+#define QUEUE_LOCKS_MAX 200000 /* about 400 bytes each */
 
 struct queue_locks {
     struct strmap by_queue; /* "group@topic@queue" -> struct queue_lock_entry */
-    size_t sweep_at;        /* expired locks are looked for when there are so many */
+    int64_t expiry_ms;
+    size_t sweep_at; /* expired locks are looked for when there are so many */
 };
 
 /* What is locked, and by whom. Names are checked by the caller. */
@@ -35,7 +35,7 @@ struct queue_lock_key {
     struct slice client_id;
 };
 
-void queue_locks_init(struct queue_locks *locks, struct hash_key key);
+void queue_locks_init(struct queue_locks *locks, struct hash_key key, int64_t expiry_ms);
 void queue_locks_fini(struct queue_locks *locks);
 
 /*

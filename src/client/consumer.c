@@ -61,7 +61,7 @@ void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer 
         rows[(*count)++] = (struct heartbeat_consumer){
             .group = slice_str(k->group),
             .type = CONSUME_PASSIVELY,
-            .model = MODEL_CLUSTERING,
+            .model = k->is_broadcast ? MODEL_BROADCASTING : MODEL_CLUSTERING,
             .from = k->from_last ? CONSUME_FROM_LAST_OFFSET : CONSUME_FROM_FIRST_OFFSET,
             .subscriptions = k->subscriptions,
             .subscription_count = k->topic_count};
@@ -70,11 +70,61 @@ void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer 
 
 /* ---- public ---- */
 
+/* One of two words. */
+static int option_choose(const char *key, const char *value, const char *no, const char *yes,
+                         bool *out)
+{
+    *out = strcmp(value, yes) == 0;
+    return *out || strcmp(value, no) == 0
+               ? 0
+               : last_error_set(ESCROW_ECONFIG, "option %s = '%s': expected %s or %s", key, value,
+                                no, yes);
+}
+
+static int read_options(struct escrow_consumer *k, const struct escrow_option *options)
+{
+    char from[8] = "first";
+    char model[16] = "cluster";
+    char order[8] = "off";
+    const struct option_spec specs[] = {
+        {.key = "model", .text = model, .text_size = sizeof model},
+        {.key = "order", .text = order, .text_size = sizeof order},
+        {.key = "offsets.file", .text = k->offsets_file, .text_size = sizeof k->offsets_file},
+        {.key = "concurrency", .number = &k->concurrency, .min = 1, .max = CLIENT_WORKERS_MAX},
+        {.key = "from", .text = from, .text_size = sizeof from},
+        {.key = "retries.max", .number = &k->retries_max, .min = 0, .max = 1000000},
+        {.key = "retry.level", .number = &k->retry_level, .min = 0, .max = 64},
+        {.key = "retry.pause.ms", .number = &k->retry_pause_ms, .min = 1, .max = 600000},
+        {.key = "lock.ms", .number = &k->lock_ms, .min = 10, .max = CONSUMER_LOCK_MS},
+        {.key = "pull.batch", .number = &k->pull_batch, .min = 1, .max = 1024},
+        {.key = "prefetch.max", .number = &k->prefetch_max, .min = 1, .max = 1000000},
+        {.key = "commit.ms", .number = &k->commit_ms, .min = 1, .max = 600000},
+    };
+    int rc = options_read(options, specs, sizeof specs / sizeof specs[0]);
+
+    if (rc == 0) {
+        rc = option_choose("from", from, "first", "last", &k->from_last);
+    }
+    if (rc == 0) {
+        rc = option_choose("model", model, "cluster", "broadcast", &k->is_broadcast);
+    }
+    if (rc == 0) {
+        rc = option_choose("order", order, "off", "queue", &k->is_orderly);
+    }
+    if (rc == 0 && k->offsets_file[0] != '\0' && !k->is_broadcast) {
+        rc = last_error_set(ESCROW_ECONFIG, "option offsets.file: only with model = broadcast; "
+                                            "else the broker keeps the offsets");
+    }
+    if (k->retries_max == UINT64_MAX && !consumer_locks(k)) {
+        k->retries_max = CONSUMER_RETRIES;
+    }
+    return rc;
+}
+
 int escrow_consumer_new(struct escrow_client *client, const char *group,
                         const struct escrow_option *options, struct escrow_consumer **out)
 {
     struct escrow_consumer *k = mem_calloc(1, sizeof *k);
-    char from[8] = "first";
     int rc;
 
     *out = NULL;
@@ -83,7 +133,9 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
     }
     k->client = client;
     k->concurrency = 4;
-    k->retries_max = 16;
+    k->retries_max = UINT64_MAX; /* not said */
+    k->retry_pause_ms = 1000;
+    k->lock_ms = CONSUMER_LOCK_MS;
     k->pull_batch = 32;
     k->prefetch_max = 1000;
     k->commit_ms = 1000;
@@ -91,19 +143,7 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
     list_init(&k->ready);
     list_init(&k->waiting);
     list_init(&k->node);
-    const struct option_spec specs[] = {
-        {.key = "concurrency", .number = &k->concurrency, .min = 1, .max = CLIENT_WORKERS_MAX},
-        {.key = "from", .text = from, .text_size = sizeof from},
-        {.key = "retries.max", .number = &k->retries_max, .min = 0, .max = 1000000},
-        {.key = "retry.level", .number = &k->retry_level, .min = 0, .max = 64},
-        {.key = "pull.batch", .number = &k->pull_batch, .min = 1, .max = 1024},
-        {.key = "prefetch.max", .number = &k->prefetch_max, .min = 1, .max = 1000000},
-        {.key = "commit.ms", .number = &k->commit_ms, .min = 1, .max = 600000},
-    };
-    rc = options_read(options, specs, sizeof specs / sizeof specs[0]);
-    if (rc == 0 && strcmp(from, "first") != 0 && strcmp(from, "last") != 0) {
-        rc = last_error_set(ESCROW_ECONFIG, "option from = '%s': expected first or last", from);
-    }
+    rc = read_options(k, options);
     if (rc == 0 && name_check_group(slice_str(group)) != 0) {
         rc = last_error_set(ESCROW_EINVAL, "consumer: group '%.60s' is not a valid name", group);
     }
@@ -111,7 +151,6 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
         mem_free(k);
         return rc;
     }
-    k->from_last = strcmp(from, "last") == 0;
     (void)snprintf(k->group, sizeof k->group, "%s", group); /* name_check_group bounds it */
     *out = k;
     return 0;
@@ -215,14 +254,9 @@ int escrow_consumer_subscribe_sql(struct escrow_consumer *consumer, const char *
 static void commit_time(void *arg)
 {
     struct escrow_consumer *k = arg;
-    struct list *pos;
-    struct list *tmp;
 
-    LIST_FOREACH(pos, tmp, &k->queues) {
-        struct consumer_queue *q = LIST_ENTRY(pos, struct consumer_queue, node);
-        if (q->state != QUEUE_DROPPED) {
-            queue_commit(q);
-        }
+    if (!k->is_stopping) {
+        commit_all(k);
     }
 }
 
@@ -243,9 +277,39 @@ static void consumer_enter(void *arg)
     rebalance_start(k);
 }
 
-int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *handler, void *arg)
+/* A group's retry topic: where the broker puts what is to come again. */
+static int subscribe_retries(struct escrow_consumer *k)
 {
     struct name_buf retry;
+    int rc = name_retry_topic(slice_str(k->group), &retry);
+
+    if (rc != 0 || k->is_broadcast || topic_find(k, retry.text) != NULL) {
+        return rc;
+    }
+    return topic_add(k, retry.text, "*", KIND_RETRY);
+}
+
+static int open_offsets(struct escrow_consumer *k)
+{
+    struct hash_key key = {clock_random_seed(k->client->clock),
+                           clock_random_seed(k->client->clock)};
+    struct err_ctx err = {.code = 0};
+    int rc = 0;
+
+    if (!k->is_broadcast) {
+        return 0;
+    }
+    if (k->offsets_file[0] == '\0') {
+        rc = local_offsets_default(k->group, k->offsets_file, sizeof k->offsets_file, &err);
+    }
+    if (rc == 0) {
+        rc = local_offsets_open(k->offsets_file, key, &k->local, &err);
+    }
+    return rc == 0 ? 0 : last_error_set(rc, "start: offsets of the group: %s", err.text);
+}
+
+int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *handler, void *arg)
+{
     int rc;
 
     if (consumer->is_started || consumer->topic_count == 0) {
@@ -253,9 +317,9 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
                                                  ? "start: the consumer is started already"
                                                  : "start: nothing is subscribed");
     }
-    rc = name_retry_topic(slice_str(consumer->group), &retry);
-    if (rc == 0 && topic_find(consumer, retry.text) == NULL) {
-        rc = topic_add(consumer, retry.text, "*", KIND_RETRY);
+    rc = subscribe_retries(consumer);
+    if (rc == 0) {
+        rc = open_offsets(consumer);
     }
     if (rc != 0) {
         return rc;
@@ -268,6 +332,7 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
         rc = consumer->start_error;
     }
     if (rc != 0) {
+        local_offsets_close(&consumer->local);
         return last_error_set(
             rc, "start: %s",
             rc == ESCROW_EEXIST
@@ -282,7 +347,7 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
 
 void consumer_maybe_stopped(struct escrow_consumer *k)
 {
-    if (k->is_stopping && list_is_empty(&k->queues)) {
+    if (k->is_stopping && list_is_empty(&k->queues) && !commit_is_ending(k)) {
         loop_defer(&k->client->loop, &k->finish);
     }
 }
@@ -297,6 +362,7 @@ static void consumer_finish(void *arg)
     heartbeat_goodbye(k->client, "consumerGroup", k->group);
     loop_timer_stop(&k->client->loop, &k->commit);
     list_remove(&k->node);
+    local_offsets_close(&k->local);
     waiter_signal(k->stopped);
 }
 

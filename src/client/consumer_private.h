@@ -1,7 +1,7 @@
 /*
- * What the files of the push consumer share: consumer.c (public calls, start and end), rebalance.c
- * (who has which queue), queue.c (pulling one queue), jobs.c (messages on their way through
- * handlers).
+ * What the files of the consumer share: consumer.c (public calls, start and end), rebalance.c (who
+ * has which queue), queue.c (pulling one queue), lock.c (the queue's lock, when it is consumed in
+ * order), commit.c (how far), jobs.c (messages on their way through handlers).
  *
  * Owns:    a consumer owns its topics, queues and jobs. A queue lives until its last job is done,
  *          also after it was given away.
@@ -14,6 +14,7 @@
 
 #include "core/proto/tags.h"
 #include "src/client/client_private.h"
+#include "src/client/local_offsets.h"
 #include "src/client/progress.h"
 
 #define CONSUMER_TOPICS_MAX      100
@@ -22,6 +23,9 @@
 #define CONSUMER_RETRY_MS        1000
 #define CONSUMER_SUSPEND_MS      15000
 #define CONSUMER_CALL_TIMEOUT_MS 5000
+#define CONSUMER_LOCK_MS         20000 /* how often a lock is renewed */
+#define CONSUMER_LOCK_VALID_MS   30000 /* half of what brokers let it live */
+#define CONSUMER_RETRIES         16    /* unless said otherwise; in order: without end */
 
 struct consumer_topic {
     struct escrow_consumer *consumer;
@@ -37,6 +41,7 @@ struct consumer_topic {
 };
 
 enum queue_state {
+    QUEUE_LOCKING, /* in order: asking for the lock */
     QUEUE_OFFSET,  /* asking where to begin */
     QUEUE_PULLING, /* a pull is out */
     QUEUE_WAITING, /* waits: for room, or to try again */
@@ -65,6 +70,13 @@ struct consumer_queue {
     bool has_given_up;  /* its last commit failed */
     uint32_t in_progress; /* jobs */
     uint32_t failures;    /* in a row */
+    /* In order. */
+    struct remote_call lock; /* take or renew */
+    struct loop_timer renew;
+    int64_t lock_asked_ms;    /* monotonic */
+    int64_t locked_ms;        /* when the lock that was granted last was asked for; -1 = none */
+    struct list backlog;      /* consume_job.ready: jobs whose turn has not come */
+    struct consume_job *turn; /* the one whose turn it is */
 };
 
 /* One message on its way through a handler. */
@@ -101,7 +113,14 @@ struct escrow_consumer {
     uint64_t pull_batch;
     uint64_t prefetch_max;
     uint64_t commit_ms;
+    uint64_t retry_pause_ms; /* between two tries that are made here */
+    uint64_t lock_ms;        /* how often locks are renewed */
     bool from_last;
+    bool is_broadcast; /* every member has every queue; offsets are kept here */
+    bool is_orderly;   /* one message of a queue at a time */
+    char offsets_file[LOCAL_OFFSETS_PATH_MAX];
+    struct local_offsets local; /* open while a broadcast consumer runs */
+    bool has_stored_last;       /* the last write of `local` has been tried */
     bool is_started;
     bool is_stopping;
     escrow_handler_fn *handler; /* worker threads */
@@ -130,11 +149,25 @@ void rebalance_now(void *arg);                   /* a loop_fn; arg is the consum
 void rebalance_retry(struct escrow_consumer *k); /* within a second: something is amiss */
 void rebalance_stop(struct escrow_consumer *k);
 
+/*
+ * Are failed messages tried again here, not by the broker? It would deliver them to another member
+ * (broadcast) or later than their successors (in order).
+ */
+static inline bool consumer_retries_here(const struct escrow_consumer *k)
+{
+    return k->is_broadcast || k->is_orderly;
+}
+
+/* Does a broker say which member may have a queue in hand? */
+static inline bool consumer_locks(const struct escrow_consumer *k)
+{
+    return k->is_orderly && !k->is_broadcast;
+}
+
 /* queue.c */
 ESCROW_MUST_USE int queue_new(struct consumer_topic *t, const char *broker, const char *addr,
                               uint32_t queue_id, struct consumer_queue **out);
-void queue_begin(struct consumer_queue *q); /* ask for the offset, then pull */
-void queue_commit(struct consumer_queue *q);
+void queue_begin(struct consumer_queue *q);  /* lock, ask for the offset, then pull */
 void queue_resume(struct consumer_queue *q); /* there is room again */
 
 /* Its broker has another address now. */
@@ -143,8 +176,43 @@ void queue_moved(struct consumer_queue *q, const char *addr);
 /* Let go of it, for another member (rebalance) or because the consumer stops. May free it. */
 void queue_drop(struct consumer_queue *q);
 
+/*
+ * The lock is another's by now, or nobody knows whose: nothing is stored, and the queue begins anew
+ * when what handlers have in hand is done. May free it.
+ */
+void queue_lose(struct consumer_queue *q);
+
 /* Free a dropped queue if nothing of it is under way any more. */
 void queue_maybe_end(struct consumer_queue *q);
+
+/* Ask where to begin, then pull: the queue is locked, or need not be. */
+void queue_ask_offset(struct consumer_queue *q);
+
+/* The broker did not answer as hoped: wait and do the same again, elsewhere if need be. */
+void queue_fail(struct consumer_queue *q);
+
+/*
+ * Has the queue to end before another of the same name may begin? One that is consumed in order has
+ * to, so that not two messages are in hand.
+ */
+bool queue_is_in_the_way(const struct consumer_queue *q);
+
+/* lock.c */
+void lock_ask(struct consumer_queue *q);
+bool lock_is_held(const struct consumer_queue *q); /* long enough for a handler to begin */
+void lock_moved(struct consumer_queue *q);         /* its broker has another address now */
+void lock_give(struct consumer_queue *q);          /* if it is ours; nothing is under way then */
+
+/* commit.c */
+
+/* Store how far the queue is, unless that is known already. */
+void queue_commit(struct consumer_queue *q);
+
+/* All queues of the consumer. */
+void commit_all(struct escrow_consumer *k);
+
+/* The last write of a broadcast consumer's file; true: consumer_maybe_stopped follows. */
+bool commit_is_ending(struct escrow_consumer *k);
 
 /* Is it another member's by now? */
 static inline bool queue_is_lost(const struct consumer_queue *q)

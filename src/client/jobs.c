@@ -1,17 +1,24 @@
 /*
  * Messages on their way through handlers. One is taken from its queue on the loop, waits for a free
- * handler, runs on a worker, and comes back to the loop: done, or sent back to the broker, which
- * holds it until it is time for a retry. Its offset counts as finished only then.
+ * handler (in order: for its turn first), runs on a worker, and comes back to the loop: done, or
+ * sent back to the broker, which holds it until it is time for a retry. Its offset counts as
+ * finished only then.
  *
- * What cannot be sent back is handled again here after a while. What belongs to a queue that was
- * given away is forgotten: its new owner delivers it.
+ * In order, and in broadcast, a message that failed is tried again here after a pause, and when it
+ * failed too often goes to the dead-letter queue, or is dropped (broadcast). What cannot be sent
+ * back is handled again here, too. What belongs to a queue that was given away is forgotten: its
+ * new owner delivers it.
  */
 #include "core/base/check.h"
+#include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/proto/codes.h"
 #include "src/client/consumer_private.h"
 
+#define DEAD_LETTER_LEVEL (-1) /* a delay level that means: no retry */
+
 static void jobs_start(struct escrow_consumer *k);
+static void job_next_turn(struct consumer_queue *q);
 
 /* ---- room ---- */
 
@@ -24,6 +31,13 @@ bool jobs_have_room(struct consumer_queue *q)
 {
     struct prefetch *p = prefetch_of(q);
 
+    /* In order a queue may stand still for long: it must not use up the room of the others. */
+    if (q->consumer->is_orderly && q->in_progress == 0) {
+        return true;
+    }
+    if (q->consumer->is_orderly && q->in_progress >= 2 * q->consumer->pull_batch) {
+        return false;
+    }
     if (p->is_full || p->count >= q->consumer->prefetch_max) {
         p->is_starved = true;
         return false;
@@ -32,14 +46,15 @@ bool jobs_have_room(struct consumer_queue *q)
 }
 
 /*
- * One message is always taken, however large; a quarter of the memory is for retries.
+ * One message (in order: of every queue) is always taken, however large; a quarter of the memory is
+ * for retries.
  */
 static bool memory_take(struct consumer_queue *q, size_t bytes)
 {
     struct escrow_client *c = q->consumer->client;
     struct prefetch *p = prefetch_of(q);
 
-    if (p->count == 0) {
+    if (p->count == 0 || (q->consumer->is_orderly && q->in_progress == 0)) {
         client_memory_force(c, bytes);
     } else if ((q->topic->is_retry && p->bytes + bytes > c->memory_max / 4) ||
                !client_memory_take(c, bytes)) {
@@ -93,11 +108,18 @@ static void job_free(struct consume_job *job)
     list_remove(&job->ready);
     memory_give(q, job->bytes);
     delivery_free(&job->message);
-    mem_free(job);
     CHECK(q->in_progress > 0);
     CHECK(prefetch_of(q)->count > 0);
     prefetch_of(q)->count--;
     q->in_progress--;
+    if (q->turn == job) {
+        q->turn = NULL;
+    }
+    mem_free(job);
+    if (k->is_orderly && q->state != QUEUE_DROPPED) {
+        job_next_turn(q);
+        queue_resume(q);
+    }
     queue_maybe_end(q);
     queues_resume(k);
 }
@@ -127,9 +149,10 @@ void jobs_abandon(struct consumer_queue *q)
 {
     abandon_list(&q->consumer->ready, q);
     abandon_list(&q->consumer->waiting, q);
+    abandon_list(&q->backlog, q);
 }
 
-/* ---- sending back ---- */
+/* ---- waiting for a handler ---- */
 
 static void job_ready(void *arg)
 {
@@ -140,13 +163,27 @@ static void job_ready(void *arg)
     jobs_start(job->queue->consumer);
 }
 
+/* In order: the next message of the queue, when none is on its way. */
+static void job_next_turn(struct consumer_queue *q)
+{
+    if (q->turn == NULL && !list_is_empty(&q->backlog)) {
+        q->turn = LIST_ENTRY(q->backlog.next, struct consume_job, ready);
+        job_ready(q->turn);
+    }
+}
+
+/* ---- sending back ---- */
+
 static void back_fields(struct header_writer *w, void *arg)
 {
     const struct consume_job *job = arg;
 
     header_put_str(w, "group", slice_str(job->queue->consumer->group));
     header_put_i64(w, "offset", job->message->physical_offset);
-    header_put_i64(w, "delayLevel", (int64_t)job->queue->consumer->retry_level);
+    header_put_i64(w, "delayLevel",
+                   consumer_retries_here(job->queue->consumer)
+                       ? DEAD_LETTER_LEVEL
+                       : (int64_t)job->queue->consumer->retry_level);
     header_put_str(w, "originMsgId", slice_str(job->message->message_id));
     header_put_str(w, "originTopic", slice_str(job->message->topic));
     header_put_i64(w, "maxReconsumeTimes", (int64_t)job->queue->consumer->retries_max);
@@ -188,6 +225,37 @@ static void job_send_back(struct consume_job *job)
     remote_call(&k->client->remote, &job->call, &req, back_answered);
 }
 
+/* ---- trying again here ---- */
+
+static void job_give_up(struct consume_job *job)
+{
+    const struct consumer_queue *q = job->queue;
+
+    if (!q->consumer->is_broadcast) {
+        job_send_back(job); /* to the dead-letter queue */
+        return;
+    }
+    log_warn("consumer.drop", "group %s, topic %s, queue %u of %s, offset %lld: failed %d times",
+             q->consumer->group, q->topic->topic, q->queue_id, q->broker, (long long)job->offset,
+             job->message->attempt + 1);
+    job_finish(job);
+}
+
+static void job_again(struct consume_job *job)
+{
+    struct escrow_consumer *k = job->queue->consumer;
+
+    if (job->message->attempt >= 0 && (uint64_t)job->message->attempt >= k->retries_max) {
+        job_give_up(job);
+    } else if (job->queue->state == QUEUE_DROPPED) {
+        job_free(job); /* not finished: it is delivered again from its queue */
+    } else {
+        job->message->attempt++;
+        list_push(&k->waiting, &job->ready);
+        loop_timer_start(&k->client->loop, &job->timer, k->retry_pause_ms, 0, job_ready, job);
+    }
+}
+
 /* ---- handlers ---- */
 
 /* On the loop again. */
@@ -202,6 +270,8 @@ static void job_handled(struct task *task)
         job_finish(job);
     } else if (queue_is_lost(job->queue)) {
         job_free(job); /* its new owner delivers it anyhow */
+    } else if (consumer_retries_here(k)) {
+        job_again(job);
     } else {
         job_send_back(job);
     }
@@ -225,6 +295,11 @@ static void jobs_start(struct escrow_consumer *k)
 {
     while (!list_is_empty(&k->ready) && k->running < k->concurrency && !k->is_stopping) {
         struct consume_job *job = LIST_ENTRY(k->ready.next, struct consume_job, ready);
+        if (!lock_is_held(job->queue)) {
+            CHECK(job->queue->state != QUEUE_DROPPED); /* its jobs would have gone with it */
+            queue_lose(job->queue);
+            continue;
+        }
         list_remove(&job->ready);
         job->task.run = job_handle;
         if (client_work(k->client, &job->task) != 0) {
@@ -260,6 +335,11 @@ int jobs_take(struct consumer_queue *q, struct escrow_delivery **message)
     *message = NULL;
     q->in_progress++;
     prefetch_of(q)->count++;
-    job_ready(job);
+    if (q->consumer->is_orderly) {
+        list_push(&q->backlog, &job->ready);
+        job_next_turn(q);
+    } else {
+        job_ready(job);
+    }
     return 0;
 }

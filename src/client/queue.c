@@ -15,7 +15,6 @@
 #define QUEUE_EMPTY_MS        100
 
 static void queue_pull(struct consumer_queue *q);
-static void queue_ask_offset(struct consumer_queue *q);
 
 int queue_new(struct consumer_topic *t, const char *broker, const char *addr, uint32_t queue_id,
               struct consumer_queue **out)
@@ -30,7 +29,9 @@ int queue_new(struct consumer_topic *t, const char *broker, const char *addr, ui
     q->queue_id = queue_id;
     q->committed = -1;
     q->commit_max = INT64_MAX;
-    q->state = QUEUE_OFFSET;
+    q->locked_ms = -1;
+    q->state = consumer_locks(t->consumer) ? QUEUE_LOCKING : QUEUE_OFFSET;
+    list_init(&q->backlog);
     (void)snprintf(q->broker, sizeof q->broker, "%s", broker); /* same sizes */
     (void)snprintf(q->addr, sizeof q->addr, "%s", addr);
     progress_init(&q->progress, 0);
@@ -42,6 +43,7 @@ int queue_new(struct consumer_topic *t, const char *broker, const char *addr, ui
 static void queue_free(struct consumer_queue *q)
 {
     CHECK(q->in_progress == 0);
+    lock_give(q);
     remote_cancel(&q->call);
     remote_cancel(&q->commit);
     loop_timer_stop(&q->consumer->client->loop, &q->timer);
@@ -54,7 +56,9 @@ static void queue_retry(void *arg)
 {
     struct consumer_queue *q = arg;
 
-    if (q->state == QUEUE_OFFSET) {
+    if (q->state == QUEUE_LOCKING) {
+        lock_ask(q);
+    } else if (q->state == QUEUE_OFFSET) {
         queue_ask_offset(q);
     } else if (q->state == QUEUE_WAITING) {
         queue_pull(q);
@@ -69,8 +73,7 @@ static void queue_pause(struct consumer_queue *q)
     loop_timer_start(&c->loop, &q->timer, client_backoff_ms(c, q->failures), 0, queue_retry, q);
 }
 
-/* The broker did not answer as hoped: wait and do the same again, at another address if need be. */
-static void queue_fail(struct consumer_queue *q)
+void queue_fail(struct consumer_queue *q)
 {
     router_forget(&q->consumer->client->router, q->topic->topic);
     rebalance_retry(q->consumer);
@@ -121,11 +124,23 @@ static void max_answered(struct remote_call *call, int error, struct header *hea
     }
 }
 
+/* A group that was never here: its retry topic from the beginning, others as configured. */
+static void queue_ask_first(struct consumer_queue *q)
+{
+    bool last = q->consumer->from_last && !q->topic->is_retry;
+    struct remote_request req = {.addr = q->addr,
+                                 .code = last ? REQUEST_GET_MAX_OFFSET : REQUEST_GET_MIN_OFFSET,
+                                 .fields = queue_fields,
+                                 .fields_arg = q,
+                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
+
+    remote_call(&q->consumer->client->remote, &q->call, &req, max_answered);
+}
+
 static void offset_answered(struct remote_call *call, int error, struct header *header,
                             struct slice body)
 {
     struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, call);
-    struct escrow_client *c = q->consumer->client;
     int64_t offset = 0;
 
     (void)body;
@@ -136,33 +151,35 @@ static void offset_answered(struct remote_call *call, int error, struct header *
         q->committed = offset;
         queue_start_at(q, offset);
     } else if (header != NULL && header->code == RESPONSE_QUERY_NOT_FOUND) {
-        /* A group that was never here: its retry topic from the beginning, others as configured. */
-        bool last = q->consumer->from_last && !q->topic->is_retry;
-        struct remote_request req = {.addr = q->addr,
-                                     .code = last ? REQUEST_GET_MAX_OFFSET : REQUEST_GET_MIN_OFFSET,
-                                     .fields = queue_fields,
-                                     .fields_arg = q,
-                                     .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
-        remote_call(&c->remote, &q->call, &req, max_answered);
+        queue_ask_first(q);
     } else {
         queue_fail(q);
     }
 }
 
-static void queue_ask_offset(struct consumer_queue *q)
+void queue_ask_offset(struct consumer_queue *q)
 {
+    struct local_queue name = {q->topic->topic, q->broker, q->queue_id};
+    int64_t offset;
     struct remote_request req = {.addr = q->addr,
                                  .code = REQUEST_QUERY_CONSUMER_OFFSET,
                                  .fields = queue_fields,
                                  .fields_arg = q,
                                  .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
 
-    remote_call(&q->consumer->client->remote, &q->call, &req, offset_answered);
+    if (!q->consumer->is_broadcast) {
+        remote_call(&q->consumer->client->remote, &q->call, &req, offset_answered);
+    } else if (local_offsets_find(&q->consumer->local, &name, &offset)) {
+        q->committed = offset;
+        queue_start_at(q, offset);
+    } else {
+        queue_ask_first(q);
+    }
 }
 
 void queue_begin(struct consumer_queue *q)
 {
-    queue_ask_offset(q);
+    queue_retry(q);
 }
 
 /* ---- pulling ---- */
@@ -326,53 +343,6 @@ void queue_resume(struct consumer_queue *q)
     }
 }
 
-/* ---- how far ---- */
-
-static void commit_fields(struct header_writer *w, void *arg)
-{
-    const struct consumer_queue *q = arg;
-
-    header_put_str(w, "consumerGroup", slice_str(q->consumer->group));
-    header_put_str(w, "topic", slice_str(q->topic->topic));
-    header_put_i64(w, "queueId", q->queue_id);
-    header_put_i64(w, "commitOffset", q->committing);
-}
-
-static void commit_answered(struct remote_call *call, int error, struct header *header,
-                            struct slice body)
-{
-    struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, commit);
-
-    (void)header;
-    (void)body;
-    if (error == 0) {
-        q->committed = q->committing;
-        if (q->state == QUEUE_DROPPED) {
-            queue_commit(q); /* a commit that was under way had the older offset */
-        }
-    } else if (q->state == QUEUE_DROPPED) {
-        q->has_given_up = true; /* who has the queue next begins earlier than necessary */
-    }
-    queue_maybe_end(q);
-}
-
-void queue_commit(struct consumer_queue *q)
-{
-    int64_t offset = q->progress.first < q->commit_max ? q->progress.first : q->commit_max;
-    struct remote_request req = {.addr = q->addr,
-                                 .code = REQUEST_UPDATE_CONSUMER_OFFSET,
-                                 .fields = commit_fields,
-                                 .fields_arg = q,
-                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
-
-    if (q->state == QUEUE_OFFSET || q->commit.is_active || q->has_given_up ||
-        offset == q->committed) {
-        return;
-    }
-    q->committing = offset;
-    remote_call(&q->consumer->client->remote, &q->commit, &req, commit_answered);
-}
-
 /* ---- the end ---- */
 
 void queue_moved(struct consumer_queue *q, const char *addr)
@@ -385,7 +355,13 @@ void queue_moved(struct consumer_queue *q, const char *addr)
     if (was_pulling) {
         q->state = QUEUE_WAITING;
     }
+    lock_moved(q);
     queue_retry(q);
+}
+
+bool queue_is_in_the_way(const struct consumer_queue *q)
+{
+    return q->state == QUEUE_DROPPED && q->consumer->is_orderly;
 }
 
 void queue_maybe_end(struct consumer_queue *q)
@@ -397,11 +373,18 @@ void queue_maybe_end(struct consumer_queue *q)
     }
     queue_commit(q);
     if (!q->commit.is_active) {
+        if (queue_is_in_the_way(q) && !k->is_stopping) {
+            loop_defer(&k->client->loop, &k->rebalance_soon); /* it may be ours again by now */
+        }
         queue_free(q);
         consumer_maybe_stopped(k);
     }
 }
 
+/*
+ * What handlers finish after this is stored only when nobody else can have begun: when the consumer
+ * stops, for the group is left later, and in order, for the lock is given back later.
+ */
 void queue_drop(struct consumer_queue *q)
 {
     struct escrow_consumer *k = q->consumer;
@@ -411,13 +394,12 @@ void queue_drop(struct consumer_queue *q)
     }
     remote_cancel(&q->call);
     loop_timer_stop(&k->client->loop, &q->timer);
-    if (q->state == QUEUE_OFFSET) {
+    if (q->state == QUEUE_OFFSET || q->state == QUEUE_LOCKING) {
         queue_free(q);
         return;
     }
     q->state = QUEUE_DROPPED;
-    /* the next owner begins here: what handlers finish later is not ours to store */
-    if (!k->is_stopping) {
+    if (!k->is_stopping && !k->is_orderly && !queue_is_lost(q)) {
         q->commit_max = q->progress.first;
         queue_commit(q);
     }
@@ -425,4 +407,14 @@ void queue_drop(struct consumer_queue *q)
     jobs_abandon(q);
     q->in_progress--;
     queue_maybe_end(q);
+}
+
+void queue_lose(struct consumer_queue *q)
+{
+    q->commit_max = q->committed;
+    q->locked_ms = -1;
+    if (q->state != QUEUE_DROPPED) {
+        rebalance_retry(q->consumer);
+        queue_drop(q);
+    }
 }

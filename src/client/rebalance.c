@@ -1,8 +1,9 @@
 /*
  * Who has which queue. For every topic: its route (all queues, sorted by broker and id), the
- * members of the group (from one of the topic's brokers, sorted), our share of it. Queues that are
- * not ours any more are given away, new ones begun. Runs at the start, every 20 seconds, when a
- * broker says that the members changed, and soon after a queue failed: its broker may have moved.
+ * members of the group (from one of the topic's brokers, sorted), our share of it; in broadcast all
+ * of them. Queues that are not ours any more are given away, new ones begun. Runs at the start,
+ * every 20 seconds, when a broker says that the members changed, and soon after a queue failed: its
+ * broker may have moved.
  */
 #include "src/client/consumer_private.h"
 
@@ -24,6 +25,7 @@ static int name_compare(const void *a, const void *b)
     return c != 0 ? c : (x->len > y->len) - (x->len < y->len);
 }
 
+/* A queue of ours, or one that has not ended and keeps another of its name from beginning. */
 static struct consumer_queue *queue_find(struct escrow_consumer *k, const struct consumer_topic *t,
                                          const char *broker, uint32_t queue_id)
 {
@@ -32,8 +34,8 @@ static struct consumer_queue *queue_find(struct escrow_consumer *k, const struct
 
     LIST_FOREACH(pos, tmp, &k->queues) {
         struct consumer_queue *q = LIST_ENTRY(pos, struct consumer_queue, node);
-        if (q->topic == t && q->queue_id == queue_id && q->state != QUEUE_DROPPED &&
-            strcmp(q->broker, broker) == 0) {
+        if (q->topic == t && q->queue_id == queue_id && strcmp(q->broker, broker) == 0 &&
+            (q->state != QUEUE_DROPPED || queue_is_in_the_way(q))) {
             return q;
         }
     }
@@ -48,7 +50,7 @@ static void queue_assign(struct consumer_topic *t, const struct route_target *ta
 
     if (q != NULL) {
         q->is_assigned = true;
-        if (strcmp(q->addr, target->addr) != 0) {
+        if (q->state != QUEUE_DROPPED && strcmp(q->addr, target->addr) != 0) {
             queue_moved(q, target->addr);
         }
     } else if (queue_new(t, target->broker, target->addr, queue_id, &q) == 0) {
@@ -103,6 +105,20 @@ void rebalance_retry(struct escrow_consumer *k)
     k->rebalance_is_soon = true;
     loop_timer_start(&k->client->loop, &k->rebalance, CONSUMER_RETRY_MS, CONSUMER_REBALANCE_MS,
                      rebalance_now, k);
+}
+
+/*
+ * Every member has every queue; brokers hear of it all the same, to tell it what they tell members.
+ */
+static void share_all(struct consumer_topic *t, const struct topic_route *route)
+{
+    bool was_member = t->is_member;
+
+    t->is_member = true;
+    share_apply(t, route, (struct allocation){0, queue_total(route)});
+    if (!was_member) {
+        heartbeat_send_all(t->consumer->client);
+    }
 }
 
 static void members_known(struct consumer_topic *t, const struct topic_route *route,
@@ -184,6 +200,10 @@ static void topic_routed(struct route_lookup *lookup, int error, const struct to
                                  .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
 
     req.addr = error == 0 ? broker_to_ask(t, route) : NULL;
+    if (req.addr != NULL && t->consumer->is_broadcast) {
+        share_all(t, route);
+        return;
+    }
     if (req.addr == NULL || t->members.is_active) {
         rebalance_retry(t->consumer); /* the topic is not there yet, or nobody answers */
         return;

@@ -241,7 +241,10 @@ ESCROW_API int escrow_txn_send(struct escrow_producer *producer,
 
 enum escrow_consume_result {
     ESCROW_CONSUME_OK = 0, /* done with it */
-    /* deliver it again later (retry topic, with back-off; dead-letter queue in the end) */
+    /*
+     * deliver it again later (retry topic, with back-off; dead-letter queue in the end); in order
+     * the queue waits for it
+     */
     ESCROW_CONSUME_RETRY = 1
 };
 
@@ -249,14 +252,32 @@ typedef enum escrow_consume_result escrow_handler_fn(const struct escrow_deliver
                                                      void *arg);
 
 /*
+ *   model                  "cluster" (default): the members of the group share the queues of every
+ *                          topic, by RocketMQ's averaging strategy, and the brokers keep how far
+ *                          each queue was handled; or "broadcast": every member gets every message,
+ *                          and keeps that itself, in offsets.file
+ *   order                  "off" (default); or "queue": the messages of a queue one after another,
+ *                          each when the one before is done. Only one member of the group has a
+ *                          queue at a time (the broker locks it); that of a member that died is
+ *                          taken over when its lock has run out, after a minute
+ *   offsets.file           broadcast: the file (its folder is created); default
+ *                          $XDG_STATE_HOME/escrow/offsets/GROUP.json, else
+ *                          ~/.local/state/escrow/offsets/GROUP.json. Written whole and made durable
+ *                          every commit.ms; one consumer at a time: of two processes of one host
+ *                          each needs its own
  *   concurrency            handlers at a time: 4
  *   from                   "first" or "last": where a new group begins; default "first"
- *   retries.max            16
+ *   retries.max            16; in order: without end
  *   retry.level            delay level of every redelivery; 0 (default): the broker's rule, longer
  *                          each time: level 3, 4, 5 ... = 10 s, 30 s, 1 min ... 2 h. The broker
  *                          waits, not the client
+ *   retry.pause.ms         in order, and broadcast: the message that failed is handled again here
+ *                          after so long: 1000. After retries.max it goes to the dead-letter queue;
+ *                          broadcast: it is dropped, which costs a line on standard error
+ *   lock.ms                in order: how often locks are renewed: 20000
  *   pull.batch             32
- *   prefetch.max           messages waiting for a handler, all queues together: 1000
+ *   prefetch.max           messages waiting for a handler, all queues together: 1000. In order
+ *                          every queue may have one batch more
  *   commit.ms              how often offsets are stored: 1000
  */
 ESCROW_API int escrow_consumer_new(struct escrow_client *client, const char *group,
@@ -274,6 +295,12 @@ ESCROW_API int escrow_consumer_subscribe(struct escrow_consumer *consumer, const
  */
 ESCROW_API int escrow_consumer_subscribe_sql(struct escrow_consumer *consumer, const char *topic,
                                              const char *expression);
+
+/*
+ * Errors: ESCROW_EEXIST (this client has a consumer of the group already); broadcast, and nothing
+ * has begun: ESCROW_ELOCKED (offsets.file is another consumer's), ESCROW_ECORRUPT (it is no such
+ * file), ESCROW_ECONFIG (no home folder), and what the disk says.
+ */
 ESCROW_API int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *handler,
                                      void *arg);
 

@@ -6,13 +6,15 @@
 
 #include <stdio.h>
 
+#define EXPIRY_MS 60000
+
 static struct queue_locks locks;
 
 static void set_up(void)
 {
     struct hash_key key = {1, 2};
 
-    queue_locks_init(&locks, key);
+    queue_locks_init(&locks, key, EXPIRY_MS);
 }
 
 static void tear_down(void)
@@ -80,9 +82,9 @@ START_TEST(a_lock_that_is_not_renewed_expires)
     set_up();
     ck_assert_int_eq(take("g", "T", 0, "a", 0), 0);
     ck_assert_int_eq(take("g", "T", 0, "a", 50000), 0);
-    ck_assert_int_eq(take("g", "T", 0, "b", 50000 + QUEUE_LOCK_EXPIRY_MS), ESCROW_EBUSY);
-    ck_assert_int_eq(take("g", "T", 0, "b", 50001 + QUEUE_LOCK_EXPIRY_MS), 0);
-    ck_assert_int_eq(take("g", "T", 0, "a", 50001 + QUEUE_LOCK_EXPIRY_MS), ESCROW_EBUSY);
+    ck_assert_int_eq(take("g", "T", 0, "b", 50000 + EXPIRY_MS), ESCROW_EBUSY);
+    ck_assert_int_eq(take("g", "T", 0, "b", 50001 + EXPIRY_MS), 0);
+    ck_assert_int_eq(take("g", "T", 0, "a", 50001 + EXPIRY_MS), ESCROW_EBUSY);
     tear_down();
 }
 END_TEST
@@ -99,9 +101,9 @@ START_TEST(expired_locks_make_room)
     }
     ck_assert_int_eq(take("g", "one-more", 0, "a", 0), ESCROW_ELIMIT);
     ck_assert_int_eq(take("g", "T7", 0, "a", 30000), 0);
-    ck_assert_int_eq(take("g", "one-more", 0, "a", QUEUE_LOCK_EXPIRY_MS + 1), 0);
+    ck_assert_int_eq(take("g", "one-more", 0, "a", EXPIRY_MS + 1), 0);
     ck_assert_uint_eq(locks.by_queue.count, 2);
-    ck_assert_int_eq(take("g", "T7", 0, "b", QUEUE_LOCK_EXPIRY_MS + 1), ESCROW_EBUSY);
+    ck_assert_int_eq(take("g", "T7", 0, "b", EXPIRY_MS + 1), ESCROW_EBUSY);
     tear_down();
 }
 END_TEST
