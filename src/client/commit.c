@@ -24,6 +24,7 @@ static void commit_answered(struct remote_call *call, int error, struct header *
 
     (void)header;
     (void)body;
+    q->commit_error = error;
     if (error == 0) {
         q->committed = q->committing;
         if (q->state == QUEUE_DROPPED) {
@@ -32,6 +33,7 @@ static void commit_answered(struct remote_call *call, int error, struct header *
     } else if (q->state == QUEUE_DROPPED) {
         q->has_given_up = true; /* who has the queue next begins earlier than necessary */
     }
+    commit_watch(q->consumer);
     queue_maybe_end(q);
 }
 
@@ -40,6 +42,7 @@ static void commit_here(struct consumer_queue *q, int64_t offset)
     struct local_queue name = {q->topic->topic, q->broker, q->queue_id};
     int rc = local_offsets_set(&q->consumer->local, &name, offset);
 
+    q->commit_error = rc;
     if (rc == 0) {
         q->committed = offset;
     } else {
@@ -50,7 +53,8 @@ static void commit_here(struct consumer_queue *q, int64_t offset)
 
 void queue_commit(struct consumer_queue *q)
 {
-    int64_t offset = q->progress.first < q->commit_max ? q->progress.first : q->commit_max;
+    int64_t first = consumer_is_polled(q->consumer) ? q->done : q->progress.first;
+    int64_t offset = first < q->commit_max ? first : q->commit_max;
     struct remote_request req = {.addr = q->addr,
                                  .code = REQUEST_UPDATE_CONSUMER_OFFSET,
                                  .fields = commit_fields,
@@ -71,7 +75,59 @@ void queue_commit(struct consumer_queue *q)
 
 static void written(void *arg)
 {
+    commit_watch(arg);
     consumer_maybe_stopped(arg);
+}
+
+static void commit_end(struct escrow_consumer *k, int error)
+{
+    struct commit_wait *w = k->commit_wait;
+
+    k->commit_wait = NULL;
+    w->error = error;
+    waiter_signal(&w->waiter); /* w is gone */
+}
+
+/* Queues that have something to store begin to; are some still at it? */
+static bool is_storing(struct escrow_consumer *k, int *error)
+{
+    struct list *pos;
+    struct list *tmp;
+    bool is_active = false;
+
+    *error = 0;
+    LIST_FOREACH(pos, tmp, &k->queues) {
+        struct consumer_queue *q = LIST_ENTRY(pos, struct consumer_queue, node);
+        if (q->state == QUEUE_DROPPED) {
+            continue;
+        }
+        if (q->commit_error == 0) {
+            queue_commit(q);
+        }
+        is_active = is_active || q->commit.is_active;
+        *error = q->commit_error != 0 ? q->commit_error : *error;
+    }
+    return is_active;
+}
+
+void commit_watch(struct escrow_consumer *k)
+{
+    int error;
+
+    if (k->commit_wait == NULL || is_storing(k, &error)) {
+        return;
+    }
+    if (error == 0 && k->is_broadcast) {
+        if (!k->local.is_writing && !k->commit_wait->has_written) {
+            k->commit_wait->has_written = true;
+            local_offsets_write(&k->local, &k->client->loop, written, k);
+        }
+        if (k->local.is_writing) {
+            return;
+        }
+        error = k->local.is_dirty ? ESCROW_EIO : 0;
+    }
+    commit_end(k, error);
 }
 
 void commit_all(struct escrow_consumer *k)

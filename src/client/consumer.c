@@ -42,14 +42,17 @@ void consumer_on_ids_changed(struct escrow_client *c, struct slice group)
 void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer *rows, size_t max,
                              size_t *count)
 {
+    static const enum consume_from froms[] = {[ESCROW_SEEK_FIRST] = CONSUME_FROM_FIRST_OFFSET,
+                                              [ESCROW_SEEK_LAST] = CONSUME_FROM_LAST_OFFSET,
+                                              [ESCROW_SEEK_TIME] = CONSUME_FROM_TIMESTAMP};
     struct list *pos;
     struct list *tmp;
 
     *count = 0;
     LIST_FOREACH(pos, tmp, &c->consumers) {
         struct escrow_consumer *k = LIST_ENTRY(pos, struct escrow_consumer, node);
-        if (*count == max || k->is_stopping) {
-            continue;
+        if (*count == max || k->is_stopping || k->assign_count > 0) {
+            continue; /* who chose its queues is no member: nobody may share with it */
         }
         for (size_t i = 0; i < k->topic_count; i++) {
             k->subscriptions[i] =
@@ -60,9 +63,9 @@ void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer 
         }
         rows[(*count)++] = (struct heartbeat_consumer){
             .group = slice_str(k->group),
-            .type = CONSUME_PASSIVELY,
+            .type = consumer_is_polled(k) ? CONSUME_ACTIVELY : CONSUME_PASSIVELY,
             .model = k->is_broadcast ? MODEL_BROADCASTING : MODEL_CLUSTERING,
-            .from = k->from_last ? CONSUME_FROM_LAST_OFFSET : CONSUME_FROM_FIRST_OFFSET,
+            .from = froms[k->from.to],
             .subscriptions = k->subscriptions,
             .subscription_count = k->topic_count};
     }
@@ -81,9 +84,27 @@ static int option_choose(const char *key, const char *value, const char *no, con
                                 no, yes);
 }
 
+static int parse_from(const char *text, struct queue_seek *from)
+{
+    *from = (struct queue_seek){ESCROW_SEEK_FIRST, 0};
+    if (strcmp(text, "first") == 0) {
+        return 0;
+    }
+    from->to = ESCROW_SEEK_LAST;
+    if (strcmp(text, "last") == 0) {
+        return 0;
+    }
+    from->to = ESCROW_SEEK_TIME;
+    return slice_to_i64(slice_str(text), &from->value) && from->value >= 0
+               ? 0
+               : last_error_set(ESCROW_ECONFIG,
+                                "option from = '%s': expected first, last, or ms since 1970", text);
+}
+
 static int read_options(struct escrow_consumer *k, const struct escrow_option *options)
 {
-    char from[8] = "first";
+    char from[24] = "first";
+    char commit[8] = "auto";
     char model[16] = "cluster";
     char order[8] = "off";
     const struct option_spec specs[] = {
@@ -98,12 +119,16 @@ static int read_options(struct escrow_consumer *k, const struct escrow_option *o
         {.key = "lock.ms", .number = &k->lock_ms, .min = 10, .max = CONSUMER_LOCK_MS},
         {.key = "pull.batch", .number = &k->pull_batch, .min = 1, .max = 1024},
         {.key = "prefetch.max", .number = &k->prefetch_max, .min = 1, .max = 1000000},
+        {.key = "commit", .text = commit, .text_size = sizeof commit},
         {.key = "commit.ms", .number = &k->commit_ms, .min = 1, .max = 600000},
     };
     int rc = options_read(options, specs, sizeof specs / sizeof specs[0]);
 
     if (rc == 0) {
-        rc = option_choose("from", from, "first", "last", &k->from_last);
+        rc = parse_from(from, &k->from);
+    }
+    if (rc == 0) {
+        rc = option_choose("commit", commit, "manual", "auto", &k->commits_by_itself);
     }
     if (rc == 0) {
         rc = option_choose("model", model, "cluster", "broadcast", &k->is_broadcast);
@@ -115,7 +140,7 @@ static int read_options(struct escrow_consumer *k, const struct escrow_option *o
         rc = last_error_set(ESCROW_ECONFIG, "option offsets.file: only with model = broadcast; "
                                             "else the broker keeps the offsets");
     }
-    if (k->retries_max == UINT64_MAX && !consumer_locks(k)) {
+    if (k->retries_max == UINT64_MAX && !(k->is_orderly && !k->is_broadcast)) {
         k->retries_max = CONSUMER_RETRIES;
     }
     return rc;
@@ -187,7 +212,7 @@ static int topic_add(struct escrow_consumer *k, const char *topic, const char *e
     return 0;
 }
 
-static struct consumer_topic *topic_find(const struct escrow_consumer *k, const char *topic)
+struct consumer_topic *consumer_topic_find(const struct escrow_consumer *k, const char *topic)
 {
     for (size_t i = 0; i < k->topic_count; i++) {
         if (strcmp(k->topics[i]->topic, topic) == 0) {
@@ -209,7 +234,7 @@ static int subscribe_check(const struct escrow_consumer *k, const char *topic)
         return last_error_set(ESCROW_EINVAL,
                               "subscribe: retry topics are subscribed by themselves");
     }
-    if (topic_find(k, topic) != NULL) {
+    if (consumer_topic_find(k, topic) != NULL) {
         return last_error_set(ESCROW_EEXIST, "subscribe: topic %s is subscribed already", topic);
     }
     return 0;
@@ -273,17 +298,19 @@ static void consumer_enter(void *arg)
         }
     }
     list_push(&k->client->consumers, &k->node);
+    loop_deferred_init(&k->poll_soon, poll_feed, k);
     loop_timer_start(&k->client->loop, &k->commit, k->commit_ms, k->commit_ms, commit_time, k);
     rebalance_start(k);
 }
 
-/* A group's retry topic: where the broker puts what is to come again. */
+/* A group's retry topic: where the broker puts what handlers failed at. */
 static int subscribe_retries(struct escrow_consumer *k)
 {
     struct name_buf retry;
     int rc = name_retry_topic(slice_str(k->group), &retry);
 
-    if (rc != 0 || k->is_broadcast || topic_find(k, retry.text) != NULL) {
+    if (rc != 0 || !consumer_shares(k) || consumer_is_polled(k) ||
+        consumer_topic_find(k, retry.text) != NULL) {
         return rc;
     }
     return topic_add(k, retry.text, "*", KIND_RETRY);
@@ -308,15 +335,41 @@ static int open_offsets(struct escrow_consumer *k)
     return rc == 0 ? 0 : last_error_set(rc, "start: offsets of the group: %s", err.text);
 }
 
+static int start_check(const struct escrow_consumer *k, escrow_handler_fn *handler)
+{
+    if (k->is_started) {
+        return last_error_set(ESCROW_EINVAL, "start: the consumer is started already");
+    }
+    if (k->topic_count == 0) {
+        return last_error_set(ESCROW_EINVAL, "start: nothing is subscribed");
+    }
+    if (handler == NULL && k->is_orderly) {
+        return last_error_set(ESCROW_EINVAL,
+                              "start: order = queue needs a handler; polls are in order anyhow");
+    }
+    for (size_t i = 0; k->assign_count > 0 && i < k->topic_count; i++) {
+        size_t n = 0;
+        while (n < k->assign_count && k->assigned[n].topic != k->topics[i]) {
+            n++;
+        }
+        if (n == k->assign_count) {
+            return last_error_set(ESCROW_EINVAL, "start: no queue of topic %s is assigned",
+                                  k->topics[i]->topic);
+        }
+    }
+    return 0;
+}
+
 int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *handler, void *arg)
 {
     int rc;
 
-    if (consumer->is_started || consumer->topic_count == 0) {
-        return last_error_set(ESCROW_EINVAL, consumer->is_started
-                                                 ? "start: the consumer is started already"
-                                                 : "start: nothing is subscribed");
+    rc = start_check(consumer, handler);
+    if (rc != 0) {
+        return rc;
     }
+    consumer->handler = handler;
+    consumer->handler_arg = arg;
     rc = subscribe_retries(consumer);
     if (rc == 0) {
         rc = open_offsets(consumer);
@@ -324,8 +377,6 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
     if (rc != 0) {
         return rc;
     }
-    consumer->handler = handler;
-    consumer->handler_arg = arg;
     consumer->start_error = 0;
     rc = client_call(consumer->client, consumer_enter, consumer);
     if (rc == 0) {
@@ -361,6 +412,7 @@ static void consumer_finish(void *arg)
     CHECK(k->prefetch[0].count + k->prefetch[1].count == 0);
     heartbeat_goodbye(k->client, "consumerGroup", k->group);
     loop_timer_stop(&k->client->loop, &k->commit);
+    loop_deferred_cancel(&k->poll_soon);
     list_remove(&k->node);
     local_offsets_close(&k->local);
     waiter_signal(k->stopped);
@@ -410,5 +462,6 @@ void escrow_consumer_free(struct escrow_consumer **consumer)
         mem_free(k->topics[i]->expression);
         mem_free(k->topics[i]);
     }
+    mem_free(k->assigned);
     mem_free(k);
 }

@@ -1,7 +1,8 @@
 /*
  * What the files of the consumer share: consumer.c (public calls, start and end), rebalance.c (who
- * has which queue), queue.c (pulling one queue), lock.c (the queue's lock, when it is consumed in
- * order), commit.c (how far), jobs.c (messages on their way through handlers).
+ * has which queue), begin.c (where a queue begins), queue.c (pulling it), lock.c (its lock, when it
+ * is consumed in order), commit.c (how far), jobs.c (messages on their way through handlers),
+ * poll.c (consumers without a handler).
  *
  * Owns:    a consumer owns its topics, queues and jobs. A queue lives until its last job is done,
  *          also after it was given away.
@@ -18,6 +19,7 @@
 #include "src/client/progress.h"
 
 #define CONSUMER_TOPICS_MAX      100
+#define CONSUMER_ASSIGN_MAX      1024
 #define CONSUMER_TAGS_LEN_MAX    1023 /* of a tag expression */
 #define CONSUMER_REBALANCE_MS    20000
 #define CONSUMER_RETRY_MS        1000
@@ -38,6 +40,12 @@ struct consumer_topic {
     uint32_t asks_failed;       /* in a row: the next broker is asked */
     bool is_member;             /* the broker asked last has heard of us */
     bool is_retry;
+};
+
+/* A place in a queue. */
+struct queue_seek {
+    enum escrow_seek to;
+    int64_t value; /* offset, or ms since 1970 */
 };
 
 enum queue_state {
@@ -65,6 +73,10 @@ struct consumer_queue {
     int64_t next_offset; /* where the next pull begins */
     int64_t committed;   /* last offset stored at the broker; -1 = none */
     int64_t committing;
+    int64_t done;           /* polled: what the program says it is done with; that may be stored */
+    struct queue_seek seek; /* the place that is asked for */
+    bool has_seek;          /* the program asked for it; else begin where the group is */
+    int commit_error;       /* of the last commit */
     int64_t commit_max; /* nothing above it may be stored any more: the queue is another member's */
     int64_t pulled_ms;  /* when the last pull was sent; monotonic */
     bool has_given_up;  /* its last commit failed */
@@ -103,6 +115,24 @@ struct prefetch {
     bool is_starved; /* a queue waits for room */
 };
 
+struct consumer_poll;
+
+/* escrow_consumer_commit waits here. */
+struct commit_wait {
+    struct task task;
+    struct waiter waiter;
+    struct escrow_consumer *consumer;
+    bool has_written; /* broadcast: the file has been tried */
+    int error;
+};
+
+/* Queues that the program chose. */
+struct consumer_assign {
+    const struct consumer_topic *topic;
+    char broker[ROUTER_NAME_MAX]; /* "": every one */
+    int32_t queue;                /* -1: every one */
+};
+
 struct escrow_consumer {
     struct list node; /* client->consumers */
     struct escrow_client *client;
@@ -115,16 +145,22 @@ struct escrow_consumer {
     uint64_t commit_ms;
     uint64_t retry_pause_ms; /* between two tries that are made here */
     uint64_t lock_ms;        /* how often locks are renewed */
-    bool from_last;
-    bool is_broadcast; /* every member has every queue; offsets are kept here */
-    bool is_orderly;   /* one message of a queue at a time */
+    struct queue_seek from;  /* where a new group begins */
+    bool commits_by_itself;  /* polled: polling again says that one is done */
+    bool is_broadcast;       /* every member has every queue; offsets are kept here */
+    bool is_orderly;         /* one message of a queue at a time */
     char offsets_file[LOCAL_OFFSETS_PATH_MAX];
     struct local_offsets local; /* open while a broadcast consumer runs */
     bool has_stored_last;       /* the last write of `local` has been tried */
     bool is_started;
     bool is_stopping;
-    escrow_handler_fn *handler; /* worker threads */
+    escrow_handler_fn *handler; /* worker threads; NULL: the program polls */
     void *handler_arg;
+    struct consumer_assign *assigned;
+    size_t assign_count; /* 0: the group's members share */
+    struct consumer_poll *poll;
+    struct loop_deferred poll_soon;
+    struct commit_wait *commit_wait;
     struct consumer_topic *topics[CONSUMER_TOPICS_MAX];
     size_t topic_count;
     struct list queues;
@@ -149,19 +185,31 @@ void rebalance_now(void *arg);                   /* a loop_fn; arg is the consum
 void rebalance_retry(struct escrow_consumer *k); /* within a second: something is amiss */
 void rebalance_stop(struct escrow_consumer *k);
 
+/* Is it a member of its group, which shares the queues, and the retry topic? */
+static inline bool consumer_shares(const struct escrow_consumer *k)
+{
+    return !k->is_broadcast && k->assign_count == 0;
+}
+
 /*
  * Are failed messages tried again here, not by the broker? It would deliver them to another member
- * (broadcast) or later than their successors (in order).
+ * or, in order, later than their successors.
  */
 static inline bool consumer_retries_here(const struct escrow_consumer *k)
 {
-    return k->is_broadcast || k->is_orderly;
+    return !consumer_shares(k) || k->is_orderly;
 }
 
 /* Does a broker say which member may have a queue in hand? */
 static inline bool consumer_locks(const struct escrow_consumer *k)
 {
-    return k->is_orderly && !k->is_broadcast;
+    return k->is_orderly && consumer_shares(k);
+}
+
+/* Does the program ask for its messages? Of a consumer that is started. */
+static inline bool consumer_is_polled(const struct escrow_consumer *k)
+{
+    return k->handler == NULL;
 }
 
 /* queue.c */
@@ -185,8 +233,11 @@ void queue_lose(struct consumer_queue *q);
 /* Free a dropped queue if nothing of it is under way any more. */
 void queue_maybe_end(struct consumer_queue *q);
 
-/* Ask where to begin, then pull: the queue is locked, or need not be. */
-void queue_ask_offset(struct consumer_queue *q);
+/* Pull, if it is time and there is room. */
+void queue_pull(struct consumer_queue *q);
+
+/* Polled: forget what nobody took, and begin there. */
+void queue_go_to(struct consumer_queue *q, const struct queue_seek *to);
 
 /* The broker did not answer as hoped: wait and do the same again, elsewhere if need be. */
 void queue_fail(struct consumer_queue *q);
@@ -196,6 +247,12 @@ void queue_fail(struct consumer_queue *q);
  * to, so that not two messages are in hand.
  */
 bool queue_is_in_the_way(const struct consumer_queue *q);
+
+/* begin.c */
+
+/* Ask where to begin, then pull: the queue is locked, or need not be. */
+void begin_ask(struct consumer_queue *q);
+void begin_at(struct consumer_queue *q, int64_t offset); /* no jobs; does not pull yet */
 
 /* lock.c */
 void lock_ask(struct consumer_queue *q);
@@ -210,6 +267,9 @@ void queue_commit(struct consumer_queue *q);
 
 /* All queues of the consumer. */
 void commit_all(struct escrow_consumer *k);
+
+/* Something was stored, or could not be: is that all that escrow_consumer_commit waits for? */
+void commit_watch(struct escrow_consumer *k);
 
 /* The last write of a broadcast consumer's file; true: consumer_maybe_stopped follows. */
 bool commit_is_ending(struct escrow_consumer *k);
@@ -236,6 +296,18 @@ bool jobs_have_room(struct consumer_queue *q);
  * delivered again.
  */
 void jobs_abandon(struct consumer_queue *q);
+
+/* The next message for a poll, which takes it; its offset is finished. NULL: none is ready. */
+struct escrow_delivery *jobs_hand_out(struct escrow_consumer *k);
+
+/* poll.c */
+void poll_feed(void *arg); /* a loop_fn: messages are ready; arg is the consumer */
+
+/* Is the queue one of those that the program chose, if it did? */
+bool consumer_has_queue(const struct consumer_topic *t, const char *broker, uint32_t queue_id);
+
+/* consumer.c */
+struct consumer_topic *consumer_topic_find(const struct escrow_consumer *k, const char *topic);
 
 /* consumer.c: "TAG" or "SQL92", as the wire has it. */
 const char *consumer_type_of(const struct consumer_topic *t);

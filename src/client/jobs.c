@@ -293,6 +293,10 @@ static void job_handle(struct task *task)
 
 static void jobs_start(struct escrow_consumer *k)
 {
+    if (consumer_is_polled(k)) {
+        loop_defer(&k->client->loop, &k->poll_soon);
+        return;
+    }
     while (!list_is_empty(&k->ready) && k->running < k->concurrency && !k->is_stopping) {
         struct consume_job *job = LIST_ENTRY(k->ready.next, struct consume_job, ready);
         if (!lock_is_held(job->queue)) {
@@ -307,6 +311,19 @@ static void jobs_start(struct escrow_consumer *k)
         }
         k->running++;
     }
+}
+
+struct escrow_delivery *jobs_hand_out(struct escrow_consumer *k)
+{
+    struct escrow_delivery *message = NULL;
+
+    if (!list_is_empty(&k->ready) && !k->is_stopping) {
+        struct consume_job *job = LIST_ENTRY(k->ready.next, struct consume_job, ready);
+        message = job->message;
+        job->message = NULL;
+        job_finish(job);
+    }
+    return message;
 }
 
 /* ---- taking a message ---- */

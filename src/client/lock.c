@@ -80,7 +80,7 @@ static void lock_answered(struct remote_call *call, int error, struct header *he
         if (q->state == QUEUE_LOCKING) {
             q->state = QUEUE_OFFSET;
             q->failures = 0;
-            queue_ask_offset(q);
+            begin_ask(q);
         }
     }
 }

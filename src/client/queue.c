@@ -1,6 +1,6 @@
 /*
- * One queue: ask where to begin, pull, hand messages over, store how far. A failure waits a little
- * and tries again; a queue is never given up as long as it is assigned.
+ * One queue: pull, and hand messages over. A failure waits a little and tries again; a queue is
+ * never given up as long as it is assigned.
  */
 #include "src/client/consumer_private.h"
 
@@ -13,8 +13,6 @@
 #define PULL_SYS_SUSPEND      2
 #define PULL_SYS_SUBSCRIPTION 4
 #define QUEUE_EMPTY_MS        100
-
-static void queue_pull(struct consumer_queue *q);
 
 int queue_new(struct consumer_topic *t, const char *broker, const char *addr, uint32_t queue_id,
               struct consumer_queue **out)
@@ -59,10 +57,15 @@ static void queue_retry(void *arg)
     if (q->state == QUEUE_LOCKING) {
         lock_ask(q);
     } else if (q->state == QUEUE_OFFSET) {
-        queue_ask_offset(q);
+        begin_ask(q);
     } else if (q->state == QUEUE_WAITING) {
         queue_pull(q);
     }
+}
+
+void queue_begin(struct consumer_queue *q)
+{
+    queue_retry(q);
 }
 
 static void queue_pause(struct consumer_queue *q)
@@ -78,108 +81,6 @@ void queue_fail(struct consumer_queue *q)
     router_forget(&q->consumer->client->router, q->topic->topic);
     rebalance_retry(q->consumer);
     queue_pause(q);
-}
-
-/* ---- where to begin ---- */
-
-static void queue_fields(struct header_writer *w, void *arg)
-{
-    const struct consumer_queue *q = arg;
-
-    header_put_str(w, "consumerGroup", slice_str(q->consumer->group));
-    header_put_str(w, "topic", slice_str(q->topic->topic));
-    header_put_i64(w, "queueId", q->queue_id);
-    header_put_bool(w, "setZeroIfNotFound", !q->consumer->from_last);
-}
-
-static void queue_set_offset(struct consumer_queue *q, int64_t offset)
-{
-    progress_fini(&q->progress);
-    progress_init(&q->progress, offset);
-    q->next_offset = offset;
-    q->state = QUEUE_WAITING;
-}
-
-static void queue_start_at(struct consumer_queue *q, int64_t offset)
-{
-    queue_set_offset(q, offset);
-    q->failures = 0;
-    queue_pull(q);
-}
-
-static void max_answered(struct remote_call *call, int error, struct header *header,
-                         struct slice body)
-{
-    struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, call);
-    int64_t offset = 0;
-
-    (void)body;
-    if (error == 0) {
-        error = header_get_i64(header, "offset", &offset);
-    }
-    if (error == 0) {
-        queue_start_at(q, offset);
-    } else {
-        queue_fail(q);
-    }
-}
-
-/* A group that was never here: its retry topic from the beginning, others as configured. */
-static void queue_ask_first(struct consumer_queue *q)
-{
-    bool last = q->consumer->from_last && !q->topic->is_retry;
-    struct remote_request req = {.addr = q->addr,
-                                 .code = last ? REQUEST_GET_MAX_OFFSET : REQUEST_GET_MIN_OFFSET,
-                                 .fields = queue_fields,
-                                 .fields_arg = q,
-                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
-
-    remote_call(&q->consumer->client->remote, &q->call, &req, max_answered);
-}
-
-static void offset_answered(struct remote_call *call, int error, struct header *header,
-                            struct slice body)
-{
-    struct consumer_queue *q = LIST_ENTRY(call, struct consumer_queue, call);
-    int64_t offset = 0;
-
-    (void)body;
-    if (error == 0) {
-        error = header_get_i64(header, "offset", &offset);
-    }
-    if (error == 0) {
-        q->committed = offset;
-        queue_start_at(q, offset);
-    } else if (header != NULL && header->code == RESPONSE_QUERY_NOT_FOUND) {
-        queue_ask_first(q);
-    } else {
-        queue_fail(q);
-    }
-}
-
-void queue_ask_offset(struct consumer_queue *q)
-{
-    struct local_queue name = {q->topic->topic, q->broker, q->queue_id};
-    int64_t offset;
-    struct remote_request req = {.addr = q->addr,
-                                 .code = REQUEST_QUERY_CONSUMER_OFFSET,
-                                 .fields = queue_fields,
-                                 .fields_arg = q,
-                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
-
-    if (!q->consumer->is_broadcast) {
-        remote_call(&q->consumer->client->remote, &q->call, &req, offset_answered);
-    } else if (local_offsets_find(&q->consumer->local, &name, &offset)) {
-        q->committed = offset;
-        queue_start_at(q, offset);
-    } else {
-        queue_ask_first(q);
-    }
-}
-
-void queue_begin(struct consumer_queue *q)
-{
-    queue_retry(q);
 }
 
 /* ---- pulling ---- */
@@ -278,7 +179,7 @@ static void pull_found(struct consumer_queue *q, struct header *header, struct s
  */
 static void pull_moved(struct consumer_queue *q, int64_t offset)
 {
-    queue_set_offset(q, offset);
+    begin_at(q, offset);
     if (q->failures == 0) {
         q->failures = 1;
         queue_pull(q);
@@ -317,7 +218,7 @@ static void pull_answered(struct remote_call *call, int error, struct header *he
     queue_fail(q);
 }
 
-static void queue_pull(struct consumer_queue *q)
+void queue_pull(struct consumer_queue *q)
 {
     struct escrow_client *c = q->consumer->client;
     struct remote_request req = {.addr = q->addr,
@@ -357,6 +258,23 @@ void queue_moved(struct consumer_queue *q, const char *addr)
     }
     lock_moved(q);
     queue_retry(q);
+}
+
+void queue_go_to(struct consumer_queue *q, const struct queue_seek *to)
+{
+    struct escrow_client *c = q->consumer->client;
+
+    if (q->state == QUEUE_LOCKING || q->state == QUEUE_DROPPED) {
+        return; /* callers look for queues that are there */
+    }
+    remote_cancel(&q->call);
+    loop_timer_stop(&c->loop, &q->timer);
+    q->state = QUEUE_OFFSET;
+    jobs_abandon(q);
+    CHECK(q->in_progress == 0); /* without handlers nothing else is under way */
+    q->seek = *to;
+    q->has_seek = true;
+    begin_ask(q);
 }
 
 bool queue_is_in_the_way(const struct consumer_queue *q)

@@ -73,7 +73,8 @@ static void share_apply(struct consumer_topic *t, const struct topic_route *rout
     for (size_t i = 0; i < route->target_count; i++) {
         for (uint32_t id = 0; id < route->targets[i].read_queues; id++, n++) {
             if (n >= share.first && n < share.first + share.count &&
-                route->targets[i].addr[0] != '\0') {
+                route->targets[i].addr[0] != '\0' &&
+                consumer_has_queue(t, route->targets[i].broker, id)) {
                 queue_assign(t, &route->targets[i], id);
             }
         }
@@ -200,7 +201,7 @@ static void topic_routed(struct route_lookup *lookup, int error, const struct to
                                  .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
 
     req.addr = error == 0 ? broker_to_ask(t, route) : NULL;
-    if (req.addr != NULL && t->consumer->is_broadcast) {
+    if (req.addr != NULL && !consumer_shares(t->consumer)) {
         share_all(t, route);
         return;
     }

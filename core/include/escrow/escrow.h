@@ -10,7 +10,8 @@
  *   escrow_pg_*            (escrow/pg.h) a half message around a PostgreSQL transaction; no
  *                          callbacks at all
  *
- * and one way to receive: a push consumer in a group, with a handler.
+ * and one way to receive: a consumer in a group, with a handler that is called (push), or without
+ * one, and then it is asked (pull).
  *
  * Threads: every function may be called from any thread. A client has one thread of its own for the
  * network; completion callbacks run on it and must not block: they may call anything here except
@@ -237,7 +238,7 @@ ESCROW_API int escrow_txn_send(struct escrow_producer *producer,
                                void *arg, enum escrow_txn_state *state,
                                struct escrow_receipt **receipt);
 
-/* ---- push consumer --------------------------------------------------------------------------- */
+/* ---- consumer -------------------------------------------------------------------------------- */
 
 enum escrow_consume_result {
     ESCROW_CONSUME_OK = 0, /* done with it */
@@ -266,7 +267,8 @@ typedef enum escrow_consume_result escrow_handler_fn(const struct escrow_deliver
  *                          every commit.ms; one consumer at a time: of two processes of one host
  *                          each needs its own
  *   concurrency            handlers at a time: 4
- *   from                   "first" or "last": where a new group begins; default "first"
+ *   from                   where a new group begins: "first" (default), "last", or ms since 1970:
+ *                          at the first message that was stored then or later
  *   retries.max            16; in order: without end
  *   retry.level            delay level of every redelivery; 0 (default): the broker's rule, longer
  *                          each time: level 3, 4, 5 ... = 10 s, 30 s, 1 min ... 2 h. The broker
@@ -279,6 +281,8 @@ typedef enum escrow_consume_result escrow_handler_fn(const struct escrow_deliver
  *   prefetch.max           messages waiting for a handler, all queues together: 1000. In order
  *                          every queue may have one batch more
  *   commit.ms              how often offsets are stored: 1000
+ *   commit                 without a handler: "auto" (default): what a poll returned is done when
+ *                          the next one begins; "manual": when escrow_consumer_commit is called
  */
 ESCROW_API int escrow_consumer_new(struct escrow_client *client, const char *group,
                                    const struct escrow_option *options,
@@ -297,12 +301,56 @@ ESCROW_API int escrow_consumer_subscribe_sql(struct escrow_consumer *consumer, c
                                              const char *expression);
 
 /*
+ * Before start, also more than once: this consumer reads these queues of a subscribed topic,
+ * whatever others do, and is no member of its group: no broker tells it anything, and the members'
+ * shares are as if it were not there. broker NULL: of every broker; queue -1: every queue. What a
+ * handler fails at is handled again here, as in order. Each subscribed topic needs a queue.
+ */
+ESCROW_API int escrow_consumer_assign(struct escrow_consumer *consumer, const char *topic,
+                                      const char *broker, int32_t queue);
+
+/*
+ * handler NULL: messages are asked for with escrow_consumer_poll.
+ *
  * Errors: ESCROW_EEXIST (this client has a consumer of the group already); broadcast, and nothing
  * has begun: ESCROW_ELOCKED (offsets.file is another consumer's), ESCROW_ECORRUPT (it is no such
  * file), ESCROW_ECONFIG (no home folder), and what the disk says.
  */
 ESCROW_API int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *handler,
                                      void *arg);
+
+/*
+ * Without a handler. Wait until there are messages, and take up to max of them, those of a queue in
+ * their order. They are yours: escrow_delivery_free. *count is 0 after timeout_ms (0: do not wait;
+ * negative: wait for ever). Blocks; one thread at a time, others get ESCROW_EBUSY.
+ */
+ESCROW_API int escrow_consumer_poll(struct escrow_consumer *consumer, int64_t timeout_ms,
+                                    struct escrow_delivery **messages, size_t max, size_t *count);
+ESCROW_API void escrow_delivery_free(struct escrow_delivery **delivery);
+
+/*
+ * Everything that polls have returned is done; returns when that is stored. Blocks.
+ * escrow_consumer_free stores what was done before, not what the last poll returned. An error: not
+ * all of it is stored, what is not comes again. Queues that meanwhile are another member's are
+ * passed over.
+ */
+ESCROW_API int escrow_consumer_commit(struct escrow_consumer *consumer);
+
+enum escrow_seek {
+    ESCROW_SEEK_OFFSET = 0, /* value: an offset; one outside the queue becomes its nearest end */
+    ESCROW_SEEK_FIRST = 1,
+    ESCROW_SEEK_LAST = 2, /* behind the last message there is */
+    ESCROW_SEEK_TIME = 3  /* value: ms since 1970; the first message stored then or later */
+};
+
+/*
+ * The next poll goes on elsewhere in these queues of ours (broker NULL: of every broker; queue -1:
+ * every queue); that counts as done. Blocks. ESCROW_ENOTFOUND: there is no such queue, or it is not
+ * ours yet: poll first.
+ */
+ESCROW_API int escrow_consumer_seek(struct escrow_consumer *consumer, const char *topic,
+                                    const char *broker, int32_t queue, enum escrow_seek to,
+                                    int64_t value);
 
 /* Blocks: waits for running handlers, stores offsets, leaves the group. */
 ESCROW_API void escrow_consumer_free(struct escrow_consumer **consumer);
