@@ -111,6 +111,31 @@ struct slice name_group_of_topic(struct slice topic)
     return slice_of(topic.ptr + prefix_len, topic.len - prefix_len);
 }
 
+static struct slice without_namespace(struct slice name)
+{
+    const uint8_t *end = name.len < 2 ? NULL : memchr(name.ptr, '%', name.len - 1);
+
+    return end == NULL ? name : slice_of(end + 1, (size_t)(name.ptr + name.len - end) - 1);
+}
+
+bool name_is_same_topic(struct slice a, struct slice b)
+{
+    struct slice rest_a = name_group_of_topic(a);
+    struct slice rest_b = name_group_of_topic(b);
+
+    if (slice_eq(a, b)) {
+        return true;
+    }
+    if (name_topic_class(a) == TOPIC_SYSTEM || name_topic_class(b) == TOPIC_SYSTEM) {
+        return false;
+    }
+    rest_a = rest_a.len > 0 ? rest_a : a;
+    rest_b = rest_b.len > 0 ? rest_b : b;
+    return name_topic_class(a) == name_topic_class(b) &&
+           (slice_eq(without_namespace(rest_a), rest_b) ||
+            slice_eq(rest_a, without_namespace(rest_b)));
+}
+
 static int name_with_prefix(struct slice prefix, struct slice group, struct name_buf *out)
 {
     if (name_check_group(group) != 0) {

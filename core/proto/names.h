@@ -56,6 +56,12 @@ bool name_is_sendable(struct slice topic);
 /* The group of a retry or dead-letter topic; SLICE_EMPTY for any other topic. */
 struct slice name_group_of_topic(struct slice topic);
 
+/*
+ * Do both name one topic? A client that lives in a namespace writes "ns%topic" or "topic",
+ * %RETRY%ns%group or %RETRY%group: a namespace that only one of the two has does not count.
+ */
+bool name_is_same_topic(struct slice a, struct slice b);
+
 /* Room for the longest topic and a NUL. */
 struct name_buf {
     char text[RETRY_TOPIC_LEN_MAX + 1];

@@ -5,19 +5,28 @@
  * A copy goes to %RETRY%<group>, or to %DLQ%<group> when its retries are used up. The copy keeps
  * body, properties and born data; it remembers where it came from. A retry is held: for the delay
  * of its level, which grows with the number of retries unless the consumer names one.
+ *
+ * An offset is all that says which message. One that a consumer kept from an earlier log (the data
+ * folder was replaced) names another message, and nobody asked for a copy of that: so the id and
+ * the topic that came with it are compared, and when both are of another message there is no copy.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
+#include "core/proto/msgid.h"
 #include "core/proto/names.h"
+#include "core/proto/properties.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 #include "src/broker/retry_copy.h"
 #include "src/broker/topic_create.h"
 
+#include <strings.h>
+
 struct send_back {
     struct slice group;
     struct slice origin_topic; /* empty: not given */
+    struct slice origin_id;    /* empty: not given */
     int64_t offset;
     int32_t delay_level;
     int32_t retries_max;
@@ -31,7 +40,9 @@ static int send_back_decode(struct header *h, struct send_back *in)
         header_opt_i32(h, "delayLevel", &in->delay_level) != 0 ||
         header_opt_i32(h, "maxReconsumeTimes", &in->retries_max) != 0 ||
         header_opt_str(h, "originTopic", &in->origin_topic) != 0 ||
-        in->origin_topic.len > RETRY_TOPIC_LEN_MAX) {
+        in->origin_topic.len > RETRY_TOPIC_LEN_MAX ||
+        header_opt_str(h, "originMsgId", &in->origin_id) != 0 ||
+        in->origin_id.len > PROPERTIES_LEN_MAX) {
         return ESCROW_EINVAL;
     }
     return 0;
@@ -73,6 +84,52 @@ static void copy_answered(struct broker *b, struct pending *p, int error)
     }
 }
 
+/* The consumer's group, and behind it the id of the message it means. */
+static struct slice job_group(const struct read_job *job)
+{
+    return slice_of(job->key.ptr, job->count);
+}
+
+static struct slice job_origin_id(const struct read_job *job)
+{
+    return slice_of(job->key.ptr + job->count, job->key.len - job->count);
+}
+
+/*
+ * Clients send what they know the message by: its UNIQ_KEY, or the id made of host and offset; of
+ * a retry either of the message it is a copy of, or its own.
+ */
+static bool is_of_id(const struct record_view *view, struct slice id)
+{
+    char own[MSGID_TEXT_MAX + 1];
+    struct slice value;
+
+    if ((props_find(view->f.properties, prop_name(PROP_UNIQ_KEY), &value) && slice_eq(value, id)) ||
+        (props_find(view->f.properties, prop_name(PROP_ORIGIN_MESSAGE_ID), &value) &&
+         slice_eq(value, id))) {
+        return true;
+    }
+    return id.len == msgid_encode(&view->f.store_host, view->f.physical_offset, own) &&
+           strncasecmp((const char *)id.ptr, own, id.len) == 0;
+}
+
+static bool is_of_topic(const struct record_view *view, struct slice topic)
+{
+    struct slice origin;
+
+    return name_is_same_topic(view->f.topic, topic) ||
+           (props_find(view->f.properties, prop_name(PROP_RETRY_TOPIC), &origin) &&
+            name_is_same_topic(origin, topic));
+}
+
+/* Is it the message that the consumer had? A client that gives no id is believed. */
+static bool is_meant(const struct read_job *job, const struct record_view *view)
+{
+    struct slice id = job_origin_id(job);
+
+    return id.len == 0 || is_of_id(view, id) || is_of_topic(view, slice_str(job->topic));
+}
+
 /*
  * With access control a request may only name an offset of the topic it was allowed for, or of its
  * group's retry topic: it is no way to read another topic.
@@ -81,15 +138,15 @@ static bool may_copy(const struct read_job *job, struct slice topic)
 {
     return !access_is_on(&job->broker->access) || slice_eq_str(topic, job->topic) ||
            (name_topic_class(topic) == TOPIC_RETRY &&
-            slice_eq(name_group_of_topic(topic), buf_slice(&job->key)));
+            slice_eq(name_group_of_topic(topic), job_group(job)));
 }
 
-/* number = retries allowed, number2 = delay level, key = group, topic = where it came from */
+/* number = retries allowed, number2 = delay level, topic = where it came from */
 static int copy_append(struct read_job *job, struct store_receipt *receipt, struct err_ctx *err)
 {
     struct record_view view;
     struct retry_copy copy = {
-        .group = buf_slice(&job->key), .offset = job->offset, .delay_level = job->number2};
+        .group = job_group(job), .offset = job->offset, .delay_level = job->number2};
 
     if (record_decode(buf_slice(&job->body), &view) != 0) {
         return err_set(err, ESCROW_ECORRUPT, "message at %llu cannot be read",
@@ -97,6 +154,12 @@ static int copy_append(struct read_job *job, struct store_receipt *receipt, stru
     }
     if (!may_copy(job, view.f.topic)) {
         return err_set(err, ESCROW_EPERM, "the message at this offset is not of the origin topic");
+    }
+    if (!is_meant(job, &view)) {
+        return err_set(err, ESCROW_ENOTFOUND,
+                       "look message by offset failed, %llu: the message there has neither the "
+                       "originMsgId nor the originTopic of the one sent back",
+                       (unsigned long long)job->offset);
     }
     copy.is_dead = job->number2 < 0 || view.f.reconsume_times >= job->number;
     return retry_copy_append(job->broker, &view, &copy, receipt, err);
@@ -113,7 +176,8 @@ static void read_done(struct read_job *job)
         rc = copy_append(job, &receipt, &err);
     }
     if (rc != 0) {
-        deferred_fail(&job->deferred, -1, rc, err.text[0] != '\0' ? err.text : NULL);
+        deferred_fail(&job->deferred, rc == ESCROW_ENOTFOUND ? RESPONSE_SYSTEM_ERROR : -1, rc,
+                      err.text[0] != '\0' ? err.text : NULL);
         return;
     }
     (void)pump_wait(&b->pump, receipt.wait_for, true, copy_answered, job->deferred);
@@ -133,6 +197,12 @@ void handle_send_back(struct request *req)
         return;
     }
     buf_append_slice(&job->key, in.group);
+    buf_append_slice(&job->key, in.origin_id);
+    job->count = (uint32_t)in.group.len;
+    if (buf_failed(&job->key)) {
+        read_job_end(job, ESCROW_ENOMEM, "");
+        return;
+    }
     (void)slice_to_cstr(in.origin_topic, job->topic, sizeof job->topic);
     job->offset = (uint64_t)in.offset;
     job->number = in.retries_max >= 0

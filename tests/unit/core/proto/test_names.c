@@ -116,6 +116,40 @@ START_TEST(retry_and_dlq_names_lead_to_the_group_and_back)
 }
 END_TEST
 
+START_TEST(a_namespace_that_only_one_name_has_does_not_count)
+{
+    /* With and without, on either side, behind a prefix too; never across classes or namespaces. */
+    static const struct {
+        const char *a;
+        const char *b;
+        bool is_same;
+    } pairs[] = {{"orders", "orders", true},
+                 {"ns%orders", "orders", true},
+                 {"ns%orders", "ns%orders", true},
+                 {"ns%orders", "other%orders", false},
+                 {"ns%orders", "ns", false},
+                 {"orders", "order", false},
+                 {"%RETRY%ns%g", "%RETRY%g", true},
+                 {"%RETRY%g", "%DLQ%g", false},
+                 {"%RETRY%g", "g", false},
+                 {"%RETRY%g", "RETRY%g", false},
+                 {"ns%TBW102", "TBW102", false},
+                 {"ns%", "", false},
+                 {"", "orders", false},
+                 {"", "", true}};
+    size_t i;
+
+    for (i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        struct slice a = slice_str(pairs[i].a);
+        struct slice b = slice_str(pairs[i].b);
+        ck_assert_msg(name_is_same_topic(a, b) == pairs[i].is_same, "%s %s", pairs[i].a,
+                      pairs[i].b);
+        ck_assert_msg(name_is_same_topic(b, a) == pairs[i].is_same, "%s %s", pairs[i].b,
+                      pairs[i].a);
+    }
+}
+END_TEST
+
 int main(void)
 {
     TCase *tests = tcase_create("names");
@@ -126,5 +160,6 @@ int main(void)
     tcase_add_test(tests, topics_are_classified_by_name);
     tcase_add_test(tests, topics_of_the_broker_are_closed_to_producers);
     tcase_add_test(tests, retry_and_dlq_names_lead_to_the_group_and_back);
+    tcase_add_test(tests, a_namespace_that_only_one_name_has_does_not_count);
     return run_tests(tests, "core/proto/names");
 }
