@@ -46,25 +46,29 @@ struct send {
 
 /* ---- answers ---- */
 
-/*
- * A batch is answered with the place of its first message: the others follow it, and tools ask by
- * UNIQ_KEY.
- */
+static void answer_write(struct deferred *d, const struct send_answer *answer)
+{
+    struct header_writer w;
+
+    if (deferred_begin(d, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        send_answer_encode(&w, answer);
+        header_end(&w);
+        deferred_end(d, &w);
+    }
+}
+
 static void send_answer(struct broker *b, struct deferred *d, const struct pending_send *s,
                         struct slice recall_handle)
 {
     char id[MSGID_TEXT_MAX + 1];
     struct send_answer answer = {
-        .queue_id = s->queue_id, .queue_offset = s->queue_offset, .recall_handle = recall_handle};
-    struct header_writer w;
+        .msg_id = slice_of(id, msgid_encode(&b->store_host, (int64_t)s->offset, id)),
+        .transaction_id = slice_of(s->id, s->id_len),
+        .queue_id = s->queue_id,
+        .queue_offset = s->queue_offset,
+        .recall_handle = recall_handle};
 
-    if (deferred_begin(d, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
-        answer.msg_id = slice_of(id, msgid_encode(&b->store_host, (int64_t)s->offset, id));
-        answer.transaction_id = slice_of(s->id, s->id_len);
-        send_answer_encode(&w, &answer);
-        header_end(&w);
-        deferred_end(d, &w);
-    }
+    answer_write(d, &answer);
 }
 
 static void send_answered(struct broker *b, struct pending *p, int error)
@@ -472,12 +476,60 @@ static void send_half(struct send *s, struct slice properties)
     send_wait(s, receipt.wait_for, false, receipt.offset, (int64_t)receipt.offset);
 }
 
-/* All messages of a batch, or none. Answers the first one's place. */
-static int send_all(struct send *s, struct store_receipt *first, struct store_receipt *last)
+/* The answer to a batch: the id of each message, joined by commas, and the first one's place. */
+struct batch_answer {
+    int32_t queue_id;
+    int64_t queue_offset;
+    size_t ids_len;
+    char ids[];
+};
+
+_Static_assert((size_t)BATCH_ITEMS_MAX *(MSGID_TEXT_MAX + 1) + 1024 <= HEADER_SIZE_MAX,
+               "the ids of the largest batch fit into the header of its answer");
+
+static struct batch_answer *batch_answer_new(const struct send *s, uint32_t count)
+{
+    struct batch_answer *a = mem_alloc(sizeof *a + (size_t)count * (MSGID_TEXT_MAX + 1));
+
+    if (a != NULL) {
+        *a = (struct batch_answer){.queue_id = s->in.queue_id};
+    }
+    return a;
+}
+
+static void batch_answer_add(struct batch_answer *a, const struct send *s,
+                             const struct store_receipt *receipt)
+{
+    if (a->ids_len == 0) {
+        a->queue_offset = receipt->queue_offset;
+    } else {
+        a->ids[a->ids_len++] = ',';
+    }
+    a->ids_len +=
+        msgid_encode(&s->broker->store_host, (int64_t)receipt->offset, a->ids + a->ids_len);
+}
+
+static void batch_answered(struct broker *b, struct pending *p, int error)
+{
+    struct batch_answer *a = p->arg.ptr;
+    struct send_answer answer = {.msg_id = slice_of(a->ids, a->ids_len),
+                                 .queue_id = a->queue_id,
+                                 .queue_offset = a->queue_offset};
+
+    (void)b;
+    if (error == 0) {
+        answer_write(&p->deferred, &answer);
+    } else {
+        deferred_fail(&p->deferred, -1, error, NULL);
+    }
+    mem_free(a);
+}
+
+/* All messages of a batch, or none; receipt is the last one's. */
+static int send_all(struct send *s, struct batch_answer *answer, struct store_receipt *receipt)
 {
     struct batch_iter iter = batch_begin(s->req->body);
     struct batch_item item;
-    bool is_first = true;
     int rc;
 
     while ((rc = batch_next(&iter, &item)) == 1) {
@@ -492,21 +544,30 @@ static int send_all(struct send *s, struct store_receipt *first, struct store_re
         }
         fields = send_fields(s, item.body, properties);
         fields.flag = item.flag;
-        rc = store_append_message(s->broker->store, STORE_MESSAGE, &fields, NULL, last);
+        rc = store_append_message(s->broker->store, STORE_MESSAGE, &fields, NULL, receipt);
         if (rc != 0) {
             return rc;
         }
-        if (is_first) {
-            *first = *last;
-            is_first = false;
-        }
+        batch_answer_add(answer, s, receipt);
     }
     return rc;
 }
 
+static void batch_refused(struct send *s, int error)
+{
+    if (error == ESCROW_EREJECTED) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, error,
+                     "half and delayed messages cannot be sent in a batch");
+    } else if (error == ESCROW_EINVAL) {
+        request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, error, "properties: a delay is no number");
+    } else {
+        send_refused(s, error);
+    }
+}
+
 static void send_batch(struct send *s)
 {
-    struct store_receipt first = {.offset = 0};
+    struct batch_answer *answer;
     struct store_receipt last = {.offset = 0};
     uint32_t count = 0;
     int rc = batch_check(s->req->body, &count);
@@ -521,24 +582,23 @@ static void send_batch(struct send *s)
                      "malformed batch: %s", rc != 0 ? escrow_strerror(rc) : "a retry topic");
         return;
     }
+    answer = batch_answer_new(s, count);
+    if (answer == NULL) {
+        send_refused(s, ESCROW_ENOMEM);
+        return;
+    }
     store_group_begin(s->broker->store);
-    rc = send_all(s, &first, &last);
+    rc = send_all(s, answer, &last);
     if (rc != 0) {
         store_group_abort(s->broker->store);
-        if (rc == ESCROW_EREJECTED) {
-            request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, rc,
-                         "half and delayed messages cannot be sent in a batch");
-        } else if (rc == ESCROW_EINVAL) {
-            request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, rc, "properties: a delay is no number");
-        } else {
-            send_refused(s, rc);
-        }
+        mem_free(answer);
+        batch_refused(s, rc);
         return;
     }
     store_group_end(s->broker->store);
     s->broker->metrics.messages_in += count;
-    s->props.uniq_key = SLICE_EMPTY; /* there is one for each message */
-    send_wait(s, last.wait_for, true, first.offset, first.queue_offset);
+    pump_wait(&s->broker->pump, last.wait_for, true, batch_answered, request_defer(s->req))
+        ->arg.ptr = answer;
 }
 
 /* Properties that cannot be stored, or that ask for a time that cannot be. */

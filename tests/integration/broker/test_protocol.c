@@ -2,11 +2,13 @@
 #include "tests/lib/broker_client.h"
 #include "tests/lib/broker_fixture.h"
 
+#include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/proto/batch.h"
 #include "core/proto/body_inspect.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/body_route.h"
+#include "core/proto/msgid.h"
 #include "core/proto/properties.h"
 #include "core/proto/send_request.h"
 #include "escrow/errors.h"
@@ -181,6 +183,48 @@ START_TEST(a_batch_is_stored_whole_or_not_at_all)
     ck_assert_int_eq(client_max_offset(&c, "T", 0), 3);
     ck_assert_int_eq(send_text(&c, "T", "next"), 3);
     stop(&c);
+}
+END_TEST
+
+START_TEST(a_batch_is_answered_with_an_id_for_each_message)
+{
+    /* The ids in the order of the batch, each of the record it names; also of the largest batch. */
+    static const char *properties[BATCH_ITEMS_MAX + 2];
+    struct client c;
+    struct slice ids;
+    struct record_walk walk;
+    struct record_view view;
+    char expect[MSGID_TEXT_MAX + 1];
+    size_t len;
+
+    for (int type = HEADER_JSON; type <= HEADER_MSGPACK; type++) {
+        start(&c, (enum header_type)type);
+        ck_assert_int_eq(send_batch(&c, (const char *const[]){"", "", "", NULL}, 0),
+                         RESPONSE_SUCCESS);
+        ck_assert_int_eq(field(&c, "queueOffset"), 0);
+        ids = header_str(&c.header, "msgId");
+        ck_assert_uint_eq(ids.len, 3 * 32 + 2);
+        char copy[3 * 32 + 3];
+        (void)slice_to_cstr(ids, copy, sizeof copy);
+        ck_assert_int_eq(client_pull(&c, &(struct test_pull){"g", "T", 0, 0, 3, 0}),
+                         RESPONSE_SUCCESS);
+        walk.rest = c.body;
+        for (size_t i = 0; i < 3; i++) {
+            ck_assert_int_eq(record_walk_next(&walk, &view), 1);
+            len = msgid_encode(&view.f.store_host, view.f.physical_offset, expect);
+            ck_assert_mem_eq(copy + i * 33, expect, len);
+            ck_assert_int_eq(copy[i * 33 + 32], i < 2 ? ',' : '\0');
+        }
+        for (size_t i = 0; i <= BATCH_ITEMS_MAX; i++) {
+            properties[i] = i < BATCH_ITEMS_MAX ? "" : NULL;
+        }
+        ck_assert_int_eq(send_batch(&c, properties, 0), RESPONSE_SUCCESS);
+        ck_assert_uint_eq(header_str(&c.header, "msgId").len, BATCH_ITEMS_MAX * 33 - 1);
+        properties[BATCH_ITEMS_MAX] = "";
+        ck_assert_int_eq(send_batch(&c, properties, 0), RESPONSE_MESSAGE_ILLEGAL);
+        ck_assert_int_eq(client_max_offset(&c, "T", 0), 3 + BATCH_ITEMS_MAX);
+        stop(&c);
+    }
 }
 END_TEST
 
@@ -923,6 +967,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_send_in_each_spelling_and_encoding);
     tcase_add_test(tc, sends_that_are_refused);
     tcase_add_test(tc, a_batch_is_stored_whole_or_not_at_all);
+    tcase_add_test(tc, a_batch_is_answered_with_an_id_for_each_message);
     tcase_add_test(tc, topics_come_from_their_template_only);
     tcase_add_test(tc, a_closed_topic_refuses_what_its_bits_refuse);
     tcase_add_test(tc, every_line_of_the_pull_table);

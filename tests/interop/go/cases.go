@@ -106,11 +106,14 @@ func batch(k *Kit) {
 	result, err := k.producer().SendSync(context.Background(), all...)
 	noError(err, "send")
 	equal(primitive.SendOK, result.Status, "status")
+	ids := strings.Split(result.OffsetMsgID, ",")
+	equal(60, len(ids), "number of offset message ids")
 	inbox := k.collect(topic)
 	inbox.expect(numbered(60))
 	for _, m := range inbox.all() {
 		equal(string(m.Body[1:]), m.QueueOffset, "queue offset")
 		equal("k"+string(m.Body[1:]), m.GetKeys(), "keys")
+		equal(ids[m.QueueOffset], m.OffsetMsgId, "offset message id")
 	}
 }
 

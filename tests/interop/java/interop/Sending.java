@@ -15,6 +15,7 @@ import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageClientExt;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
@@ -123,6 +124,8 @@ final class Sending {
         SendResult result = producer.send(batch);
         Kit.equal(SendStatus.SEND_OK, result.getSendStatus(), "status");
         Kit.equal(60, result.getMsgId().split(",").length, "number of message ids");
+        String[] offsetIds = result.getOffsetMsgId().split(",");
+        Kit.equal(60, offsetIds.length, "number of offset message ids");
         Inbox inbox = kit.collect(topic);
         inbox.expect(Kit.numbered(60));
         for (MessageExt got : inbox.messages()) {
@@ -131,6 +134,7 @@ final class Sending {
             Kit.equal("k" + number, got.getKeys(), "keys");
             Kit.equal(number, got.getUserProperty("number"), "user property");
             Kit.equal(result.getMsgId().split(",")[Integer.parseInt(number)], got.getMsgId(), "message id");
+            Kit.equal(offsetIds[Integer.parseInt(number)], ((MessageClientExt) got).getOffsetMsgId(), "offset message id");
         }
         Kit.equal(2L, producer.send(Arrays.asList(new Message(topic, Kit.bytes("x")), new Message(topic, Kit.bytes("y"))),
             result.getMessageQueue()).getQueueOffset() - 58, "offset of a second batch, to a chosen queue");
