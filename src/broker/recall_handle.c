@@ -57,9 +57,10 @@ static bool base64_decode(struct slice in, uint8_t *out, size_t cap, size_t *len
     return true;
 }
 
+/* A zero byte would end the text of the handle, and leave one that names a shortened id. */
 static bool is_word(struct slice s)
 {
-    return s.len > 0 && memchr(s.ptr, ' ', s.len) == NULL;
+    return s.len > 0 && memchr(s.ptr, ' ', s.len) == NULL && memchr(s.ptr, '\0', s.len) == NULL;
 }
 
 size_t recall_handle_encode(const struct recall_handle *handle, char out[RECALL_HANDLE_MAX])
@@ -89,7 +90,8 @@ int recall_handle_decode(struct slice text, uint8_t scratch[RECALL_TEXT_MAX],
     size_t count = 0;
     size_t len;
 
-    if (!base64_decode(text, scratch, RECALL_TEXT_MAX, &len)) {
+    if (!base64_decode(text, scratch, RECALL_TEXT_MAX, &len) ||
+        memchr(scratch, '\0', len) != NULL) {
         return ESCROW_EINVAL;
     }
     rest = slice_of(scratch, len);

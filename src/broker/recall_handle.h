@@ -28,12 +28,12 @@ struct recall_handle {
 };
 
 /*
- * Write the handle; its length, or 0 when it cannot be made (a name is empty, has a blank, or all
- * are too long).
+ * Write the handle; its length, or 0 when it cannot be made (a name is empty, has a blank or a zero
+ * byte, or all are too long).
  */
 size_t recall_handle_encode(const struct recall_handle *handle, char out[RECALL_HANDLE_MAX]);
 
-/* Slices are borrowed from `scratch`. ESCROW_EINVAL: not one of ours. */
+/* Slices are borrowed from `scratch`; none has a zero byte. ESCROW_EINVAL: not one of ours. */
 ESCROW_MUST_USE int recall_handle_decode(struct slice text, uint8_t scratch[RECALL_TEXT_MAX],
                                          struct recall_handle *handle);
 

@@ -128,20 +128,19 @@ START_TEST(a_handle_is_what_rocketmqs_clients_open)
     }
     h.message_id = SLICE_LIT("with blank");
     ck_assert_uint_eq(recall_handle_encode(&h, text), 0);
+    h.message_id = slice_of("zero\0byte", 9);
+    ck_assert_uint_eq(recall_handle_encode(&h, text), 0);
 }
 END_TEST
 
 START_TEST(other_texts_are_no_handles)
 {
-    /* Not base64, another version, too few or too many words, no numbers, too long. */
-    static const char *const bad[] = {"",
-                                      "!!!!",
-                                      "djI=",
-                                      "djEgVCBiIDEgSQ==",
-                                      "djEgVCBiIHggSSAx",
-                                      "djEgVCBiIDEgSSB4",
-                                      "djEgVCBiIDEgSSAxIDI=",
-                                      "djEgVCBiIDEgSSAtMQ=="};
+    /* Not base64, another version, too few or too many words, no numbers, zero bytes, too long. */
+    static const char *const bad[] = {
+        "", "!!!!", "djI=", "djEgVCBiIDEgSQ==", "djEgVCBiIHggSSAx", "djEgVCBiIDEgSSB4",
+        "djEgVCBiIDEgSSAxIDI=", "djEgVCBiIDEgSSAtMQ==",
+        /* a zero byte in the id, in the topic, behind it all */
+        "djEgVCBiIDEgSQBKIDE=", "djEgVAAgYiAxIEkgMQ==", "djEgVCBiIDEgSSAxAA=="};
     uint8_t scratch[RECALL_TEXT_MAX];
     char big[2000];
     struct recall_handle got;
