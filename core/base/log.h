@@ -3,16 +3,16 @@
  *
  * Tests and dashboards match the event id ("store.recovery.cut"), never the text. Never put a
  * message body or a secret in a line. Only programs, core/io_uv and outbox/pg log; pure code and
- * core/base, core/proto, core/store return errors. A line that repeats with the same event id more
- * than LOG_BURST_MAX times in a second is counted instead of printed.
+ * core/base, core/proto, core/store return errors. Lines of one event id that come too often are
+ * counted instead of printed (log_limit.h), and the next line of the thread says how many. What a
+ * peer can cause by sending something, and again and again, is log_peer_...: after a burst one a
+ * minute. Event ids are string literals.
  * Thread: any; one write(2) per line.
  */
 #ifndef CORE_BASE_LOG_H
 #define CORE_BASE_LOG_H
 
 #include "core/base/attr.h"
-
-#define LOG_BURST_MAX 20
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
@@ -27,9 +27,17 @@ int log_level_from_name(const char *name);
 
 void log_line(enum log_level level, const char *event, const char *fmt, ...) ESCROW_PRINTF(3, 4);
 
+/* The same at the rate of what peers cause. */
+void log_peer_line(enum log_level level, const char *event, const char *fmt, ...)
+    ESCROW_PRINTF(3, 4);
+
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
 #define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
+
+#define log_peer_info(...)  log_peer_line(LOG_INFO, __VA_ARGS__)
+#define log_peer_warn(...)  log_peer_line(LOG_WARN, __VA_ARGS__)
+#define log_peer_error(...) log_peer_line(LOG_ERROR, __VA_ARGS__)
 
 #endif

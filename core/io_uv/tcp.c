@@ -522,8 +522,12 @@ void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error)
     conn->sys_error = sys_error;
     if (reason == ESCROW_ETLS && conn->tls != NULL) {
         char text[256];
-        log_line(conn->tls->is_client ? LOG_ERROR : LOG_WARN, "tcp.tls.failed", "%s",
-                 tcp_conn_describe(conn, text, sizeof text)); /* a server has strangers */
+        (void)tcp_conn_describe(conn, text, sizeof text);
+        if (conn->tls->is_client) {
+            log_error("tcp.tls.failed", "%s", text);
+        } else { /* a server has strangers */
+            log_peer_warn("tcp.tls.failed", "%s", text);
+        }
     }
     if (conn->state == TCP_CONN_CONNECTING) {
         is_closing = tcp_attempt_cancel(conn);

@@ -61,7 +61,7 @@ static int refuse_with_spare(struct tcp_listener *listener)
     errnum = fd < 0 ? errno : 0;
     if (fd >= 0) {
         refuse(listener, fd);
-        log_warn("tcp.accept.descriptors", "out of file descriptors: a connection is refused");
+        log_peer_warn("tcp.accept.descriptors", "out of file descriptors: a connection is refused");
     }
     spare_open(listener);
     return errnum;
@@ -79,8 +79,8 @@ static bool accept_failed(struct tcp_listener *listener, int errnum)
     if (errnum == 0 || errnum == EINTR || errnum == ECONNABORTED || errnum == EPROTO) {
         return true; /* that connection is gone; the next may be fine */
     }
-    log_warn("tcp.accept.failed", "accept: %s; trying again in %d ms", strerrorname_np(errnum),
-             RETRY_MS);
+    log_peer_warn("tcp.accept.failed", "accept: %s; trying again in %d ms", strerrorname_np(errnum),
+                  RETRY_MS);
     pause_accepting(listener);
     return false;
 }

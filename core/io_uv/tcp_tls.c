@@ -123,8 +123,8 @@ static bool refuse_tls(struct tcp_conn *conn)
     static const uint8_t alert[] = {0x15, 3, 3, 0, 2, 2, 40}; /* fatal: handshake_failure */
     char peer[TCP_ADDR_TEXT_MAX];
 
-    log_warn("tcp.tls.refused", "%s: the client speaks TLS, and it is disabled here",
-             tcp_addr_format(&conn->peer, peer, sizeof peer));
+    log_peer_warn("tcp.tls.refused", "%s: the client speaks TLS, and it is disabled here",
+                  tcp_addr_format(&conn->peer, peer, sizeof peer));
     if (tcp_conn_write(conn, slice_of(alert, sizeof alert)) == 0) {
         tcp_conn_drain(conn);
     } else {
@@ -147,8 +147,9 @@ bool tcp_tls_decide(struct tcp_conn *conn, struct slice bytes)
         conn->is_refused = policy->mode == TCP_TLS_ENFORCING;
         if (conn->is_refused) {
             char peer[TCP_ADDR_TEXT_MAX];
-            log_warn("tcp.tls.plain", "%s: the client does not speak TLS, which is enforced here",
-                     tcp_addr_format(&conn->peer, peer, sizeof peer));
+            log_peer_warn("tcp.tls.plain",
+                          "%s: the client does not speak TLS, which is enforced here",
+                          tcp_addr_format(&conn->peer, peer, sizeof peer));
         }
         return true;
     }

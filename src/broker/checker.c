@@ -154,7 +154,7 @@ static void checker_report(void *arg)
         if (rc == 0) {
             transactions_obey(b, &b->update);
         } else if (rc != ESCROW_ENOTFOUND) {
-            log_warn("txn.check.lost", "an answer could not be used: %s", escrow_strerror(rc));
+            log_peer_warn("txn.check.lost", "an answer could not be used: %s", escrow_strerror(rc));
         }
     }
     transactions_reschedule(b);
@@ -215,13 +215,13 @@ static void http_done(struct webhook_request *http, const struct webhook_result 
     lane_learn(q, result->result);
     if (result->result == ESCROW_ECONN) {
         q->broker->metrics.callbacks_failed++;
-        log_warn("txn.callback.down", "group %s: %s", q->group_name, result->error);
+        log_peer_warn("txn.callback.down", "group %s: %s", q->group_name, result->error);
         question_fail(q, TXN_ASK_UNDELIVERABLE);
         return;
     }
     if (result->result != 0) {
         q->broker->metrics.callbacks_failed++;
-        log_warn("txn.callback.failed", "group %s: %s", q->group_name, result->error);
+        log_peer_warn("txn.callback.failed", "group %s: %s", q->group_name, result->error);
         question_fail(q, TXN_ASK_UNANSWERED);
         return;
     }
@@ -229,8 +229,8 @@ static void http_done(struct webhook_request *http, const struct webhook_result 
     if (result->status != 200 ||
         callback_answer_decode(result->body, q->txn_id, q->ask.nonce, &state) != 0) {
         q->broker->metrics.callbacks_failed++;
-        log_warn("txn.callback.invalid", "group %s: status %d, not an answer to this question",
-                 q->group_name, result->status);
+        log_peer_warn("txn.callback.invalid", "group %s: status %d, not an answer to this question",
+                      q->group_name, result->status);
         q->answer = TXN_ANSWER_INVALID;
     } else {
         static const enum txn_answer answers[] = {[CALLBACK_COMMIT] = TXN_ANSWER_COMMIT,
@@ -358,8 +358,8 @@ static int question_read(struct question *q)
         q->record.len = rec.payload.len;
         q->txn_id.ptr -= skip;
     } else {
-        log_error("txn.check.read", "half at %" PRIu64 ": %s", q->ask.offset,
-                  err.text[0] != '\0' ? err.text : escrow_strerror(rc));
+        log_peer_error("txn.check.read", "half at %" PRIu64 ": %s", q->ask.offset,
+                       err.text[0] != '\0' ? err.text : escrow_strerror(rc));
     }
     return rc;
 }

@@ -194,7 +194,7 @@ static int subscription_refuse(const struct client_group *group, struct client_s
     if (is_tag && filter_compile(SLICE_EMPTY, SLICE_EMPTY, &every, NULL) != 0) {
         return ESCROW_ENOMEM;
     }
-    log_warn("clients.filter", "group %s, topic %s: %s", group->name, sub->topic, err->text);
+    log_peer_warn("clients.filter", "group %s, topic %s: %s", group->name, sub->topic, err->text);
     if (is_tag || sub->is_tag) {
         filter_free(&sub->filter);
         sub->filter = every;
@@ -314,7 +314,7 @@ static void create_retry_topic(struct broker *b, const struct client_group *grou
         return;
     }
     if (topic_find_or_create(b, slice_str(name.text), SLICE_EMPTY, 1, &topic, &err) != 0) {
-        log_warn("clients.retry_topic", "group %s: %s", group->name, err.text);
+        log_peer_warn("clients.retry_topic", "group %s: %s", group->name, err.text);
     }
 }
 

@@ -133,8 +133,8 @@ void handle_end_transaction(struct request *req)
         rc = transactions_append_decision(b, &b->update);
     }
     if (rc != 0) {
-        log_warn("txn.end.refused", "END_TRANSACTION at %lld: %s", (long long)in.offset,
-                 escrow_strerror(rc));
+        log_peer_warn("txn.end.refused", "END_TRANSACTION at %lld: %s", (long long)in.offset,
+                      escrow_strerror(rc));
         request_fail(req, -1, rc, NULL);
         return;
     }

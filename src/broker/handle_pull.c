@@ -173,8 +173,8 @@ static void pull_refuse(struct pull *pull, int error)
 
 static void pull_fail(struct pull *pull, int error, const char *text)
 {
-    log_error("store.read", "topic %s queue %u offset %lld: %s", pull->topic, pull->queue_id,
-              (long long)pull->offset, text);
+    log_peer_error("store.read", "topic %s queue %u offset %lld: %s", pull->topic, pull->queue_id,
+                   (long long)pull->offset, text);
     deferred_fail(&pull->deferred, RESPONSE_SYSTEM_ERROR, error, text);
     pull_free(pull);
 }

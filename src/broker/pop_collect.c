@@ -85,8 +85,8 @@ static int read_at(struct pop_queue_turn *turn, struct store_pull_request *req,
          */
         found->must_read = found->count == 0 && turn->count == 0;
     } else if (rc != 0) {
-        log_error("store.read", "topic %s queue %u offset %lld: %s", turn->pop->topic,
-                  turn->key.queue, (long long)req->offset, err.text);
+        log_peer_error("store.read", "topic %s queue %u offset %lld: %s", turn->pop->topic,
+                       turn->key.queue, (long long)req->offset, err.text);
         found->error = rc;
         found->err = err;
     }
@@ -141,10 +141,10 @@ static bool move_to(struct pop_queue_turn *turn, int64_t offset, bool is_forward
 {
     const struct pop_taken nothing = {.next_offset = offset};
 
-    log_info("pop.moved",
-             "group %s topic %s queue %u: offset %lld is not in the queue, goes on at %lld",
-             turn->pop->group, turn->pop->topic, turn->key.queue, (long long)turn->look.next,
-             (long long)offset);
+    log_peer_info("pop.moved",
+                  "group %s topic %s queue %u: offset %lld is not in the queue, goes on at %lld",
+                  turn->pop->group, turn->pop->topic, turn->key.queue, (long long)turn->look.next,
+                  (long long)offset);
     if (!is_forwards) {
         turn->committed = offset; /* the table notices at the next call */
     } else if (pop_table_take(turn->pop->broker->pops.table, &turn->key, &turn->committed, &nothing,
@@ -222,10 +222,10 @@ static int dead_append(const struct pop_queue_turn *turn, const struct record_vi
     int rc = retry_copy_append(b, view, &copy, receipt, &err);
 
     if (rc != 0) {
-        log_warn("pop.dead",
-                 "group %s topic %s queue %u: not moved to the dead-letter topic yet: %s",
-                 turn->pop->group, turn->pop->topic, turn->key.queue,
-                 err.text[0] != '\0' ? err.text : escrow_strerror(rc));
+        log_peer_warn("pop.dead",
+                      "group %s topic %s queue %u: not moved to the dead-letter topic yet: %s",
+                      turn->pop->group, turn->pop->topic, turn->key.queue,
+                      err.text[0] != '\0' ? err.text : escrow_strerror(rc));
     }
     return rc;
 }

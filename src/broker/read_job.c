@@ -47,7 +47,7 @@ static void read_job_free(struct read_job *job)
 void read_job_end(struct read_job *job, int error, const char *text)
 {
     if (error == ESCROW_ECORRUPT || error == ESCROW_EIO) {
-        log_error("store.read", "%s", text);
+        log_peer_error("store.read", "%s", text);
     }
     deferred_fail(&job->deferred, error == ESCROW_ENOTFOUND ? job->not_found_code : -1, error,
                   text[0] == '\0' ? NULL : text);

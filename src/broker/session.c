@@ -61,8 +61,9 @@ static void session_on_close(struct tcp_conn *conn, int reason)
 
     if (reason == ESCROW_ETOOBIG || reason == ESCROW_ELIMIT || reason == ESCROW_EPROTO) {
         char peer[TCP_ADDR_TEXT_MAX];
-        log_warn("session.closed", "%s: closed: %s",
-                 tcp_addr_format(tcp_conn_peer(conn), peer, sizeof peer), escrow_strerror(reason));
+        log_peer_warn("session.closed", "%s: closed: %s",
+                      tcp_addr_format(tcp_conn_peer(conn), peer, sizeof peer),
+                      escrow_strerror(reason));
     }
     s->is_closed = true;
     session_hold(s);

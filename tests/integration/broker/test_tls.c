@@ -3,6 +3,8 @@
 #include "tests/lib/broker_fixture.h"
 #include "tests/lib/test_certs.h"
 
+#include "core/base/log_limit.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -133,6 +135,36 @@ START_TEST(bad_handshakes_end)
     (void)read_to_end(&c, alert); /* an alert, or nothing */
     broker_fixture_await(&f, rows[_i].line);
     client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+/* As many bad handshakes as a stranger likes: a burst of lines, and the server goes on. */
+START_TEST(bad_handshakes_do_not_fill_the_disk_with_lines)
+{
+    const char *line;
+    char remark[600];
+    uint8_t alert[ALERT_MAX];
+    int64_t began_ms = test_now_ms();
+    unsigned lines = 0;
+    unsigned minutes;
+    struct client c;
+
+    broker_fixture_start(&f, enforcing);
+    for (int i = 0; i < 10 * LOG_BURST_MAX; i++) {
+        client_open(&c, f.port, HEADER_JSON);
+        ck_assert_int_eq(client_raw(&c, "\x16 is no record at all", 22), 0);
+        (void)read_to_end(&c, alert);
+        client_close(&c);
+        /* another line of a stranger's in between gives the first none back */
+        (void)ask_status(f.port, HEADER_JSON, remark, sizeof remark);
+    }
+    for (line = broker_fixture_log(&f); (line = strstr(line, "tcp.tls.failed")) != NULL; line++) {
+        lines++;
+    }
+    ck_assert_uint_ge(lines, LOG_BURST_MAX);
+    minutes = (unsigned)((test_now_ms() - began_ms) / LOG_PEER_INTERVAL_MS);
+    ck_assert_uint_le(lines, LOG_BURST_MAX + minutes + 1);
     broker_fixture_stop(&f);
 }
 END_TEST
@@ -294,6 +326,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_permissive_server_takes_plain_clients);
     tcase_add_test(tc, a_disabled_server_answers_with_an_alert);
     tcase_add_loop_test(tc, bad_handshakes_end, 0, 3);
+    tcase_add_test(tc, bad_handshakes_do_not_fill_the_disk_with_lines);
     tcase_add_loop_test(tc, what_cannot_be_meant_stops_the_start, 0, 10);
     tcase_add_test(tc, required_certificates_open_other_addresses);
     tcase_add_test(tc, a_broker_registers_over_tls);

@@ -1,5 +1,7 @@
 #include "core/base/log.h"
 
+#include "core/base/log_limit.h"
+
 #include "tests/unit/core/base/unit_main.h"
 
 #include <fcntl.h>
@@ -108,6 +110,22 @@ START_TEST(a_repeating_line_is_counted_instead_of_printed)
 }
 END_TEST
 
+START_TEST(lines_that_peers_cause_end_after_a_burst)
+{
+    /* However long the peer goes on, and whatever other lines it causes in between. */
+    const char *lines;
+
+    for (int i = 0; i < 10000; i++) {
+        log_peer_warn("base.peer", "again");
+        log_peer_error("base.other", "and again");
+    }
+    log_info("base.calm", "over");
+    lines = printed();
+    ck_assert_uint_eq(lines_in(lines), 2 * LOG_BURST_MAX + 1);
+    ck_assert_ptr_nonnull(strstr(lines, "base.calm (19960 lines left out) over\n"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("core/base/log");
@@ -118,6 +136,7 @@ int main(void)
     tcase_add_test(tc, lines_below_the_level_are_not_printed);
     tcase_add_test(tc, a_line_stays_one_line);
     tcase_add_test(tc, a_repeating_line_is_counted_instead_of_printed);
+    tcase_add_test(tc, lines_that_peers_cause_end_after_a_burst);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
