@@ -1,9 +1,8 @@
 /*
- * One entry per (group, topic), keyed by "group 0x01 topic": neither name can contain 0x01
- * (name_check). An entry holds blocks of queues, so that one offset of queue 1000 costs one block.
+ * One entry per (group, topic). An entry holds blocks of queues, so that one offset of queue 1000
+ * costs one block.
  *
- * Record and section layout: repeated { group length u16, group, topic length u16, topic, queue
- * u32, offset u64 }.
+ * Record and section layout: repeated { group and topic (group_topic.h), queue u32, offset u64 }.
  */
 #include "src/broker/offsets.h"
 
@@ -11,16 +10,12 @@
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
+#include "src/broker/group_topic.h"
 
 #include <string.h>
 
-#define OFFSET_FIXED_BYTES 16
-#define PAIR_KEY_MAX       (GROUP_LEN_MAX + 1 + RETRY_TOPIC_LEN_MAX)
-
-struct pair_key {
-    uint8_t bytes[PAIR_KEY_MAX];
-    size_t len;
-};
+#define OFFSET_NUMBERS_BYTES 12 /* queue, offset */
+#define OFFSET_FIXED_BYTES   (GROUP_TOPIC_FIXED_BYTES + OFFSET_NUMBERS_BYTES)
 
 struct offset_entry {
     struct slice group;
@@ -28,19 +23,6 @@ struct offset_entry {
     uint32_t queue;
     uint64_t offset;
 };
-
-static bool pair_key_make(struct pair_key *key, struct slice group, struct slice topic)
-{
-    if (group.len == 0 || group.len > GROUP_LEN_MAX || topic.len == 0 ||
-        topic.len > RETRY_TOPIC_LEN_MAX || memchr(group.ptr, 0x01, group.len) != NULL) {
-        return false;
-    }
-    memcpy(key->bytes, group.ptr, group.len);
-    key->bytes[group.len] = 0x01;
-    memcpy(key->bytes + group.len + 1, topic.ptr, topic.len);
-    key->len = group.len + 1 + topic.len;
-    return true;
-}
 
 static void pair_free(struct offset_pair *pair)
 {
@@ -91,13 +73,13 @@ static struct offset_block *known_block(const struct offset_pair *pair, uint32_t
 bool offsets_find(const struct offsets *o, struct slice group, struct slice topic, uint32_t queue,
                   int64_t *offset)
 {
-    struct pair_key key;
+    struct group_topic_key key;
     const struct offset_pair *pair;
 
-    if (!pair_key_make(&key, group, topic)) {
+    if (!group_topic_key_make(&key, group, topic)) {
         return false;
     }
-    pair = strmap_find(&o->by_pair, slice_of(key.bytes, key.len));
+    pair = strmap_find(&o->by_pair, group_topic_key_slice(&key));
     if (pair == NULL || block_of(pair, queue) == NULL) {
         return false;
     }
@@ -169,14 +151,14 @@ static size_t pair_bytes(struct slice group, struct slice topic)
 static int pair_get(struct offsets *o, const struct offset_entry *e, bool is_limited,
                     struct offset_pair **out)
 {
-    struct pair_key key;
+    struct group_topic_key key;
     struct offset_pair *pair;
     int rc;
 
-    if (e->queue >= QUEUES_PER_TOPIC_MAX || !pair_key_make(&key, e->group, e->topic)) {
+    if (e->queue >= QUEUES_PER_TOPIC_MAX || !group_topic_key_make(&key, e->group, e->topic)) {
         return ESCROW_EINVAL;
     }
-    pair = strmap_find(&o->by_pair, slice_of(key.bytes, key.len));
+    pair = strmap_find(&o->by_pair, group_topic_key_slice(&key));
     if (is_limited && (pair == NULL || block_of(pair, e->queue) == NULL) &&
         (o->by_pair.count >= OFFSETS_PAIRS_MAX || o->bytes >= OFFSETS_BYTES_MAX)) {
         return ESCROW_ELIMIT;
@@ -186,7 +168,7 @@ static int pair_get(struct offsets *o, const struct offset_entry *e, bool is_lim
         if (pair == NULL) {
             return ESCROW_ENOMEM;
         }
-        rc = strmap_put(&o->by_pair, slice_of(key.bytes, key.len), pair);
+        rc = strmap_put(&o->by_pair, group_topic_key_slice(&key), pair);
         if (rc != 0) {
             pair_free(pair);
             return rc;
@@ -240,10 +222,10 @@ static void pair_remove(struct offsets *o, struct offset_pair *pair)
 {
     struct slice group = slice_of(pair->group, pair->group_len);
     struct slice topic = slice_of(pair->group + pair->group_len, pair->topic_len);
-    struct pair_key key;
+    struct group_topic_key key;
 
-    CHECK(pair_key_make(&key, group, topic));
-    CHECK(strmap_take(&o->by_pair, slice_of(key.bytes, key.len)) == pair);
+    CHECK(group_topic_key_make(&key, group, topic));
+    CHECK(strmap_take(&o->by_pair, group_topic_key_slice(&key)) == pair);
     o->bytes -= pair_bytes(group, topic) + pair->block_count * sizeof(void *);
     for (uint32_t i = 0; i < pair->block_count; i++) {
         o->bytes -= pair->blocks[i] == NULL ? 0 : sizeof *pair->blocks[i];
@@ -288,10 +270,8 @@ bool offsets_is_dirty(const struct offsets *o)
 
 static void entry_encode(struct buf *out, const struct offset_pair *pair, uint32_t queue)
 {
-    buf_append_le16(out, (uint16_t)pair->group_len);
-    buf_append(out, pair->group, pair->group_len);
-    buf_append_le16(out, (uint16_t)pair->topic_len);
-    buf_append(out, pair->group + pair->group_len, pair->topic_len);
+    group_topic_encode(out, slice_of(pair->group, pair->group_len),
+                       slice_of(pair->group + pair->group_len, pair->topic_len));
     buf_append_le32(out, queue);
     buf_append_le64(out, (uint64_t)known_block(pair, queue)->offset[queue % OFFSET_BLOCK_QUEUES]);
 }
@@ -344,27 +324,12 @@ bool offsets_take_dirty(struct offsets *o, struct buf *payload, size_t limit_byt
 /* Decode one entry at the start of *in and advance past it. */
 static bool entry_decode(struct slice *in, struct offset_entry *e)
 {
-    size_t group_len;
-    size_t topic_len;
-    const uint8_t *p = in->ptr;
-
-    if (in->len < OFFSET_FIXED_BYTES) {
+    if (!group_topic_decode(in, OFFSET_NUMBERS_BYTES, &e->group, &e->topic)) {
         return false;
     }
-    group_len = get_le16(p);
-    if (in->len < OFFSET_FIXED_BYTES + group_len) {
-        return false;
-    }
-    topic_len = get_le16(p + 2 + group_len);
-    if (in->len < OFFSET_FIXED_BYTES + group_len + topic_len) {
-        return false;
-    }
-    e->group = slice_of(p + 2, group_len);
-    e->topic = slice_of(p + 4 + group_len, topic_len);
-    p += 4 + group_len + topic_len;
-    e->queue = get_le32(p);
-    e->offset = get_le64(p + 4);
-    *in = slice_of(p + 12, in->len - OFFSET_FIXED_BYTES - group_len - topic_len);
+    e->queue = get_le32(in->ptr);
+    e->offset = get_le64(in->ptr + 4);
+    *in = slice_of(in->ptr + OFFSET_NUMBERS_BYTES, in->len - OFFSET_NUMBERS_BYTES);
     return e->offset <= INT64_MAX;
 }
 
@@ -477,11 +442,11 @@ void offsets_visit_pairs(const struct offsets *o, offsets_visit_pair_fn *fn, voi
 
 bool offsets_has_pair(const struct offsets *o, struct slice group, struct slice topic)
 {
-    struct pair_key key;
+    struct group_topic_key key;
     const struct offset_pair *pair = NULL;
 
-    if (pair_key_make(&key, group, topic)) {
-        pair = strmap_find(&o->by_pair, slice_of(key.bytes, key.len));
+    if (group_topic_key_make(&key, group, topic)) {
+        pair = strmap_find(&o->by_pair, group_topic_key_slice(&key));
     }
     return pair != NULL && has_stored(pair);
 }

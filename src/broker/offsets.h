@@ -47,7 +47,7 @@ struct offset_pair {
 };
 
 struct offsets {
-    struct strmap by_pair; /* key: group, 0x01, topic */
+    struct strmap by_pair; /* group_topic.h */
     struct offset_pair *dirty;
     size_t bytes; /* of pairs and blocks */
 };

@@ -1,6 +1,5 @@
 /*
- * Record and section layout: group length u16, group, topic length u16, topic, mode u8 (0 pull, 1
- * pop), share u32.
+ * Record and section layout: group and topic (group_topic.h), mode u8 (0 pull, 1 pop), share u32.
  */
 #include "src/broker/request_modes.h"
 
@@ -8,34 +7,16 @@
 #include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "escrow/errors.h"
+#include "src/broker/group_topic.h"
 
 #include <string.h>
 
-#define MODE_FIXED_BYTES 9
-#define PAIR_KEY_MAX     (GROUP_LEN_MAX + 1 + RETRY_TOPIC_LEN_MAX)
+#define MODE_NUMBERS_BYTES 5 /* mode, share */
 
 struct mode_entry {
     int32_t share_queues;
     uint32_t group_len;
 };
-
-struct pair_key {
-    uint8_t bytes[PAIR_KEY_MAX];
-    size_t len;
-};
-
-static bool pair_key_make(struct pair_key *key, struct slice group, struct slice topic)
-{
-    if (group.len == 0 || group.len > GROUP_LEN_MAX || topic.len == 0 ||
-        topic.len > RETRY_TOPIC_LEN_MAX || memchr(group.ptr, 0x01, group.len) != NULL) {
-        return false;
-    }
-    memcpy(key->bytes, group.ptr, group.len);
-    key->bytes[group.len] = 0x01;
-    memcpy(key->bytes + group.len + 1, topic.ptr, topic.len);
-    key->len = group.len + 1 + topic.len;
-    return true;
-}
 
 void request_modes_init(struct request_modes *m, struct hash_key key)
 {
@@ -56,11 +37,11 @@ void request_modes_fini(struct request_modes *m)
 enum request_mode request_modes_find(const struct request_modes *m, struct slice group,
                                      struct slice topic, int32_t *share_queues)
 {
-    struct pair_key key;
+    struct group_topic_key key;
     const struct mode_entry *entry = NULL;
 
-    if (pair_key_make(&key, group, topic)) {
-        entry = strmap_find(&m->by_pair, slice_of(key.bytes, key.len));
+    if (group_topic_key_make(&key, group, topic)) {
+        entry = strmap_find(&m->by_pair, group_topic_key_slice(&key));
     }
     *share_queues = entry == NULL ? 0 : entry->share_queues;
     return entry == NULL ? REQUEST_MODE_PULL : REQUEST_MODE_POP;
@@ -73,10 +54,7 @@ bool request_modes_is_full(const struct request_modes *m)
 
 void request_mode_encode(struct buf *out, const struct mode_request *mode)
 {
-    buf_append_le16(out, (uint16_t)mode->group.len);
-    buf_append_slice(out, mode->group);
-    buf_append_le16(out, (uint16_t)mode->topic.len);
-    buf_append_slice(out, mode->topic);
+    group_topic_encode(out, mode->group, mode->topic);
     buf_append_u8(out, mode->mode == REQUEST_MODE_POP ? 1 : 0);
     buf_append_le32(out, (uint32_t)mode->share_queues);
 }
@@ -84,48 +62,36 @@ void request_mode_encode(struct buf *out, const struct mode_request *mode)
 /* Decode one entry at the start of *in and advance past it. */
 static bool mode_decode(struct slice *in, struct mode_request *mode)
 {
-    size_t group_len;
-    size_t topic_len;
-    const uint8_t *p = in->ptr;
+    uint8_t what;
 
-    if (in->len < MODE_FIXED_BYTES) {
+    if (!group_topic_decode(in, MODE_NUMBERS_BYTES, &mode->group, &mode->topic)) {
         return false;
     }
-    group_len = get_le16(p);
-    if (in->len < MODE_FIXED_BYTES + group_len) {
-        return false;
-    }
-    topic_len = get_le16(p + 2 + group_len);
-    if (in->len < MODE_FIXED_BYTES + group_len + topic_len) {
-        return false;
-    }
-    mode->group = slice_of(p + 2, group_len);
-    mode->topic = slice_of(p + 4 + group_len, topic_len);
-    p += 4 + group_len + topic_len;
-    mode->mode = p[0] == 1 ? REQUEST_MODE_POP : REQUEST_MODE_PULL;
-    mode->share_queues = (int32_t)get_le32(p + 1);
-    *in = slice_of(p + 5, in->len - MODE_FIXED_BYTES - group_len - topic_len);
-    return p[0] <= 1;
+    what = in->ptr[0];
+    mode->mode = what == 1 ? REQUEST_MODE_POP : REQUEST_MODE_PULL;
+    mode->share_queues = (int32_t)get_le32(in->ptr + 1);
+    *in = slice_of(in->ptr + MODE_NUMBERS_BYTES, in->len - MODE_NUMBERS_BYTES);
+    return what <= 1;
 }
 
 static int mode_set(struct request_modes *m, const struct mode_request *mode)
 {
-    struct pair_key key;
+    struct group_topic_key key;
     struct mode_entry *entry;
     int rc = 0;
 
-    if (!pair_key_make(&key, mode->group, mode->topic)) {
+    if (!group_topic_key_make(&key, mode->group, mode->topic)) {
         return ESCROW_ECORRUPT;
     }
     if (mode->mode == REQUEST_MODE_PULL) {
-        mem_free(strmap_take(&m->by_pair, slice_of(key.bytes, key.len)));
+        mem_free(strmap_take(&m->by_pair, group_topic_key_slice(&key)));
         return 0;
     }
-    entry = strmap_find(&m->by_pair, slice_of(key.bytes, key.len));
+    entry = strmap_find(&m->by_pair, group_topic_key_slice(&key));
     if (entry == NULL) {
         entry = mem_calloc(1, sizeof *entry);
         rc = entry == NULL ? ESCROW_ENOMEM
-                           : strmap_put(&m->by_pair, slice_of(key.bytes, key.len), entry);
+                           : strmap_put(&m->by_pair, group_topic_key_slice(&key), entry);
         if (rc != 0) {
             mem_free(entry);
             return rc;
@@ -169,9 +135,9 @@ void request_modes_remove(struct request_modes *m, struct slice group, struct sl
     const struct strmap_slot *slot;
 
     while ((slot = pair_of(m, group, topic)) != NULL) {
-        struct pair_key key = {.len = slot->key_len};
+        struct group_topic_key key = {.len = slot->key_len};
         memcpy(key.bytes, slot->key, slot->key_len);
-        mem_free(strmap_take(&m->by_pair, slice_of(key.bytes, key.len)));
+        mem_free(strmap_take(&m->by_pair, group_topic_key_slice(&key)));
     }
 }
 

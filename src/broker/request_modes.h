@@ -24,7 +24,7 @@
 #define REQUEST_MODES_MAX 20000 /* (group, topic) pairs that pop; more are refused */
 
 struct request_modes {
-    struct strmap by_pair; /* key: group, 0x01, topic */
+    struct strmap by_pair; /* group_topic.h */
 };
 
 void request_modes_init(struct request_modes *m, struct hash_key key);
