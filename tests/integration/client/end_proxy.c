@@ -3,6 +3,7 @@
 #include "core/proto/body_end_txn.h"
 #include "core/proto/codes.h"
 #include "core/proto/frame.h"
+#include "tests/integration/client/forward.h"
 #include "tests/integration/client/rig.h"
 
 #include <errno.h>
@@ -14,32 +15,6 @@
 #include <unistd.h>
 
 #define READ_BYTES 65536
-
-/* A failure in the thread would not be seen as the test's: it ends the process. */
-#define NEED(expr)                                                                                 \
-    do {                                                                                           \
-        if (!(expr)) {                                                                             \
-            perror("end_proxy: " #expr);                                                           \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
-/* false: the other side is gone. */
-static bool forward(int fd, const uint8_t *bytes, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, bytes, len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        bytes += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
 
 /* Answer the request that p->header and `req` are of. */
 static void say(struct end_proxy *p, int client, struct end_txn_request *req)

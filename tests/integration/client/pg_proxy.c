@@ -1,5 +1,7 @@
 #include "tests/integration/client/pg_proxy.h"
 
+#include "tests/integration/client/forward.h"
+
 #include <check.h>
 
 #include <errno.h>
@@ -13,15 +15,6 @@
 #define SOCKET_NAME  ".s.PGSQL.5432"
 #define BUFFER_BYTES 65536
 
-/* A failure in the thread would not be seen as the test's: it ends the process. */
-#define NEED(expr)                                                                                 \
-    do {                                                                                           \
-        if (!(expr)) {                                                                             \
-            perror("pg_proxy: " #expr);                                                            \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
 static struct sockaddr_un address(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -29,23 +22,6 @@ static struct sockaddr_un address(const char *path)
     NEED(strlen(path) < sizeof addr.sun_path);
     memcpy(addr.sun_path, path, strlen(path));
     return addr;
-}
-
-/* false: the other side is gone. */
-static bool forward(int fd, const char *bytes, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, bytes, len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        bytes += n;
-        len -= (size_t)n;
-    }
-    return true;
 }
 
 /*
