@@ -13,6 +13,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
+#include "txn/check_back_private.h"
 
 #define HALF_F_ROUND (HALF_F_ROUND_UNKNOWN | HALF_F_ROUND_REACHED)
 
@@ -39,25 +40,6 @@ void check_back_init(struct check_back *c, const struct txn_config *config,
     c->nonce_key.k1 = rand_u64(&c->rand);
 }
 
-static struct group *half_group(const struct check_back *c, const struct half *half)
-{
-    return half_table_route(c->table, half)->group;
-}
-
-/* base doubled `step` times, at most max, and up to a quarter more. */
-static int64_t backed_off(struct check_back *c, int64_t base, int64_t max, unsigned step)
-{
-    int64_t delay = base;
-
-    while (step-- > 0 && delay < max) {
-        delay = delay > max / 2 ? max : delay * 2;
-    }
-    if (delay > max) {
-        delay = max;
-    }
-    return delay + (int64_t)rand_below(&c->rand, (uint64_t)delay / 4 + 1);
-}
-
 /* ---- where a half waits ---------------------------------------------------------------------- */
 
 static void half_wait(struct check_back *c, struct half *half, int64_t due_ms, int64_t now_ms)
@@ -73,178 +55,6 @@ static void half_unwait(struct check_back *c, struct half *half)
     CHECK((half->flags & HALF_F_IN_WHEEL) != 0);
     wheel_remove(&c->halves, half_table_slot(c->table, half));
     half->flags &= (uint8_t)~HALF_F_IN_WHEEL;
-}
-
-/* Behind the last of one of the group's two lists. */
-static void list_push_tail(struct check_back *c, struct half *half, uint32_t *head, uint32_t *tail)
-{
-    uint32_t slot = half_table_slot(c->table, half);
-
-    half->timer.prev = *tail;
-    half->timer.next = WHEEL_NONE;
-    if (*tail == WHEEL_NONE) {
-        *head = slot;
-    } else {
-        half_table_at(c->table, *tail)->timer.next = slot;
-    }
-    *tail = slot;
-    half_group(c, half)->ready_count++;
-    half->flags |= HALF_F_IN_READY;
-}
-
-static void ready_push_head(struct check_back *c, struct group *group, struct half *half)
-{
-    uint32_t slot = half_table_slot(c->table, half);
-
-    half->timer.prev = WHEEL_NONE;
-    half->timer.next = group->ready_head;
-    if (group->ready_head == WHEEL_NONE) {
-        group->ready_tail = slot;
-    } else {
-        half_table_at(c->table, group->ready_head)->timer.prev = slot;
-    }
-    group->ready_head = slot;
-    group->ready_count++;
-    half->flags |= HALF_F_IN_READY;
-}
-
-/* Out of whichever of the two lists it is in: one that is an end of neither does not care. */
-static void ready_remove(struct check_back *c, struct group *group, struct half *half)
-{
-    uint32_t slot = half_table_slot(c->table, half);
-
-    CHECK(group->ready_count > 0);
-    if (half->timer.prev == WHEEL_NONE) {
-        *(group->ready_head == slot ? &group->ready_head : &group->away_head) = half->timer.next;
-    } else {
-        half_table_at(c->table, half->timer.prev)->timer.next = half->timer.next;
-    }
-    if (half->timer.next == WHEEL_NONE) {
-        *(group->ready_tail == slot ? &group->ready_tail : &group->away_tail) = half->timer.prev;
-    } else {
-        half_table_at(c->table, half->timer.next)->timer.prev = half->timer.prev;
-    }
-    half->timer.prev = WHEEL_NONE;
-    half->timer.next = WHEEL_NONE;
-    group->ready_count--;
-    half->flags &= (uint8_t)~HALF_F_IN_READY;
-}
-
-/* The away list becomes the end of the ready list. */
-static void away_to_ready(struct check_back *c, struct group *group)
-{
-    group->away_step = 0;
-    group->away_until_ms = 0;
-    if (group->away_head == WHEEL_NONE) {
-        return;
-    }
-    if (group->ready_head == WHEEL_NONE) {
-        group->ready_head = group->away_head;
-    } else {
-        half_table_at(c->table, group->ready_tail)->timer.next = group->away_head;
-        half_table_at(c->table, group->away_head)->timer.prev = group->ready_tail;
-    }
-    group->ready_tail = group->away_tail;
-    group->away_head = WHEEL_NONE;
-    group->away_tail = WHEEL_NONE;
-}
-
-/* ---- the turn of a group --------------------------------------------------------------------- */
-
-/* Nothing is left to ask about but halves that whoever was reached can never know. */
-static bool group_is_away(const struct group *group)
-{
-    return group->ready_head == WHEEL_NONE && group->away_head != WHEEL_NONE;
-}
-
-/* A group that could not be reached gets one question at a time until somebody is there. */
-static bool group_is_open(const struct check_back *c, const struct group *group)
-{
-    uint32_t window = group->pause_step > 0 || group_is_away(group) ? 1 : c->config->group_window;
-
-    return group->asking < window;
-}
-
-static void group_unschedule(struct check_back *c, struct group *group)
-{
-    if (group->is_scheduled) {
-        wheel_remove(&c->groups, group->id);
-        group->is_scheduled = false;
-    }
-}
-
-/* Earliest moment at which pause and rate allow a question. */
-static int64_t group_turn_ms(const struct group *group)
-{
-    int64_t turn_ms = (group->next_free_us + 999) / 1000;
-
-    if (turn_ms < group->paused_until_ms) {
-        turn_ms = group->paused_until_ms;
-    }
-    return group_is_away(group) && turn_ms < group->away_until_ms ? group->away_until_ms : turn_ms;
-}
-
-/* Keep `Holds`: scheduled iff something is ready and the window is open. */
-static void group_schedule(struct check_back *c, struct group *group, int64_t now_ms)
-{
-    int64_t turn_ms = group_turn_ms(group);
-
-    if (group->ready_count == 0 || !group_is_open(c, group)) {
-        group_unschedule(c, group);
-        return;
-    }
-    if (!group->is_scheduled) {
-        wheel_add(&c->groups, group->id, turn_ms <= now_ms ? INT64_MIN : turn_ms);
-        group->is_scheduled = true;
-    }
-}
-
-static void group_charge(const struct check_back *c, struct group *group, int64_t now_ms)
-{
-    int64_t earliest = now_ms * 1000 - CHECK_BACK_RATE_BURST_US;
-
-    if (group->next_free_us < earliest) {
-        group->next_free_us = earliest;
-    }
-    group->next_free_us += 1000000 / c->config->group_rate;
-}
-
-static void group_pause(struct check_back *c, struct group *group, int64_t now_ms)
-{
-    if (now_ms < group->paused_until_ms) {
-        return; /* several questions were out: one pause for all */
-    }
-    group->paused_until_ms =
-        now_ms + backed_off(c, c->config->pause_ms, c->config->pause_max_ms, group->pause_step);
-    if (group->pause_step < 31) {
-        group->pause_step++;
-    }
-    c->counters->group_pauses++;
-}
-
-/* The half waits behind all others of its group, and for longer each time. */
-static void half_is_away(struct check_back *c, struct group *group, struct half *half,
-                         int64_t now_ms)
-{
-    list_push_tail(c, half, &group->away_head, &group->away_tail);
-    group_unschedule(c, group); /* its turn may be another */
-    if (now_ms < group->away_until_ms) {
-        return; /* several questions were out: one step for all */
-    }
-    group->away_until_ms =
-        now_ms + backed_off(c, c->config->pause_ms, c->config->pause_max_ms, group->away_step);
-    if (group->away_step < 31) {
-        group->away_step++;
-    }
-}
-
-void check_back_reachable(struct check_back *c, struct group *group, int64_t now_ms)
-{
-    group->pause_step = 0;
-    group->paused_until_ms = 0;
-    away_to_ready(c, group);
-    group_unschedule(c, group);
-    group_schedule(c, group, now_ms);
 }
 
 /* ---- questions ------------------------------------------------------------------------------- */
@@ -304,7 +114,7 @@ static void ask(struct check_back *c, struct half *half, unsigned way, int64_t n
 static void round_begin(struct check_back *c, struct group *group, struct half *half,
                         int64_t now_ms, struct txn_update *u)
 {
-    ready_remove(c, group, half);
+    group_ready_remove(c, group, half);
     CHECK((half->flags & HALF_F_ROUND) == 0);
     half_table_move(c->table, half, HALF_CHECKING, "check due");
     group->asking++;
@@ -323,7 +133,7 @@ static void question_is_over(struct check_back *c, struct group *group)
 void check_back_settle(struct check_back *c, struct half *half, enum check_back_outcome outcome,
                        int64_t now_ms, struct check_back_out *out)
 {
-    struct group *group = half_group(c, half);
+    struct group *group = check_back_group(c, half);
     unsigned next =
         outcome == CHECK_BACK_IN_PROGRESS ? TXN_WAY_COUNT : way_from(c, half_way(half) + 1);
 
@@ -351,9 +161,9 @@ void check_back_settle(struct check_back *c, struct half *half, enum check_back_
     question_is_over(c, group);
     half_table_move(c->table, half, HALF_PREPARED, "round over");
     if ((half->flags & HALF_F_ROUND_REACHED) == 0 && outcome == CHECK_BACK_NOT_MINE) {
-        half_is_away(c, group, half, now_ms);
+        group_away_push(c, group, half, now_ms);
     } else if ((half->flags & HALF_F_ROUND_REACHED) == 0) {
-        ready_push_head(c, group, half);
+        group_ready_push_head(c, group, half);
         group_unschedule(c, group); /* its turn may be another */
         group_pause(c, group, now_ms);
     } else {
@@ -362,8 +172,8 @@ void check_back_settle(struct check_back *c, struct half *half, enum check_back_
             out->counted[out->counted_count++] = half;
         }
         half_wait(c, half,
-                  now_ms + backed_off(c, c->config->interval_ms, c->config->interval_max_ms,
-                                      half_step(half)),
+                  now_ms + check_back_delay(c, c->config->interval_ms, c->config->interval_max_ms,
+                                            half_step(half)),
                   now_ms);
         half_set_step(half, half_step(half) + 1);
     }
@@ -382,13 +192,13 @@ void check_back_start(struct check_back *c, struct half *half, int64_t delay_ms,
 
 void check_back_cancel(struct check_back *c, struct half *half)
 {
-    struct group *group = half_group(c, half);
+    struct group *group = check_back_group(c, half);
 
     if ((half->flags & HALF_F_IN_WHEEL) != 0) {
         half_unwait(c, half);
     }
     if ((half->flags & HALF_F_IN_READY) != 0) {
-        ready_remove(c, group, half);
+        group_ready_remove(c, group, half);
     }
     if (half->state == HALF_CHECKING) {
         question_is_over(c, group);
@@ -411,7 +221,7 @@ void check_back_hurry(struct check_back *c, struct half *half, int64_t now_ms)
 static void half_is_due(struct check_back *c, struct half *half, int64_t now_ms,
                         struct check_back_out *out)
 {
-    struct group *group = half_group(c, half);
+    struct group *group = check_back_group(c, half);
 
     half->flags &= (uint8_t)~HALF_F_IN_WHEEL;
     if (half->state == HALF_CHECKING) {
@@ -432,7 +242,7 @@ static void half_is_due(struct check_back *c, struct half *half, int64_t now_ms,
     if (group_is_away(group)) {
         group_unschedule(c, group); /* its turn is earlier now */
     }
-    list_push_tail(c, half, &group->ready_head, &group->ready_tail);
+    group_ready_push_tail(c, group, half);
     group_schedule(c, group, now_ms);
 }
 
@@ -501,68 +311,4 @@ int64_t check_back_remaining_ms(const struct check_back *c, const struct half *h
     }
     due_ms = wheel_due_ms(&c->halves, &half->timer);
     return due_ms > now_ms ? due_ms - now_ms : 0;
-}
-
-/* Returns how many halves the list has. */
-static uint32_t list_check(const struct check_back *c, const struct group *group, uint32_t head,
-                           uint32_t tail)
-{
-    uint32_t count = 0;
-    uint32_t prev = WHEEL_NONE;
-
-    for (uint32_t slot = head; slot != WHEEL_NONE;) {
-        const struct half *half = half_table_at(c->table, slot);
-        CHECK(half->state == HALF_PREPARED);
-        CHECK((half->flags & HALF_F_IN_READY) != 0);
-        CHECK(half->timer.prev == prev);
-        CHECK(half_group(c, half) == group);
-        count++;
-        CHECK(count <= group->ready_count);
-        prev = slot;
-        slot = half->timer.next;
-    }
-    CHECK(tail == prev);
-    return count;
-}
-
-static void group_check(const struct check_back *c, const struct group *group)
-{
-    uint32_t ready = list_check(c, group, group->ready_head, group->ready_tail);
-    uint32_t away = list_check(c, group, group->away_head, group->away_tail);
-
-    CHECK(ready + away == group->ready_count);
-    CHECK(group->is_scheduled == (group->ready_count > 0 && group_is_open(c, group)));
-}
-
-void check_back_check(const struct check_back *c)
-{
-    size_t in_wheel = 0;
-    size_t in_ready = 0;
-    size_t asking = 0;
-    size_t group_asking = 0;
-    size_t group_ready = 0;
-    size_t scheduled = 0;
-
-    wheel_check(&c->halves);
-    wheel_check(&c->groups);
-    for (const struct half *h = half_table_oldest(c->table); h != NULL;
-         h = half_table_next(c->table, h)) {
-        in_wheel += (h->flags & HALF_F_IN_WHEEL) != 0;
-        in_ready += (h->flags & HALF_F_IN_READY) != 0;
-        asking += h->state == HALF_CHECKING;
-    }
-    for (uint32_t i = 0; i < c->table->routes.group_cap; i++) {
-        const struct group *group = c->table->routes.groups[i];
-        if (group != NULL) {
-            group_check(c, group);
-            group_asking += group->asking;
-            group_ready += group->ready_count;
-            scheduled += group->is_scheduled;
-        }
-    }
-    CHECK(in_wheel == c->halves.count);
-    CHECK(scheduled == c->groups.count);
-    CHECK(in_ready == group_ready);
-    CHECK(asking == c->asking);
-    CHECK(asking == group_asking);
 }
