@@ -15,7 +15,7 @@ $$;
 
 GRANT USAGE ON SCHEMA escrow TO escrow_publisher, escrow_consumer, escrow_relay, escrow_check;
 
--- Services that publish, through the outbox or with half messages. No access to any table.
+-- Services that publish, through the outbox or with half messages. No access to any table; to one view, for inserting.
 GRANT EXECUTE ON FUNCTION
     escrow.publish(text, bytea, text, text, text, jsonb),
     escrow.publish_text(text, text, text, text, text, jsonb),
@@ -25,6 +25,7 @@ GRANT EXECUTE ON FUNCTION
     escrow.session_identity(),
     escrow.database_identity()
 TO escrow_publisher;
+GRANT INSERT ON escrow.marking TO escrow_publisher;
 
 -- Services that consume.
 GRANT EXECUTE ON FUNCTION

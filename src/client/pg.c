@@ -18,10 +18,10 @@
 #include "core/proto/body_inspect.h"
 #include "core/proto/properties.h"
 #include "src/client/client_private.h"
+#include "src/client/pg_session.h"
 
 #include <libpq-fe.h>
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,6 +40,7 @@ struct pg_half {
 struct escrow_pg_txn {
     struct escrow_producer *producer;
     PGconn *conn;
+    bool has_statements; /* pg_session.h */
     struct buf extra; /* properties that say which database and transaction; the halves borrow it */
     struct pg_half **halves;
     size_t count;
@@ -47,21 +48,6 @@ struct escrow_pg_txn {
 };
 
 /* ---- PostgreSQL ---- */
-
-static int db_error(PGconn *conn, const PGresult *res, const char *what)
-{
-    const char *text = res != NULL ? PQresultErrorMessage(res) : PQerrorMessage(conn);
-    const char *state = res != NULL ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
-    int len = (int)strcspn(text == NULL ? "" : text, "\n");
-
-    if (state != NULL && (strcmp(state, "3F000") == 0 || strcmp(state, "42883") == 0 ||
-                          strcmp(state, "42P01") == 0)) {
-        return last_error_set(ESCROW_ENOTFOUND,
-                              "%s: %.*s; the schema escrow is missing: run escrow-relay migrate",
-                              what, len, text);
-    }
-    return last_error_set(ESCROW_EDB, "%s: %.*s", what, len, text == NULL ? "" : text);
-}
 
 static void rollback_quietly(PGconn *conn)
 {
@@ -78,7 +64,7 @@ static void extra_put(struct escrow_pg_txn *t, enum prop_id id, const char *valu
     buf_append_u8(&t->extra, PROPS_PAIR_SEPARATOR);
 }
 
-/* "xid/system/timeline/name", as escrow.transaction_begin() gives it, into four properties. */
+/* "xid/system/timeline/name", as pg_session_begin gives it, into four properties. */
 static int identity_put(struct escrow_pg_txn *t, char *text)
 {
     char *part[4] = {text};
@@ -105,15 +91,15 @@ static int identity_put(struct escrow_pg_txn *t, char *text)
 /* BEGIN, and who we are. */
 static int pg_identify(struct escrow_pg_txn *t)
 {
-    PGresult *res = PQexec(t->conn, "BEGIN; SELECT escrow.transaction_begin()");
-    int rc = 0;
+    struct buf who;
+    int rc;
 
-    if (PQresultStatus(res) != PGRES_TUPLES_OK || PQntuples(res) != 1 || PQnfields(res) != 1) {
-        rc = db_error(t->conn, res, "begin");
-    } else {
-        rc = identity_put(t, PQgetvalue(res, 0, 0));
+    buf_init(&who, 0);
+    rc = pg_session_begin(t->conn, &who, &t->has_statements);
+    if (rc == 0) {
+        rc = identity_put(t, (char *)who.ptr);
     }
-    PQclear(res);
+    buf_fini(&who);
     return rc;
 }
 
@@ -360,30 +346,6 @@ static int pg_check_open(struct escrow_pg_txn *t)
                           "means; its messages are rolled back");
 }
 
-/*
- * The marker names the broker that has the half: only when that one has decided it can the marker
- * go. Without the name it stays until every broker has. The id is hexadecimal: nothing in it needs
- * quoting.
- */
-static bool put_mark(struct buf *sql, PGconn *conn, const struct pg_half *half)
-{
-    const char *id = half->op.receipt.message_id;
-    char *quoted;
-
-    if (half->broker[0] == '\0') {
-        buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', NULL);", id);
-        return true;
-    }
-    quoted = PQescapeLiteral(conn, half->broker, strlen(half->broker));
-    if (quoted == NULL) {
-        return false;
-    }
-    buf_append_fmt(sql, "SELECT escrow.transaction_mark('%s', %s, %" PRId64 ");", id, quoted,
-                   half->op.receipt.offset);
-    PQfreemem(quoted);
-    return true;
-}
-
 /* Marker rows and COMMIT in one round trip. */
 static int pg_commit(struct escrow_pg_txn *t)
 {
@@ -394,7 +356,11 @@ static int pg_commit(struct escrow_pg_txn *t)
 
     buf_init(&sql, 0);
     for (size_t i = 0; i < t->count && is_whole; i++) {
-        is_whole = put_mark(&sql, t->conn, t->halves[i]);
+        const struct pg_half *h = t->halves[i];
+        const struct pg_mark mark = {.txn_id = h->op.receipt.message_id,
+                                     .broker = h->broker,
+                                     .offset = h->op.receipt.offset};
+        is_whole = pg_session_put_mark(&sql, t->conn, t->has_statements, &mark);
     }
     buf_append_str(&sql, "COMMIT");
     buf_append_u8(&sql, '\0');
@@ -415,7 +381,10 @@ static int pg_commit(struct escrow_pg_txn *t)
             "commit: the connection was lost during COMMIT; database and messages will "
             "agree: ask the database which way");
     } else {
-        (void)db_error(t->conn, res, "commit"); /* for its text */
+        (void)pg_session_error(t->conn, res, "commit"); /* for its text */
+        if (t->has_statements && pg_session_is_lost(res)) {
+            pg_session_lost(t->conn);
+        }
         rollback_quietly(t->conn);
         rc = ESCROW_EROLLEDBACK;
     }

@@ -49,6 +49,7 @@ OWNERS = {
     "jansson.h": [PROTO, "outbox/pg", "tests"],
     "libdeflate.h": [PROTO, BASE, "tests"],
     "libpq-fe.h": ["outbox/pg", CLIENT, API, "examples", "tests"],
+    "libpq-events.h": [CLIENT],
     "microhttpd.h": ["outbox/pg", "tests"],
     "msgpack.h": [PROTO, "tests"],
     "openssl": [ACL, TLS, "tests"],

@@ -12,6 +12,11 @@
  * asks escrow-relay, which looks for the marker row that committed with it (design: sql/README.md).
  * The schema of `escrow-relay migrate` must be installed.
  *
+ * On a connection that is used more than twice libescrow prepares two statements of its own,
+ * escrow_begin_1 and escrow_mark_1, and does without them where they are gone when a transaction
+ * begins: a pooler in transaction mode, DISCARD ALL. Who says DEALLOCATE ALL between begin and
+ * commit makes the commit roll back.
+ *
  * Threads: as libpq: one transaction belongs to one thread at a time, and so does its connection.
  *          All functions block.
  */

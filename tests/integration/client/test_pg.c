@@ -227,6 +227,160 @@ START_TEST(decisions_that_are_gathered_are_those_of_their_transactions)
 }
 END_TEST
 
+/* A transaction with one message that commits. */
+static void commit_one(const char *text)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    OK(escrow_pg_begin(producer, conn, &txn));
+    OK(publish(txn, text));
+    OK(escrow_pg_commit(&txn));
+}
+
+/* How many statements of libescrow the session has. */
+static const char *prepared(void)
+{
+    return pg_test_sql(conn, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE "
+                             "'escrow#_%%' ESCAPE '#'");
+}
+
+/*
+ * From the third transaction on the statements are there, and the markers are the same. When they
+ * go (a pooler gave us another session, or emptied this one) the transaction begins all the same.
+ */
+START_TEST(statements_are_prepared_and_nothing_hangs_on_them)
+{
+    static const char *const texts[] = {"0", "1", "2", "3", "4", "5", "6"};
+
+    commit_one(texts[0]);
+    commit_one(texts[1]);
+    ck_assert_str_eq(prepared(), "0");
+    commit_one(texts[2]);
+    ck_assert_str_eq(prepared(), "2");
+    commit_one(texts[3]);
+    (void)pg_test_sql(conn, "RESET escrow.identity");
+    commit_one(texts[4]);
+    (void)pg_test_sql(conn, "DISCARD ALL");
+    commit_one(texts[5]);
+    ck_assert_str_eq(prepared(), "0"); /* once burnt */
+    commit_one(texts[6]);
+    ck_assert_str_eq(pg_test_sql(conn, "SELECT count(*) FROM escrow.transaction_marker WHERE kind "
+                                       "= 'C' AND broker IS NOT NULL AND half_offset >= 0"),
+                     "7");
+    expect_only(texts, 7);
+}
+END_TEST
+
+/* Where sessions keep them for long they are prepared again as soon as one has lost them. */
+START_TEST(statements_that_served_are_prepared_again)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    for (int i = 0; i < 110; i++) {
+        OK(escrow_pg_begin(producer, conn, &txn));
+        OK(escrow_pg_commit(&txn));
+    }
+    (void)pg_test_sql(conn, "DEALLOCATE ALL");
+    ck_assert_str_eq(prepared(), "0");
+    OK(escrow_pg_begin(producer, conn, &txn));
+    ck_assert_str_eq(prepared(), "2");
+    OK(escrow_pg_rollback(&txn));
+    ck_assert_str_eq(prepared(), "2");
+    PQreset(conn); /* another session: nothing is taken for granted */
+    commit_one("after a reset");
+    ck_assert_str_eq(prepared(), "0");
+}
+END_TEST
+
+/* Another client of the pooler has prepared them: they are used, not prepared twice. */
+START_TEST(statements_of_another_client_are_found)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    (void)pg_test_sql(conn, "PREPARE escrow_begin_1 AS SELECT pg_current_xact_id(), "
+                            "current_setting('escrow.identity', true)");
+    (void)pg_test_sql(conn, "PREPARE escrow_mark_1 (text, text, int8) AS "
+                            "INSERT INTO escrow.marking VALUES ($1, $2 || '!', $3)");
+    for (int i = 0; i < 4; i++) {
+        commit_one("found");
+    }
+    ck_assert_str_eq(
+        pg_test_sql(conn, "SELECT count(*) FROM escrow.transaction_marker WHERE broker LIKE '%%!'"),
+        "2");
+    /* One alone is nothing to build on. */
+    PQreset(conn);
+    (void)pg_test_sql(conn, "PREPARE escrow_mark_1 AS SELECT 1");
+    for (int i = 0; i < 4; i++) {
+        OK(escrow_pg_begin(producer, conn, &txn));
+        OK(escrow_pg_commit(&txn));
+    }
+    commit_one("alone");
+    ck_assert_str_eq(prepared(), "1");
+    bag_wait_for(&bag, "alone");
+}
+END_TEST
+
+/* Deallocated inside the transaction: it cannot mark, so it rolls back; the next one can. */
+START_TEST(a_statement_that_goes_in_the_transaction_rolls_it_back)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    for (int i = 0; i < 4; i++) {
+        commit_one("before");
+    }
+    OK(escrow_pg_begin(producer, conn, &txn));
+    (void)pg_test_sql(conn, "UPDATE account SET cents = cents - 10 WHERE id = 1");
+    OK(publish(txn, "never"));
+    (void)pg_test_sql(conn, "DEALLOCATE ALL");
+    ck_assert_int_eq(escrow_pg_commit(&txn), ESCROW_EROLLEDBACK);
+    ck_assert_int_eq(PQtransactionStatus(conn), PQTRANS_IDLE);
+    ck_assert_str_eq(cents(), "100");
+    commit_one("after");
+    bag_wait_for(&bag, "after");
+    ck_assert_uint_eq(bag_count_of(&bag, "never"), 0);
+}
+END_TEST
+
+/* An older grant, or an older schema: the functions do. */
+START_TEST(without_a_right_to_the_view_the_function_marks)
+{
+    pg_fixture_roles(conninfo);
+    (void)pg_test_sql(conn, "REVOKE INSERT ON escrow.marking FROM escrow_publisher");
+    (void)pg_test_sql(conn, "SET ROLE escrow_publisher");
+    for (int i = 0; i < 4; i++) {
+        commit_one("as a publisher");
+    }
+    (void)pg_test_sql(conn, "RESET ROLE; DROP VIEW escrow.marking");
+    PQreset(conn);
+    for (int i = 0; i < 4; i++) {
+        commit_one("before the upgrade");
+    }
+    ck_assert_str_eq(prepared(), "0");
+    ck_assert_str_eq(pg_test_sql(conn, "SELECT count(*) FROM escrow.transaction_marker"), "8");
+}
+END_TEST
+
+/* A check-back came first and wrote a tombstone: rolled back, and it says why. */
+START_TEST(a_mark_that_comes_too_late_says_so)
+{
+    struct escrow_pg_txn *txn = NULL;
+
+    for (int i = 0; i < 4; i++) {
+        commit_one("in time");
+    }
+    (void)pg_test_sql(conn, "CREATE FUNCTION first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                            "INSERT INTO escrow.transaction_marker (txn_id, kind) "
+                            "VALUES (NEW.txn_id, 'R'); RETURN NEW; END $$");
+    (void)pg_test_sql(conn, "CREATE TRIGGER first BEFORE INSERT ON escrow.transaction_marker "
+                            "FOR EACH ROW WHEN (NEW.kind = 'C') EXECUTE FUNCTION first()");
+    OK(escrow_pg_begin(producer, conn, &txn));
+    OK(publish(txn, "never"));
+    ck_assert_int_eq(escrow_pg_commit(&txn), ESCROW_EROLLEDBACK);
+    ck_assert_ptr_nonnull(strstr(escrow_last_error(), "too late"));
+    ck_assert_int_eq(PQtransactionStatus(conn), PQTRANS_IDLE);
+}
+END_TEST
+
 /* The session remembers which database it is in; what somebody else put there is refused. */
 START_TEST(begin_refuses_an_identity_that_was_changed)
 {
@@ -294,6 +448,12 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_broker_that_is_gone_rolls_back_the_database);
     tcase_add_test(tc, a_session_that_is_lost_before_commit_is_a_rollback);
     tcase_add_test(tc, decisions_that_are_gathered_are_those_of_their_transactions);
+    tcase_add_test(tc, statements_are_prepared_and_nothing_hangs_on_them);
+    tcase_add_test(tc, statements_that_served_are_prepared_again);
+    tcase_add_test(tc, statements_of_another_client_are_found);
+    tcase_add_test(tc, a_statement_that_goes_in_the_transaction_rolls_it_back);
+    tcase_add_test(tc, without_a_right_to_the_view_the_function_marks);
+    tcase_add_test(tc, a_mark_that_comes_too_late_says_so);
     tcase_add_test(tc, begin_refuses_an_identity_that_was_changed);
     tcase_add_test(tc, begin_refuses_what_it_cannot_use);
     tcase_add_test(tc, a_transaction_ended_by_other_means_is_refused);

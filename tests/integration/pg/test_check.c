@@ -223,7 +223,42 @@ START_TEST(a_marked_transaction_commits_durably_whatever_the_session_says)
         ck_assert_str_eq(pg_test_sql(b.pg, "SHOW synchronous_commit"), settings[i][1]);
         (void)pg_test_sql(b.pg, "COMMIT");
         ck_assert_str_eq(pg_test_sql(b.pg, "SHOW synchronous_commit"), settings[i][0]);
+        (void)pg_test_sql(b.pg, "BEGIN; INSERT INTO escrow.marking VALUES ('v%zu')", i);
+        ck_assert_str_eq(pg_test_sql(b.pg, "SHOW synchronous_commit"), settings[i][1]);
+        (void)pg_test_sql(b.pg, "COMMIT");
+        ck_assert_str_eq(pg_test_sql(b.pg, "SHOW synchronous_commit"), settings[i][0]);
+        (void)snprintf(sql, sizeof sql, "v%zu", i);
+        ck_assert_str_eq(check(&b, sql, NULL), "commit");
     }
+    bench_fini(&b);
+}
+END_TEST
+
+START_TEST(a_row_of_the_view_is_a_mark)
+{
+    /* It counts as one, in the limits of one; while it is open the transaction's id says so. */
+    struct bench b;
+    char xid[24];
+
+    bench_init(&b, "check_view");
+    (void)snprintf(xid, sizeof xid, "%s", pg_test_sql(b.pg, "BEGIN; SELECT pg_current_xact_id()"));
+    ck_assert_str_eq(check(&b, "t1", xid), "in_progress");
+    (void)pg_test_sql(b.pg, "INSERT INTO escrow.marking VALUES ('t1', 'a#1', 4096)");
+    ck_assert_str_eq(check(&b, "t1", xid), "in_progress");
+    ck_assert_int_lt(b.took_ms, 2000);
+    (void)pg_test_sql(b.pg, "COMMIT");
+    ck_assert_str_eq(check(&b, "t1", xid), "commit");
+    ck_assert_str_eq(pg_test_sql(b.pg, "SELECT kind::text || xid || broker || half_offset "
+                                       "FROM escrow.transaction_marker"),
+                     pg_test_sql(b.pg, "SELECT 'C%s' || 'a#1' || 4096", xid));
+    ck_assert_str_eq(check(&b, "t2", NULL), "rollback");
+    (void)pg_test_fails(b.pg, "23505", "INSERT INTO escrow.marking VALUES ('t2')");
+    (void)pg_test_fails(b.pg, "44000", "INSERT INTO escrow.marking VALUES ('')");
+    (void)pg_test_fails(b.pg, "23502", "INSERT INTO escrow.marking VALUES (NULL)");
+    (void)pg_test_fails(b.pg, "44000", "INSERT INTO escrow.marking VALUES (repeat('x', 129))");
+    (void)pg_test_fails(b.pg, "44000",
+                        "INSERT INTO escrow.marking VALUES ('t3', repeat('x', 256))");
+    (void)pg_test_fails(b.pg, "42703", "INSERT INTO escrow.marking (kind) VALUES ('R')");
     bench_fini(&b);
 }
 END_TEST
@@ -431,8 +466,8 @@ static const char *ask_then(struct bench *b, const char *txn_id, const char *sql
 START_TEST(local_transaction_and_check_back_never_both_win)
 {
     /*
-     * Three hundred times both at once: commit goes with a marker, rollback with a transaction that
-     * failed.
+     * Three hundred times both at once, with the function and with the view: commit goes with a
+     * marker, rollback with a transaction that failed.
      */
     struct bench b;
     unsigned committed = 0;
@@ -447,7 +482,10 @@ START_TEST(local_transaction_and_check_back_never_both_win)
         PGresult *res;
         bool is_marked;
         (void)snprintf(txn_id, sizeof txn_id, "race%d", i);
-        (void)snprintf(sql, sizeof sql, "SELECT escrow.transaction_mark('%s')", txn_id);
+        (void)snprintf(sql, sizeof sql,
+                       i % 4 < 2 ? "SELECT escrow.transaction_mark('%s')"
+                                 : "INSERT INTO escrow.marking VALUES ('%s')",
+                       txn_id);
         if (i % 2 == 0) {
             ck_assert_int_eq(PQsendQuery(b.pg, sql), 1);
             state = check(&b, txn_id, NULL);
@@ -458,7 +496,8 @@ START_TEST(local_transaction_and_check_back_never_both_win)
             state = check(&b, txn_id, NULL);
         }
         res = PQgetResult(b.pg);
-        is_marked = PQresultStatus(res) == PGRES_TUPLES_OK;
+        is_marked =
+            PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK;
         while (res != NULL) {
             PQclear(res);
             res = PQgetResult(b.pg);
@@ -615,6 +654,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_transaction_that_had_not_begun_fails_when_it_comes);
     ADD(suite, an_id_cannot_be_used_by_two_transactions);
     ADD(suite, a_marked_transaction_commits_durably_whatever_the_session_says);
+    ADD(suite, a_row_of_the_view_is_a_mark);
     ADD(suite, a_rolled_back_savepoint_takes_its_mark_with_it);
     ADD(suite, another_database_is_not_ours_and_gets_no_tombstone);
     ADD(suite, a_former_identity_counts_when_a_person_says_so);

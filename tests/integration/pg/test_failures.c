@@ -140,9 +140,9 @@ START_TEST(an_old_schema_is_said)
     struct rig r;
 
     rig_init(&r, &fixture, "fail_version", 100);
-    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 4");
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 5");
     rig_start(&r);
-    rig_until_error(&r, "has version 3");
+    rig_until_error(&r, "has version 4");
     rig_fini(&r);
 }
 END_TEST
@@ -191,6 +191,11 @@ START_TEST(the_relay_needs_no_more_than_its_role)
     (void)pg_test_sql(publisher,
                       "SELECT escrow.publish_text('t', '2'), escrow.publish_json('t', '{}')");
     (void)pg_test_sql(publisher, "SELECT escrow.transaction_mark('t1')");
+    (void)pg_test_sql(publisher, "INSERT INTO escrow.marking VALUES ('t2', 'a#1', 1)");
+    (void)pg_test_fails(publisher, "42501", "SELECT * FROM escrow.marking");
+    (void)pg_test_fails(publisher, "42501", "DELETE FROM escrow.marking");
+    (void)pg_test_fails(publisher, "42501",
+                        "INSERT INTO escrow.transaction_marker (txn_id) VALUES ('t3')");
     (void)pg_test_fails(publisher, "42501", "SELECT * FROM escrow.outbox");
     (void)pg_test_fails(publisher, "42501", "SELECT escrow.outbox_rotate()");
     (void)pg_test_fails(publisher, "42501",

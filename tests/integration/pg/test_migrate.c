@@ -56,6 +56,31 @@ START_TEST(every_version_upgrades_to_the_newest)
 }
 END_TEST
 
+START_TEST(who_may_mark_may_mark_through_the_view)
+{
+    /* The upgrade gives the right to the view to whoever had that to the function. */
+    char conninfo[160];
+    struct migrate_result result;
+    struct err_ctx err;
+    PGconn *pg = empty_database("mig_rights", conninfo, sizeof conninfo);
+
+    ck_assert_int_eq(migrate_run(conninfo, 4, &result, &err), 0);
+    (void)pg_test_sql(pg, "CREATE ROLE \"My Service\"; CREATE ROLE stranger");
+    (void)pg_test_sql(pg, "GRANT EXECUTE ON FUNCTION escrow.transaction_mark(text, text, bigint) "
+                          "TO \"My Service\"");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
+    ck_assert_str_eq(
+        pg_test_sql(pg, "SELECT has_table_privilege('My Service', 'escrow.marking', 'INSERT')"),
+        "t");
+    ck_assert_str_eq(pg_test_sql(pg, "SELECT has_table_privilege('My Service', 'escrow.marking', "
+                                     "'SELECT, UPDATE, DELETE')"),
+                     "f");
+    ck_assert_str_eq(
+        pg_test_sql(pg, "SELECT has_table_privilege('stranger', 'escrow.marking', 'INSERT')"), "f");
+    PQfinish(pg);
+}
+END_TEST
+
 START_TEST(many_at_once_install_it_once)
 {
     /* Eight processes; all succeed. */
@@ -77,7 +102,7 @@ START_TEST(many_at_once_install_it_once)
         ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
         ck_assert_int_eq(WEXITSTATUS(status), 0);
     }
-    ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.migration"), "4");
+    ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.migration"), "5");
     PQfinish(pg);
 }
 END_TEST
@@ -102,7 +127,7 @@ START_TEST(what_is_wrong_is_said_and_changes_nothing)
     (void)pg_test_sql(pg, "DELETE FROM escrow.migration");
     (void)pg_test_sql(pg, "DROP SCHEMA escrow CASCADE");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
-    (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (5, '005_future', '')");
+    (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (6, '006_future', '')");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_EVERSION);
     ck_assert_int_eq(migrate_run("host=/nowhere", SCHEMA_VERSION, &result, &err), ESCROW_ECONN);
     PQfinish(pg);
@@ -365,6 +390,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     ADD(suite, every_version_upgrades_to_the_newest);
+    ADD(suite, who_may_mark_may_mark_through_the_view);
     ADD(suite, many_at_once_install_it_once);
     ADD(suite, what_is_wrong_is_said_and_changes_nothing);
     ADD(suite, the_status_names_what_holds_back);
