@@ -472,7 +472,7 @@ uint64_t timers_reserve_bytes(const struct timers *t)
     return t->reserve_bytes;
 }
 
-uint64_t timers_oldest_offset(const struct timers *t)
+uint64_t timers_oldest_from(const struct timers *t, uint64_t from)
 {
     uint64_t oldest = UINT64_MAX;
     uint32_t cursor = 0;
@@ -480,9 +480,29 @@ uint64_t timers_oldest_offset(const struct timers *t)
 
     while ((slot = slab_next(&t->slab, &cursor)) != SLAB_NONE) {
         uint64_t offset = timers_at(t, slot)->offset;
-        oldest = offset < oldest ? offset : oldest;
+        oldest = offset < oldest && offset >= from ? offset : oldest;
     }
     return oldest;
+}
+
+void timers_each_between(const struct timers *t, uint64_t from, uint64_t to, held_fn *fn, void *arg)
+{
+    uint32_t cursor = 0;
+    uint32_t slot;
+
+    while ((slot = slab_next(&t->slab, &cursor)) != SLAB_NONE) {
+        const struct held *held = timers_at(t, slot);
+
+        if (held->offset >= from && held->offset < to && held->state != HELD_UNDECIDED &&
+            held->state != HELD_APPENDING) {
+            fn(arg, held->offset, held->size_bytes);
+        }
+    }
+}
+
+bool timers_holds(const struct timers *t, uint64_t offset)
+{
+    return timers_find(t, offset) != SLAB_NONE;
 }
 
 const struct timers_counters *timers_counters(const struct timers *t)

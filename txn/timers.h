@@ -158,8 +158,21 @@ int64_t timers_next_ms(const struct timers *t, struct txn_now now);
 /* Log space that the releases of all held messages need: store_release_reserve of each. */
 uint64_t timers_reserve_bytes(const struct timers *t);
 
-/* Smallest physical offset that is still held; UINT64_MAX when none. Walks the table. */
-uint64_t timers_oldest_offset(const struct timers *t);
+/*
+ * Smallest physical offset at `from` or behind of what is still held; UINT64_MAX when none. Walks
+ * the table.
+ */
+uint64_t timers_oldest_from(const struct timers *t, uint64_t from);
+
+/*
+ * Every message that was first stored in [from, to), in no order; halves only once they are
+ * committed (txn_each_between has the others). Walks the table.
+ */
+void timers_each_between(const struct timers *t, uint64_t from, uint64_t to, held_fn *fn,
+                         void *arg);
+
+/* Is the message that was first stored at `offset` held? Also while its release is written. */
+bool timers_holds(const struct timers *t, uint64_t offset);
 
 /* Counters since the start; X(name, help). Names become metrics. */
 #define TIMERS_COUNTERS(X)                                                                         \

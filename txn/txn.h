@@ -399,10 +399,22 @@ size_t txn_find_id(const struct txn *t, struct slice txn_id, struct txn_row *row
 int64_t txn_horizon_ms(const struct txn *t, struct txn_now now);
 
 /*
- * Physical offset of the oldest undecided half: the log from there on is needed. UINT64_MAX when
- * there is none.
+ * Physical offset of the oldest undecided half's first record, and of the oldest one that was
+ * stored at `from` or behind. UINT64_MAX when there is none.
  */
 uint64_t txn_oldest_offset(const struct txn *t);
+uint64_t txn_oldest_from(const struct txn *t, uint64_t from);
+
+/* Called for one held message: where its first record is, and the bytes of that record. */
+typedef void held_fn(void *arg, uint64_t offset, uint32_t size_bytes);
+
+/* Every undecided half that was first stored in [from, to), in log order. */
+void txn_each_between(const struct txn *t, uint64_t from, uint64_t to, held_fn *fn, void *arg);
+
+/*
+ * Is there an undecided half that was first stored at `offset`? Also while its decision is written.
+ */
+bool txn_holds(const struct txn *t, uint64_t offset);
 
 /*
  * Room in the log that the decisions of all undecided halves will need at most:

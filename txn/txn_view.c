@@ -146,6 +146,28 @@ uint64_t txn_oldest_offset(const struct txn *t)
     return half == NULL ? UINT64_MAX : half->offset;
 }
 
+uint64_t txn_oldest_from(const struct txn *t, uint64_t from)
+{
+    const struct half *half = first_from(&t->table, from);
+
+    return half == NULL ? UINT64_MAX : half->offset;
+}
+
+void txn_each_between(const struct txn *t, uint64_t from, uint64_t to, held_fn *fn, void *arg)
+{
+    const struct half *half = first_from(&t->table, from);
+
+    while (half != NULL && half->offset < to) {
+        fn(arg, half->offset, half->size_bytes);
+        half = half_table_next(&t->table, half);
+    }
+}
+
+bool txn_holds(const struct txn *t, uint64_t offset)
+{
+    return half_table_find_offset(&t->table, offset) != NULL;
+}
+
 uint64_t txn_reserve_bytes(const struct txn *t)
 {
     return t->reserve_bytes;

@@ -103,6 +103,7 @@ void reader_patch(const struct entry_ref *ref, const struct store_record *rec, u
     record_patch_queue_offset(payload, (int64_t)ref->number);
     record_patch_store_ms(payload, rec->store_ms);
     if (rec->type != STORE_HALF) {
+        record_patch_prepared_offset(payload, 0); /* of a copy: where it was first */
         return;
     }
     record_patch_sys_flag(payload, flags | (is_parked ? SYSFLAG_TXN_NONE : SYSFLAG_TXN_COMMIT));

@@ -102,6 +102,7 @@ struct store_record {
     int64_t queue_offset; /* -1 for a HALF and a HELD */
     int64_t tag_code;
     int64_t store_ms;
+    uint64_t first; /* HALF and HELD: of a copy, where the message was first stored; otherwise 0 */
 };
 
 /* Sections that the owner puts into a checkpoint. */
@@ -211,14 +212,24 @@ struct store_receipt {
 
 /*
  * MESSAGE, HALF or HELD. f->queue_offset, physical_offset are ignored: the store assigns them (a
- * HALF and a HELD have queue offset 0). One that is held for a time says so in its property
- * TIMER_OUT_MS: there has to be room for its RELEASE too, and readers show it as stored then. Body,
- * topic and properties are copied. The broker sets f->store_ms, which should not go back from one
- * append to the next, and sys_flag (PREPARED for a half). cookie comes back in apply().
+ * HALF and a HELD have queue offset 0, and PREPAREDTRANSACTIONOFFSET 0). One that is held for a
+ * time says so in its property TIMER_OUT_MS: there has to be room for its RELEASE too, and readers
+ * show it as stored then. Body, topic and properties are copied. The broker sets f->store_ms, which
+ * should not go back from one append to the next, and sys_flag (PREPARED for a half). cookie comes
+ * back in apply().
  */
 ESCROW_MUST_USE int store_append_message(struct store *st, enum store_type type,
                                          const struct record_fields *f, void *cookie,
                                          struct store_receipt *out);
+
+/*
+ * The payload of a HALF or HELD record that is in the log, once more: it was first stored at
+ * `first`, which the copy names as its PREPAREDTRANSACTIONOFFSET. No room is kept for its decision
+ * or release: that was done for the first one. Fits also while store_refuse holds. Copied.
+ * ESCROW_ECORRUPT: not a message record.
+ */
+ESCROW_MUST_USE int store_append_copy(struct store *st, enum store_type type, struct slice payload,
+                                      uint64_t first, struct store_receipt *out);
 
 /*
  * CHECK, TOPIC, OFFSETS, POSITION, GROUP: payload as the owner of the type defines it in FORMAT.md.

@@ -107,12 +107,45 @@ int store_append_message(struct store *st, enum store_type type, const struct re
     fields = *f;
     fields.queue_offset = (int64_t)number;
     fields.physical_offset = (int64_t)slot.offset;
+    if (store_type_is_held(type)) {
+        fields.prepared_offset = 0; /* other than 0 it is a copy */
+    }
     CHECK(record_encode(slot.dst + ENVELOPE_SIZE, &fields) == size);
     desc = commit_log_put(&st->log, &slot);
     desc->cookie = cookie;
     desc->queue = queue;
     desc->queue_offset = queue == NULL ? -1 : (int64_t)number;
     describe_message(desc, &fields);
+    receipt_fill(st, desc, out);
+    return 0;
+}
+
+int store_append_copy(struct store *st, enum store_type type, struct slice payload, uint64_t first,
+                      struct store_receipt *out)
+{
+    struct record_view view;
+    struct log_slot slot;
+    struct log_desc *desc;
+    uint8_t *dst;
+    int rc;
+
+    CHECK(store_type_is_held(type));
+    CHECK(!st->is_applying);
+    CHECK(first > 0 && first < st->log.appended);
+    if (record_decode(payload, &view) != 0 || view.record.len != payload.len) {
+        return ESCROW_ECORRUPT;
+    }
+    rc = commit_log_place(&st->log, type, ENVELOPE_SIZE + payload.len, 0, &slot);
+    if (rc != 0) {
+        return rc;
+    }
+    dst = slot.dst + ENVELOPE_SIZE;
+    memcpy(dst, payload.ptr, payload.len);
+    record_patch_physical_offset(dst, (int64_t)slot.offset);
+    record_patch_prepared_offset(dst, (int64_t)first);
+    desc = commit_log_put(&st->log, &slot);
+    desc->queue_offset = -1;
+    describe_message(desc, &view.f);
     receipt_fill(st, desc, out);
     return 0;
 }

@@ -57,6 +57,12 @@ static int show_owner(struct store *st, const struct store_record *rec, struct e
     return rc;
 }
 
+/* Where a held message was first stored, if this is a copy; otherwise 0. */
+static uint64_t first_place(enum store_type type, int64_t prepared_offset)
+{
+    return store_type_is_held(type) ? (uint64_t)prepared_offset : 0;
+}
+
 /* ------------------------------------------------------------------ live */
 
 static void record_from_desc(const struct store *st, const struct log_desc *desc,
@@ -86,6 +92,7 @@ static void record_from_desc(const struct store *st, const struct log_desc *desc
         rec->queue_offset = desc->queue_offset;
         rec->tag_code = desc->tag_hash;
         rec->store_ms = record_peek_store_ms(payload);
+        rec->first = first_place(rec->type, record_peek_prepared_offset(payload));
     }
 }
 
@@ -161,7 +168,8 @@ int store_record_fill(struct store_record *rec, const struct envelope *e, struct
     }
     if (record_decode(payload, &view) != 0 || view.record.len != payload.len ||
         (uint64_t)view.f.physical_offset != e->offset || view.f.queue_id < 0 ||
-        view.f.queue_id >= QUEUES_PER_TOPIC_MAX || view.f.queue_offset < 0) {
+        view.f.queue_id >= QUEUES_PER_TOPIC_MAX || view.f.queue_offset < 0 ||
+        first_place((enum store_type)e->type, view.f.prepared_offset) >= e->offset) {
         return ESCROW_ECORRUPT;
     }
     message_keys_scan(view.f.properties, &keys);
@@ -171,6 +179,7 @@ int store_record_fill(struct store_record *rec, const struct envelope *e, struct
     rec->queue_offset = e->type == STORE_MESSAGE ? view.f.queue_offset : -1;
     rec->tag_code = tag_code(keys.tags);
     rec->store_ms = view.f.store_ms;
+    rec->first = first_place(rec->type, view.f.prepared_offset);
     return 0;
 }
 

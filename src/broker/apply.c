@@ -22,8 +22,12 @@ static void arrived(struct broker *b, const struct hold_arrival *arrival)
 static int apply_half(struct broker *b, const struct store_record *rec, struct err_ctx *err)
 {
     struct txn_half_info info;
-    int rc = txn_half_info_decode(rec->payload, &info);
+    int rc;
 
+    if (rec->first != 0) {
+        return carry_apply(b, rec, err);
+    }
+    rc = txn_half_info_decode(rec->payload, &info);
     if (rc != 0) {
         return err_set(err, ESCROW_ECORRUPT, "HALF record without group or transaction id");
     }
@@ -70,7 +74,7 @@ static int release_half(void *arg, const struct txn_release *r)
     struct release_arg *a = arg;
     struct store_release release = {.topic = r->topic,
                                     .queue_id = r->queue,
-                                    .half_offset = r->offset,
+                                    .half_offset = carry_where(a->broker, r->offset),
                                     .payload_size = r->size_bytes,
                                     .tag_code = r->tag_hash,
                                     .store_ms = r->store_ms,
@@ -152,7 +156,7 @@ static int broker_apply(void *arg, const struct store_record *rec, struct err_ct
     case STORE_DECISION:
         return apply_decision(b, rec, err);
     case STORE_HELD:
-        return delays_apply_message(b, rec, err);
+        return rec->first != 0 ? carry_apply(b, rec, err) : delays_apply_message(b, rec, err);
     case STORE_RELEASE:
         return delays_apply_release(b, rec, err);
     case STORE_CHECK:
@@ -190,6 +194,11 @@ static int broker_checkpoint_save(void *arg, struct store_sections *sections)
         return ESCROW_ENOMEM;
     }
     timers_save(b->timers, broker_txn_now(b), out);
+    out = store_section(sections, "carried");
+    if (out == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    carried_save(&b->carry.table, out);
     out = store_section(sections, "topics");
     if (out == NULL) {
         return ESCROW_ENOMEM;
@@ -228,6 +237,9 @@ static int broker_checkpoint_load(void *arg, struct slice name, struct slice dat
     }
     if (slice_eq_str(name, "timers")) {
         return timers_load(b->timers, data, err);
+    }
+    if (slice_eq_str(name, "carried")) {
+        return carried_load(&b->carry.table, data, err);
     }
     if (slice_eq_str(name, "topics")) {
         return topics_load(&b->topics, data, err);

@@ -311,6 +311,7 @@ int broker_start(struct broker *b, struct config *config, struct loop *l, struct
     traffic_init(&b->traffic, b->hash_key);
     queue_locks_init(&b->queue_locks, b->hash_key, (int64_t)b->config->queue_lock_ms);
     hold_init(b, b->hash_key);
+    carry_init(b);
     request_modes_init(&b->request_modes, b->hash_key);
     txn_update_init(&b->update);
     timers_update_init(&b->timers_update);
@@ -387,6 +388,7 @@ static void tables_fini(struct broker *b)
         delays_stop(b);
         loop_timer_stop(b->loop, &b->offsets_timer);
     }
+    carry_fini(b);
     store_close(&b->store);
     txn_free(b->txn);
     b->txn = NULL;

@@ -20,6 +20,7 @@
 #include "core/proto/msgid.h"
 #include "core/store/store.h"
 #include "src/broker/access.h"
+#include "src/broker/carry.h"
 #include "src/broker/checker.h"
 #include "src/broker/clients.h"
 #include "src/broker/config.h"
@@ -70,6 +71,7 @@ struct broker {
     struct request_modes request_modes;
     struct checker checker;
     struct retention retention;
+    struct carry carry;
     struct relays relays;
     struct access access;
     struct broker_tls tls;

@@ -342,7 +342,8 @@ static int question_read(struct question *q)
     struct store_record rec;
     struct err_ctx err = {.code = 0};
     struct txn_half_info info;
-    int rc = store_read_record(b->store, q->ask.offset, q->fetch, &q->record, &rec, &err);
+    int rc = store_read_record(b->store, carry_where(b, q->ask.offset), q->fetch, &q->record, &rec,
+                               &err);
 
     if (rc == ESCROW_EAGAIN) {
         return rc;

@@ -89,7 +89,7 @@ static int release_due(void *arg, const struct release_entry *entry)
     struct release_arg *a = arg;
     struct store_release release = {.topic = entry->topic,
                                     .queue_id = entry->queue,
-                                    .half_offset = entry->offset,
+                                    .half_offset = carry_where(a->broker, entry->offset),
                                     .payload_size = entry->size_bytes,
                                     .tag_code = entry->tag_hash,
                                     .store_ms = entry->store_ms,

@@ -44,7 +44,8 @@ static int list_row(struct read_job *job, struct list_writer *w, const struct tx
     struct txn_half_info info;
     int64_t mono_ms = loop_mono_ms(job->broker->loop);
     int64_t wall_ms = loop_wall_ms(job->broker->loop);
-    int rc = store_read_record(job->broker->store, row->offset, job->fetch, scratch, &rec, err);
+    int rc = store_read_record(job->broker->store, carry_where(job->broker, row->offset),
+                               job->fetch, scratch, &rec, err);
 
     if (rc == ESCROW_ENOTFOUND) {
         return 0; /* appended, not durable yet: nothing to tell about it */

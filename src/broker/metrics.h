@@ -22,6 +22,7 @@
     X(sends_refused_full, "sends refused because the disk is full")                                \
     X(sends_refused_busy, "sends refused because too much waits for the disk")                     \
     X(retention_steps, "looks at the disk and at the age of messages")                             \
+    X(held_carried, "held messages copied to the end of the log, so that its front can go")        \
     X(callbacks_sent, "HTTP check-backs sent")                                                     \
     X(callbacks_failed, "HTTP check-backs without a valid answer")
 

@@ -91,7 +91,7 @@ static void say_pinned(struct broker *b)
         return;
     }
     r->pinned_said_ms = now_ms;
-    if (txn_find(b->txn, r->needed, &row, &fact)) {
+    if (txn_find(b->txn, r->needed_by, &row, &fact)) {
         log_warn("retention.pinned",
                  "%" PRIu64 " MiB of log stay although they could go: an undecided half of group "
                  "%.*s, topic %.*s, stored %lld hours ago at log offset %" PRIu64
@@ -116,15 +116,6 @@ static void say_stuck(struct broker *b)
                  b->config->data_dir);
     }
     r->stuck_said = stuck;
-}
-
-/* The lowest log offset that somebody needs; when it is below `enough`, any that is. */
-static uint64_t oldest_needed(const struct broker *b, uint64_t enough)
-{
-    uint64_t half = txn_oldest_offset(b->txn);
-    uint64_t held = half < enough ? half : timers_oldest_offset(b->timers);
-
-    return half < held ? half : held;
 }
 
 /* Now, for judging ages. */
@@ -171,7 +162,8 @@ static struct retention_verdict decide(struct broker *b)
     in.count = store_segments(b->store, segments, RETENTION_STEP_SEGMENTS + 1);
     v = retention_step(&settings, &in);
     if (v.count > 0) {
-        in.needed = oldest_needed(b, segments[0].first + in.segment_bytes);
+        r->wanted = v.first;
+        in.needed = carry_oldest_needed(b, segments[0].first + in.segment_bytes, &r->needed_by);
         v = retention_step(&settings, &in);
     }
     r->needed = v.is_pinned ? in.needed : UINT64_MAX;
@@ -215,6 +207,7 @@ static void usage_done(struct pool_job *job)
 {
     struct retention *r = LIST_ENTRY(job, struct retention, usage_job);
     struct broker *b = LIST_ENTRY(r, struct broker, retention);
+    enum carry_begun carrying = CARRY_NOT;
     uint64_t first;
 
     if (r->usage_rc != 0) {
@@ -229,6 +222,15 @@ static void usage_done(struct pool_job *job)
     r->verdict = decide(b);
     say_refusing(b, &r->verdict);
     say_stuck(b);
+    if (r->verdict.is_pinned && r->verdict.count == 0) {
+        carrying = carry_begin(b, store_watermarks(b->store).first, r->wanted);
+    }
+    if (carrying != CARRY_NOT) {
+        if (carrying == CARRY_WAIT) {
+            arm(b, SOON_MS);
+        }
+        return;
+    }
     if (r->verdict.is_pinned) {
         say_pinned(b);
     } else {
@@ -253,6 +255,14 @@ static void tick(void *arg)
     pump_job(&b->pump, &b->retention.usage_job);
 }
 
+void retention_resume(struct broker *b, bool was_carried)
+{
+    if (!was_carried) {
+        say_pinned(b);
+    }
+    arm(b, was_carried ? SOON_MS : (int64_t)b->config->retention_interval_ms);
+}
+
 void retention_start(struct broker *b)
 {
     struct retention *r = &b->retention;
@@ -271,4 +281,5 @@ void retention_stop(struct broker *b)
 {
     b->retention.is_stopping = true;
     loop_timer_stop(b->loop, &b->retention.timer);
+    carry_stop(b);
 }

@@ -40,12 +40,17 @@ struct retention {
     int64_t begin_mono_ms;
     bool has_said_ahead; /* that the wall clock was set forward */
     uint64_t stuck_said; /* tries to delete that failed, when that was last said */
+    uint64_t wanted;     /* where the log would begin if nothing were needed */
     uint64_t needed;     /* the log is pinned from here on; UINT64_MAX = it is not */
+    uint64_t needed_by;  /* first offset of the message that pins it */
     bool is_busy;        /* a job is on its way */
     bool is_stopping;
 };
 
 void retention_start(struct broker *b);
+
+/* What was held has been carried forward, or could not be (carry.h): look again. */
+void retention_resume(struct broker *b, bool was_carried);
 
 /* No new job. One that is on its way ends before the pump does. */
 void retention_stop(struct broker *b);

@@ -32,6 +32,7 @@ struct explorer {
     uint64_t cuts;     /* recoveries that cut a torn tail */
     uint64_t lost;     /* events that were appended, not acknowledged, and did not survive */
     uint64_t retained; /* times a part of the log was given up */
+    uint64_t carried;  /* held messages that were carried out of the way before */
     char where[256];
 };
 
@@ -235,6 +236,7 @@ static void explore(struct explorer *x)
         script_step(&x->script);
     }
     x->retained += x->script.retained;
+    x->carried += x->script.carried;
     script_end(&x->script);
     disk_free(&disk);
 }
@@ -276,9 +278,10 @@ int main(int argc, char **argv)
     }
     (void)printf("%" PRIu64 " crash points, %" PRIu64 " states recovered (%" PRIu64
                  " after a second cut), %" PRIu64 " torn tails cut, %" PRIu64
-                 " unacknowledged events lost, log given up %" PRIu64 " times: all sound\n",
-                 x.points, x.states, x.again, x.cuts, x.lost, x.retained);
-    if (x.points == 0 || x.cuts == 0 || x.retained == 0) {
+                 " unacknowledged events lost, log given up %" PRIu64 " times, %" PRIu64
+                 " held messages carried: all sound\n",
+                 x.points, x.states, x.again, x.cuts, x.lost, x.retained, x.carried);
+    if (x.points == 0 || x.cuts == 0 || x.retained == 0 || x.carried == 0) {
         (void)fprintf(stderr, "crash_explorer: nothing was explored\n");
         return 1;
     }

@@ -95,6 +95,21 @@ bool model_is_undecided(const struct model *m, uint32_t half, uint32_t prefix)
     return true;
 }
 
+/* The event that put the message of this one into its queue; `prefix` when none did. */
+static uint32_t model_entered(const struct model *m, uint32_t event, uint32_t prefix)
+{
+    for (uint32_t i = event; i < prefix; i++) {
+        const struct model_event *e = &m->events[i];
+        for (uint32_t j = 0; j < e->count; j++) {
+            if ((e->kind == MODEL_RELEASE && e->released[j] == event) ||
+                (e->kind == MODEL_COMMIT && e->halves[j] == event)) {
+                return i;
+            }
+        }
+    }
+    return prefix;
+}
+
 static bool model_is_released(const struct model *m, uint32_t held, uint32_t prefix)
 {
     for (uint32_t i = held; i < prefix; i++) {
@@ -108,16 +123,30 @@ static bool model_is_released(const struct model *m, uint32_t held, uint32_t pre
     return false;
 }
 
+uint64_t model_place(const struct model *m, uint32_t event, uint32_t prefix)
+{
+    for (uint32_t i = m->events[event].was_copied ? prefix : 0; i > event; i--) {
+        const struct model_event *e = &m->events[i - 1];
+        if (e->kind == MODEL_COPY && e->halves[0] == event) {
+            return e->offset;
+        }
+    }
+    return m->events[event].offset;
+}
+
+bool model_is_needed(const struct model *m, uint32_t event, uint32_t prefix)
+{
+    if (m->events[event].kind == MODEL_HELD) {
+        return !model_is_released(m, event, prefix);
+    }
+    return model_is_undecided(m, event, prefix);
+}
+
 bool model_needs_below(const struct model *m, uint64_t offset)
 {
     for (uint32_t i = 0; i < m->count; i++) {
-        const struct model_event *e = &m->events[i];
-        bool is_needed = e->kind == MODEL_HALF && model_is_undecided(m, i, m->count);
-
-        if (e->kind == MODEL_HELD) {
-            is_needed = !model_is_released(m, i, m->count);
-        }
-        if (e->offset < offset && is_needed) {
+        if (m->events[i].offset < offset && model_is_needed(m, i, m->count) &&
+            model_place(m, i, m->count) < offset) {
             return true;
         }
     }
@@ -180,12 +209,18 @@ static const struct model_event *next_of_queue(struct compare *cmp)
     return NULL;
 }
 
+/* Where a message stood when it entered the queue. */
+static uint64_t place_of(const struct compare *cmp, const struct model_event *e)
+{
+    return model_place(cmp->m, (uint32_t)(e - cmp->m->events), cmp->entered);
+}
+
 /* The same of those that are still there. */
 static const struct model_event *expected(struct compare *cmp)
 {
     const struct model_event *e = next_of_queue(cmp);
 
-    while (e != NULL && (e->offset < cmp->low || cmp->entered < cmp->dropped)) {
+    while (e != NULL && (place_of(cmp, e) < cmp->low || cmp->entered < cmp->dropped)) {
         cmp->number++;
         e = next_of_queue(cmp);
     }
@@ -206,13 +241,17 @@ static int compare_message(void *arg, const struct record_view *view)
         WRONG(cmp, "queue %s/%u number %" PRId64 " is message %u, expected %u",
               model_topics[cmp->topic], cmp->queue, cmp->number, id, e->id);
     }
-    if (view->f.queue_offset != cmp->number || (uint64_t)view->f.physical_offset != e->offset) {
+    if (view->f.queue_offset != cmp->number ||
+        (uint64_t)view->f.physical_offset != place_of(cmp, e)) {
         WRONG(cmp, "message %u says queue offset %" PRId64 ", physical %" PRId64, id,
               view->f.queue_offset, view->f.physical_offset);
     }
     if ((view->f.sys_flag & SYSFLAG_TXN_MASK) !=
         (e->kind == MODEL_HALF ? SYSFLAG_TXN_COMMIT : SYSFLAG_TXN_NONE)) {
         WRONG(cmp, "message %u is delivered with flags %d", id, view->f.sys_flag);
+    }
+    if ((uint64_t)view->f.prepared_offset != (e->kind == MODEL_HALF ? place_of(cmp, e) : 0)) {
+        WRONG(cmp, "message %u says it was prepared at %" PRId64, id, view->f.prepared_offset);
     }
     if (memcmp(view->f.body.ptr + 4, model_pattern(id) + 4, view->f.body.len - 4) != 0) {
         WRONG(cmp, "message %u has a wrong body", id);
@@ -284,6 +323,32 @@ static void compare_halves(struct compare *cmp, struct test_store *ts)
     }
 }
 
+/* What is held is known by its first place, and can be read where it is now. */
+static void compare_place(struct compare *cmp, struct test_store *ts, uint32_t event)
+{
+    const struct model_event *e = &cmp->m->events[event];
+    uint64_t at = carried_where(&ts->carried, e->offset);
+    struct store_fetch *fetch = store_fetch_new(ts->st);
+    struct store_record rec;
+    struct record_view view;
+    struct buf scratch;
+    int rc;
+
+    if (at != model_place(cmp->m, event, cmp->prefix)) {
+        WRONG(cmp, "message %u is said to be at %" PRIu64, e->id, at);
+    }
+    buf_init(&scratch, 0);
+    while ((rc = store_read_record(ts->st, at, fetch, &scratch, &rec, &ts->err)) == ESCROW_EAGAIN) {
+        store_fetch_run(fetch);
+    }
+    if (rc != 0 || rec.type != (e->kind == MODEL_HALF ? STORE_HALF : STORE_HELD) ||
+        record_decode(rec.payload, &view) != 0 || get_le32(view.f.body.ptr) != e->id) {
+        WRONG(cmp, "message %u cannot be read at %" PRIu64 ": %d", e->id, at, rc);
+    }
+    buf_fini(&scratch);
+    store_fetch_free(&fetch);
+}
+
 /* Exactly what was held and not released is held, and keeps its room in the log. */
 static void compare_held(struct compare *cmp, struct test_store *ts)
 {
@@ -292,6 +357,10 @@ static void compare_held(struct compare *cmp, struct test_store *ts)
 
     for (uint32_t i = 0; i < cmp->prefix; i++) {
         const struct model_event *e = &cmp->m->events[i];
+        if ((e->kind == MODEL_HALF || e->kind == MODEL_HELD) && e->was_copied &&
+            model_is_needed(cmp->m, i, cmp->prefix)) {
+            compare_place(cmp, ts, i);
+        }
         held += e->kind == MODEL_HELD;
         held -= e->kind == MODEL_RELEASE ? e->count : 0;
     }
@@ -323,7 +392,8 @@ static void compare_key(struct compare *cmp, struct test_store *ts)
     if (e->kind != MODEL_MESSAGE && e->kind != MODEL_HALF && e->kind != MODEL_HELD) {
         return;
     }
-    want = pick < cmp->prefix && e->offset >= cmp->low ? 1 : 0;
+    cmp->entered = model_entered(cmp->m, pick, cmp->prefix);
+    want = pick < cmp->prefix && place_of(cmp, e) >= cmp->low ? 1 : 0;
     if (want == 1 && e->kind == MODEL_HALF) {
         struct test_half *half = test_owner_find(&ts->owner, e->offset);
         want = half->state == TEST_HALF_COMMITTED ? 1 : 0;
@@ -340,7 +410,7 @@ static void compare_key(struct compare *cmp, struct test_store *ts)
         store_fetch_run(fetch);
     }
     store_fetch_free(&fetch);
-    if (rc != 0 || count != want || (count == 1 && offsets[0] != e->offset)) {
+    if (rc != 0 || count != want || (count == 1 && offsets[0] != place_of(cmp, e))) {
         WRONG(cmp, "key %s: result %d, %u messages, expected %u", key, rc, count, want);
     }
 }

@@ -27,6 +27,7 @@ enum model_kind {
     MODEL_POSITION,
     MODEL_HELD,
     MODEL_RELEASE,
+    MODEL_COPY, /* a held message is carried forward */
     MODEL_DROP, /* a topic is deleted, with all that its queues show */
 };
 
@@ -38,8 +39,9 @@ struct model_event {
     uint32_t id; /* MESSAGE, HALF: stands in the body and in UNIQ_KEY. POSITION: the position */
     uint8_t topic;
     uint8_t queue;
+    bool was_copied;                   /* HALF, HELD: a COPY followed, unless a crash took it */
     uint32_t count;                    /* COMMIT, ROLLBACK, RELEASE: */
-    uint32_t halves[MODEL_DECIDE_MAX]; /* events */
+    uint32_t halves[MODEL_DECIDE_MAX]; /* events; of a COPY the first one: what it copies */
     uint32_t *released;                /* RELEASE: count events, in order; owned */
     int64_t due_ms;                    /* HELD */
 };
@@ -73,7 +75,13 @@ const uint8_t *model_pattern(uint32_t id);
 /* Which HELD event has this log offset? It must be there. */
 uint32_t model_find_held(const struct model *m, uint64_t offset);
 
-/* Does a record below this log offset still matter: a half undecided, a message not released? */
+/* Where the message of a HALF or HELD event stands after the first `prefix` events. */
+uint64_t model_place(const struct model *m, uint32_t event, uint32_t prefix);
+
+/* Is the message of this event held: a half undecided, a message not released? */
+bool model_is_needed(const struct model *m, uint32_t event, uint32_t prefix);
+
+/* Does a record below this log offset still matter? */
 bool model_needs_below(const struct model *m, uint64_t offset);
 
 /* Undecided among the first `prefix` events? */

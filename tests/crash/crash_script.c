@@ -315,6 +315,57 @@ static void step_drop(struct script *s)
     }
 }
 
+/* The held message that has to be carried next, as the broker would; UINT32_MAX = none. */
+static uint32_t next_to_carry(const struct script *s, uint64_t first)
+{
+    const struct model *m = &s->model;
+    uint64_t lowest = first;
+    uint32_t found = UINT32_MAX;
+
+    for (uint32_t i = 0; i < m->acked; i++) {
+        uint64_t at;
+        if (m->events[i].offset >= first || !model_is_needed(m, i, m->acked)) {
+            continue;
+        }
+        at = model_place(m, i, m->count);
+        if (at == m->events[i].offset) {
+            return i;
+        }
+        if (at < lowest) {
+            lowest = at;
+            found = i;
+        }
+    }
+    return found;
+}
+
+/*
+ * Carry everything that is held below `first`; some of it may be on its way out, which the copy
+ * then comes too late for.
+ */
+static void carry_all(struct script *s, uint64_t first)
+{
+    uint32_t event;
+
+    if (below(s, 2) == 0) {
+        (void)try_decide(s);
+    }
+    while ((event = next_to_carry(s, first)) != UINT32_MAX) {
+        struct store_receipt receipt;
+        int rc = test_carry(&s->ts, s->model.events[event].offset, &receipt);
+
+        if (rc == ESCROW_ELIMIT) {
+            run_jobs(s);
+            continue;
+        }
+        MUST(s, rc);
+        model_add(&s->model, MODEL_COPY, &receipt)->halves[0] = event;
+        s->model.events[event].was_copied = true;
+        s->carried++;
+    }
+    run_jobs(s);
+}
+
 /*
  * Give up one or more of the oldest segments that nothing needs, and say so in a checkpoint; now
  * and then only in memory, so that a restart forgets it or a later checkpoint says it.
@@ -325,12 +376,20 @@ static void step_retain(struct script *s)
     uint32_t count;
     uint64_t first;
 
+    bool is_carrying = below(s, 2) == 0;
+
     step_exact_fit(s);
-    settle_all(s);
+    if (!is_carrying) {
+        settle_all(s);
+    }
     count = store_segments(s->ts.st, rows, 1 + below(s, 4));
     first = count == 0 ? 0 : rows[count - 1].first + STORE_SEGMENT_BYTES_MIN;
     if (count == 0) {
         return;
+    }
+    if (is_carrying) {
+        run_jobs(s);
+        carry_all(s, first);
     }
     if (model_needs_below(&s->model, first)) {
         return;

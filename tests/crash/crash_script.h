@@ -21,6 +21,7 @@ struct script {
     uint32_t position;
     uint64_t steps;
     uint64_t retained; /* times a part of the log was given up */
+    uint64_t carried;  /* held messages that were carried out of the way before */
 };
 
 /* Opens a new store on the disk. */

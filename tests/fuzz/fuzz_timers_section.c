@@ -37,7 +37,7 @@ static void check_again(const struct timers *t, struct txn_now now)
     timers_gauges(t, now, &before);
     timers_gauges(again, now, &after);
     CHECK(before.held == after.held);
-    CHECK(timers_oldest_offset(t) == timers_oldest_offset(again));
+    CHECK(timers_oldest_from(t, 0) == timers_oldest_from(again, 0));
     CHECK(timers_reserve_bytes(t) == timers_reserve_bytes(again));
     timers_free(again);
     buf_fini(&section);
@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_again(t, now);
         timers_recovered(t, now);
         for (int round = 0; round < 4; round++) {
-            uint64_t oldest = timers_oldest_offset(t);
+            uint64_t oldest = timers_oldest_from(t, 0);
             int rc = timers_apply_decided(t, oldest, round % 2 == 0, now.wall_ms, now, NULL);
             CHECK(rc == 0 || rc == ESCROW_ECORRUPT); /* not an undecided half */
             now.mono_ms += YEAR_MS;

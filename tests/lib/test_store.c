@@ -93,7 +93,7 @@ static int txn_apply(struct test_store *ts, const struct store_record *rec, stru
 {
     int rc = 0;
 
-    if (rec->type == STORE_HALF) {
+    if (rec->type == STORE_HALF && rec->first == 0) {
         rc = apply_half(ts, rec);
     }
     return rc != 0 ? rc : test_txn_apply(ts, rec, err);
@@ -165,7 +165,8 @@ static int owner_load(void *arg, struct slice name, struct slice data, struct er
 {
     struct test_store *ts = arg;
 
-    if (ts->txn != NULL && (slice_eq_str(name, "txn") || slice_eq_str(name, "timers"))) {
+    if (ts->txn != NULL && (slice_eq_str(name, "txn") || slice_eq_str(name, "timers") ||
+                            slice_eq_str(name, "carried"))) {
         return test_txn_load(ts, name, data, err);
     }
     if (!slice_eq_str(name, "test-owner")) {

@@ -13,6 +13,7 @@
 #define TESTS_LIB_TEST_STORE_H
 
 #include "core/store/store.h"
+#include "txn/carried.h"
 
 #define TEST_HALVES_MAX 512
 
@@ -53,9 +54,10 @@ struct test_store {
     struct store_recovery recovery;
     struct err_ctx err;
     int64_t now_ms;
-    bool no_prepare;       /* test_store_run leaves segments alone */
-    struct txn *txn;       /* the real half-message store beside the small one, or NULL */
-    struct timers *timers; /* with it: messages held for a time */
+    bool no_prepare;        /* test_store_run leaves segments alone */
+    struct txn *txn;        /* the real half-message store beside the small one, or NULL */
+    struct timers *timers;  /* with it: messages held for a time */
+    struct carried carried; /* and those of both that were carried forward */
 };
 
 /* 1 MiB segments, checkpoints only when asked for. */
@@ -123,6 +125,9 @@ ESCROW_MUST_USE int test_hold(struct test_store *ts, const struct test_message *
                               struct store_receipt *out);
 ESCROW_MUST_USE int test_release_due(struct test_store *ts, uint64_t *offsets, uint32_t *count,
                                      struct store_receipt *out);
+
+/* Carry the held message whose first record is at `id` to the end of the log. */
+ESCROW_MUST_USE int test_carry(struct test_store *ts, uint64_t id, struct store_receipt *out);
 
 ESCROW_MUST_USE int test_position(struct test_store *ts, uint64_t position,
                                   struct store_receipt *out);

@@ -21,10 +21,14 @@ void test_txn_new(struct test_store *ts)
     txn_config_default(&config);
     CHECK(txn_new(&config, 7, now_of(ts), &ts->txn) == 0);
     CHECK(timers_new(&timers, 7, now_of(ts), &ts->timers) == 0);
+    carried_init(&ts->carried);
 }
 
 void test_txn_free(struct test_store *ts)
 {
+    if (ts->txn != NULL) {
+        carried_fini(&ts->carried);
+    }
     txn_free(ts->txn);
     ts->txn = NULL;
     timers_free(ts->timers);
@@ -61,7 +65,7 @@ static int on_release(void *arg, const struct txn_release *r)
     struct store_release release = {
         .topic = r->topic,
         .queue_id = r->queue,
-        .half_offset = r->offset,
+        .half_offset = carried_where(&a->ts->carried, r->offset),
         .payload_size = r->size_bytes,
         .tag_code = r->tag_hash,
         .store_ms = r->store_ms,
@@ -78,7 +82,7 @@ static int on_due(void *arg, const struct release_entry *entry)
     struct store_release release = {
         .topic = entry->topic,
         .queue_id = entry->queue,
-        .half_offset = entry->offset,
+        .half_offset = carried_where(&a->ts->carried, entry->offset),
         .payload_size = entry->size_bytes,
         .tag_code = entry->tag_hash,
         .store_ms = entry->store_ms,
@@ -120,11 +124,21 @@ static int apply_decision(struct test_store *ts, const struct store_record *rec,
     return txn_apply_decision(ts->txn, rec->payload, on_release, &arg, err);
 }
 
+static bool is_held(const struct test_store *ts, uint64_t id)
+{
+    return txn_holds(ts->txn, id) || timers_holds(ts->timers, id);
+}
+
 int test_txn_apply(struct test_store *ts, const struct store_record *rec, struct err_ctx *err)
 {
     struct txn_half_info info;
     int rc;
 
+    if (rec->first != 0) {
+        return !is_held(ts, rec->first)
+                   ? 0
+                   : carried_put(&ts->carried, rec->first, rec->offset, (uint32_t)rec->payload.len);
+    }
     if (rec->type == STORE_HELD || rec->type == STORE_RELEASE) {
         return apply_held(ts, rec, err);
     }
@@ -150,11 +164,21 @@ int test_txn_save(struct test_store *ts, struct store_sections *sections)
     if (b != NULL) {
         timers_save(ts->timers, now_of(ts), b);
     }
+    if (b == NULL || buf_failed(b)) {
+        return ESCROW_ENOMEM;
+    }
+    b = store_section(sections, "carried");
+    if (b != NULL) {
+        carried_save(&ts->carried, b);
+    }
     return b == NULL || buf_failed(b) ? ESCROW_ENOMEM : 0;
 }
 
 int test_txn_load(struct test_store *ts, struct slice name, struct slice data, struct err_ctx *err)
 {
+    if (slice_eq_str(name, "carried")) {
+        return carried_load(&ts->carried, data, err);
+    }
     return slice_eq_str(name, "timers") ? timers_load(ts->timers, data, err)
                                         : txn_load(ts->txn, data, now_of(ts), err);
 }
@@ -207,6 +231,27 @@ int test_txn_hold(struct test_store *ts, const struct record_fields *f, int64_t 
         timers_appended(ts->timers, &info, out->offset, now_of(ts));
         test_txn_sync_reserve(ts);
     }
+    return rc;
+}
+
+int test_carry(struct test_store *ts, uint64_t id, struct store_receipt *out)
+{
+    struct store_fetch *fetch = store_fetch_new(ts->st);
+    struct store_record rec;
+    struct buf scratch;
+    int rc;
+
+    CHECK(fetch != NULL);
+    buf_init(&scratch, 0);
+    while ((rc = store_read_record(ts->st, carried_where(&ts->carried, id), fetch, &scratch, &rec,
+                                   &ts->err)) == ESCROW_EAGAIN) {
+        store_fetch_run(fetch);
+    }
+    if (rc == 0) {
+        rc = store_append_copy(ts->st, rec.type, rec.payload, id, out);
+    }
+    buf_fini(&scratch);
+    store_fetch_free(&fetch);
     return rc;
 }
 
@@ -305,6 +350,7 @@ void test_txn_check(struct test_store *ts)
         CHECK_IMPLIES(half->state == TEST_HALF_ROLLED_BACK, fact.kind == DECISION_ROLLBACK);
     }
     timers_check(ts->timers);
+    carried_check(&ts->carried);
     CHECK(store_stats(ts->st).reserved_bytes ==
           txn_reserve_bytes(ts->txn) + timers_reserve_bytes(ts->timers));
 }

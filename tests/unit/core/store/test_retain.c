@@ -287,6 +287,56 @@ START_TEST(a_half_can_be_committed_long_after_its_neighbours_are_gone)
 }
 END_TEST
 
+START_TEST(a_half_goes_on_to_the_end_and_its_segment_goes)
+{
+    /*
+     * Its copy is read, found by key and delivered; it keeps its offset for the decision. Copies
+     * fit while messages are refused, keep no room for a second decision, and one that comes after
+     * the decision changes nothing.
+     */
+    struct test_message m = {.topic = "H", .body = SLICE_LIT("0123"), .uniq = "U"};
+    struct store_receipt half;
+    struct store_receipt copy;
+    struct store_receipt r;
+    uint64_t reserved;
+    struct buf scratch;
+    struct store_record rec;
+
+    begin();
+    ck_assert_int_eq(test_half(&ts, &m, &half), 0);
+    RUN();
+    fill(0, 45);
+    reserved = store_stats(ts.st).reserved_bytes;
+    store_refuse(ts.st, true);
+    ck_assert_int_eq(test_carry(&ts, half.offset, &copy), 0);
+    ck_assert_int_eq(copy.queue_offset, -1);
+    store_refuse(ts.st, false);
+    RUN();
+    ck_assert_uint_eq(store_stats(ts.st).reserved_bytes, reserved);
+    ck_assert_uint_eq(carried_where(&ts.carried, half.offset), copy.offset);
+    give_up(copy.offset - copy.offset % SEGMENT);
+    for (int i = 0; i < 3; i++) { /* live, replayed, from the checkpoint */
+        buf_init(&scratch, 0);
+        ck_assert_int_eq(store_read_record(ts.st, copy.offset, NULL, &scratch, &rec, &ts.err), 0);
+        ck_assert_int_eq(rec.type, STORE_HALF);
+        ck_assert_uint_eq(rec.first, half.offset);
+        buf_fini(&scratch);
+        ck_assert_uint_eq(txn_oldest_offset(ts.txn), half.offset);
+        ck_assert_uint_eq(carried_where(&ts.carried, half.offset), copy.offset);
+        ck_assert_int_eq(test_store_checkpoint(&ts, i == 1), 0);
+        reopen();
+    }
+    ck_assert_int_eq(test_decide(&ts, true, &half.offset, 1, &r), 0);
+    ck_assert_int_eq(test_carry(&ts, half.offset, &r), 0);
+    RUN();
+    ck_assert_uint_eq(carried_where(&ts.carried, half.offset), copy.offset);
+    ck_assert_str_eq(test_bodies(&ts, "H", 0), "0123");
+    reopen();
+    ck_assert_str_eq(test_bodies(&ts, "H", 0), "0123");
+    shut();
+}
+END_TEST
+
 /* 20 messages in M/0; those of odd numbers are halves from the first segment, committed late. */
 static void mixed_queue(void)
 {
@@ -602,6 +652,7 @@ int main(void)
     tcase_add_test(tc, what_is_given_up_is_gone_for_every_reader);
     tcase_add_test(tc, the_last_record_stays);
     tcase_add_test(tc, a_half_can_be_committed_long_after_its_neighbours_are_gone);
+    tcase_add_test(tc, a_half_goes_on_to_the_end_and_its_segment_goes);
     tcase_add_test(tc, a_message_released_late_leaves_a_hole);
     tcase_add_test(tc, leftovers_of_a_deletion_go_at_the_next_start);
     tcase_add_test(tc, a_read_under_way_survives_the_deletion);
