@@ -6,8 +6,8 @@
 #include "core/proto/body_register.h"
 
 #include "core/base/bytes.h"
-#include "core/base/check.h"
 #include "core/base/limits.h"
+#include "core/proto/compress.h"
 #include "core/proto/json_write.h"
 #include "escrow/errors.h"
 
@@ -15,7 +15,6 @@
 
 #define CRC_MASK       UINT32_C(0x7FFFFFFF)
 #define ZLIB_LEVEL     5       /* Java's default for bodies */
-#define INFLATE_FIRST  4       /* first guess: this many times the compressed size */
 #define TOPIC_SIZE_MIN (4 + 7) /* length, "T 4 4 6" */
 
 uint32_t register_body_crc(struct slice in)
@@ -101,27 +100,6 @@ static void put_lists(struct buf *out, const struct register_body *body)
     part_end(out, part);
 }
 
-static int deflate_into(struct buf *out, struct slice in)
-{
-    struct libdeflate_compressor *z = libdeflate_alloc_compressor(ZLIB_LEVEL);
-    size_t bound, used;
-    uint8_t *dst;
-
-    if (z == NULL) {
-        return ESCROW_ENOMEM;
-    }
-    bound = libdeflate_zlib_compress_bound(z, in.len);
-    dst = buf_reserve(out, bound);
-    used = dst == NULL ? 0 : libdeflate_zlib_compress(z, in.ptr, in.len, dst, bound);
-    libdeflate_free_compressor(z);
-    if (dst == NULL) {
-        return ESCROW_ENOMEM;
-    }
-    CHECK(used > 0); /* the bound is enough for every input */
-    buf_commit(out, used);
-    return 0;
-}
-
 int register_body_encode_compressed(struct buf *out, const struct register_body *body)
 {
     struct buf lists;
@@ -129,54 +107,12 @@ int register_body_encode_compressed(struct buf *out, const struct register_body 
 
     buf_init(&lists, 0);
     put_lists(&lists, body);
-    error = buf_failed(&lists) ? ESCROW_ENOMEM : deflate_into(out, buf_slice(&lists));
+    error = buf_failed(&lists) ? ESCROW_ENOMEM : compress_zlib(out, buf_slice(&lists), ZLIB_LEVEL);
     buf_fini(&lists);
     return error;
 }
 
 /* ---- compressed: reading ---- */
-
-static int inflate_with(struct libdeflate_decompressor *z, struct slice in, struct buf *out)
-{
-    size_t room = in.len * INFLATE_FIRST + 256;
-
-    for (;;) {
-        enum libdeflate_result result;
-        size_t used = 0;
-        uint8_t *dst;
-
-        room = room > REGISTER_INFLATED_MAX ? REGISTER_INFLATED_MAX : room;
-        dst = buf_reserve(out, room);
-        if (dst == NULL) {
-            return ESCROW_ENOMEM;
-        }
-        result = libdeflate_zlib_decompress(z, in.ptr, in.len, dst, room, &used);
-        if (result == LIBDEFLATE_SUCCESS) {
-            buf_commit(out, used);
-            return 0;
-        }
-        if (result != LIBDEFLATE_INSUFFICIENT_SPACE) {
-            return ESCROW_EPROTO;
-        }
-        if (room == REGISTER_INFLATED_MAX) {
-            return ESCROW_ETOOBIG;
-        }
-        room *= 4;
-    }
-}
-
-static int inflate_into(struct slice in, struct buf *out)
-{
-    struct libdeflate_decompressor *z = libdeflate_alloc_decompressor();
-    int error;
-
-    if (z == NULL) {
-        return ESCROW_ENOMEM;
-    }
-    error = inflate_with(z, in, out);
-    libdeflate_free_decompressor(z);
-    return error;
-}
 
 static bool take_u32(struct slice *rest, uint32_t *value)
 {
@@ -261,7 +197,7 @@ static int get_topics(struct slice *rest, struct register_body *body)
 static int decode_compressed(struct slice in, struct register_body *body)
 {
     struct slice rest, part;
-    int error = inflate_into(in, &body->inflated);
+    int error = decompress(&body->inflated, COMPRESSION_ZLIB, in, REGISTER_INFLATED_MAX);
 
     if (error != 0) {
         return error;

@@ -58,7 +58,10 @@ static void check_ask(struct task *task)
     struct check_job *job = LIST_ENTRY(task, struct check_job, task);
     struct escrow_producer *p = job->producer;
 
-    job->state = p->check(job->message, job->txn_id, p->check_arg);
+    job->state = ESCROW_TXN_IN_PROGRESS; /* no memory now: the broker asks again */
+    if (delivery_open(job->message) == 0) {
+        job->state = p->check(job->message, job->txn_id, p->check_arg);
+    }
     job->task.run = check_answer;
     if (job->state == ESCROW_TXN_IN_PROGRESS || client_post(p->client, &job->task) != 0) {
         check_free(job);

@@ -12,6 +12,7 @@
 #include "core/io_uv/loop.h"
 #include "core/io_uv/mailbox.h"
 #include "core/proto/body_heartbeat.h"
+#include "core/proto/compress.h"
 #include "core/proto/msgid.h"
 #include "core/proto/properties.h"
 #include "escrow/escrow.h"
@@ -103,6 +104,8 @@ struct escrow_producer {
     uint64_t timeout_ms;
     uint64_t body_max;
     uint64_t queues;
+    uint64_t compress_over; /* bodies longer than this; 0 = never */
+    uint64_t compress_level;
     escrow_txn_check_fn *check; /* NULL: does not answer check-backs */
     void *check_arg;
     bool is_txn;
@@ -124,6 +127,10 @@ struct escrow_delivery {
     size_t properties_len;
     const void *body;
     size_t body_len;
+    struct slice stored;          /* the body as it is in the record */
+    struct buf opened;            /* what it stands for, between delivery_open and delivery_close */
+    enum compression packed;      /* how the stored one is compressed */
+    enum compression compression; /* and `body`, now */
     char broker[ROUTER_NAME_MAX];
     int32_t queue;
     int64_t offset;
@@ -221,6 +228,7 @@ struct send_op {
     struct slice ordering_key;
     struct slice extra;    /* further properties, likewise the caller's; may be empty */
     struct buf properties; /* complete: UNIQ_KEY included */
+    struct buf packed;     /* the body, compressed; empty: it is sent as it is */
     enum send_kind kind;
     bool is_oneway;
     void (*done)(struct send_op *op);
@@ -239,6 +247,12 @@ struct send_op {
     int32_t queue_id;
     int64_t born_ms;
 };
+
+/*
+ * The body of a message, compressed when the producer says so and it gets shorter. ESCROW_ENOMEM.
+ * Takes milliseconds: not on the loop.
+ */
+ESCROW_MUST_USE int send_pack(struct send_op *op, const struct escrow_message *m);
 
 /* Compose properties and id. Loop (ids). ESCROW_ENOMEM, ESCROW_ETOOBIG. */
 ESCROW_MUST_USE int send_prepare(struct send_op *op, const struct escrow_message *m);
@@ -280,6 +294,14 @@ void check_on_push(struct escrow_client *c, const char *addr, struct header *hea
 ESCROW_MUST_USE int delivery_new(struct slice record, const char *broker,
                                  struct escrow_delivery **out);
 void delivery_free(struct escrow_delivery **delivery);
+
+/*
+ * Before somebody looks at the body: decompress it. One that is not what it says, or in a way that
+ * this library was built without, stays as it is stored. ESCROW_ENOMEM: nothing has changed. Takes
+ * milliseconds: not on the loop.
+ */
+ESCROW_MUST_USE int delivery_open(struct escrow_delivery *d);
+void delivery_close(struct escrow_delivery *d); /* only the stored body stays */
 
 /* ---- consumers (consumer.c), loop ---- */
 void consumer_on_ids_changed(struct escrow_client *c, struct slice group);

@@ -4,12 +4,18 @@
  */
 #include "src/client/client_private.h"
 
+#include "core/base/limits.h"
 #include "core/base/mem.h"
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/*
+ * A compressed body may stand for so much: as large as a frame, in which it could be sent as it is.
+ */
+#define DELIVERY_BODY_MAX FRAME_SIZE_MAX
 
 static char *text_of(struct slice s)
 {
@@ -72,8 +78,11 @@ int delivery_new(struct slice record, const char *broker, struct escrow_delivery
         delivery_free(&d);
         return rc;
     }
-    d->body = view.f.body.ptr;
-    d->body_len = view.f.body.len;
+    d->stored = view.f.body;
+    d->packed = compression_of(view.f.sys_flag);
+    d->compression = d->packed;
+    d->body = d->stored.ptr;
+    d->body_len = d->stored.len;
     d->queue = view.f.queue_id;
     d->offset = view.f.queue_offset;
     d->born_ms = view.f.born_ms;
@@ -91,12 +100,46 @@ void delivery_free(struct escrow_delivery **delivery)
 
     *delivery = NULL;
     if (d != NULL) {
+        buf_fini(&d->opened);
         buf_fini(&d->record);
         mem_free(d->topic);
         mem_free(d->message_id);
         mem_free(d->properties);
         mem_free(d);
     }
+}
+
+int delivery_open(struct escrow_delivery *d)
+{
+    int rc;
+
+    if (d->compression == COMPRESSION_NONE) {
+        return 0;
+    }
+    rc = decompress(&d->opened, d->compression, d->stored, DELIVERY_BODY_MAX);
+    if (rc != 0) {
+        buf_fini(&d->opened); /* the room that was tried */
+        return rc == ESCROW_ENOMEM ? rc : 0;
+    }
+    d->compression = COMPRESSION_NONE;
+    d->body = d->opened.ptr;
+    d->body_len = d->opened.len;
+    return 0;
+}
+
+void delivery_close(struct escrow_delivery *d)
+{
+    if (d->body != d->stored.ptr) {
+        buf_fini(&d->opened);
+        d->compression = d->packed;
+        d->body = d->stored.ptr;
+        d->body_len = d->stored.len;
+    }
+}
+
+const char *escrow_delivery_compression(const struct escrow_delivery *message)
+{
+    return message->compression == COMPRESSION_NONE ? NULL : compression_name(message->compression);
 }
 
 const char *escrow_delivery_topic(const struct escrow_delivery *message)

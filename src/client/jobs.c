@@ -284,7 +284,14 @@ static void job_handle(struct task *task)
     struct consume_job *job = LIST_ENTRY(task, struct consume_job, task);
     struct escrow_consumer *k = job->queue->consumer;
 
-    job->result = k->handler(job->message, k->handler_arg);
+    job->result = ESCROW_CONSUME_RETRY;
+    if (delivery_open(job->message) == 0) {
+        size_t bytes = job->message->opened.cap;
+        client_memory_force(k->client, bytes);
+        job->result = k->handler(job->message, k->handler_arg);
+        delivery_close(job->message);
+        client_memory_give(k->client, bytes);
+    }
     job->task.run = job_handled;
     if (client_post(k->client, &job->task) != 0) {
         UNREACHABLE("the loop takes tasks until every consumer is freed");

@@ -159,6 +159,11 @@ int escrow_consumer_poll(struct escrow_consumer *consumer, int64_t timeout_ms,
                               rc == ESCROW_EBUSY ? "another thread is polling this consumer"
                                                  : escrow_strerror(rc));
     }
+    for (size_t i = 0; i < p.count; i++) {
+        if (delivery_open(messages[i]) != 0) {
+            /* out of memory: it stays compressed, and says so */
+        }
+    }
     *count = p.count;
     return 0;
 }

@@ -102,10 +102,14 @@ static int producer_new(struct escrow_client *c, const char *group,
     p->timeout_ms = 3000;
     p->body_max = MESSAGE_BODY_MAX;
     p->queues = 4;
+    p->compress_over = 4096;
+    p->compress_level = 5;
     const struct option_spec specs[] = {
         {.key = "retries", .number = &p->retries, .min = 0, .max = 1000},
         {.key = "send.timeout.ms", .number = &p->timeout_ms, .min = 1, .max = 3600000},
         {.key = "body.max.bytes", .number = &p->body_max, .min = 1, .max = MESSAGE_BODY_MAX},
+        {.key = "compress.over.bytes", .number = &p->compress_over, .min = 0, .max = INT32_MAX},
+        {.key = "compress.level", .number = &p->compress_level, .min = 1, .max = 9},
         {.key = "queues", .number = &p->queues, .min = 1, .max = QUEUES_PER_TOPIC_MAX},
     };
     rc = options_read(options, specs, sizeof specs / sizeof specs[0]);
@@ -297,7 +301,7 @@ static int async_begin(struct escrow_producer *p, const struct escrow_message *m
     if (a == NULL) {
         return last_error_set(ESCROW_ENOMEM, "send: out of memory");
     }
-    a->bytes = 2 * send_bytes(m); /* the copy, and the frame */
+    a->bytes = 2 * send_bytes(m); /* the copy, and the frame; compressed less than once more */
     if (!client_memory_take(p->client, a->bytes)) {
         mem_free(a);
         return last_error_set(ESCROW_ELIMIT,
@@ -311,14 +315,17 @@ static int async_begin(struct escrow_producer *p, const struct escrow_message *m
         a->op.kind = SEND_PLAIN;
         a->op.is_oneway = fn == NULL;
         a->op.topic = a->copy->topic;
-        a->op.body = slice_of(a->copy->body, a->copy->body_len);
         a->op.done = async_done;
         a->op.task.run = async_start;
         buf_init(&a->op.properties, 0);
     }
     producer_ref(p);
-    rc = a->copy == NULL ? ESCROW_ENOMEM : client_post(p->client, &a->op.task);
+    rc = a->copy == NULL ? ESCROW_ENOMEM : send_pack(&a->op, a->copy);
+    if (rc == 0) {
+        rc = client_post(p->client, &a->op.task);
+    }
     if (rc != 0) {
+        buf_fini(&a->op.packed);
         producer_unref(p);
         client_memory_give(p->client, a->bytes);
         escrow_message_free(&a->copy);

@@ -15,8 +15,9 @@
 #include "core/proto/codes.h"
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
+#include "core/proto/record.h"
 #include "core/proto/send_request.h"
-#include "core/proto/tags.h"
+#include "src/client/pick.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -88,12 +89,32 @@ int send_prepare(struct send_op *op, const struct escrow_message *m)
     return w.error;
 }
 
+int send_pack(struct send_op *op, const struct escrow_message *m)
+{
+    const struct escrow_producer *p = op->producer;
+    int rc;
+
+    op->body = slice_of(m->body, m->body_len);
+    if (p->compress_over == 0 || m->body_len <= p->compress_over) {
+        return 0;
+    }
+    buf_init(&op->packed, 0);
+    rc = compress_zlib(&op->packed, op->body, (int)p->compress_level);
+    if (rc != 0 || op->packed.len >= m->body_len) {
+        buf_fini(&op->packed);
+        return rc;
+    }
+    op->body = buf_slice(&op->packed);
+    return 0;
+}
+
 void send_fini(struct send_op *op)
 {
     router_cancel(&op->lookup);
     remote_cancel(&op->call);
     loop_timer_stop(&op->producer->client->loop, &op->timer);
     buf_fini(&op->properties);
+    buf_fini(&op->packed);
 }
 
 /* ---- the end, and trying again ---- */
@@ -152,6 +173,9 @@ static void send_fields(struct header_writer *w, void *arg)
     req.default_queue_count = (int32_t)op->producer->queues;
     req.queue_id = op->queue_id;
     req.sys_flag = op->kind == SEND_HALF ? SYSFLAG_TXN_PREPARED : 0;
+    if (op->packed.len > 0) { /* without a kind: zlib, also for clients older than the choice */
+        req.sys_flag |= SYSFLAG_COMPRESSED;
+    }
     req.born_ms = op->born_ms;
     req.properties = buf_slice(&op->properties);
     req.is_batch = op->kind == SEND_BATCH;
@@ -223,69 +247,18 @@ static void send_try(struct send_op *op)
     remote_call(&c->remote, &op->call, &req, send_answered);
 }
 
-/* Queue number `n` of all writable queues of the route; false when there is none. */
-static bool queue_at(const struct topic_route *route, uint32_t n, struct route_target *target,
-                     int32_t *queue_id)
+/* The queue of this try. */
+static bool choose_queue(struct send_op *op, const struct topic_route *route)
 {
-    for (size_t i = 0; i < route->target_count; i++) {
-        const struct route_target *t = &route->targets[i];
-        if (t->addr[0] == '\0' || t->write_queues == 0) {
-            continue;
-        }
-        if (n < t->write_queues) {
-            *target = *t;
-            *queue_id = (int32_t)n;
-            return true;
-        }
-        n -= t->write_queues;
-    }
-    return false;
-}
-
-static uint32_t queues_of(const struct topic_route *route, const char *except)
-{
-    uint32_t sum = 0;
-
-    for (size_t i = 0; i < route->target_count; i++) {
-        const struct route_target *t = &route->targets[i];
-        if (t->addr[0] != '\0' && (except == NULL || strcmp(t->broker, except) != 0)) {
-            sum += t->write_queues;
-        }
-    }
-    return sum;
-}
-
-/*
- * The queue of this try: by ordering key always the same, else in turn, away from the broker that
- * just failed.
- */
-static bool pick_queue(struct send_op *op, const struct topic_route *route)
-{
-    const char *avoid =
-        op->tries > 0 && queues_of(route, op->target.broker) > 0 ? op->target.broker : NULL;
     char failed[ROUTER_NAME_MAX];
-    uint32_t queues = queues_of(route, NULL);
-    struct route_target target;
+    struct pick pick = {.route = route,
+                        .create_queues = (uint32_t)op->producer->queues,
+                        .key = op->ordering_key,
+                        .avoid = op->tries > 0 ? failed : NULL,
+                        .turn = &op->producer->next_queue};
 
-    if (queues == 0) {
-        return false;
-    }
-    if (op->ordering_key.len > 0) {
-        uint32_t hash = (uint32_t)java_hash(op->ordering_key);
-        return queue_at(route, hash % queues, &op->target, &op->queue_id);
-    }
-    (void)snprintf(failed, sizeof failed, "%s", avoid == NULL ? "" : avoid); /* same size */
-    for (uint32_t i = 0; i < queues; i++) {
-        uint32_t n = op->producer->next_queue++ % queues;
-        if (!queue_at(route, n, &target, &op->queue_id)) {
-            return false;
-        }
-        if (avoid == NULL || strcmp(target.broker, failed) != 0) {
-            op->target = target;
-            return true;
-        }
-    }
-    return false;
+    (void)snprintf(failed, sizeof failed, "%s", op->target.broker); /* same size */
+    return pick_queue(&pick, &op->target, &op->queue_id);
 }
 
 /* A half that may be stored is stored where it was sent. */
@@ -306,7 +279,7 @@ static void send_routed(struct route_lookup *lookup, int error, const struct top
         send_try(op);
         return;
     }
-    if (error == 0 && !pick_queue(op, route)) {
+    if (error == 0 && !choose_queue(op, route)) {
         error = ESCROW_ENOROUTE;
     }
     if (error != 0) {
@@ -448,8 +421,12 @@ int send_wait(struct escrow_producer *p, const struct escrow_message *m, enum se
     }
     call.op.producer = p;
     call.op.kind = kind;
-    call.op.body = slice_of(m->body, m->body_len);
+    rc = send_pack(&call.op, m);
+    if (rc != 0) {
+        return last_error_set(rc, "send: no memory to compress the body");
+    }
     rc = call_wait(&call, m->topic, send_bytes(m));
+    buf_fini(&call.op.packed); /* what did not even start */
     if (rc == 0) {
         *receipt = call.op.receipt;
     }

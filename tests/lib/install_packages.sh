@@ -17,7 +17,7 @@ packages_of() {
     case $1 in
     build)
         echo gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libpq-dev libmsgpack-dev libjansson-dev \
-            libcurl4-openssl-dev libmicrohttpd-dev libssl-dev zlib1g-dev libdeflate-dev libinih-dev
+            libcurl4-openssl-dev libmicrohttpd-dev libssl-dev zlib1g-dev libdeflate-dev liblz4-dev libzstd-dev libinih-dev
         ;;
     test) echo check g++ openssl postgresql-15 postgresql-client-15 python3 procps util-linux curl systemd ;;
     check) echo clang clang-tidy clang-format libclang-rt-14-dev cppcheck shellcheck binutils python3 ;;

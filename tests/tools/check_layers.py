@@ -48,6 +48,8 @@ OWNERS = {
     "ini.h": ["src/broker", "src/relay", "tests"],
     "jansson.h": [PROTO, "outbox/pg", "tests"],
     "libdeflate.h": [PROTO, BASE, "tests"],
+    "lz4frame.h": [PROTO],
+    "zstd.h": [PROTO],
     "libpq-fe.h": ["outbox/pg", CLIENT, API, "examples", "tests"],
     "libpq-events.h": [CLIENT],
     "microhttpd.h": ["outbox/pg", "tests"],

@@ -81,6 +81,8 @@ pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto)
 pkg_check_modules(SSL REQUIRED IMPORTED_TARGET libssl)
 pkg_check_modules(MICROHTTPD REQUIRED IMPORTED_TARGET libmicrohttpd)
 pkg_check_modules(DEFLATE REQUIRED IMPORTED_TARGET libdeflate)
+pkg_check_modules(LZ4 IMPORTED_TARGET liblz4) # these two: when they are there
+pkg_check_modules(ZSTD IMPORTED_TARGET libzstd)
 find_package(Threads REQUIRED)
 
 # Before every other library: what these open has to be seen by ThreadSanitizer.

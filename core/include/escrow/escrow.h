@@ -159,6 +159,9 @@ ESCROW_API int64_t escrow_receipt_offset(const struct escrow_receipt *receipt);
  *   send.timeout.ms        for one try: 3000
  *   body.max.bytes         4194304
  *   queues                 queues of a topic that is created by the first send: 4
+ *   compress.over.bytes    longer bodies are compressed (zlib) when that makes them shorter: 4096;
+ *                          0: never. Not those of batches and of escrow/pg.h
+ *   compress.level         1 (fast) to 9 (small): 5
  */
 ESCROW_API int escrow_producer_new(struct escrow_client *client, const char *group,
                                    const struct escrow_option *options,
@@ -358,6 +361,13 @@ ESCROW_API void escrow_consumer_free(struct escrow_consumer **consumer);
 ESCROW_API const char *escrow_delivery_topic(const struct escrow_delivery *message);
 ESCROW_API const char *escrow_delivery_message_id(const struct escrow_delivery *message);
 ESCROW_API const void *escrow_delivery_body(const struct escrow_delivery *message, size_t *bytes);
+
+/*
+ * NULL: the body is what was sent. "zlib", "lz4", "zstd", "unknown": it is as it was stored,
+ * compressed so, because it is damaged, stands for more than 16 MiB, or this library was built
+ * without lz4 or zstd.
+ */
+ESCROW_API const char *escrow_delivery_compression(const struct escrow_delivery *message);
 ESCROW_API const char *escrow_delivery_property(const struct escrow_delivery *message,
                                                 const char *name); /* NULL when absent */
 ESCROW_API const char *escrow_delivery_tag(const struct escrow_delivery *message);

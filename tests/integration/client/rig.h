@@ -10,7 +10,9 @@
 #define TESTS_INTEGRATION_CLIENT_RIG_H
 
 #include "core/base/attr.h"
+#include "core/base/buf.h"
 #include "core/proto/body_end_txn.h"
+#include "core/proto/header.h"
 #include "escrow/escrow.h"
 
 #include <check.h>
@@ -65,6 +67,19 @@ void rig_decide(const struct rig *r, const char *group, const char *id, enum txn
 
 /* A connection of one's own to "127.0.0.1:port". */
 int rig_connect(const char *host_port);
+
+/* One request to the broker, on a connection of its own. */
+struct rig_question {
+    struct buf frame; /* the question, then the answer */
+    struct header header;
+    struct slice body;
+};
+
+void rig_question_init(struct rig_question *q);
+void rig_question_fini(struct rig_question *q);
+
+/* q->frame holds a request; afterwards header and body are those of its answer: a success. */
+void rig_ask(const struct rig *r, struct rig_question *q);
 
 /* Halves that the broker has not decided; messages that consumers can see in so many queues. */
 int64_t rig_undecided(const struct rig *r);

@@ -10,12 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct question {
-    struct buf frame; /* the question, then the answer */
-    struct header header;
-    struct slice body;
-};
-
 int rig_connect(const char *host_port)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET};
@@ -30,8 +24,7 @@ int rig_connect(const char *host_port)
     return fd;
 }
 
-/* q->frame holds a request; afterwards header and body are those of its answer: a success. */
-static void ask(const struct rig *r, struct question *q)
+void rig_ask(const struct rig *r, struct rig_question *q)
 {
     int fd = rig_connect(r->broker);
     struct frame frame;
@@ -55,13 +48,13 @@ static void ask(const struct rig *r, struct question *q)
     (void)close(fd);
 }
 
-static void question_init(struct question *q)
+void rig_question_init(struct rig_question *q)
 {
     buf_init(&q->frame, 0);
     header_init(&q->header);
 }
 
-static void question_fini(struct question *q)
+void rig_question_fini(struct rig_question *q)
 {
     header_fini(&q->header);
     buf_fini(&q->frame);
@@ -75,51 +68,51 @@ void rig_decide(const struct rig *r, const char *group, const char *id, enum txn
     struct end_txn_half half = {.transaction_id = slice_str(id), .offset = END_TXN_OFFSET_NONE};
     struct end_txn_answer answer;
     struct end_txn_result result;
-    struct question q;
+    struct rig_question q;
     struct buf body;
 
     buf_init(&body, 0);
     end_txn_request_encode(&body, &req, &half, 1);
-    question_init(&q);
+    rig_question_init(&q);
     ck_assert_int_eq(header_encode(&q.frame, HEADER_JSON, &head, buf_slice(&body)), 0);
-    ask(r, &q);
+    rig_ask(r, &q);
     ck_assert_int_eq(end_txn_answer_decode(q.body, &answer), 0);
     ck_assert(end_txn_next_result(&answer, &result));
     ck_assert_int_eq(result.error, 0);
-    question_fini(&q);
+    rig_question_fini(&q);
     buf_fini(&body);
 }
 
 /* The answer's text is borrowed from the question. */
-static void ask_horizon(const struct rig *r, struct question *q, struct txn_horizon *horizon)
+static void ask_horizon(const struct rig *r, struct rig_question *q, struct txn_horizon *horizon)
 {
     struct header_out head = {.code = REQUEST_ESCROW_TXN_HORIZON, .opaque = 1};
 
-    question_init(q);
+    rig_question_init(q);
     ck_assert_int_eq(header_encode(&q->frame, HEADER_JSON, &head, SLICE_EMPTY), 0);
-    ask(r, q);
+    rig_ask(r, q);
     ck_assert_int_eq(txn_horizon_decode(q->body, horizon), 0);
 }
 
 int64_t rig_undecided(const struct rig *r)
 {
     struct txn_horizon horizon;
-    struct question q;
+    struct rig_question q;
 
     ask_horizon(r, &q, &horizon);
-    question_fini(&q);
+    rig_question_fini(&q);
     return (int64_t)horizon.undecided;
 }
 
 void rig_identity(const struct rig *r, char *dst, size_t size)
 {
     struct txn_horizon horizon;
-    struct question q;
+    struct rig_question q;
 
     ask_horizon(r, &q, &horizon);
     ck_assert_uint_lt(horizon.broker.len, size);
     (void)slice_to_cstr(horizon.broker, dst, size);
-    question_fini(&q);
+    rig_question_fini(&q);
 }
 
 int64_t rig_counter(const struct rig *r, const char *name)
@@ -127,19 +120,19 @@ int64_t rig_counter(const struct rig *r, const char *name)
     struct header_out head = {.code = REQUEST_ESCROW_STATUS, .opaque = 1};
     struct list_reader reader;
     struct metric_row row;
-    struct question q;
+    struct rig_question q;
     int64_t value = -1;
 
-    question_init(&q);
+    rig_question_init(&q);
     ck_assert_int_eq(header_encode(&q.frame, HEADER_JSON, &head, SLICE_EMPTY), 0);
-    ask(r, &q);
+    rig_ask(r, &q);
     ck_assert_int_eq(status_decode(q.body, &reader), 0);
     while (status_next(&reader, &row)) {
         if (slice_eq_str(row.name, name)) {
             value = (int64_t)row.value;
         }
     }
-    question_fini(&q);
+    rig_question_fini(&q);
     ck_assert_msg(value >= 0, "no counter %s", name);
     return value;
 }
@@ -148,18 +141,18 @@ static int64_t queue_end(const struct rig *r, const char *topic, int32_t queue)
 {
     struct header_out head = {.code = REQUEST_GET_MAX_OFFSET, .opaque = 1};
     struct header_writer w;
-    struct question q;
+    struct rig_question q;
     int64_t offset = -1;
 
-    question_init(&q);
+    rig_question_init(&q);
     header_begin(&w, &q.frame, HEADER_JSON, &head);
     header_put_str(&w, "topic", slice_str(topic));
     header_put_i64(&w, "queueId", queue);
     header_end(&w);
     ck_assert_int_eq(header_frame_end(&w, 0), 0);
-    ask(r, &q);
+    rig_ask(r, &q);
     ck_assert_int_eq(header_get_i64(&q.header, "offset", &offset), 0);
-    question_fini(&q);
+    rig_question_fini(&q);
     return offset;
 }
 

@@ -371,13 +371,14 @@ END_TEST
 START_TEST(little_memory_slows_down_and_does_not_stop)
 {
     const struct escrow_option options[] = {{"memory.max.bytes", "65536"}, {NULL, NULL}};
+    const struct escrow_option uncompressed[] = {{"compress.over.bytes", "0"}, {NULL, NULL}};
     struct escrow_client *c = rig_client(&rig);
     struct escrow_client *small = rig_client_with(rig.name_server, options);
     struct escrow_producer *p = NULL;
     struct escrow_consumer *k;
     static char big[100000];
 
-    OK(escrow_producer_new(c, "shop", NULL, &p));
+    OK(escrow_producer_new(c, "shop", uncompressed, &p));
     for (int i = 0; i < 8; i++) {
         memset(big, 'a' + i, sizeof big - 1);
         OK(rig_send(p, "Big", big));

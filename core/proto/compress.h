@@ -1,0 +1,53 @@
+/*
+ * Compressed bytes: message bodies (SYSFLAG says how, record.h), registrations.
+ *
+ * zlib is RFC 1950, which every RocketMQ client reads; LZ4 and ZSTD are the frame formats, which
+ * its clients from 5.0 on may send. Those two are read where their libraries were there when this
+ * was built.
+ *
+ * Owns:    nothing.
+ * Thread:  any; large input takes milliseconds: not for a loop.
+ * Errors:  compressed bytes are hostile: output is bounded by the caller, and what does not decode
+ *          is an error.
+ */
+#ifndef CORE_PROTO_COMPRESS_H
+#define CORE_PROTO_COMPRESS_H
+
+#include "core/base/attr.h"
+#include "core/base/buf.h"
+#include "core/base/slice.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(identifier, text) */
+#define COMPRESSIONS(X)                                                                            \
+    X(NONE, "none")                                                                                \
+    X(ZLIB, "zlib")                                                                                \
+    X(LZ4, "lz4")                                                                                  \
+    X(ZSTD, "zstd")                                                                                \
+    X(UNKNOWN, "unknown") /* compressed, in a way that has no meaning */
+
+enum compression {
+#define X(id, text) COMPRESSION_##id,
+    COMPRESSIONS(X)
+#undef X
+};
+
+/* Text of one, static storage. */
+const char *compression_name(enum compression how);
+
+/* How the body of a record with this SYSFLAG is compressed. */
+enum compression compression_of(int32_t sys_flag);
+
+/* Append `in` as zlib, level 1 to 12. ESCROW_ENOMEM; buf_failed (the buf's limit). */
+ESCROW_MUST_USE int compress_zlib(struct buf *out, struct slice in, int level);
+
+/*
+ * Append what `in` stands for. ESCROW_EPROTO: it is nothing of that kind; ESCROW_ETOOBIG: more than
+ * max bytes; ESCROW_ENOTSUP: built without its library, or UNKNOWN; ESCROW_ENOMEM. After an error
+ * out is as before.
+ */
+ESCROW_MUST_USE int decompress(struct buf *out, enum compression how, struct slice in, size_t max);
+
+#endif
