@@ -14,20 +14,16 @@ static uint32_t writable(const struct pick *p, const struct route_target *t)
                                                                        : t->write_queues;
 }
 
-/* Queue number n; false when there are not so many. */
-static bool queue_at(const struct pick *p, uint32_t n, const struct route_target **target,
-                     uint32_t *queue_id)
+/* Queue number n, of as many as there are. */
+static const struct route_target *queue_at(const struct pick *p, uint32_t n, uint32_t *queue_id)
 {
-    for (size_t i = 0; i < p->route->target_count; i++) {
-        uint32_t queues = writable(p, &p->route->targets[i]);
-        if (n < queues) {
-            *target = &p->route->targets[i];
-            *queue_id = n;
-            return true;
-        }
+    const struct route_target *t = p->route->targets;
+
+    for (uint32_t queues; n >= (queues = writable(p, t)); t++) {
         n -= queues;
     }
-    return false;
+    *queue_id = n;
+    return t;
 }
 
 static bool is_avoided(const struct pick *p, const struct route_target *t)
@@ -37,7 +33,7 @@ static bool is_avoided(const struct pick *p, const struct route_target *t)
 
 bool pick_queue(const struct pick *p, struct route_target *target, int32_t *queue_id)
 {
-    const struct route_target *found = NULL;
+    const struct route_target *found;
     uint32_t queues = 0;
     uint32_t elsewhere = 0;
     uint32_t id = 0;
@@ -51,11 +47,10 @@ bool pick_queue(const struct pick *p, struct route_target *target, int32_t *queu
         return false;
     }
     if (p->key.len > 0) {
-        (void)queue_at(p, (uint32_t)java_hash(p->key) % queues, &found,
-                       &id); /* there are so many */
+        found = queue_at(p, (uint32_t)java_hash(p->key) % queues, &id);
     } else {
         do { /* ends: there is a queue elsewhere, or all will do */
-            (void)queue_at(p, (*p->turn)++ % queues, &found, &id);
+            found = queue_at(p, (*p->turn)++ % queues, &id);
         } while (elsewhere > 0 && is_avoided(p, found));
     }
     *target = *found;
