@@ -115,6 +115,9 @@ void begin_ask(struct consumer_queue *q)
                                  .fields_arg = q,
                                  .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
 
+    if (q->in_progress > 0) {
+        return;
+    }
     if (q->has_seek) {
         ask_place(q);
     } else if (!q->consumer->is_broadcast) {

@@ -157,11 +157,23 @@ static void on_push(void *arg, const char *addr, struct header *header, struct s
     struct escrow_client *c = arg;
     struct slice group = SLICE_EMPTY;
 
-    if (header->code == REQUEST_CHECK_TRANSACTION_STATE) {
+    switch (header->code) {
+    case REQUEST_CHECK_TRANSACTION_STATE:
         check_on_push(c, addr, header, body);
-    } else if (header->code == REQUEST_NOTIFY_CONSUMER_IDS_CHANGED &&
-               header_get_str(header, "consumerGroup", &group) == 0) {
-        consumer_on_ids_changed(c, group);
+        return;
+    case REQUEST_NOTIFY_CONSUMER_IDS_CHANGED:
+        if (header_get_str(header, "consumerGroup", &group) == 0) {
+            consumer_on_ids_changed(c, group);
+        }
+        return;
+    case REQUEST_RESET_CONSUMER_CLIENT_OFFSET:
+    case REQUEST_GET_CONSUMER_STATUS_FROM_CLIENT:
+    case REQUEST_GET_CONSUMER_RUNNING_INFO:
+    case REQUEST_CONSUME_MESSAGE_DIRECTLY:
+        asked_on_push(c, addr, header, body);
+        return;
+    default:
+        return; /* what a later version may say */
     }
 }
 

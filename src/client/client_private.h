@@ -288,6 +288,10 @@ ESCROW_MUST_USE int message_check(const struct escrow_producer *p, const struct 
 void check_on_push(struct escrow_client *c, const char *addr, struct header *header,
                    struct slice body);
 
+/* ---- what brokers ask consumers (asked.c), loop ---- */
+void asked_on_push(struct escrow_client *c, const char *addr, struct header *header,
+                   struct slice body);
+
 /* ---- deliveries (delivery.c) ---- */
 
 /* Copy a record into a new delivery. ESCROW_EPROTO, ESCROW_ENOMEM. */

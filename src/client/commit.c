@@ -73,6 +73,23 @@ void queue_commit(struct consumer_queue *q)
     remote_call(&q->consumer->client->remote, &q->commit, &req, commit_answered);
 }
 
+void commit_offset(struct consumer_queue *q, int64_t offset)
+{
+    struct remote_request req = {.addr = q->addr,
+                                 .code = REQUEST_UPDATE_CONSUMER_OFFSET,
+                                 .fields = commit_fields,
+                                 .fields_arg = q,
+                                 .timeout_ms = CONSUMER_CALL_TIMEOUT_MS};
+
+    remote_cancel(&q->commit); /* it had another one; the broker has it first */
+    if (q->consumer->is_broadcast) {
+        commit_here(q, offset);
+        return;
+    }
+    q->committing = offset;
+    remote_call(&q->consumer->client->remote, &q->commit, &req, commit_answered);
+}
+
 static void written(void *arg)
 {
     commit_watch(arg);

@@ -38,36 +38,42 @@ void consumer_on_ids_changed(struct escrow_client *c, struct slice group)
     }
 }
 
-/* The rows borrow from each consumer's own block until the next call. */
-void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer *rows, size_t max,
-                             size_t *count)
+void consumer_describe(struct escrow_consumer *k, struct heartbeat_consumer *row)
 {
     static const enum consume_from froms[] = {[ESCROW_SEEK_FIRST] = CONSUME_FROM_FIRST_OFFSET,
                                               [ESCROW_SEEK_LAST] = CONSUME_FROM_LAST_OFFSET,
                                               [ESCROW_SEEK_TIME] = CONSUME_FROM_TIMESTAMP};
+
+    for (size_t i = 0; i < k->topic_count; i++) {
+        k->subscriptions[i] =
+            (struct subscription){.topic = slice_str(k->topics[i]->topic),
+                                  .expression = slice_str(k->topics[i]->expression),
+                                  .expression_type = slice_str(consumer_type_of(k->topics[i])),
+                                  .version = k->topics[i]->version};
+    }
+    *row = (struct heartbeat_consumer){
+        .group = slice_str(k->group),
+        .type = consumer_is_polled(k) ? CONSUME_ACTIVELY : CONSUME_PASSIVELY,
+        .model = k->is_broadcast ? MODEL_BROADCASTING : MODEL_CLUSTERING,
+        .from = froms[k->from.to],
+        .subscriptions = k->subscriptions,
+        .subscription_count = k->topic_count};
+}
+
+/* The rows borrow from each consumer's own block until the next call. */
+void consumer_fill_heartbeat(struct escrow_client *c, struct heartbeat_consumer *rows, size_t max,
+                             size_t *count)
+{
     struct list *pos;
     struct list *tmp;
 
     *count = 0;
     LIST_FOREACH(pos, tmp, &c->consumers) {
         struct escrow_consumer *k = LIST_ENTRY(pos, struct escrow_consumer, node);
-        if (*count == max || k->is_stopping || k->assign_count > 0) {
-            continue; /* who chose its queues is no member: nobody may share with it */
+        /* who chose its queues is no member: nobody may share with it */
+        if (*count < max && !k->is_stopping && k->assign_count == 0) {
+            consumer_describe(k, &rows[(*count)++]);
         }
-        for (size_t i = 0; i < k->topic_count; i++) {
-            k->subscriptions[i] =
-                (struct subscription){.topic = slice_str(k->topics[i]->topic),
-                                      .expression = slice_str(k->topics[i]->expression),
-                                      .expression_type = slice_str(consumer_type_of(k->topics[i])),
-                                      .version = k->topics[i]->version};
-        }
-        rows[(*count)++] = (struct heartbeat_consumer){
-            .group = slice_str(k->group),
-            .type = consumer_is_polled(k) ? CONSUME_ACTIVELY : CONSUME_PASSIVELY,
-            .model = k->is_broadcast ? MODEL_BROADCASTING : MODEL_CLUSTERING,
-            .from = froms[k->from.to],
-            .subscriptions = k->subscriptions,
-            .subscription_count = k->topic_count};
     }
 }
 
@@ -297,6 +303,7 @@ static void consumer_enter(void *arg)
             return;
         }
     }
+    k->started_ms = loop_mono_ms(&k->client->loop);
     list_push(&k->client->consumers, &k->node);
     loop_deferred_init(&k->poll_soon, poll_feed, k);
     loop_timer_start(&k->client->loop, &k->commit, k->commit_ms, k->commit_ms, commit_time, k);
@@ -398,7 +405,7 @@ int escrow_consumer_start(struct escrow_consumer *consumer, escrow_handler_fn *h
 
 void consumer_maybe_stopped(struct escrow_consumer *k)
 {
-    if (k->is_stopping && list_is_empty(&k->queues) && !commit_is_ending(k)) {
+    if (k->is_stopping && list_is_empty(&k->queues) && k->direct == NULL && !commit_is_ending(k)) {
         loop_defer(&k->client->loop, &k->finish);
     }
 }

@@ -38,6 +38,9 @@ struct consumer_topic {
     struct route_lookup lookup;
     struct remote_call members; /* GET_CONSUMER_LIST_BY_GROUP */
     uint32_t asks_failed;       /* in a row: the next broker is asked */
+    uint64_t handled;           /* messages that handlers had */
+    uint64_t failed;            /* of them */
+    int64_t handler_ms;         /* for all of them */
     bool is_member;             /* the broker asked last has heard of us */
     bool is_retry;
 };
@@ -79,6 +82,7 @@ struct consumer_queue {
     int commit_error;       /* of the last commit */
     int64_t commit_max; /* nothing above it may be stored any more: the queue is another member's */
     int64_t pulled_ms;  /* when the last pull was sent; monotonic */
+    int64_t handled_ms; /* when the last handler came back; monotonic */
     bool has_given_up;  /* its last commit failed */
     uint32_t in_progress; /* jobs */
     uint32_t failures;    /* in a row */
@@ -102,6 +106,7 @@ struct consume_job {
     enum escrow_consume_result result;
     size_t bytes;
     int64_t offset;
+    int64_t began_ms; /* when it was given to a handler */
 };
 
 /*
@@ -116,6 +121,7 @@ struct prefetch {
 };
 
 struct consumer_poll;
+struct direct_job;
 
 /* escrow_consumer_commit waits here. */
 struct commit_wait {
@@ -161,6 +167,8 @@ struct escrow_consumer {
     struct consumer_poll *poll;
     struct loop_deferred poll_soon;
     struct commit_wait *commit_wait;
+    struct direct_job *direct; /* the message that is consumed because somebody asked for it */
+    int64_t started_ms;        /* monotonic */
     struct consumer_topic *topics[CONSUMER_TOPICS_MAX];
     size_t topic_count;
     struct list queues;
@@ -236,7 +244,10 @@ void queue_maybe_end(struct consumer_queue *q);
 /* Pull, if it is time and there is room. */
 void queue_pull(struct consumer_queue *q);
 
-/* Polled: forget what nobody took, and begin there. */
+/*
+ * Forget what no handler has, and begin there: at once, or when the handlers that have something of
+ * it are done.
+ */
 void queue_go_to(struct consumer_queue *q, const struct queue_seek *to);
 
 /* The broker did not answer as hoped: wait and do the same again, elsewhere if need be. */
@@ -250,7 +261,10 @@ bool queue_is_in_the_way(const struct consumer_queue *q);
 
 /* begin.c */
 
-/* Ask where to begin, then pull: the queue is locked, or need not be. */
+/*
+ * Ask where to begin, then pull: the queue is locked, or need not be. Nothing happens while it has
+ * jobs: the last one comes here again.
+ */
 void begin_ask(struct consumer_queue *q);
 void begin_at(struct consumer_queue *q, int64_t offset); /* no jobs; does not pull yet */
 
@@ -264,6 +278,9 @@ void lock_give(struct consumer_queue *q);          /* if it is ours; nothing is 
 
 /* Store how far the queue is, unless that is known already. */
 void queue_commit(struct consumer_queue *q);
+
+/* Store another offset than that of what was consumed: the queue goes on there. */
+void commit_offset(struct consumer_queue *q, int64_t offset);
 
 /* All queues of the consumer. */
 void commit_all(struct escrow_consumer *k);
@@ -305,6 +322,9 @@ void poll_feed(void *arg); /* a loop_fn: messages are ready; arg is the consumer
 
 /* Is the queue one of those that the program chose, if it did? */
 bool consumer_has_queue(const struct consumer_topic *t, const char *broker, uint32_t queue_id);
+
+/* consumer.c: its row of a heartbeat; borrows from the consumer until the next call. */
+void consumer_describe(struct escrow_consumer *k, struct heartbeat_consumer *row);
 
 /* consumer.c */
 struct consumer_topic *consumer_topic_find(const struct escrow_consumer *k, const char *topic);

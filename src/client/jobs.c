@@ -116,7 +116,9 @@ static void job_free(struct consume_job *job)
         q->turn = NULL;
     }
     mem_free(job);
-    if (k->is_orderly && q->state != QUEUE_DROPPED) {
+    if (q->state == QUEUE_OFFSET && q->in_progress == 0) {
+        begin_ask(q);
+    } else if (k->is_orderly && q->state != QUEUE_DROPPED && q->state != QUEUE_OFFSET) {
         job_next_turn(q);
         queue_resume(q);
     }
@@ -205,8 +207,8 @@ static void back_answered(struct remote_call *call, int error, struct header *he
     (void)body;
     if (error == 0 || is_gone) {
         job_finish(job);
-    } else if (q->state == QUEUE_DROPPED) {
-        job_free(job); /* not finished: it is delivered again from its queue */
+    } else if (q->state == QUEUE_DROPPED || q->state == QUEUE_OFFSET) {
+        job_free(job); /* not finished: it is delivered again from its queue, or not wanted */
     } else {
         loop_timer_start(&k->client->loop, &job->timer, CONSUMER_RETRY_MS, 0, job_ready, job);
     }
@@ -245,7 +247,9 @@ static void job_again(struct consume_job *job)
 {
     struct escrow_consumer *k = job->queue->consumer;
 
-    if (job->message->attempt >= 0 && (uint64_t)job->message->attempt >= k->retries_max) {
+    if (job->queue->state == QUEUE_OFFSET) {
+        job_free(job); /* the queue goes on elsewhere */
+    } else if (job->message->attempt >= 0 && (uint64_t)job->message->attempt >= k->retries_max) {
         job_give_up(job);
     } else if (job->queue->state == QUEUE_DROPPED) {
         job_free(job); /* not finished: it is delivered again from its queue */
@@ -266,6 +270,10 @@ static void job_handled(struct task *task)
 
     CHECK(k->running > 0);
     k->running--;
+    job->queue->handled_ms = loop_mono_ms(&k->client->loop);
+    job->queue->topic->handled++;
+    job->queue->topic->failed += job->result == ESCROW_CONSUME_OK ? 0 : 1;
+    job->queue->topic->handler_ms += job->queue->handled_ms - job->began_ms;
     if (job->result == ESCROW_CONSUME_OK) {
         job_finish(job);
     } else if (queue_is_lost(job->queue)) {
@@ -312,6 +320,7 @@ static void jobs_start(struct escrow_consumer *k)
             continue;
         }
         list_remove(&job->ready);
+        job->began_ms = loop_mono_ms(&k->client->loop);
         job->task.run = job_handle;
         if (client_work(k->client, &job->task) != 0) {
             UNREACHABLE("workers take tasks until every consumer is freed");

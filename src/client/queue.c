@@ -270,10 +270,11 @@ void queue_go_to(struct consumer_queue *q, const struct queue_seek *to)
     remote_cancel(&q->call);
     loop_timer_stop(&c->loop, &q->timer);
     q->state = QUEUE_OFFSET;
-    jobs_abandon(q);
-    CHECK(q->in_progress == 0); /* without handlers nothing else is under way */
     q->seek = *to;
     q->has_seek = true;
+    q->in_progress++; /* stays until everything is forgotten */
+    jobs_abandon(q);
+    q->in_progress--;
     begin_ask(q);
 }
 
@@ -312,10 +313,11 @@ void queue_drop(struct consumer_queue *q)
     }
     remote_cancel(&q->call);
     loop_timer_stop(&k->client->loop, &q->timer);
-    if (q->state == QUEUE_OFFSET || q->state == QUEUE_LOCKING) {
+    if ((q->state == QUEUE_OFFSET || q->state == QUEUE_LOCKING) && q->in_progress == 0) {
         queue_free(q);
         return;
     }
+    q->has_given_up = q->state == QUEUE_OFFSET; /* it was to go on elsewhere, which is stored */
     q->state = QUEUE_DROPPED;
     if (!k->is_stopping && !k->is_orderly && !queue_is_lost(q)) {
         q->commit_max = q->progress.first;

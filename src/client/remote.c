@@ -479,6 +479,27 @@ int remote_oneway(struct remote *r, const struct remote_request *req)
     return peer_write(peer, next_opaque(r), HEADER_FLAG_ONEWAY, req);
 }
 
+int remote_answer(struct remote *r, const char *addr, struct answer_to to, int32_t code,
+                  struct slice remark, struct slice body)
+{
+    struct remote_peer *peer = strmap_find(&r->peers, slice_str(addr));
+    struct header_writer w;
+    int rc;
+
+    if (peer == NULL || peer->state != PEER_OPEN || to.is_oneway) {
+        return ESCROW_ECONN;
+    }
+    answer_begin(&w, tcp_conn_begin(&peer->conn), to, code, remark);
+    header_end(&w);
+    buf_append_slice(w.buf, body);
+    rc = header_frame_end(&w, 0);
+    if (rc != 0) {
+        tcp_conn_abandon(&peer->conn);
+        return rc;
+    }
+    return tcp_conn_end(&peer->conn);
+}
+
 void remote_disconnect(struct remote *r, const char *addr)
 {
     struct remote_peer *peer = strmap_find(&r->peers, slice_str(addr));

@@ -25,6 +25,7 @@
 #include "core/base/strmap.h"
 #include "core/io_uv/loop.h"
 #include "core/io_uv/tcp.h"
+#include "core/proto/answer.h"
 #include "core/proto/header.h"
 
 #include <stdbool.h>
@@ -51,8 +52,8 @@ typedef void remote_done_fn(struct remote_call *call, int error, struct header *
                             struct slice body);
 
 /*
- * A request that the other side sent by itself (check-backs, notifications): one-way, never
- * answered.
+ * A request that the other side sent by itself: check-backs and notifications, which are one-way,
+ * and questions (remote_answer).
  */
 typedef void remote_push_fn(void *arg, const char *addr, struct header *header, struct slice body);
 
@@ -143,6 +144,13 @@ void remote_cancel(struct remote_call *call);
  * for the next time).
  */
 ESCROW_MUST_USE int remote_oneway(struct remote *r, const struct remote_request *req);
+
+/*
+ * Answer a request that the other side sent by itself and that is not one-way. ESCROW_ECONN: the
+ * connection it came on may be gone; what a full output says.
+ */
+ESCROW_MUST_USE int remote_answer(struct remote *r, const char *addr, struct answer_to to,
+                                  int32_t code, struct slice remark, struct slice body);
 
 /* "host:port" or "[address]:port", with a port from 1 to 65535. Any thread. */
 bool remote_addr_is_valid(const char *addr);

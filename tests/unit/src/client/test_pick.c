@@ -57,7 +57,7 @@ END_TEST
 /* A key has one queue, whosever turn it is and whoever is avoided; keys are spread. */
 START_TEST(a_key_has_one_queue)
 {
-    char first[32];
+    char first[ROUTER_NAME_MAX + 16];
     bool differs = false;
 
     set_route(4, 4, 4);
