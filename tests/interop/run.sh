@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# RocketMQ's own clients against escrowd: one case per client and feature, a table at the end.
+# RocketMQ's own clients against escrowd, and libescrow against escrowd and Apache RocketMQ's broker: one case per client and feature,
+# a table at the end.
 #
 # usage: tests/interop/run.sh [--build FOLDER] [--only CLIENT[/CASE]] [--keep] [--list]
 #   --build  folder with a built escrowd; without it one is built (Debug with the sanitizers) in ESCROW_INTEROP_BUILD
@@ -17,7 +18,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
-clients=(java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023)
+clients=(c c-rocketmq java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023)
 build=
 keep=no
 list=no
@@ -104,7 +105,7 @@ make_certificates() { # FOLDER
     done
 }
 
-# Sets server, broker and namesrv. A client whose name ends in -tls gets a server that takes nothing else, and wants its certificate. Half messages are asked about early, so that nobody waits long.
+# Sets server, broker and namesrv. A client whose name ends in -rocketmq gets Apache RocketMQ's own. A client whose name ends in -tls gets a server that takes nothing else, and wants its certificate. Half messages are asked about early, so that nobody waits long.
 start_server() { # NAME
     local log=$work/$1/escrowd.log certs=$work/$1/certificates tls=()
     if [ "${1%-tls}" != "$1" ]; then
@@ -114,6 +115,17 @@ start_server() { # NAME
         }
         tls=(--tls.mode enforcing --tls.cert.file "$certs/server.pem" --tls.key.file "$certs/server.key"
             --tls.ca.file "$certs/ca.pem" --tls.client.cert required)
+    fi
+    if [ "${1%-rocketmq}" != "$1" ]; then
+        "$here/c/rocketmq.sh" "$work/$1/libraries" "$work/$1/data" >"$log" 2>&1 &
+        server=$!
+        until_true 120 grep -q '^ready ' "$log" || {
+            tail -n 20 "$log" >&2
+            return 1
+        }
+        broker=
+        namesrv=$(sed -n 's/^ready //p' "$log")
+        return
     fi
     setarch -R "$build/src/broker/escrowd" --data.dir "$work/$1/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 \
         --txn.timeout.ms 1000 --txn.check.interval.ms 1000 "${tls[@]}" >"$log" 2>&1 &
@@ -133,6 +145,9 @@ stop_server() { # NAME
     until_true 60 is_gone "$server" || kill -KILL "$server" || :
     wait "$server" || status=$?
     server=
+    if [ "${1%-rocketmq}" != "$1" ]; then
+        return # not ours
+    fi
     if [ "$status" -eq 0 ]; then
         echo "ok server-stops-cleanly"
     else
@@ -167,7 +182,7 @@ is_wanted() { # NAME [CASE]
 run_client() { # NAME
     local name=$1 folder=$here/${1%%-*} line case_ cases
     mkdir "$work/$name"
-    export INTEROP_CLIENT=$name INTEROP_WORK=$work/$name
+    export INTEROP_CLIENT=$name INTEROP_WORK=$work/$name INTEROP_BUILD=$build
     : >"$work/$name/results"
     say "$name: fetching and building"
     if ! run_group "$folder/client.sh" prepare >"$work/$name/prepare.log" 2>&1; then

@@ -7,7 +7,6 @@
 
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static struct rig rig;
@@ -47,13 +46,12 @@ struct field {
     const char *value;
 };
 
-/* Ask the broker; the answer, a success, has to contain the text (NULL: whatever it says). */
+/* Ask the broker; the answer, a success, has to contain the text. */
 static void admin_asks(int32_t code, const struct field *fields, const char *text)
 {
     struct header_out head = {.code = code, .opaque = 1};
     struct rig_question q;
     struct header_writer w;
-    char *body;
 
     rig_question_init(&q);
     header_begin(&w, &q.frame, HEADER_JSON, &head);
@@ -63,10 +61,8 @@ static void admin_asks(int32_t code, const struct field *fields, const char *tex
     header_end(&w);
     ck_assert_int_eq(header_frame_end(&w, 0), 0);
     rig_ask(&rig, &q);
-    body = strndup((const char *)q.body.ptr, q.body.len);
-    ck_assert_ptr_nonnull(body);
-    ck_assert_msg(text == NULL || strstr(body, text) != NULL, "%s has no %s", body, text);
-    free(body);
+    ck_assert_msg(memmem(q.body.ptr, q.body.len, text, strlen(text)) != NULL, "%.*s has no %s",
+                  SLICE_ARGS(q.body), text);
     rig_question_fini(&q);
 }
 

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# libescrow: prepare | list | run CASE... ; run.sh sets INTEROP_CLIENT, INTEROP_WORK, INTEROP_BUILD, INTEROP_NAMESRV.
+# The client c-rocketmq is the same program against Apache RocketMQ's own broker, which is fetched here and started by run.sh.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+
+case $1 in
+prepare)
+    if [ "$INTEROP_CLIENT" = c-rocketmq ]; then
+        mvn -q -B -f "$here/pom.xml" -Dlibraries="$INTEROP_WORK/libraries" dependency:copy-dependencies
+    fi
+    [ -n "$INTEROP_BUILD" ] || exit 0 # --list
+    cmake --build "$INTEROP_BUILD" --target escrow
+    sanitize=$(sed -n 's/^ESCROW_SANITIZE:STRING=//p' "$INTEROP_BUILD/CMakeCache.txt")
+    cc -g -std=gnu11 -Wall -Wextra -Werror ${sanitize:+"-fsanitize=$sanitize"} -I "$root" -I "$root/core/include" "$here/main.c" "$here/kit.c" \
+        -o "$INTEROP_WORK/cases" -L "$INTEROP_BUILD/src/client" -lescrow -Wl,-rpath,"$INTEROP_BUILD/src/client" -lpthread
+    ;;
+list) sed -n 's/^    {"\([a-z]*\)", case_[a-z]*},$/\1/p' "$here/main.c" ;;
+run) shift && exec setarch -R "$INTEROP_WORK/cases" "$INTEROP_NAMESRV" "$@" ;;
+esac

@@ -1,0 +1,53 @@
+/*
+ * What the cases share: an inbox, names of their own, the end of a case that fails.
+ *
+ * Thread:  the inbox: any. Everything else: the case's.
+ * Errors:  a case that fails says why and ends its process.
+ */
+#ifndef TESTS_INTEROP_C_KIT_H
+#define TESTS_INTEROP_C_KIT_H
+
+#include <escrow/escrow.h>
+
+#include <stddef.h>
+
+#define WAIT_S 40 /* what has not come by then never will */
+
+#define NEED(expr)                                                                                 \
+    do {                                                                                           \
+        if (!(expr)) {                                                                             \
+            fail("line %d: %s (last error: %s)", __LINE__, #expr, escrow_last_error());            \
+        }                                                                                          \
+    } while (0)
+#define OK(expr) NEED((expr) == 0)
+
+_Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Set before a case runs. */
+extern const char *name_server;
+extern char topic[64]; /* of this run and case; the group is its twin */
+extern char group[64];
+
+struct escrow_client *client_new(void);
+struct escrow_producer *producer_new(struct escrow_client *c);
+
+/* Body is the text; freed by the caller. */
+struct escrow_message *message_new(const char *text);
+void send_text(struct escrow_producer *p, const char *text);
+void send_numbers(struct escrow_producer *p, int first, int count);
+
+/* A handler that puts bodies into the inbox. */
+enum escrow_consume_result to_inbox(const struct escrow_delivery *message, void *arg);
+void inbox_add(const char *text);
+size_t inbox_count(void);
+size_t inbox_count_of(const char *text);
+size_t inbox_distinct(void);
+const char *inbox_at(size_t i);
+void inbox_wait_distinct(size_t count); /* fails the case after WAIT_S */
+void inbox_wait_for(const char *text, size_t least);
+
+/* A started consumer of the case's group and topic. handler NULL: a polled one. */
+struct escrow_consumer *consume(struct escrow_client *c, const char *expression,
+                                const struct escrow_option *options, escrow_handler_fn *handler);
+
+#endif
