@@ -7,8 +7,9 @@
  * that committed with the transaction is the truth, the decision only brings it to the broker
  * sooner than check-back would.
  *
- * Failures: before COMMIT is sent everything is rolled back. Once it is sent and the connection is
- * lost nobody knows: the halves are left alone, and check-back finds out from the marker.
+ * Failures: before COMMIT is sent everything is rolled back, the database first: halves are decided
+ * when its transaction is known to be over. Once COMMIT is sent and the connection is lost nobody
+ * knows: the halves are left alone, and check-back finds out from the marker.
  */
 #include "escrow/pg.h"
 
@@ -18,6 +19,7 @@
 #include "core/proto/body_inspect.h"
 #include "core/proto/properties.h"
 #include "src/client/client_private.h"
+#include "src/client/pg_end.h"
 #include "src/client/pg_session.h"
 
 #include <libpq-fe.h>
@@ -48,13 +50,6 @@ struct escrow_pg_txn {
 };
 
 /* ---- PostgreSQL ---- */
-
-static void rollback_quietly(PGconn *conn)
-{
-    if (PQstatus(conn) == CONNECTION_OK && PQtransactionStatus(conn) != PQTRANS_IDLE) {
-        PQclear(PQexec(conn, "ROLLBACK")); /* whatever it says, the transaction is over */
-    }
-}
 
 static void extra_put(struct escrow_pg_txn *t, enum prop_id id, const char *value)
 {
@@ -135,9 +130,10 @@ int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn *conn,
     if (PQstatus(conn) != CONNECTION_OK) {
         return last_error_set(ESCROW_EDB, "begin: the connection is not open");
     }
-    if (PQtransactionStatus(conn) != PQTRANS_IDLE) {
-        return last_error_set(ESCROW_EINVAL,
-                              "begin: the connection is busy or inside a transaction");
+    if (PQtransactionStatus(conn) != PQTRANS_IDLE || PQpipelineStatus(conn) != PQ_PIPELINE_OFF) {
+        return last_error_set(
+            ESCROW_EINVAL,
+            "begin: the connection is busy, inside a transaction, or in pipeline mode");
     }
     t = mem_calloc(1, sizeof *t);
     if (t == NULL) {
@@ -148,7 +144,10 @@ int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn *conn,
     buf_init(&t->extra, 0);
     rc = pg_identify(t);
     if (rc != 0) {
-        rollback_quietly(conn);
+        if (!pg_end_rollback(conn)) {
+            rc = last_error_set(ESCROW_EDB, "begin: what became of it is not known: close the "
+                                            "connection");
+        }
         txn_free(t);
         return rc;
     }
@@ -263,6 +262,20 @@ int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *me
     return 0;
 }
 
+/* Some mean something else to the callers of commit: another one of the same class. */
+static int error_of_commit(int error)
+{
+    switch (error) {
+    case ESCROW_EBUSY:
+        return ESCROW_EAGAIN;
+    case ESCROW_ECLOSED:
+    case ESCROW_EDB:
+        return ESCROW_ETIMEOUT;
+    default:
+        return error;
+    }
+}
+
 /* Wait for every half; the first error, 0 when all are durable. */
 static int halves_wait(struct escrow_pg_txn *t)
 {
@@ -274,10 +287,8 @@ static int halves_wait(struct escrow_pg_txn *t)
             h->is_done = true;
         }
         if (rc == 0 && h->op.error != 0) {
-            /* ESCROW_ECLOSED means something else to the callers of commit */
-            rc = h->op.error == ESCROW_ECLOSED ? ESCROW_ETIMEOUT : h->op.error;
-            rc = last_error_set(rc, "publish to topic %s: %s", h->message->topic,
-                                escrow_strerror(h->op.error));
+            rc = last_error_set(error_of_commit(h->op.error), "publish to topic %s: %s",
+                                h->message->topic, escrow_strerror(h->op.error));
         }
     }
     return rc;
@@ -309,20 +320,7 @@ static void halves_decide(struct escrow_pg_txn *t, enum escrow_txn_state state)
 
 /* ---- the end ---- */
 
-/*
- * The server closed the connection, or will at once: whether COMMIT took effect before, nobody
- * knows.
- */
-static bool is_lost(PGconn *conn, const PGresult *res)
-{
-    const char *severity =
-        res == NULL ? NULL : PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
-
-    return PQstatus(conn) != CONNECTION_OK ||
-           (severity != NULL && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0));
-}
-
-/* Is there a transaction that can commit? Nothing has been sent yet: if not, it is rolled back. */
+/* Is there a transaction that can commit? COMMIT has not been sent yet. */
 static int pg_check_open(struct escrow_pg_txn *t)
 {
     if (PQstatus(t->conn) != CONNECTION_OK) {
@@ -333,26 +331,23 @@ static int pg_check_open(struct escrow_pg_txn *t)
     case PQTRANS_INTRANS:
         return 0;
     case PQTRANS_INERROR:
-        rollback_quietly(t->conn);
         return last_error_set(ESCROW_EROLLEDBACK,
                               "commit: an earlier statement had failed; rolled back");
     case PQTRANS_IDLE:
-    case PQTRANS_ACTIVE:
+    case PQTRANS_ACTIVE: /* it was refused before */
     case PQTRANS_UNKNOWN:
         break;
     }
-    return last_error_set(ESCROW_EINVAL,
-                          "commit: the connection is busy, or the transaction was ended by other "
-                          "means; its messages are rolled back");
+    return last_error_set(ESCROW_EINVAL, "commit: the transaction was ended by other means; its "
+                                         "messages are rolled back");
 }
 
 /* Marker rows and COMMIT in one round trip. */
 static int pg_commit(struct escrow_pg_txn *t)
 {
     struct buf sql;
-    PGresult *res;
     bool is_whole = true;
-    int rc = 0;
+    int rc;
 
     buf_init(&sql, 0);
     for (size_t i = 0; i < t->count && is_whole; i++) {
@@ -366,29 +361,12 @@ static int pg_commit(struct escrow_pg_txn *t)
     buf_append_u8(&sql, '\0');
     if (!is_whole || buf_failed(&sql)) {
         buf_fini(&sql);
-        rollback_quietly(t->conn);
         return last_error_set(ESCROW_EROLLEDBACK,
                               "commit: out of memory, or the name of a broker is not text in the "
                               "connection's encoding; rolled back");
     }
-    res = PQexec(t->conn, (const char *)sql.ptr);
+    rc = pg_end_commit(t->conn, (const char *)sql.ptr, t->has_statements);
     buf_fini(&sql);
-    if (PQresultStatus(res) == PGRES_COMMAND_OK && strcmp(PQcmdStatus(res), "COMMIT") == 0) {
-        rc = 0;
-    } else if (is_lost(t->conn, res)) {
-        rc = last_error_set(
-            ESCROW_ECLOSED,
-            "commit: the connection was lost during COMMIT; database and messages will "
-            "agree: ask the database which way");
-    } else {
-        (void)pg_session_error(t->conn, res, "commit"); /* for its text */
-        if (t->has_statements && pg_session_is_lost(res)) {
-            pg_session_lost(t->conn);
-        }
-        rollback_quietly(t->conn);
-        rc = ESCROW_EROLLEDBACK;
-    }
-    PQclear(res);
     return rc;
 }
 
@@ -400,20 +378,26 @@ int escrow_pg_commit(struct escrow_pg_txn **txn)
     if (t == NULL) {
         return last_error_set(ESCROW_EINVAL, "commit: no transaction");
     }
+    rc = pg_end_check_free(t->conn, "commit", false);
+    if (rc != 0) {
+        return rc;
+    }
     *txn = NULL;
     rc = halves_wait(t);
-    if (rc != 0) {
-        rollback_quietly(t->conn);
-    } else {
+    if (rc == 0) {
         rc = pg_check_open(t);
-        if (rc == 0) {
-            rc = pg_commit(t);
-        }
+    }
+    if (rc == 0) {
+        rc = pg_commit(t);
     }
     if (rc == 0) {
         halves_decide(t, ESCROW_TXN_COMMIT);
-    } else if (rc != ESCROW_ECLOSED) {
-        halves_decide(t, ESCROW_TXN_ROLLBACK);
+    } else if (rc != ESCROW_ECLOSED && rc != ESCROW_EDB) {
+        if (pg_end_rollback(t->conn)) {
+            halves_decide(t, ESCROW_TXN_ROLLBACK);
+        } else {
+            rc = pg_end_not_known("commit");
+        }
     }
     txn_free(t);
     return rc;
@@ -422,16 +406,27 @@ int escrow_pg_commit(struct escrow_pg_txn **txn)
 int escrow_pg_rollback(struct escrow_pg_txn **txn)
 {
     struct escrow_pg_txn *t = *txn;
+    int rc;
 
     if (t == NULL) {
         return last_error_set(ESCROW_EINVAL, "rollback: no transaction");
     }
+    rc = pg_end_check_free(t->conn, "rollback", true);
+    if (rc != 0) {
+        return rc;
+    }
     *txn = NULL;
-    rollback_quietly(t->conn);
+    if (!pg_end_rollback(t->conn)) {
+        rc = ESCROW_EDB;
+    }
     if (halves_wait(t) != 0) {
         /* a half that could not be stored needs no decision */
     }
-    halves_decide(t, ESCROW_TXN_ROLLBACK);
+    if (rc == 0) {
+        halves_decide(t, ESCROW_TXN_ROLLBACK);
+    } else {
+        rc = pg_end_not_known("rollback");
+    }
     txn_free(t);
-    return 0;
+    return rc;
 }

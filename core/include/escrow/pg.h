@@ -36,9 +36,10 @@ struct escrow_pg_txn;
  * Begin a transaction on an idle connection. The producer may come from escrow_producer_new or
  * escrow_txn_producer_new; its group is the one the broker's check-back configuration names
  * (callback.<group>).
- * Errors: ESCROW_EDB (text has PostgreSQL's message), ESCROW_EINVAL (connection busy or inside a
- * transaction), ESCROW_ENOTFOUND (schema escrow missing: run escrow-relay migrate). After an error
- * the connection is outside a transaction.
+ * Errors: ESCROW_EDB (text has PostgreSQL's message), ESCROW_EINVAL (connection busy, inside a
+ * transaction or in pipeline mode), ESCROW_ENOTFOUND (schema escrow missing: run escrow-relay
+ * migrate). After an error the connection is as idle as it was; when that is not certain the text
+ * says so.
  */
 ESCROW_API int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn *conn,
                                struct escrow_pg_txn **out);
@@ -52,15 +53,32 @@ ESCROW_API int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn 
 ESCROW_API int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_message *message);
 
 /*
- * Commit; frees the transaction (also on error). 0: the database committed; the messages are being
- * decided, by check-back if the broker cannot be told. ESCROW_EROLLEDBACK: nothing happened, the
- * halves are rolled back. ESCROW_ECLOSED (UNKNOWN): the connection was lost during COMMIT; database
- * and messages will agree, ask the database which. Any other error is that of a message that could
- * not be stored: the database was rolled back.
+ * Commit. Frees the transaction, also on error, but not with ESCROW_EBUSY.
+ *
+ *   0                     the database committed; the messages are being decided, by check-back if
+ *                         the broker cannot be told
+ *   ESCROW_EROLLEDBACK    nothing happened: the database has rolled back, and so do the messages
+ *   ESCROW_EBUSY          (RETRY) not now: results of a statement of yours are unread (call
+ *                         PQgetResult until it returns NULL; end a COPY), or the connection is in
+ *                         pipeline mode (leave it). Nothing has ended, and *txn is still yours:
+ *                         call again
+ *   ESCROW_ECLOSED        (UNKNOWN) the connection was lost during COMMIT. Database and messages
+ *                         will agree: ask the database which way
+ *   ESCROW_EDB            (UNKNOWN) how the database's transaction ended, or whether, is not known:
+ *                         out of memory in libpq, which sees to the answers. Close the connection;
+ *                         database and messages will agree, as above
+ *   ESCROW_EINVAL         the transaction had been ended by other means (your own COMMIT or
+ *                         ROLLBACK); its messages are rolled back, whichever it was
+ *   any other             a message could not be stored; the database was rolled back
  */
 ESCROW_API int escrow_pg_commit(struct escrow_pg_txn **txn);
 
-/* Roll back; frees the transaction. The halves are rolled back, or will be by check-back. */
+/*
+ * Roll back. Frees the transaction, but not with ESCROW_EBUSY (the connection is in pipeline mode:
+ * nothing has ended; leave it and call again). Unread results are discarded. 0: the database has
+ * rolled back; the halves are rolled back, or will be by check-back. ESCROW_EDB (UNKNOWN): as of
+ * commit.
+ */
 ESCROW_API int escrow_pg_rollback(struct escrow_pg_txn **txn);
 
 #ifdef __cplusplus
