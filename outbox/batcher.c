@@ -120,8 +120,6 @@ static int batch_append(struct batch *batch, const struct outbox_row *row)
     msg->body = arena_copy(batch, row->body);
     batch->sink.message_count++;
     batch->sink.size_bytes += message_size_bytes(msg);
-    batch->last_order_id = row->order_id;
-    batch->last_id = row->id;
     return 0;
 }
 
@@ -147,7 +145,7 @@ void batcher_clear(struct batcher *b)
     while ((batch = batcher_take(b)) != NULL) {
         batch_free(batch);
     }
-    b->border_count = 0;
+    b->has_border = false;
     b->size_bytes = 0;
 }
 
@@ -156,7 +154,7 @@ void batcher_finish(struct batcher *b)
     if (b->filling != NULL) {
         list_push(&b->ready, &b->filling->node);
         b->filling = NULL;
-        b->border_count = 0;
+        b->has_border = false;
     }
 }
 
@@ -185,9 +183,10 @@ static int split_at_border(struct batcher *b)
     size_t count = head->sink.message_count;
     size_t moved_bytes = 0;
 
-    CHECK(b->border_count > 0);
+    CHECK(b->has_border);
     CHECK(b->border_count <= count);
-    if (b->border_count == count) {
+    CHECK(b->border_id <= head->last_order_id);
+    if (b->border_count == count && head->last_id == b->border_id) {
         batcher_finish(b);
         return 0;
     }
@@ -217,25 +216,35 @@ static int split_at_border(struct batcher *b)
     tail->last_id = head->last_id;
     head->sink.message_count = b->border_count;
     head->sink.size_bytes -= moved_bytes;
-    head->last_id = head->messages[b->border_count - 1].row_id;
-    head->last_order_id = head->last_id; /* the last row of a transaction has its highest id */
+    head->last_id = b->border_id;
+    head->last_order_id = b->border_id; /* the last row of a transaction has its highest id */
     list_push(&b->ready, &head->node);
     b->filling = tail;
-    b->border_count = 0;
+    b->has_border = false;
     return 0;
+}
+
+/* The row is the last one of the batch that is being filled. */
+static void note_row(struct batcher *b, const struct outbox_row *row)
+{
+    b->filling->last_order_id = row->order_id;
+    b->filling->last_id = row->id;
+    if (row->id == row->order_id) { /* the last row of its transaction */
+        b->has_border = true;
+        b->border_count = b->filling->sink.message_count;
+        b->border_id = row->id;
+    }
 }
 
 int batcher_pass(struct batcher *b, const struct outbox_row *row)
 {
-    struct batch *batch = batch_new();
-
-    if (batch == NULL) {
-        return ESCROW_ENOMEM;
+    if (b->filling == NULL) {
+        b->filling = batch_new(); /* memory when there is a message */
+        if (b->filling == NULL) {
+            return ESCROW_ENOMEM;
+        }
     }
-    batch->last_order_id = row->order_id;
-    batch->last_id = row->id;
-    batcher_finish(b);
-    list_push(&b->ready, &batch->node);
+    note_row(b, row);
     return 0;
 }
 
@@ -247,7 +256,7 @@ int batcher_put(struct batcher *b, const struct outbox_row *row)
 
     while (b->filling != NULL && (b->filling->sink.message_count == b->rows_max ||
                                   b->filling->arena.len + row_bytes > b->bytes_max)) {
-        if (b->border_count > 0) {
+        if (b->has_border) {
             rc = split_at_border(b);
             if (rc != 0) {
                 return rc;
@@ -257,10 +266,13 @@ int batcher_put(struct batcher *b, const struct outbox_row *row)
         }
     }
     if (b->filling == NULL) {
-        b->filling = batch_sized(b->bytes_max > row_bytes ? b->bytes_max : row_bytes);
-        if (b->filling == NULL) {
-            return ESCROW_ENOMEM;
-        }
+        b->filling = batch_new();
+    }
+    if (b->filling == NULL ||
+        (b->filling->arena.cap == 0 &&
+         buf_reserve(&b->filling->arena, b->bytes_max > row_bytes ? b->bytes_max : row_bytes) ==
+             NULL)) {
+        return ESCROW_ENOMEM;
     }
     before = b->filling->sink.size_bytes;
     rc = batch_append(b->filling, row);
@@ -268,8 +280,6 @@ int batcher_put(struct batcher *b, const struct outbox_row *row)
         return rc;
     }
     b->size_bytes += b->filling->sink.size_bytes - before;
-    if (row->id == row->order_id) {
-        b->border_count = b->filling->sink.message_count; /* the last row of its transaction */
-    }
+    note_row(b, row);
     return 0;
 }

@@ -25,9 +25,10 @@ struct batch {
     struct buf arena;       /* the bytes of all messages */
     struct sink_message *messages;
     size_t message_cap;
-    uint64_t last_order_id; /* of the last message */
+    uint64_t last_order_id; /* of the last row, published or passed */
     uint64_t last_id;
-    struct buf prev; /* encoded positions */
+    uint64_t replay_no; /* of its last message, when that was parked before; else 0 */
+    struct buf prev;    /* encoded positions */
     struct buf next;
 };
 
@@ -37,9 +38,11 @@ struct batcher {
     size_t rows_max;
     size_t bytes_max;
     struct batch *filling; /* NULL: nothing yet */
-    size_t border_count;   /* its first messages that belong to transactions that are complete */
-    size_t size_bytes;     /* of filling and all in ready */
-    struct list ready;     /* struct batch: complete */
+    bool has_border;       /* one of its rows is the last of a transaction: that with border_id */
+    size_t border_count;   /* messages up to there */
+    uint64_t border_id;
+    size_t size_bytes; /* of filling and all in ready */
+    struct list ready; /* struct batch: complete */
 };
 
 void batcher_init(struct batcher *b, size_t rows_max, size_t bytes_max);
@@ -52,8 +55,8 @@ void batcher_fini(struct batcher *b);
 ESCROW_MUST_USE int batcher_put(struct batcher *b, const struct outbox_row *row);
 
 /*
- * A row that is passed without being published: completes what there is, and adds a batch without
- * messages. ESCROW_ENOMEM.
+ * A row that is passed without being published: the batch it falls into counts it, be it without a
+ * message. ESCROW_ENOMEM.
  */
 ESCROW_MUST_USE int batcher_pass(struct batcher *b, const struct outbox_row *row);
 

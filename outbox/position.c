@@ -8,9 +8,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define FLAG_READING 1u
-#define HEAD_BYTES   18
-#define VARINT_BYTES 10
+#define FLAG_READING  1u
+#define FLAG_REPLAYED 2u
+#define HEAD_BYTES    18
+#define VARINT_BYTES  10
 
 void position_init(struct position *p)
 {
@@ -44,6 +45,7 @@ int position_copy(struct position *dst, const struct position *src)
     copy.is_reading = src->is_reading;
     copy.last_order_id = src->last_order_id;
     copy.last_id = src->last_id;
+    copy.replayed = src->replayed;
     position_fini(dst);
     *dst = copy;
     return 0;
@@ -78,7 +80,8 @@ static void put_snapshot(struct buf *out, const struct snapshot *s, uint64_t bas
 void position_encode(const struct position *p, struct buf *out)
 {
     buf_append_u8(out, POSITION_VERSION);
-    buf_append_u8(out, p->is_reading ? FLAG_READING : 0);
+    buf_append_u8(
+        out, (uint8_t)((p->is_reading ? FLAG_READING : 0) | (p->replayed > 0 ? FLAG_REPLAYED : 0)));
     buf_append_le64(out, p->db.system_id);
     buf_append_le32(out, p->db.timeline);
     buf_append_le32(out, p->db.db_oid);
@@ -90,6 +93,9 @@ void position_encode(const struct position *p, struct buf *out)
         put_snapshot(out, &p->new, p->old.xmax);
         put_varint(out, p->last_order_id);
         put_varint(out, p->last_order_id - p->last_id);
+    }
+    if (p->replayed > 0) {
+        put_varint(out, p->replayed);
     }
 }
 
@@ -150,7 +156,7 @@ static int decode_fields(struct position *p, struct slice bytes)
     uint64_t behind;
     int rc;
 
-    p->is_reading = bytes.ptr[1] == FLAG_READING;
+    p->is_reading = (bytes.ptr[1] & FLAG_READING) != 0;
     p->db.system_id = get_le64(bytes.ptr + 2);
     p->db.timeline = get_le32(bytes.ptr + 10);
     p->db.db_oid = get_le32(bytes.ptr + 14);
@@ -165,6 +171,10 @@ static int decode_fields(struct position *p, struct slice bytes)
         if (rc == 0) {
             p->last_id = p->last_order_id - behind;
         }
+    }
+    if (rc == 0 && (bytes.ptr[1] & FLAG_REPLAYED) != 0 &&
+        (!get_varint(&r, &p->replayed) || p->replayed == 0 || p->replayed > INT64_MAX)) {
+        rc = ESCROW_EPROTO;
     }
     return rc != 0 ? rc : r.p == r.end ? 0 : ESCROW_EPROTO;
 }
@@ -181,7 +191,7 @@ int position_decode(struct position *p, struct slice bytes)
     if (bytes.ptr[0] != POSITION_VERSION) {
         return ESCROW_EVERSION;
     }
-    if (bytes.ptr[1] > FLAG_READING) {
+    if (bytes.ptr[1] > (FLAG_READING | FLAG_REPLAYED)) {
         return ESCROW_EPROTO;
     }
     position_init(&decoded);

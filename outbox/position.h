@@ -14,6 +14,7 @@
  * Bytes, little-endian, "v" = unsigned LEB128 of at most 10 bytes:
  *    0  u8  version, 1
  *    1  u8  flags: 1 = a difference is being read, `new` and `last` follow
+ *           2 = parked rows were published, `replayed` follows
  *    2  u64 system identifier
  *   10  u32 timeline
  *   14  u32 oid of the database
@@ -22,6 +23,7 @@
  *       xmin)
  *       new: v xmax - old.xmax, then as old                                               (flag 1)
  *       v order_id of the last row, v order_id - id                                       (flag 1)
+ *       v replayed, not 0                                                                 (flag 2)
  * Nothing follows. Every position has exactly one encoding: the broker compares bytes.
  *
  * Owns:    its snapshots.
@@ -57,6 +59,8 @@ struct position {
     uint64_t last_order_id; /* is_reading */
     /* is_reading; 0 with last_order_id 0: nothing of the difference is published yet */
     uint64_t last_id;
+    /* of the parked rows that were to be published again, those up to this number are. 0: none */
+    uint64_t replayed;
 };
 
 void position_init(struct position *p); /* nothing published, identity zero */

@@ -24,8 +24,8 @@ static const struct sm_state relay_states[RELAY_STATE_COUNT] = {
     [RELAY_ADOPTING] = {"ADOPTING", TO(SNAPSHOT) | TO(DRAINING), false},
     [RELAY_PARKING] = {"PARKING", TO(SNAPSHOT) | TO(DRAINING), false},
     [RELAY_SNAPSHOT] = {"SNAPSHOT",
-                        TO(SNAPSHOT) | TO(READING) | TO(PUBLISHING) | TO(IDLE) | TO(ADOPTING) |
-                            TO(DRAINING),
+                        TO(SNAPSHOT) | TO(READING) | TO(REPLAYING) | TO(PUBLISHING) | TO(IDLE) |
+                            TO(ADOPTING) | TO(DRAINING),
                         false},
     [RELAY_READING] = {"READING",
                        TO(READING) | TO(PUBLISHING) | TO(SNAPSHOT) | TO(MAINTAINING) | TO(IDLE) |
@@ -34,6 +34,8 @@ static const struct sm_state relay_states[RELAY_STATE_COUNT] = {
     [RELAY_PUBLISHING] = {"PUBLISHING",
                           TO(READING) | TO(SNAPSHOT) | TO(MAINTAINING) | TO(IDLE) | TO(DRAINING),
                           false},
+    [RELAY_REPLAYING] = {"REPLAYING", TO(SETTLING) | TO(MAINTAINING) | TO(DRAINING), false},
+    [RELAY_SETTLING] = {"SETTLING", TO(MAINTAINING) | TO(DRAINING), false},
     [RELAY_MAINTAINING] = {"MAINTAINING", TO(SNAPSHOT) | TO(IDLE) | TO(DRAINING), false},
     [RELAY_IDLE] = {"IDLE", TO(SNAPSHOT) | TO(MAINTAINING) | TO(DRAINING), false},
     [RELAY_DRAINING] = {"DRAINING", TO(BACKOFF) | TO(STOPPED) | TO(FENCED) | TO(REFUSED), false},
@@ -56,6 +58,7 @@ void relay_config_init(struct relay_config *cfg)
         .maintain_ms = 1000,
         .backoff_base_ms = 100,
         .backoff_max_ms = 10000,
+        .topic_wait_ms = 10000,
         .db_timeout_ms = 30000,
         .foreign = RELAY_FOREIGN_REFUSE,
     };
@@ -142,10 +145,14 @@ void relay_drained(struct relay *r, int64_t now_ms)
         r->deadline_ms = now_ms;
     } else if (r->state == RELAY_BACKOFF) {
         wait_ms = r->needs_person ? backoff_next_slow(&r->backoff) : backoff_next(&r->backoff);
+        if (r->is_waiting && now_ms + wait_ms > r->topic_due_ms && now_ms < r->topic_due_ms) {
+            wait_ms = (uint32_t)(r->topic_due_ms - now_ms);
+        }
         r->deadline_ms = now_ms + wait_ms;
     }
     r->needs_person = false;
     r->is_narrowing = false;
+    r->is_waiting = false;
 }
 
 void relay_leave(struct relay *r, int64_t now_ms, enum relay_state to, struct relay_update *out)
@@ -219,6 +226,7 @@ static void on_tick(struct relay *r, int64_t now_ms, struct relay_update *out)
         }
         return;
     case RELAY_READING:
+    case RELAY_REPLAYING:
         if (relay_has_progress(r)) {
             r->deadline_ms = now_ms + (int64_t)r->cfg.db_timeout_ms;
             return;
@@ -235,6 +243,7 @@ static void on_tick(struct relay *r, int64_t now_ms, struct relay_update *out)
     case RELAY_STOPPED:
     case RELAY_OPENING:
     case RELAY_PUBLISHING:
+    case RELAY_SETTLING:
     case RELAY_DRAINING:
     case RELAY_FENCED:
     case RELAY_REFUSED:
@@ -339,7 +348,7 @@ void relay_batch_done(struct relay *r, struct sink_batch *sink_batch, int64_t no
                       sink_batch->text != NULL ? sink_batch->text
                                                : escrow_strerror(sink_batch->code));
     }
-    is_refused = why.code != 0 && relay_refused(r, batch);
+    is_refused = why.code != 0 && relay_refused(r, batch, now_ms);
     rc = relay_settle(r, batch);
     if (is_refused) {
         relay_leave(r, now_ms, RELAY_BACKOFF, out);
@@ -352,7 +361,9 @@ void relay_batch_done(struct relay *r, struct sink_batch *sink_batch, int64_t no
     } else {
         backoff_reset(&r->backoff);
         r->error.code = 0;
-        if (r->state == RELAY_PUBLISHING && relay_has_room(r)) {
+        if (r->state == RELAY_SETTLING && relay_is_settled(r)) {
+            relay_report(r, now_ms, out);
+        } else if (r->state == RELAY_PUBLISHING && relay_has_room(r)) {
             if (r->step_index < r->step_count) {
                 relay_read_step(r, now_ms, out);
             } else {
@@ -386,6 +397,11 @@ const struct position *relay_cursor(const struct relay *r)
 const struct position *relay_acked(const struct relay *r)
 {
     return &r->acked_position;
+}
+
+uint64_t relay_epoch(const struct relay *r)
+{
+    return r->epoch;
 }
 
 const struct sink_source *relay_sink_source(const struct relay *r)

@@ -42,6 +42,8 @@
     X(SNAPSHOT)    /* asking what is new */                                                        \
     X(READING)     /* COPY of one difference */                                                    \
     X(PUBLISHING)  /* nothing to read until the broker has taken some of what was sent */          \
+    X(REPLAYING)   /* COPY of parked rows that are to be published again */                        \
+    X(SETTLING)    /* those are sent: waiting until the broker has them all */                     \
     X(MAINTAINING) /* telling the database what is passed; rotation */                             \
     X(IDLE)        /* nothing new; waiting for a wake-up or the next poll */                       \
     X(DRAINING)    /* something failed or stops: waiting until the sink gives all batches back */  \
@@ -76,6 +78,7 @@ struct relay_config {
     uint32_t maintain_ms;  /* between two reports to the database */
     uint32_t backoff_base_ms;
     uint32_t backoff_max_ms;
+    uint32_t topic_wait_ms; /* a topic that takes nothing: so long all wait, then its rows alone */
     uint32_t db_timeout_ms; /* for one answer of the database */
     enum relay_foreign foreign;
     struct db_identity
@@ -91,10 +94,10 @@ enum relay_event_type {
     RELAY_EV_STOP,
     RELAY_EV_TICK,         /* the deadline has come (early is harmless) */
     RELAY_EV_WAKE,         /* the database says that something was published */
-    RELAY_EV_DB_CONNECTED, /* db, reports, parked_id, rows_published */
+    RELAY_EV_DB_CONNECTED, /* db, reports, rows_published */
     RELAY_EV_DB_FAILED,    /* code, text: the connection is gone or useless, and closed */
-    RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows */
-    RELAY_EV_READ_DONE,    /* all rows of the difference were fed with relay_row */
+    RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows, has_parked, wants_replay */
+    RELAY_EV_READ_DONE,    /* all rows were fed with relay_row */
     RELAY_EV_MAINTAINED,   /* reports */
     RELAY_EV_ADOPTED,      /* snapshots[0]: what is passed now */
     RELAY_EV_PARKED,       /* durably */
@@ -110,11 +113,12 @@ struct relay_event {
     struct db_identity db;
     uint64_t reports;           /* of this source that the database has durably */
     uint64_t rows_published;    /* the sum of those reports */
-    uint64_t parked_id;         /* the row that was parked last, by whichever relay; 0: none */
     struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;
     bool is_cut; /* there are more steps between the last but one and the present than were named */
-    bool has_rows; /* rows between the position and the present exist */
+    bool has_rows;     /* rows between the position and the present exist */
+    bool has_parked;   /* rows of this source are parked, or keys or topics held */
+    bool wants_replay; /* and some of them are to be published now */
     uint64_t epoch;
     struct slice position;
 };
@@ -128,7 +132,9 @@ enum relay_db_command {
     RELAY_DB_READ, /* -> relay_row for each row, then READ_DONE; the difference in relay_cursor() */
     RELAY_DB_MAINTAIN, /* -> MAINTAINED; relay_acked()->old is passed */
     RELAY_DB_ADOPT,    /* -> ADOPTED; keep_rows */
-    RELAY_DB_PARK      /* -> PARKED; park_id, relay_refusal() */
+    RELAY_DB_PARK,     /* -> PARKED; park_id, is_whole_topic, relay_refusal() */
+    RELAY_DB_REPLAY    /* -> relay_row for each parked row that is to be published behind
+                          relay_cursor()->replayed, in order, then READ_DONE */
 };
 
 /*
@@ -140,11 +146,15 @@ struct relay_update {
     bool must_open_sink; /* -> OPENED; sink_source, may_adopt and is_peek */
     bool may_adopt;
     bool is_peek;
-    bool hold_wake;   /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
-    bool is_short;    /* READ: few rows are expected */
-    bool is_sorted;   /* READ: rows must come sorted, with their order id; else with their xid */
-    bool keep_rows;   /* ADOPT */
-    uint64_t park_id; /* PARK: id of the row */
+    bool hold_wake;      /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
+    bool must_claim;     /* SNAPSHOT, PARK: say relay_epoch() first */
+    bool has_parked;     /* READ: park what is held before, and give parked rows an empty topic.
+                         MAINTAIN: clear what is published */
+    bool is_short;       /* READ: few rows are expected */
+    bool is_sorted;      /* READ: rows must come sorted, with their order id; else with their xid */
+    bool keep_rows;      /* ADOPT */
+    uint64_t park_id;    /* PARK: id of the row */
+    bool is_whole_topic; /* PARK: all of its topic is held, not only its key */
     uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */
     bool has_recovered;   /* MAINTAIN: the error that the database was told is over */
     bool has_news;        /* relay_error() says something that has not been reported yet */
@@ -158,7 +168,9 @@ struct relay_stats {
     uint64_t batches_acked;
     uint64_t differences;
     uint64_t failures;
-    uint64_t rows_parked;
+    uint64_t rows_parked;   /* because they were refused themselves */
+    uint64_t rows_replayed; /* of rows_acked: that had been parked */
+    uint64_t topic_waits;   /* of `failures`: waited for a topic */
     uint64_t auth_failures; /* of `failures`: the broker did not accept who is asking */
 };
 
@@ -177,10 +189,11 @@ void relay_free(struct relay *r);
 void relay_step(struct relay *r, const struct relay_event *ev, struct relay_update *out);
 
 /*
- * One row of the COPY, in READING, as the command said: sorted or not. 0, or an error after which
- * the caller feeds DB_FAILED with that code: ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties, or
- * rows out of order: the query is not what this code believes), ESCROW_ELIMIT (too big to be sorted
- * here).
+ * One row of the COPY, in READING, as the command said: sorted or not; a row without a topic is
+ * parked. In REPLAYING, sorted, order_id being the row's number among the replayed. 0, or an error
+ * after which the caller feeds DB_FAILED with that code: ESCROW_ENOMEM, ESCROW_EPROTO (malformed
+ * properties, or rows out of order: the query is not what this code believes), ESCROW_ELIMIT (too
+ * big to be sorted here).
  */
 ESCROW_MUST_USE int relay_row(struct relay *r, const struct outbox_row *row);
 
@@ -209,6 +222,9 @@ const struct position *relay_cursor(const struct relay *r);
 
 /* Everything that its `old` sees is stored by the broker. As of the last MAINTAIN. */
 const struct position *relay_acked(const struct relay *r);
+
+/* Given by the broker when the source was opened last. */
+uint64_t relay_epoch(const struct relay *r);
 
 const struct sink_source *relay_sink_source(const struct relay *r);
 

@@ -112,7 +112,6 @@ void relay_on_connected(struct relay *r, const struct relay_event *ev, struct re
     r->cursor.db = ev->db;
     r->db_reports = ev->reports;
     r->db_rows = ev->rows_published;
-    r->skip_id = ev->parked_id; /* perhaps by one that died before the position passed it */
     r->has_told = r->error.code != 0;
     r->source.system_id = ev->db.system_id;
     r->source.timeline = ev->db.timeline;
@@ -178,8 +177,11 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
         r->cursor = stored;
         r->cursor.reports = r->db_reports;
         position_init(&stored);
+        r->must_claim = true;
         if (relay_must_park(r, ev->position)) {
             out->park_id = r->park_id;
+            out->is_whole_topic = r->is_whole_topic;
+            out->must_claim = true;
             relay_ask(r, ev->now_ms, RELAY_PARKING, RELAY_DB_PARK, out, "refused");
         } else {
             relay_look(r, ev->now_ms, out, "opened");
@@ -239,5 +241,6 @@ void relay_on_adopted(struct relay *r, const struct relay_event *ev, struct rela
         relay_fail(r, ev->now_ms, rc, "adopt", NULL, out);
         return;
     }
+    r->must_claim = true;
     relay_look(r, ev->now_ms, out, "adopted");
 }

@@ -31,12 +31,16 @@ static bool is_about_messages(int code)
     case ESCROW_EINVAL:
     case ESCROW_EPROTO:
     case ESCROW_ETOOBIG:
-    case ESCROW_ENOROUTE:
-    case ESCROW_EPERM:
         return true;
     default:
         return false;
     }
+}
+
+/* About the topic: the broker has it not, or it, or this relay, may not be written to. */
+static bool is_about_topic(int code)
+{
+    return code == ESCROW_ENOROUTE || code == ESCROW_EPERM;
 }
 
 /* For a person, through the database and a terminal. what: what is done about it. */
@@ -57,47 +61,94 @@ static void keep_refusal(struct relay *r, const struct sink_batch *batch, const 
     r->stats.failures++;
 }
 
+/* Parked when the source is open again, if it is still the next one then. */
+static void park(struct relay *r, const struct batch *batch)
+{
+    bool is_whole_topic = is_about_topic(batch->sink.code);
+
+    buf_clear(&r->refused_at);
+    buf_append_slice(&r->refused_at, batch->sink.prev);
+    r->park_id = buf_failed(&r->refused_at) ? 0 : batch->sink.messages[0].row_id; /* 0: next time */
+    r->is_whole_topic = is_whole_topic;
+    keep_refusal(r, &batch->sink,
+                 is_whole_topic
+                     ? "parked with all that comes for the topic, see escrow-relay status"
+                     : "parked, and what comes for its key; see escrow-relay status");
+}
+
 /*
  * One row, alone in its batch. The first time it is only suspected, and offered once more after the
  * source was opened again: an open needs keys and the right to the source, so what the broker
- * refused for want of those does not come as far as a second time.
+ * refused for want of those does not come as far as a second time. If its topic is what is refused,
+ * everything waits for that a while: somebody may be about to mend it.
  */
-static void refused_row(struct relay *r, const struct batch *batch)
+static void refused_row(struct relay *r, const struct batch *batch, int64_t now_ms)
 {
     uint64_t row_id = batch->sink.messages[0].row_id;
+    bool is_topic = is_about_topic(batch->sink.code);
+    bool is_first;
 
-    if (row_id == r->suspect_id) {
-        buf_clear(&r->refused_at);
-        buf_append_slice(&r->refused_at, batch->sink.prev);
-        r->park_id = buf_failed(&r->refused_at) ? 0 : row_id; /* 0: when it is refused again */
-        keep_refusal(r, &batch->sink, "parked, see escrow-relay status");
-        return;
+    if (row_id != r->suspect_id) {
+        r->suspect_id = row_id;
+        r->is_row_refused = false;
+        r->is_topic_refused = false;
+        if (!relay_is_alone(r, RELAY_ALONE_ROW, batch->last_order_id, batch->last_id)) {
+            r->alone[RELAY_ALONE_ROW].order_id = batch->last_order_id;
+            r->alone[RELAY_ALONE_ROW].id = batch->last_id;
+        }
     }
-    r->suspect_id = row_id;
-    if (!relay_is_alone(r, RELAY_ALONE_ROW, batch->last_order_id, batch->last_id)) {
-        r->alone[RELAY_ALONE_ROW].order_id = batch->last_order_id;
-        r->alone[RELAY_ALONE_ROW].id = batch->last_id;
+    is_first = is_topic ? !r->is_topic_refused : !r->is_row_refused;
+    r->is_narrowing = true;
+    if (is_first && is_topic) {
+        r->topic_due_ms = now_ms + (int64_t)r->cfg.topic_wait_ms;
     }
-    keep_refusal(r, &batch->sink, "tried once more before it is parked");
+    r->is_topic_refused = r->is_topic_refused || is_topic;
+    r->is_row_refused = r->is_row_refused || !is_topic;
+    if (is_first) {
+        keep_refusal(r, &batch->sink, "tried once more before it is parked");
+    } else if (is_topic && now_ms < r->topic_due_ms) {
+        r->is_narrowing = false;
+        r->is_waiting = true;
+        r->stats.topic_waits++;
+        keep_refusal(r, &batch->sink,
+                     "all topics wait for this one a while, then its rows are parked: make it "
+                     "writable for the relay, or create it");
+    } else {
+        park(r, batch);
+    }
 }
 
-bool relay_refused(struct relay *r, const struct batch *batch)
+/* The same for one that had been parked: it goes back there, for the next time. */
+static void refused_again(struct relay *r, const struct batch *batch)
+{
+    r->is_narrowing = true;
+    if (batch->sink.message_count > 1) {
+        r->alone_replayed = batch->replay_no;
+    } else {
+        park(r, batch);
+    }
+}
+
+bool relay_refused(struct relay *r, const struct batch *batch, int64_t now_ms)
 {
     int what = relay_is_alone(r, RELAY_ALONE_TRANSACTION, batch->last_order_id, batch->last_id)
                    ? RELAY_ALONE_ROW
                    : RELAY_ALONE_TRANSACTION;
 
     if (r->state == RELAY_DRAINING || r->flight.next != &batch->node ||
-        batch->sink.message_count == 0 || !is_about_messages(batch->sink.code)) {
+        batch->sink.message_count == 0 ||
+        (!is_about_messages(batch->sink.code) && !is_about_topic(batch->sink.code))) {
         return false;
     }
-    r->is_narrowing = true;
-    if (batch->sink.message_count > 1) {
+    if (batch->replay_no > 0) {
+        refused_again(r, batch);
+    } else if (batch->sink.message_count > 1) {
+        r->is_narrowing = true;
         r->alone[what].order_id = batch->last_order_id;
         r->alone[what].id = batch->last_id;
-        return true;
+    } else {
+        refused_row(r, batch, now_ms);
     }
-    refused_row(r, batch);
     return true;
 }
 
@@ -115,8 +166,8 @@ void relay_on_parked(struct relay *r, const struct relay_event *ev, struct relay
     if (r->state != RELAY_PARKING) {
         return;
     }
-    r->skip_id = r->park_id;
     r->park_id = 0;
+    r->suspect_id = 0;
     r->stats.rows_parked++;
     relay_look(r, ev->now_ms, out, "parked");
 }

@@ -42,17 +42,25 @@ struct relay {
     /*
      * What the broker refuses: the rows of such a batch go out again, first every transaction in
      * a batch of its own, then every row of the one that was refused; and a row that is refused
-     * alone, twice, with the source opened in between, is parked.
+     * alone, twice, with the source opened in between, is parked; if it is its topic that takes
+     * nothing, after some time.
      */
     struct {
         uint64_t order_id;
         uint64_t id;
-    } alone[2];            /* up to here: transactions; rows of this one transaction */
-    uint64_t suspect_id;   /* the last one refused alone; 0: none */
-    uint64_t park_id;      /* refused again, and not parked yet; 0: none */
+    } alone[2];              /* up to here: transactions; rows of this one transaction */
+    uint64_t suspect_id;     /* the last one refused alone; 0: none */
+    bool is_row_refused;     /* the suspect was, for what it is */
+    bool is_topic_refused;   /* for its topic */
+    uint64_t alone_replayed; /* the same among the replayed: up to this number, each alone */
+    int64_t topic_due_ms;    /* the suspect's topic takes nothing: then it is parked for that */
+    uint64_t park_id;        /* refused again, and not parked yet; 0: none */
+    bool is_whole_topic;     /* the row of park_id is parked for its topic */
     struct buf refused_at; /* position before the row of park_id: parked only if it still is that */
-    uint64_t skip_id;      /* parked last: passed without being published */
     bool is_narrowing;     /* DRAINING for this reason: go on at once */
+    bool is_waiting;       /* DRAINING for want of a topic */
+    bool has_parked;       /* as of the last SNAPSHOT */
+    bool must_claim;       /* the database has not been told that the source was opened */
     char refusal[200];
 
     /* Publishing. */
@@ -143,6 +151,12 @@ ESCROW_MUST_USE int relay_seal_empty(struct relay *r);
 /* READ is done: what the sorter has goes to the batcher, in order. Errors as relay_seal. */
 ESCROW_MUST_USE int relay_unsort(struct relay *r);
 
+/* The same in REPLAYING; the cursor counts what was replayed. */
+ESCROW_MUST_USE int relay_seal_replayed(struct relay *r, bool is_end);
+
+/* Everything that was read is stored by the broker. */
+bool relay_is_settled(const struct relay *r);
+
 /* Is the window open? */
 bool relay_has_room(const struct relay *r);
 
@@ -164,7 +178,7 @@ ESCROW_MUST_USE int relay_settle(struct relay *r, struct batch *batch);
  * The broker refused the batch for what is in it, and would again. false: it did not; the failure
  * is like any other.
  */
-bool relay_refused(struct relay *r, const struct batch *batch);
+bool relay_refused(struct relay *r, const struct batch *batch, int64_t now_ms);
 
 /* Which rows go out alone: up to here, whole transactions; rows of one transaction. */
 enum { RELAY_ALONE_TRANSACTION, RELAY_ALONE_ROW };

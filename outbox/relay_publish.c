@@ -17,10 +17,14 @@ static struct batch *first(const struct list *l)
     return list_is_empty(l) ? NULL : LIST_ENTRY(l->next, struct batch, node);
 }
 
+bool relay_is_settled(const struct relay *r)
+{
+    return list_is_empty(&r->flight) && list_is_empty(&r->sealed);
+}
+
 bool relay_has_room(const struct relay *r)
 {
-    return (list_is_empty(&r->flight) && list_is_empty(&r->sealed)) ||
-           r->flight_bytes + r->batcher.size_bytes < r->cfg.window_bytes;
+    return relay_is_settled(r) || r->flight_bytes + r->batcher.size_bytes < r->cfg.window_bytes;
 }
 
 bool relay_is_drained(const struct relay *r)
@@ -94,6 +98,26 @@ int relay_seal(struct relay *r, bool is_end)
     return 0;
 }
 
+int relay_seal_replayed(struct relay *r, bool is_end)
+{
+    struct batch *batch;
+
+    if (is_end) {
+        batcher_finish(&r->batcher);
+    }
+    while ((batch = batcher_take(&r->batcher)) != NULL) {
+        int rc;
+        CHECK(batch->replay_no > r->cursor.replayed);
+        r->cursor.replayed = batch->replay_no;
+        rc = seal_at_cursor(r, batch);
+        if (rc != 0) {
+            batch_free(batch);
+            return rc;
+        }
+    }
+    return 0;
+}
+
 int relay_seal_empty(struct relay *r)
 {
     struct batch *batch = batch_new();
@@ -125,7 +149,7 @@ static int take_row(struct relay *r, const struct outbox_row *row)
         (row->order_id == r->seen_order_id && row->id <= r->seen_id)) {
         return ESCROW_EPROTO;
     }
-    rc = row->id == r->skip_id ? batcher_pass(&r->batcher, row) : batcher_put(&r->batcher, row);
+    rc = row->topic.len == 0 ? batcher_pass(&r->batcher, row) : batcher_put(&r->batcher, row);
     if (rc != 0) {
         return rc;
     }
@@ -139,11 +163,38 @@ static int take_row(struct relay *r, const struct outbox_row *row)
     return list_is_empty(&r->batcher.ready) ? 0 : relay_seal(r, false);
 }
 
+/* The next row that had been parked. Each stands for itself: what it came with is published. */
+static int take_parked_row(struct relay *r, const struct outbox_row *row)
+{
+    struct outbox_row alone = *row;
+    int rc;
+
+    if (row->order_id <= r->seen_order_id || row->topic.len == 0) {
+        return ESCROW_EPROTO;
+    }
+    alone.order_id = row->id;
+    rc = batcher_put(&r->batcher, &alone);
+    if (rc != 0) {
+        return rc;
+    }
+    r->batcher.filling->replay_no = row->order_id;
+    r->seen_order_id = row->order_id;
+    if (row->order_id <= r->alone_replayed) {
+        batcher_finish(&r->batcher);
+    }
+    return list_is_empty(&r->batcher.ready) ? 0 : relay_seal_replayed(r, false);
+}
+
 int relay_row(struct relay *r, const struct outbox_row *row)
 {
     int rc;
 
-    CHECK(r->state == RELAY_READING);
+    CHECK(r->state == RELAY_READING || r->state == RELAY_REPLAYING);
+    if (r->state == RELAY_REPLAYING) {
+        rc = take_parked_row(r, row);
+        r->stats.rows_read += rc == 0;
+        return rc;
+    }
     rc = r->sorts_here ? sorter_put(&r->sorter, row) : take_row(r, row);
     if (rc == 0) {
         r->stats.rows_read++;
@@ -173,7 +224,8 @@ int relay_unsort(struct relay *r)
 
 bool relay_wants_rows(const struct relay *r)
 {
-    return r->state == RELAY_READING && (r->sorts_here || relay_has_room(r));
+    return (r->state == RELAY_READING && (r->sorts_here || relay_has_room(r))) ||
+           (r->state == RELAY_REPLAYING && relay_has_room(r));
 }
 
 struct sink_batch *relay_take_batch(struct relay *r)
@@ -217,6 +269,7 @@ int relay_settle(struct relay *r, struct batch *batch)
         rc = buf_failed(&r->acked) ? ESCROW_ENOMEM : 0;
         r->stats.batches_acked++;
         r->stats.rows_acked += batch->sink.message_count;
+        r->stats.rows_replayed += batch->replay_no > 0 ? batch->sink.message_count : 0;
         r->stats.bytes_acked += batch->sink.size_bytes;
     }
     batch_free(batch);
@@ -253,7 +306,9 @@ void relay_check(const struct relay *r)
     CHECK_IMPLIES(r->is_opening, r->state == RELAY_OPENING || r->state == RELAY_DRAINING);
     CHECK_IMPLIES(relay_is_final(r) || r->state == RELAY_BACKOFF, relay_is_drained(r));
     CHECK_IMPLIES(relay_is_final(r) || r->state == RELAY_BACKOFF, bytes == 0);
-    CHECK_IMPLIES(r->state != RELAY_READING, r->batcher.size_bytes == 0);
+    CHECK_IMPLIES(r->state == RELAY_REPLAYING, !r->cursor.is_reading);
+    CHECK_IMPLIES(r->state != RELAY_READING && r->state != RELAY_REPLAYING,
+                  r->batcher.size_bytes == 0);
     snapshot_check(&r->cursor.old);
     snapshot_check(&r->cursor.new);
 }

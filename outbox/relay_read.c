@@ -17,6 +17,7 @@ void relay_look(struct relay *r, int64_t now_ms, struct relay_update *out, const
     r->is_woken = false;
     r->round_rows = 0;
     out->hold_wake = r->empty_polls == 0;
+    out->must_claim = r->must_claim;
     relay_ask(r, now_ms, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT, out, event);
 }
 
@@ -44,6 +45,7 @@ void relay_read_step(struct relay *r, int64_t now_ms, struct relay_update *out)
     r->sorts_here = !r->is_big;
     out->is_sorted = r->is_big;
     out->is_short = r->step_count == 1 && !r->is_big;
+    out->has_parked = r->has_parked;
     relay_ask(r, now_ms, RELAY_READING, RELAY_DB_READ, out, "read");
 }
 
@@ -60,10 +62,9 @@ bool relay_is_report_due(const struct relay *r, int64_t now_ms)
 
 void relay_report(struct relay *r, int64_t now_ms, struct relay_update *out)
 {
-    bool is_all_acked = list_is_empty(&r->flight) && list_is_empty(&r->sealed);
     int rc = 0;
 
-    if (is_all_acked && !r->cursor.is_reading) {
+    if (relay_is_settled(r) && !r->cursor.is_reading) {
         rc = position_copy(&r->acked_position,
                            &r->cursor); /* later than what the broker has, by nothing but time */
     } else if (r->acked.len > 0) {
@@ -77,6 +78,7 @@ void relay_report(struct relay *r, int64_t now_ms, struct relay_update *out)
     r->has_told = r->has_told && !out->has_recovered;
     out->report_rows = r->stats.rows_acked - r->maintained_acked;
     r->maintained_acked = r->stats.rows_acked;
+    out->has_parked = r->has_parked;
     relay_ask(r, now_ms, RELAY_MAINTAINING, RELAY_DB_MAINTAIN, out, "report time");
 }
 
@@ -93,7 +95,7 @@ static void go_idle(struct relay *r, int64_t now_ms)
     }
     relay_move(r, RELAY_IDLE, "nothing new");
     r->deadline_ms = now_ms + (int64_t)wait_ms;
-    if (list_is_empty(&r->flight) && list_is_empty(&r->sealed)) {
+    if (relay_is_settled(r)) {
         backoff_reset(&r->backoff);
         r->error.code = 0;
     }
@@ -167,6 +169,32 @@ static void nothing_new(struct relay *r, const struct relay_event *ev, struct re
     }
 }
 
+/*
+ * Between two differences everything up to here is published or parked: what is parked of a key can
+ * go out before what comes. Afterwards, when the broker has it, the database is told.
+ */
+static void replay(struct relay *r, int64_t now_ms, struct relay_update *out)
+{
+    r->progress_rows = r->stats.rows_read;
+    r->progress_acked = r->stats.batches_acked;
+    r->seen_order_id = r->cursor.replayed;
+    relay_ask(r, now_ms, RELAY_REPLAYING, RELAY_DB_REPLAY, out, "wanted");
+}
+
+static void on_replay_done(struct relay *r, int64_t now_ms, struct relay_update *out)
+{
+    int rc = relay_seal_replayed(r, true);
+
+    if (rc != 0) {
+        relay_fail(r, now_ms, rc, "replay", NULL, out);
+    } else if (relay_is_settled(r)) {
+        relay_report(r, now_ms, out);
+    } else {
+        relay_move(r, RELAY_SETTLING, "sent");
+        r->deadline_ms = RELAY_NEVER_MS;
+    }
+}
+
 void relay_on_snapshot(struct relay *r, const struct relay_event *ev, struct relay_update *out)
 {
     const struct snapshot *passed = r->cursor.is_reading ? &r->cursor.new : &r->cursor.old;
@@ -180,6 +208,12 @@ void relay_on_snapshot(struct relay *r, const struct relay_event *ev, struct rel
     present = &ev->snapshots[ev->snapshot_count - 1];
     if (!snapshot_contains(present, passed)) {
         relay_open_behind(r, ev->now_ms, &r->cursor.db, out);
+        return;
+    }
+    r->must_claim = false;
+    r->has_parked = ev->has_parked;
+    if (ev->wants_replay && !r->cursor.is_reading) {
+        replay(r, ev->now_ms, out);
         return;
     }
     if (!ev->has_rows && !r->cursor.is_reading) {
@@ -200,6 +234,10 @@ void relay_on_read_done(struct relay *r, const struct relay_event *ev, struct re
 {
     int rc;
 
+    if (r->state == RELAY_REPLAYING) {
+        on_replay_done(r, ev->now_ms, out);
+        return;
+    }
     if (r->state != RELAY_READING) {
         return;
     }

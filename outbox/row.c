@@ -87,8 +87,7 @@ static bool take_row(struct cursor *c, struct outbox_row *row)
     row->created_ms = created_us / 1000 + UNIX_TO_PG_MS;
     return take_text(c, &row->topic, false) && take_text(c, &row->tag, true) &&
            take_text(c, &row->keys, true) && take_text(c, &row->ordering_key, true) &&
-           take_text(c, &row->properties, true) && take_text(c, &row->body, false) &&
-           row->topic.len > 0;
+           take_text(c, &row->properties, true) && take_text(c, &row->body, false);
 }
 
 int row_decode(struct row_decoder *d, struct slice bytes, struct outbox_row *row)

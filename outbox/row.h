@@ -23,7 +23,7 @@ struct outbox_row {
                           are not sorted yet: the transaction's id */
     uint64_t id;
     int64_t created_ms; /* Unix time */
-    struct slice topic;
+    struct slice topic; /* empty: the row is parked, and nothing else of it is here */
     struct slice tag;
     struct slice keys;
     struct slice ordering_key;

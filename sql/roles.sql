@@ -34,8 +34,8 @@ GRANT EXECUTE ON FUNCTION
     escrow.inbox_clean(timestamptz, integer)
 TO escrow_consumer;
 
--- escrow-relay run, status.
-GRANT SELECT ON escrow.outbox, escrow.outbox_parked, escrow.reader, escrow.outbox_state, escrow.migration, escrow.lineage, escrow.transaction_marker,
+-- escrow-relay run, status, replay.
+GRANT SELECT ON escrow.outbox, escrow.outbox_parked, escrow.outbox_hold, escrow.reader, escrow.outbox_state, escrow.migration, escrow.lineage, escrow.transaction_marker,
     escrow.broker, escrow.outbox_id TO escrow_relay;
 GRANT EXECUTE ON FUNCTION
     escrow.database_identity(),
@@ -43,7 +43,12 @@ GRANT EXECUTE ON FUNCTION
     escrow.reader_says(text, integer, text),
     escrow.reader_report(text, integer, pg_snapshot, bigint),
     escrow.outbox_read(xid8[], xid8, xid8, pg_snapshot),
-    escrow.outbox_park(text, integer, bigint, text),
+    escrow.reader_claims(text, integer, bigint),
+    escrow.outbox_park(text, integer, bigint, bigint, boolean, text),
+    escrow.outbox_set_aside(text, integer, bigint, xid8[], xid8, xid8, pg_snapshot, bigint, bigint),
+    escrow.parked_count_off(text, integer, bigint, bigint),
+    escrow.parked_clear(text, integer, bigint, pg_snapshot, bigint),
+    escrow.parked_replay(bigint[]),
     escrow.outbox_rotate(bigint, interval),
     escrow.outbox_adopt(text, integer, boolean),
     escrow.transaction_clean(text[], bigint[], bigint[], boolean, interval, timestamptz, integer),

@@ -87,11 +87,19 @@ static void put_own(struct buf *out, const char *column, const char *source, uin
  * flushes both.
  */
 static const char look_sql[] =
-    "PREPARE escrow_look (xid8, xid8[], boolean) AS SELECT s.present, s.has_rows, m.texts, "
-    "m.count, "
+    "PREPARE escrow_look (xid8, xid8[], boolean, text, integer, bigint) AS "
+    "SELECT s.present, s.has_rows, m.texts, m.count, "
     "CASE WHEN $3 THEN pg_try_advisory_lock(" WAKE_LOCK ") END, "
     "CASE WHEN s.has_rows AND NOT s.is_durable THEN pg_logical_emit_message(true, 'escrow', '') "
-    "END "
+    "END, "
+    "EXISTS (SELECT 1 FROM escrow.outbox_parked WHERE source = $4 AND lane = $5) "
+    "OR EXISTS (SELECT 1 FROM escrow.outbox_hold WHERE source = $4 AND lane = $5), "
+    "EXISTS (SELECT 1 FROM escrow.outbox_parked WHERE source = $4 AND lane = $5 AND wanted "
+    "AND replay_no IS NULL) "
+    "OR EXISTS (SELECT 1 FROM escrow.outbox_parked WHERE source = $4 AND lane = $5 AND wanted "
+    "AND replay_no > $6) "
+    "OR EXISTS (SELECT 1 FROM escrow.outbox_hold WHERE source = $4 AND lane = $5 AND NOT wanted "
+    "AND NOT is_tried AND try_at <= clock_timestamp()) "
     "FROM (SELECT pg_current_snapshot()::text AS present, "
     "EXISTS (SELECT 1 FROM escrow.outbox WHERE xid >= $1) "
     "OR EXISTS (SELECT 1 FROM escrow.outbox WHERE xid = ANY ($2)) AS has_rows, "
@@ -121,8 +129,6 @@ void query_setup(struct buf *out, const char *source, uint32_t lane, const char 
                         "(SELECT max(version) FROM escrow.migration), ");
     put_own(out, "reports", source, lane);
     buf_append_str(out, ", ");
-    put_own(out, "parked_id", source, lane);
-    buf_append_str(out, ", ");
     put_own(out, "rows_acked", source, lane);
     buf_append_str(out, " FROM escrow.database_identity() AS i");
 }
@@ -132,14 +138,30 @@ void query_recovered(struct buf *out, const char *source, uint32_t lane)
     put_says(out, source, lane, NULL);
 }
 
-void query_snapshot(struct buf *out, const struct snapshot *old, enum query_wake wake)
+static void put_owner(struct buf *out, const struct query_owner *owner)
+{
+    put_literal(out, owner->source);
+    buf_append_fmt(out, ", %" PRIu32 ", %" PRIu64, owner->lane, owner->epoch);
+}
+
+void query_claim(struct buf *out, const struct query_owner *owner)
+{
+    buf_append_str(out, "SELECT escrow.reader_claims(");
+    put_owner(out, owner);
+    buf_append_str(out, ") AS " QUERY_OWNER_COLUMN "; ");
+}
+
+void query_snapshot(struct buf *out, const char *source, uint32_t lane, const struct position *at,
+                    enum query_wake wake)
 {
     if (wake == QUERY_WAKE_RELEASE) {
         buf_append_str(out, "SELECT pg_advisory_unlock(" WAKE_LOCK "); ");
     }
-    buf_append_fmt(out, "EXECUTE escrow_look ('%" PRIu64 "', ", old->xmax);
-    (void)put_xids(out, old, NULL); /* the count is known */
-    buf_append_fmt(out, ", %s)", wake == QUERY_WAKE_HOLD ? "true" : "false");
+    buf_append_fmt(out, "EXECUTE escrow_look ('%" PRIu64 "', ", at->old.xmax);
+    (void)put_xids(out, &at->old, NULL); /* the count is known */
+    buf_append_fmt(out, ", %s, ", wake == QUERY_WAKE_HOLD ? "true" : "false");
+    put_literal(out, source);
+    buf_append_fmt(out, ", %" PRIu32 ", %" PRIu64 ")", lane, at->replayed);
 }
 
 #define COLUMNS "xid, id, created_at, topic, tag, keys, ordering_key, properties, body"
@@ -178,21 +200,45 @@ static void put_short_difference(struct buf *out, const struct position *at)
     buf_append_str(out, ")");
 }
 
-static void put_sorted_difference(struct buf *out, const struct position *at)
+/* Parked rows are there, for the order, and empty: an empty topic is not one. */
+static void put_without_parked(struct buf *out, const char *first)
 {
-    buf_append_str(out, "SELECT order_id, id, created_at, topic, tag, keys, ordering_key, "
-                        "properties, body FROM "
-                        "(SELECT o.*, max(o.id) OVER (PARTITION BY o.xid) AS order_id FROM (");
-    put_difference(out, at);
-    buf_append_str(out, ") AS o) AS w");
-    if (at->last_order_id > 0) {
-        buf_append_fmt(out, " WHERE (order_id, id) > (%" PRIu64 ", %" PRIu64 ")", at->last_order_id,
-                       at->last_id);
-    }
-    buf_append_str(out, " ORDER BY order_id, id");
+    buf_append_fmt(out,
+                   "SELECT %s, w.id, w.created_at, "
+                   "CASE WHEN p.id IS NULL THEN w.topic ELSE '' END, "
+                   "CASE WHEN p.id IS NULL THEN w.tag END, CASE WHEN p.id IS NULL THEN w.keys END, "
+                   "CASE WHEN p.id IS NULL THEN w.ordering_key END, "
+                   "CASE WHEN p.id IS NULL THEN w.properties END, "
+                   "CASE WHEN p.id IS NULL THEN w.body ELSE '' END FROM (",
+                   first);
 }
 
-void query_read(struct buf *out, const struct position *at, enum query_read how)
+static void put_parked_join(struct buf *out, const struct query_owner *owner)
+{
+    buf_append_str(out, ") AS w LEFT JOIN escrow.outbox_parked AS p ON p.source = ");
+    put_literal(out, owner->source);
+    buf_append_fmt(out, " AND p.lane = %" PRIu32 " AND p.id = w.id", owner->lane);
+}
+
+/* With the highest id of the row's transaction, parked rows counted. */
+static void put_ordered_difference(struct buf *out, const struct position *at)
+{
+    buf_append_str(out, "SELECT o.*, max(o.id) OVER (PARTITION BY o.xid) AS order_id FROM (");
+    put_difference(out, at);
+    buf_append_str(out, ") AS o");
+}
+
+static void put_order(struct buf *out, const struct position *at)
+{
+    if (at->last_order_id > 0) {
+        buf_append_fmt(out, " WHERE (w.order_id, w.id) > (%" PRIu64 ", %" PRIu64 ")",
+                       at->last_order_id, at->last_id);
+    }
+    buf_append_str(out, " ORDER BY w.order_id, w.id");
+}
+
+void query_read(struct buf *out, const struct position *at, enum query_read how,
+                const struct query_owner *owner)
 {
     CHECK(at->is_reading);
     buf_append_str(out, "COPY (");
@@ -204,10 +250,60 @@ void query_read(struct buf *out, const struct position *at, enum query_read how)
         put_difference(out, at);
         break;
     case QUERY_READ_SORTED:
-        put_sorted_difference(out, at);
+        buf_append_str(out, "SELECT w.order_id, w.id, w.created_at, w.topic, w.tag, w.keys, "
+                            "w.ordering_key, w.properties, w.body FROM (");
+        put_ordered_difference(out, at);
+        buf_append_str(out, ") AS w");
+        put_order(out, at);
+        break;
+    case QUERY_READ_LONG_PARKED:
+        put_without_parked(out, "w.xid");
+        put_difference(out, at);
+        put_parked_join(out, owner);
+        break;
+    case QUERY_READ_SORTED_PARKED:
+        put_without_parked(out, "w.order_id");
+        put_ordered_difference(out, at);
+        put_parked_join(out, owner);
+        put_order(out, at);
         break;
     }
     buf_append_str(out, ") TO STDOUT (FORMAT binary)");
+}
+
+void query_set_aside(struct buf *out, const struct query_owner *owner, const struct position *at)
+{
+    buf_append_str(out, "BEGIN; SELECT escrow.outbox_set_aside(");
+    put_owner(out, owner);
+    buf_append_str(out, ", ");
+    (void)put_xids(out, &at->old, &at->new); /* none is fine */
+    buf_append_fmt(out, ", '%" PRIu64 "', '%" PRIu64 "', ", at->old.xmax, at->new.xmax);
+    put_snapshot(out, &at->new);
+    buf_append_fmt(out, ", %" PRIu64 ", %" PRIu64 ") AS " QUERY_OWNER_COLUMN "; COMMIT; ",
+                   at->last_order_id, at->last_id);
+}
+
+void query_replay(struct buf *out, const struct query_owner *owner, uint64_t replayed)
+{
+    buf_append_str(out, "BEGIN; SELECT escrow.parked_count_off(");
+    put_owner(out, owner);
+    buf_append_fmt(out, ", %" PRIu64 ") AS " QUERY_OWNER_COLUMN "; COMMIT; ", replayed);
+    buf_append_str(out, "COPY (SELECT replay_no, id, created_at, topic, tag, keys, ordering_key, "
+                        "properties, body FROM escrow.outbox_parked WHERE source = ");
+    put_literal(out, owner->source);
+    buf_append_fmt(out,
+                   " AND lane = %" PRIu32 " AND wanted AND replay_no > %" PRIu64
+                   " ORDER BY replay_no) TO STDOUT (FORMAT binary)",
+                   owner->lane, replayed);
+}
+
+void query_clear(struct buf *out, const struct query_owner *owner, const struct position *acked)
+{
+    buf_append_str(out, "SELECT escrow.parked_clear(");
+    put_owner(out, owner);
+    buf_append_str(out, ", ");
+    put_snapshot(out, &acked->old);
+    buf_append_fmt(out, ", %" PRIu64 ") AS " QUERY_OWNER_COLUMN "; ", acked->replayed);
 }
 
 void query_maintain(struct buf *out, const char *source, uint32_t lane,
@@ -224,14 +320,14 @@ void query_maintain(struct buf *out, const char *source, uint32_t lane,
                    switch_bytes);
 }
 
-void query_park(struct buf *out, const char *source, uint32_t lane, uint64_t row_id,
-                const char *why)
+void query_park(struct buf *out, const struct query_owner *owner, uint64_t row_id,
+                bool is_whole_topic, const char *why)
 {
     buf_append_str(out, "SELECT escrow.outbox_park(");
-    put_literal(out, source);
-    buf_append_fmt(out, ", %" PRIu32 ", %" PRIu64 ", ", lane, row_id);
+    put_owner(out, owner);
+    buf_append_fmt(out, ", %" PRIu64 ", %s, ", row_id, is_whole_topic ? "true" : "false");
     put_literal(out, why);
-    buf_append_str(out, ")");
+    buf_append_str(out, ") AS " QUERY_OWNER_COLUMN);
 }
 
 void query_adopt(struct buf *out, const char *source, uint32_t lane, bool keep_rows)

@@ -20,7 +20,7 @@
 
 #define STEPS_MAX (QUERY_MILESTONES_MAX + 1)
 #define SETUP_MAX                                                                                  \
-    ((size_t)4096 + 3 * (2 * (size_t)RELAY_NAME_MAX) + ERR_TEXT_MAX) /* text of query_setup */
+    ((size_t)8192 + 3 * (2 * (size_t)RELAY_NAME_MAX) + ERR_TEXT_MAX) /* text of query_setup */
 
 struct relay_loop {
     struct loop *loop;
@@ -40,15 +40,18 @@ struct relay_loop {
     bool holds_wake; /* this session has the wake lock */
     bool asks_wake;
     bool has_row; /* the result that counts came */
+    bool is_claiming;
+    bool is_overtaken; /* the database knows of another relay that came later */
     struct db_identity identity;
     int schema_version;
     uint64_t reports;
-    uint64_t parked_id;
     uint64_t rows_published;
     struct snapshot steps[STEPS_MAX];
     size_t step_count;
     bool is_cut;
     bool has_rows;
+    bool has_parked;
+    bool wants_replay;
     struct row_decoder decoder;
 };
 
@@ -98,11 +101,7 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
 
     if (!field_u64(res, 0, &rl->identity.system_id) || !field_u64(res, 1, &timeline) ||
         !field_u64(res, 2, &oid) || !field_u64(res, 4, &version) ||
-        !field_u64(res, 5, &rl->reports) || !field_u64(res, 7, &rl->rows_published)) {
-        return false;
-    }
-    rl->parked_id = 0;
-    if (!PQgetisnull(res, 0, 6) && !field_u64(res, 6, &rl->parked_id)) {
+        !field_u64(res, 5, &rl->reports) || !field_u64(res, 6, &rl->rows_published)) {
         return false;
     }
     rl->identity.timeline = (uint32_t)timeline;
@@ -134,6 +133,8 @@ static bool take_snapshots(struct relay_loop *rl, const PGresult *res)
     rl->step_count++;
     rl->is_cut = count >= QUERY_MILESTONES_MAX;
     rl->has_rows = field_bool(res, 1);
+    rl->has_parked = field_bool(res, 6);
+    rl->wants_replay = field_bool(res, 7);
     if (rl->asks_wake) {
         rl->holds_wake = field_bool(res, 4);
     }
@@ -162,6 +163,10 @@ static void on_result(void *arg, const PGresult *res)
     if (PQntuples(res) != 1) {
         return;
     }
+    if (columns == 1 && strcmp(PQfname(res, 0), QUERY_OWNER_COLUMN) == 0) {
+        rl->is_overtaken = rl->is_overtaken || !field_bool(res, 0);
+        return;
+    }
     switch (rl->asked) {
     case RELAY_DB_CONNECT:
         rl->has_row = rl->has_row || (columns == QUERY_SETUP_COLUMNS && take_identity(rl, res));
@@ -181,6 +186,7 @@ static void on_result(void *arg, const PGresult *res)
     case RELAY_DB_CLOSE:
     case RELAY_DB_READ:
     case RELAY_DB_PARK: /* done says it */
+    case RELAY_DB_REPLAY:
         break;
     }
 }
@@ -203,8 +209,19 @@ static void setup_done(struct relay_loop *rl)
     feed(rl, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
                                   .db = rl->identity,
                                   .reports = rl->reports,
-                                  .parked_id = rl->parked_id,
                                   .rows_published = rl->rows_published});
+}
+
+/*
+ * Somebody has opened the source later. Who had claimed it before is fenced. Who was late with the
+ * claim tries again: perhaps it is the broker that was put back, and counts from there.
+ */
+static void overtaken(struct relay_loop *rl, bool was_claiming)
+{
+    pg_conn_close(&rl->conn);
+    rl->holds_wake = false;
+    feed_db_failed(rl, was_claiming ? ESCROW_EBUSY : ESCROW_EFENCED,
+                   "another relay of this source has opened it later, says the database", false);
 }
 
 static void on_done(void *arg, const struct pg_error *err)
@@ -215,6 +232,10 @@ static void on_done(void *arg, const struct pg_error *err)
                      asked == RELAY_DB_MAINTAIN || asked == RELAY_DB_ADOPT;
 
     rl->asked = RELAY_DB_NONE;
+    if (err == NULL && rl->is_overtaken) {
+        overtaken(rl, rl->is_claiming);
+        return;
+    }
     if (err != NULL) {
         pg_conn_close(&rl->conn);
         feed_db_failed(rl, ESCROW_EDB, err->text, err->needs_person);
@@ -234,9 +255,12 @@ static void on_done(void *arg, const struct pg_error *err)
                                       .snapshots = rl->steps,
                                       .snapshot_count = rl->step_count,
                                       .is_cut = rl->is_cut,
-                                      .has_rows = rl->has_rows});
+                                      .has_rows = rl->has_rows,
+                                      .has_parked = rl->has_parked,
+                                      .wants_replay = rl->wants_replay});
         return;
     case RELAY_DB_READ:
+    case RELAY_DB_REPLAY:
         if (!rl->decoder.is_done) {
             pg_conn_close(&rl->conn);
             feed_db_failed(rl, ESCROW_EPROTO, "the stream of rows ended early", false);
@@ -270,8 +294,11 @@ static int on_copy_data(void *arg, struct slice bytes)
     struct outbox_row row;
     int rc;
 
-    if (rl->asked != RELAY_DB_READ) {
+    if (rl->asked != RELAY_DB_READ && rl->asked != RELAY_DB_REPLAY) {
         return ESCROW_EPROTO;
+    }
+    if (rl->is_overtaken) {
+        return 0; /* said when the statement is done */
     }
     rc = row_decode(&rl->decoder, bytes, &row);
     if (rc <= 0) {
@@ -343,7 +370,8 @@ static void on_batch(struct sink_batch *batch)
 
     relay_batch_done(rl->relay, batch, loop_mono_ms(rl->loop), &up);
     obey(rl, &up);
-    if (rl->asked == RELAY_DB_READ && relay_wants_rows(rl->relay)) {
+    if ((rl->asked == RELAY_DB_READ || rl->asked == RELAY_DB_REPLAY) &&
+        relay_wants_rows(rl->relay)) {
         pg_conn_pause(&rl->conn, false);
     }
 }
@@ -361,40 +389,76 @@ static void take_batches(struct relay_loop *rl)
 
 /* ---- Commands ---- */
 
+static void build_read(struct relay_loop *rl, const struct relay_update *up,
+                       const struct query_owner *owner)
+{
+    const struct position *at = relay_cursor(rl->relay);
+
+    rl->decoder = (struct row_decoder){.has_header = false};
+    if (up->has_parked) {
+        query_set_aside(&rl->sql, owner, at);
+        query_read(&rl->sql, at, up->is_sorted ? QUERY_READ_SORTED_PARKED : QUERY_READ_LONG_PARKED,
+                   owner);
+    } else {
+        query_read(&rl->sql, at,
+                   up->is_sorted  ? QUERY_READ_SORTED
+                   : up->is_short ? QUERY_READ_SHORT
+                                  : QUERY_READ_LONG,
+                   owner);
+    }
+}
+
+static void build_maintain(struct relay_loop *rl, const struct relay_update *up,
+                           const struct query_owner *owner)
+{
+    const struct position *acked = relay_acked(rl->relay);
+
+    if (up->has_recovered) {
+        query_recovered(&rl->sql, owner->source, owner->lane);
+    }
+    if (up->has_parked) {
+        query_clear(&rl->sql, owner, acked);
+    }
+    query_maintain(&rl->sql, owner->source, owner->lane, &acked->old, up->report_rows,
+                   rl->cfg.switch_bytes);
+}
+
 static void build_sql(struct relay_loop *rl, const struct relay_update *up)
 {
     const struct relay_config *cfg = &rl->cfg.relay;
+    const struct query_owner owner = {
+        .source = cfg->source, .lane = cfg->lane, .epoch = relay_epoch(rl->relay)};
     enum query_wake wake = up->hold_wake == rl->holds_wake ? QUERY_WAKE_KEEP
                            : up->hold_wake                 ? QUERY_WAKE_HOLD
                                                            : QUERY_WAKE_RELEASE;
 
     buf_clear(&rl->sql);
     rl->asks_wake = false;
+    rl->is_claiming = up->must_claim;
+    if (up->must_claim) {
+        query_claim(&rl->sql, &owner);
+    }
     switch (up->db) {
     case RELAY_DB_SNAPSHOT:
-        query_snapshot(&rl->sql, &relay_cursor(rl->relay)->old, wake);
+        query_snapshot(&rl->sql, cfg->source, cfg->lane, relay_cursor(rl->relay), wake);
         rl->asks_wake = wake == QUERY_WAKE_HOLD;
         rl->holds_wake = rl->holds_wake && wake != QUERY_WAKE_RELEASE;
         break;
     case RELAY_DB_READ:
-        query_read(&rl->sql, relay_cursor(rl->relay),
-                   up->is_sorted  ? QUERY_READ_SORTED
-                   : up->is_short ? QUERY_READ_SHORT
-                                  : QUERY_READ_LONG);
+        build_read(rl, up, &owner);
+        break;
+    case RELAY_DB_REPLAY:
+        query_replay(&rl->sql, &owner, relay_cursor(rl->relay)->replayed);
         rl->decoder = (struct row_decoder){.has_header = false};
         break;
     case RELAY_DB_MAINTAIN:
-        if (up->has_recovered) {
-            query_recovered(&rl->sql, cfg->source, cfg->lane);
-        }
-        query_maintain(&rl->sql, cfg->source, cfg->lane, &relay_acked(rl->relay)->old,
-                       up->report_rows, rl->cfg.switch_bytes);
+        build_maintain(rl, up, &owner);
         break;
     case RELAY_DB_ADOPT:
         query_adopt(&rl->sql, cfg->source, cfg->lane, up->keep_rows);
         break;
     case RELAY_DB_PARK:
-        query_park(&rl->sql, cfg->source, cfg->lane, up->park_id, relay_refusal(rl->relay));
+        query_park(&rl->sql, &owner, up->park_id, up->is_whole_topic, relay_refusal(rl->relay));
         break;
     case RELAY_DB_NONE:
     case RELAY_DB_CONNECT:
@@ -409,6 +473,7 @@ static void run_command(struct relay_loop *rl, const struct relay_update *up)
     CHECK(rl->asked == RELAY_DB_NONE);
     rl->asked = up->db;
     rl->has_row = false;
+    rl->is_overtaken = false;
     if (up->db == RELAY_DB_CONNECT) {
         pg_conn_open(&rl->conn, rl->cfg.conninfo);
         return;

@@ -66,11 +66,24 @@ static const struct section sections[] = {
      "AND l.pid <> pg_backend_pid() AND l.database = (SELECT oid FROM pg_database WHERE datname = "
      "current_database()) "
      "ORDER BY open_seconds DESC NULLS LAST LIMIT 10"},
-    {"parked", "Rows that the broker refused (SELECT escrow.parked_publish(id) tries one again)",
-     "none",
-     "SELECT p.id, p.source, p.topic, p.error, round(extract(epoch FROM clock_timestamp() - "
-     "p.parked_at)::numeric, 1) AS parked_seconds_ago, count(*) OVER () AS parked_in_all "
-     "FROM escrow.outbox_parked AS p ORDER BY p.id LIMIT 10"},
+    {"held", "Topics and keys that are held: what comes for them is parked, in order", "none",
+     "SELECT h.source, h.topic, CASE h.ordering_key WHEN '' THEN 'all of the topic' ELSE 'key ' || "
+     "h.ordering_key END AS holds, h.error, "
+     "round(extract(epoch FROM clock_timestamp() - h.since)::numeric, 1) AS held_seconds, "
+     "(SELECT count(*) FROM escrow.outbox_parked AS p WHERE p.source = h.source AND p.lane = "
+     "h.lane AND p.topic = h.topic AND (h.ordering_key = '' OR p.ordering_key = h.ordering_key)) "
+     "AS parked_rows, "
+     "CASE WHEN h.wanted THEN 'being published again' WHEN h.try_at IS NULL THEN "
+     "'until somebody mends it: escrow-relay replay' ELSE 'tried again in ' || "
+     "greatest(0, round(extract(epoch FROM h.try_at - clock_timestamp())::numeric)) || "
+     "' seconds' END AS next "
+     "FROM escrow.outbox_hold AS h ORDER BY h.source, h.lane, h.topic, h.ordering_key LIMIT 20"},
+    {"parked", "Rows that are parked (escrow-relay replay CONDITION publishes them again)", "none",
+     "SELECT p.id, p.source, p.topic, p.ordering_key, p.error, round(extract(epoch FROM "
+     "clock_timestamp() - "
+     "p.parked_at)::numeric, 1) AS parked_seconds_ago, p.wanted AS is_wanted_again, "
+     "(SELECT count(*) FROM escrow.outbox_parked) AS parked_in_all "
+     "FROM escrow.outbox_parked AS p ORDER BY p.number LIMIT 10"},
     {"markers", "Transaction markers", "",
      "SELECT count(*) FILTER (WHERE kind = 'C') AS commits, count(*) FILTER (WHERE kind = 'R') AS "
      "tombstones, "

@@ -5,6 +5,7 @@
  *   check-endpoint  answers check-backs only
  *   migrate         installs or upgrades the schema
  *   status          says how the outbox is doing
+ *   replay          has parked rows published again
  *
  * Exit status: 0 done, or stopped as asked; 1 failed; 2 usage; 3 fenced by another relay; 4 the
  * database is not the one of the stored position.
@@ -17,6 +18,7 @@
 #include "outbox/pg/cleaner.h"
 #include "outbox/pg/migrate.h"
 #include "outbox/pg/relay_loop.h"
+#include "outbox/pg/replay.h"
 #include "outbox/pg/schema.h"
 #include "outbox/pg/status.h"
 #include "src/client/remote.h"
@@ -74,6 +76,10 @@ static void usage(void)
         "  check-endpoint         answer check-backs only\n"
         "  migrate                install or upgrade the schema escrow\n"
         "  status [--json]        position, lag, and what holds something back\n"
+        "  replay CONDITION       publish parked rows again, in their old order; an SQL condition "
+        "on\n"
+        "                         escrow.outbox_parked: true, \"topic = 't'\", \"parked_at > "
+        "now() - interval '1 h'\"\n"
         "  print-config           an example configuration with every option\n\n"
         "Options; also as key = value in the file, and as ESCROW_RELAY_KEY (dots become _) in the\n"
         "environment:\n\n");
@@ -215,6 +221,7 @@ static void fill_relay_config(struct program *p, struct relay_loop_config *cfg)
     cfg->relay.poll_max_ms = (uint32_t)o->poll_max_ms;
     cfg->relay.maintain_ms = (uint32_t)o->maintain_ms;
     cfg->relay.backoff_max_ms = (uint32_t)o->backoff_max_ms;
+    cfg->relay.topic_wait_ms = (uint32_t)o->topic_wait_ms;
     cfg->relay.db_timeout_ms = (uint32_t)o->db_timeout_ms;
     cfg->relay.seed = clock_random_seed(clock_system());
     if (o->foreign_system != 0) {
@@ -363,6 +370,22 @@ static int status(struct program *p, bool is_json)
     return EXIT_OK;
 }
 
+static int replay(struct program *p, const char *condition)
+{
+    uint64_t rows;
+
+    if (condition == NULL) {
+        (void)err_set(&p->err, ESCROW_ECONFIG,
+                      "replay: which rows? A condition on escrow.outbox_parked follows; true: all");
+        return fail(&p->err);
+    }
+    if (replay_run(p->options.db, condition, &rows, &p->err) != 0) {
+        return fail(&p->err);
+    }
+    (void)printf("%" PRIu64 " rows will be published again\n", rows);
+    return EXIT_OK;
+}
+
 static int print_config(void)
 {
     struct buf text;
@@ -386,7 +409,20 @@ static bool take_json(int *argc, char **argv)
     return false;
 }
 
-static int dispatch(struct program *p, const char *command, bool is_json)
+/* Takes the condition that follows "replay" out of the arguments; NULL: none does. */
+static const char *take_condition(int *argc, char **argv)
+{
+    const char *condition = NULL;
+
+    if (*argc > 2 && strcmp(argv[1], "replay") == 0 && strncmp(argv[2], "--", 2) != 0) {
+        condition = argv[2];
+        memmove(argv + 2, argv + 3, (size_t)(*argc - 3) * sizeof *argv);
+        (*argc)--;
+    }
+    return condition;
+}
+
+static int dispatch(struct program *p, const char *command, const char *condition, bool is_json)
 {
     if (strcmp(command, "run") == 0) {
         return run(p, true);
@@ -403,6 +439,9 @@ static int dispatch(struct program *p, const char *command, bool is_json)
     }
     if (strcmp(command, "status") == 0) {
         return status(p, is_json);
+    }
+    if (strcmp(command, "replay") == 0) {
+        return replay(p, condition);
     }
     (void)err_set(&p->err, ESCROW_ECONFIG, "unknown command '%.40s'; see escrow-relay --help",
                   command);
@@ -423,7 +462,8 @@ int main(int argc, char **argv)
 {
     static struct program p; /* zeroed, and too big for comfort on the stack */
     const char *command = argc > 1 ? argv[1] : "";
-    int left = argc - 2;
+    int left;
+    const char *condition;
     bool is_json;
     int code;
 
@@ -440,9 +480,11 @@ int main(int argc, char **argv)
     if (strcmp(command, "print-config") == 0) {
         return print_config();
     }
+    condition = take_condition(&argc, argv);
+    left = argc - 2;
     is_json = strcmp(command, "status") == 0 && take_json(&left, argv + 2);
     if (read_options(&p.options, left, argv + 2, &p.err) == 0) {
-        code = dispatch(&p, command, is_json);
+        code = dispatch(&p, command, condition, is_json);
     } else {
         (void)fail(&p.err);
         code = p.err.code == ESCROW_ENOMEM ? EXIT_FAILED : EXIT_USAGE; /* also a missing file */

@@ -62,6 +62,8 @@
       "size of an outbox partition at which the next one is filled")                               \
     X(backoff_max_ms, "backoff.max.ms", NUMBER, "10000", 100, 600000,                              \
       "longest wait before trying again")                                                          \
+    X(topic_wait_ms, "topic.wait.ms", NUMBER, "10000", 0, 3600000,                                 \
+      "a topic that cannot be written to: so long all wait for it, then its rows are parked")      \
     X(db_timeout_ms, "db.timeout.ms", NUMBER, "30000", 100, 3600000,                               \
       "an answer of PostgreSQL that takes longer is a failure")                                    \
     X(publish_timeout_ms, "publish.timeout.ms", NUMBER, "10000", 100, 600000,                      \
@@ -90,7 +92,7 @@ struct relay_options {
     uint64_t check_connections;
     uint64_t batch_rows, batch_bytes, window_bytes;
     uint64_t poll_min_ms, poll_max_ms, maintain_ms, rotate_bytes;
-    uint64_t backoff_max_ms, db_timeout_ms, publish_timeout_ms;
+    uint64_t backoff_max_ms, topic_wait_ms, db_timeout_ms, publish_timeout_ms;
     uint64_t clean_ms, keep_ms, keep_tombstone_ms;
     /* Derived by options_finish. */
     bool has_endpoint;

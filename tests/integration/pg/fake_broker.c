@@ -92,6 +92,11 @@ static int store(struct fake_broker *b, const struct sink_batch *batch)
             return ESCROW_ENOROUTE;
         }
     }
+    for (size_t i = 0; b->bad_body != NULL && i < batch->message_count; i++) {
+        if (slice_has_prefix(batch->messages[i].body, slice_str(b->bad_body))) {
+            return ESCROW_EINVAL;
+        }
+    }
     for (size_t i = 0; i < batch->message_count; i++) {
         log_message(b, &batch->messages[i]);
     }

@@ -61,6 +61,7 @@ struct fake_broker {
     uint64_t crash_count;
     int fail_code;             /* not 0: the next batch is refused with it */
     const char *missing_topic; /* batches with a message for it are refused; NULL: none */
+    const char *bad_body;      /* and with one whose body begins so; NULL: none */
 };
 
 void fake_broker_init(struct fake_broker *b, struct loop *l, size_t log_cap);

@@ -41,6 +41,7 @@ void rig_attach(struct rig *r, const char *conninfo, size_t log_cap)
     r->cfg.relay.backoff_base_ms = 5;
     r->cfg.relay.backoff_max_ms = 50;
     r->cfg.relay.maintain_ms = 20;
+    r->cfg.relay.topic_wait_ms = 20;
     r->cfg.conninfo = r->conninfo;
     r->cfg.ended = on_ended;
     r->cfg.arg = r;

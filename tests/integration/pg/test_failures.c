@@ -140,9 +140,9 @@ START_TEST(an_old_schema_is_said)
     struct rig r;
 
     rig_init(&r, &fixture, "fail_version", 100);
-    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 5");
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 6");
     rig_start(&r);
-    rig_until_error(&r, "has version 4");
+    rig_until_error(&r, "has version 5");
     rig_fini(&r);
 }
 END_TEST
@@ -254,44 +254,6 @@ START_TEST(a_batch_that_is_refused_is_sent_again)
 }
 END_TEST
 
-START_TEST(a_row_that_the_broker_refuses_is_parked_and_stops_no_other)
-{
-    /*
-     * Among many, alone, first and last in a transaction: each is set aside with the reason; all
-     * others arrive exactly once, in order; transactions without such a row stay whole. What is
-     * published again goes out when the broker takes it.
-     */
-    struct rig r;
-
-    rig_init(&r, &fixture, "fail_parked", 200);
-    (void)pg_test_sql(r.pg,
-                      "SELECT escrow.publish('t', i::text::bytea) FROM generate_series(1, 9) i");
-    (void)pg_test_sql(r.pg, "SELECT escrow.publish('missing', 'x'), escrow.publish('t', '10'), "
-                            "escrow.publish('t', '11'), escrow.publish('missing', 'y')");
-    (void)pg_test_sql(r.pg, "SELECT escrow.publish('missing', 'z')");
-    (void)pg_test_sql(r.pg,
-                      "SELECT escrow.publish('t', i::text::bytea) FROM generate_series(12, 20) i");
-    r.broker.missing_topic = "missing";
-    rig_start(&r);
-    rig_until_error(&r, "topic missing: no route to the topic; parked");
-    rig_until_count(&r, 20);
-    ck_assert_str_eq(rig_bodies(&r), "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20");
-    ck_assert_uint_eq(r.broker.log[0].batch, r.broker.log[8].batch);
-    ck_assert_uint_eq(r.broker.log[11].batch, r.broker.log[19].batch);
-    ck_assert_str_eq(pg_test_sql(r.pg,
-                                 "SELECT string_agg(convert_from(body, 'UTF8') || error, '; ' "
-                                 "ORDER BY id) FROM escrow.outbox_parked"),
-                     "xno route to the topic; yno route to the topic; zno route to the topic");
-    ck_assert_int_eq(relay_error(relay_loop_relay(r.relay))->code, 0);
-    r.broker.missing_topic = NULL;
-    (void)pg_test_sql(r.pg, "SELECT escrow.parked_publish(max(id)) FROM escrow.outbox_parked");
-    rig_until_count(&r, 21);
-    ck_assert_str_eq(r.broker.log[20].body, "z");
-    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox_parked"), "2");
-    rig_fini(&r);
-}
-END_TEST
-
 static const char *status_text(struct rig *r)
 {
     static char text[16384];
@@ -356,79 +318,6 @@ START_TEST(a_refusal_for_a_moment_parks_nothing)
 }
 END_TEST
 
-static bool is_over_or_crashed(void *arg)
-{
-    struct rig *r = arg;
-
-    return r->broker.crash_count > 0 ||
-           (relay_state(relay_loop_relay(r->relay)) == RELAY_IDLE && r->broker.queue_count == 0);
-}
-
-/* Each row is in the topic or among the parked ones: in one of the two, once. */
-static void check_one_place(struct rig *r, uint64_t n)
-{
-    PGresult *res = PQexec(r->pg, "SELECT o.id, p.id IS NOT NULL FROM escrow.outbox AS o "
-                                  "LEFT JOIN escrow.outbox_parked AS p ON p.id = o.id");
-
-    ck_assert_int_eq(PQntuples(res), 5);
-    for (int row = 0; row < PQntuples(res); row++) {
-        size_t places = strcmp(PQgetvalue(res, row, 1), "t") == 0;
-        int64_t id = 0;
-        ck_assert(slice_to_i64(slice_str(PQgetvalue(res, row, 0)), &id));
-        for (size_t i = 0; i < r->broker.log_count; i++) {
-            places += r->broker.log[i].row_id == (uint64_t)id;
-        }
-        ck_assert_msg(places == 1, "step %d: row %s is in %zu places", (int)n,
-                      PQgetvalue(res, row, 0), places);
-    }
-    PQclear(res);
-}
-
-START_TEST(a_row_is_parked_or_published_wherever_the_relay_is_killed)
-{
-    /*
-     * At the n-th step of the broker, for every n until none is left, its answer is lost and the
-     * relay is killed; while none is there the topic that was missing is made. The next relay
-     * publishes what was not parked, and parks nothing.
-     */
-    struct rig r;
-    bool fired = true;
-    unsigned both = 0; /* runs in which the first relay had parked, and the second had to pass it */
-    uint64_t n;
-
-    rig_init(&r, &fixture, "fail_park_kill", 5000);
-    for (n = 1; fired; n++) {
-        (void)pg_test_sql(r.pg, "TRUNCATE escrow.outbox, escrow.outbox_parked");
-        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1'), escrow.publish('missing', '2'), "
-                                "escrow.publish('t', '3')");
-        (void)pg_test_sql(r.pg, "SELECT escrow.publish('missing', '4')");
-        (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '5')");
-        r.broker.log_count = 0;
-        r.broker.missing_topic = "missing";
-        r.broker.step_count = 0;
-        r.broker.crash_at = n;
-        r.broker.crash_count = 0;
-        rig_start(&r);
-        rig_until(&r, is_over_or_crashed, &r, "the crash, or the end");
-        fired = r.broker.crash_count > 0;
-        r.broker.is_down = true; /* nothing that it sends arrives any more */
-        r.broker.down_code = ESCROW_ECONN;
-        rig_stop(&r);
-        r.broker.is_down = false;
-        r.broker.missing_topic = NULL;
-        both += fired &&
-                strcmp(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox_parked"), "0") != 0;
-        rig_start(&r);
-        rig_until_idle(&r);
-        rig_stop(&r);
-        check_one_place(&r, n);
-    }
-    ck_assert_uint_gt(n, 20);
-    ck_assert_uint_gt(both, 4);
-    rig_fini(&r);
-}
-END_TEST
-
 START_TEST(names_of_hosts_are_looked_up)
 {
     /*
@@ -482,9 +371,7 @@ static void add_tests(Suite *suite)
     ADD(suite, the_relay_needs_no_more_than_its_role);
     ADD(suite, a_broker_that_is_down_is_survived);
     ADD(suite, a_batch_that_is_refused_is_sent_again);
-    ADD(suite, a_row_that_the_broker_refuses_is_parked_and_stops_no_other);
     ADD(suite, a_refusal_for_a_moment_parks_nothing);
-    ADD(suite, a_row_is_parked_or_published_wherever_the_relay_is_killed);
     ADD(suite, names_of_hosts_are_looked_up);
     ADD(suite, a_lookup_under_way_does_not_keep_the_relay);
 }

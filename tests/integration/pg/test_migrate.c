@@ -81,6 +81,28 @@ START_TEST(who_may_mark_may_mark_through_the_view)
 }
 END_TEST
 
+START_TEST(what_was_parked_before_can_be_replayed)
+{
+    /* By a version that knew no order: by id; only what is left in the outbox may be unpassed. */
+    char conninfo[160];
+    struct err_ctx err;
+    struct migrate_result result;
+    PGconn *pg = empty_database("mig_parked", conninfo, sizeof conninfo);
+
+    ck_assert_int_eq(migrate_run(conninfo, 4, &result, &err), 0);
+    (void)pg_test_sql(pg, "SELECT escrow.publish('t', '1')");
+    (void)pg_test_sql(pg, "INSERT INTO escrow.outbox_parked (source, lane, id, created_at, topic, "
+                          "body, error) SELECT 's', 0, i, now(), 't', '', 'e' "
+                          "FROM unnest('{7,1,3}'::bigint[]) AS i");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
+    ck_assert_str_eq(pg_test_sql(pg, "SELECT string_agg(id || CASE WHEN xid IS NULL THEN '' ELSE "
+                                     "'?' END, ' ' ORDER BY number) FROM escrow.outbox_parked"),
+                     "1? 3 7");
+    ck_assert_str_eq(pg_test_sql(pg, "SELECT escrow.parked_replay('{3,7}')"), "2");
+    PQfinish(pg);
+}
+END_TEST
+
 START_TEST(many_at_once_install_it_once)
 {
     /* Eight processes; all succeed. */
@@ -102,7 +124,7 @@ START_TEST(many_at_once_install_it_once)
         ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
         ck_assert_int_eq(WEXITSTATUS(status), 0);
     }
-    ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.migration"), "5");
+    ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.migration"), "6");
     PQfinish(pg);
 }
 END_TEST
@@ -127,7 +149,7 @@ START_TEST(what_is_wrong_is_said_and_changes_nothing)
     (void)pg_test_sql(pg, "DELETE FROM escrow.migration");
     (void)pg_test_sql(pg, "DROP SCHEMA escrow CASCADE");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
-    (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (6, '006_future', '')");
+    (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (7, '007_future', '')");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_EVERSION);
     ck_assert_int_eq(migrate_run("host=/nowhere", SCHEMA_VERSION, &result, &err), ESCROW_ECONN);
     PQfinish(pg);
@@ -391,6 +413,7 @@ static void add_tests(Suite *suite)
 {
     ADD(suite, every_version_upgrades_to_the_newest);
     ADD(suite, who_may_mark_may_mark_through_the_view);
+    ADD(suite, what_was_parked_before_can_be_replayed);
     ADD(suite, many_at_once_install_it_once);
     ADD(suite, what_is_wrong_is_said_and_changes_nothing);
     ADD(suite, the_status_names_what_holds_back);

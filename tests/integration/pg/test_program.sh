@@ -214,21 +214,34 @@ kill -TERM "$writer_pid"
 wait "$writer_pid" || fail "escrowd: status $?"
 writer_pid=
 
-# --- A topic that the broker has not and may not make: its row is parked and named, the others arrive; later it goes out too.
+# --- A topic that the broker has not and may not make: its rows are parked in order and it is named, the others arrive. When it is
+# made, its rows go out by themselves, and when somebody says so at once.
 kill -TERM "$escrowd_pid"
 wait "$escrowd_pid" || fail "escrowd: status $?"
 start_escrowd --topic.auto.create false
-sql "SELECT escrow.publish('orders', 'before'), escrow.publish('nowhere', 'parked'), escrow.publish('orders', 'after')" >/dev/null
-start_relay
+sql "SELECT escrow.publish('orders', 'before'), escrow.publish('nowhere', 'parked 1', ordering_key => 'k'),
+    escrow.publish('orders', 'after'), escrow.publish('nowhere', 'parked 2', ordering_key => 'k')" >/dev/null
+start_relay --topic.wait.ms 100
 wait_drained
-grep -q "for topic nowhere: .*parked, see" "$folder/relay.log" || fail "the refused row is not named"
-"$relay" status | grep -q nowhere || fail "the status does not show what is parked"
+grep -q "for topic nowhere: .*parked with all that comes for the topic" "$folder/relay.log" || fail "the refused row is not named"
+"$relay" status | grep -q "all of the topic" || fail "the status does not show what is held"
+"$relay" replay >/dev/null 2>"$folder/usage.log" && fail "replay without a condition"
+"$relay" replay "no such condition" >/dev/null 2>"$folder/usage.log" && fail "replay with a wrong condition"
+[ "$("$relay" replay "topic = 'elsewhere'")" = "0 rows will be published again" ] || fail "replay of nothing"
 "$cli" consume orders --namesrv "127.0.0.1:$namesrv_port" --json >"$folder/messages.json"
 [ "$(grep -c -e '"before"' -e '"after"' "$folder/messages.json")" = 2 ] || fail "other rows of the transaction are missing"
 "$cli" topics create nowhere --namesrv "127.0.0.1:$namesrv_port" >/dev/null
-sql "SELECT escrow.parked_publish(id) FROM escrow.outbox_parked" >/dev/null
+sql "SELECT escrow.publish('nowhere', 'parked 3', ordering_key => 'k')" >/dev/null
+"$relay" replay "topic = 'nowhere'" >/dev/null
+for ((i = 0; i < 600; i++)); do
+    [ "$(sql "SELECT count(*) FROM escrow.outbox_parked")" = 0 ] && break
+    read -r -t 0.05 <>"$folder/never" || true
+done
 wait_drained
-"$cli" consume nowhere --namesrv "127.0.0.1:$namesrv_port" --json | grep -q '"parked"' || fail "what was parked is not published"
+"$cli" consume nowhere --namesrv "127.0.0.1:$namesrv_port" --json |
+    python3 -c 'import json, sys
+got = [row["body"] for row in sorted(map(json.loads, sys.stdin), key=lambda row: row["queueOffset"])]
+assert got == ["parked 1", "parked 2", "parked 3"], got' || fail "what was parked is not published, or not in order"
 
 # --- Inside TLS, with certificates on both sides. A broker that cannot be trusted is one that is not there: nothing is parked.
 made() { openssl "$@" >/dev/null 2>"$folder/openssl.err" || fail "openssl $*: $(cat "$folder/openssl.err")"; }

@@ -124,6 +124,61 @@ START_TEST(bytes_limit_a_batch_too)
 }
 END_TEST
 
+/* The next batch has so many messages, and ends at this row. */
+static void expect_end(struct batcher *b, size_t count, uint64_t order_id, uint64_t id)
+{
+    struct batch *batch = batcher_take(b);
+
+    ck_assert_ptr_nonnull(batch);
+    ck_assert_uint_eq(batch->sink.message_count, count);
+    ck_assert_uint_eq(batch->last_order_id, order_id);
+    ck_assert_uint_eq(batch->last_id, id);
+    batch_free(batch);
+}
+
+static void pass(struct batcher *b, uint64_t order_id, uint64_t id)
+{
+    struct outbox_row row = row_of(order_id, id, "");
+
+    ck_assert_int_eq(batcher_pass(b, &row), 0);
+}
+
+START_TEST(a_row_that_is_passed_counts_where_it_stands)
+{
+    /*
+     * Alone; last of a transaction whose end is where a full batch is cut; first of one that goes
+     * on in the next batch. Each batch ends at its last row, published or not.
+     */
+    struct batcher b;
+
+    batcher_init(&b, 3, 1000);
+    pass(&b, 1, 1);
+    batcher_finish(&b);
+    expect_end(&b, 0, 1, 1);
+    put(&b, 3, 2);
+    pass(&b, 3, 3);
+    pass(&b, 6, 4);
+    put(&b, 6, 5);
+    put(&b, 6, 6);
+    put(&b, 9, 7);
+    expect_end(&b, 3, 6, 6);
+    pass(&b, 9, 8);
+    put(&b, 9, 9);
+    put(&b, 12, 10);
+    put(&b, 12, 11);
+    expect_end(&b, 2, 9, 9);
+    pass(&b, 12, 12);
+    put(&b, 15, 13);
+    put(&b, 15, 14);
+    expect_end(&b, 2, 12, 12);
+    batcher_finish(&b);
+    expect_end(&b, 2, 15, 14);
+    ck_assert_ptr_null(batcher_take(&b));
+    ck_assert_uint_eq(b.size_bytes, 0);
+    batcher_fini(&b);
+}
+END_TEST
+
 START_TEST(every_field_arrives_in_the_message)
 {
     /* Also after the message was moved to the next batch. */
@@ -246,6 +301,7 @@ int main(void)
     tcase_add_test(tc, a_batch_that_ends_with_its_transaction_moves_nothing);
     tcase_add_test(tc, a_transaction_bigger_than_a_batch_is_cut);
     tcase_add_test(tc, bytes_limit_a_batch_too);
+    tcase_add_test(tc, a_row_that_is_passed_counts_where_it_stands);
     tcase_add_test(tc, every_field_arrives_in_the_message);
     tcase_add_test(tc, batches_are_a_partition_of_the_rows);
     tcase_add_test(tc, failed_allocations_leak_nothing);

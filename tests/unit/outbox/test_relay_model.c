@@ -2,8 +2,9 @@
  * The relay against models of database and broker, with everything that can go wrong going wrong in
  * random order, and the books checked at the end: every row of a committed transaction in the log
  * exactly once, none of any other, the order of each key kept, no transaction torn that fits into a
- * batch. The broker refuses some rows: those are parked, and only those, although it refuses others
- * for a moment, and keys for longer. A seed that fails is printed; RELAY_MODEL_SEED runs it alone.
+ * batch. The broker refuses some rows, and topics for longer or shorter: what is parked for that
+ * is replayed in between, in vain or not, and at the end, when the broker takes everything, is in
+ * the books like all the rest. A seed that fails is printed; RELAY_MODEL_SEED runs it alone.
  */
 #include "outbox/relay.h"
 
@@ -12,6 +13,7 @@
 #include "core/base/rand.h"
 #include "escrow/errors.h"
 #include "tests/unit/outbox/model_db.h"
+#include "tests/unit/outbox/model_parked.h"
 #include "tests/unit/outbox/outbox_main.h"
 
 #include <inttypes.h>
@@ -50,7 +52,12 @@ struct world {
     enum relay_db_command asked;
     bool is_sorted;
     uint64_t park_id;
-    uint64_t parked_id; /* durable: the last one */
+    bool is_whole_topic;
+    bool has_parked; /* READ, MAINTAIN: with what is parked */
+    bool is_closed[MODEL_TOPICS];
+    bool was_closed[MODEL_TOPICS];
+    bool is_mended; /* nothing is bad any more */
+    struct model_parked parked_rows;
     size_t copy[MODEL_ROW_MAX];
     size_t copy_count;
     size_t copy_next;
@@ -80,7 +87,9 @@ struct world {
     unsigned crashes_with_loss;
     unsigned parked;
     unsigned moments;
-    bool is_parked[MODEL_ROW_MAX];
+    unsigned topics_parked;
+    unsigned replayed;
+    unsigned returned;         /* replayed in vain */
     bool was_refused[LOG_MAX]; /* for a moment, by the first row of the batch */
 };
 
@@ -107,9 +116,12 @@ static int broker_store(struct world *w, uint64_t epoch, struct slice prev, stru
     if (!slice_eq(prev, buf_slice(&w->position))) {
         return ESCROW_ECONFLICT;
     }
-    for (size_t i = 0; i < count; i++) {
-        if (is_bad(rows[i])) {
+    for (size_t i = 0; i < count && !w->is_mended; i++) {
+        if (w->is_closed[model_topic(w->db, rows[i] - 1)]) {
             return ESCROW_EPERM;
+        }
+        if (is_bad(rows[i])) {
+            return ESCROW_EINVAL;
         }
     }
     ck_assert_uint_le(w->log_count + count, LOG_MAX);
@@ -146,6 +158,8 @@ static void obey(struct world *w)
         w->asked = w->update.db;
         w->is_sorted = w->update.is_sorted;
         w->park_id = w->update.park_id;
+        w->is_whole_topic = w->update.is_whole_topic;
+        w->has_parked = w->update.has_parked;
         w->report_rows = w->update.report_rows;
         w->copy_count = 0;
         w->copy_next = SIZE_MAX;
@@ -203,7 +217,10 @@ static void answer_snapshot(struct world *w)
     feed(w, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
                                  .snapshots = steps,
                                  .snapshot_count = count,
-                                 .has_rows = has_rows});
+                                 .has_rows = has_rows,
+                                 .has_parked = model_has_parked(&w->parked_rows),
+                                 .wants_replay = model_wants_replay(
+                                     &w->parked_rows, relay_cursor(w->relay)->replayed)});
     for (size_t i = 0; i < count; i++) {
         snapshot_fini(&steps[i]);
     }
@@ -226,6 +243,10 @@ static void answer_read(struct world *w)
     if (w->copy_next == SIZE_MAX) {
         const struct position *at = relay_cursor(w->relay);
         w->resumed_inside += at->last_id != 0;
+        if (w->has_parked) {
+            model_set_aside(&w->parked_rows, at);
+            model_db_flush(w->db);
+        }
         if (w->is_sorted) {
             w->copy_count = model_db_read(w->db, at, w->copy, MODEL_ROW_MAX);
             w->sorted_reads++;
@@ -242,11 +263,12 @@ static void answer_read(struct world *w)
          n > 0 && w->copy_next < w->copy_count && relay_wants_rows(w->relay); n--) {
         size_t i = w->copy[w->copy_next++];
         int rc;
-        struct outbox_row row = {.order_id = w->is_sorted ? model_db_order_id(w->db, i)
-                                                          : w->db->txns[w->db->rows[i].txn].xid,
-                                 .id = w->db->rows[i].id,
-                                 .topic = SLICE_LIT("t"),
-                                 .body = SLICE_LIT("b")};
+        struct outbox_row row = {
+            .order_id =
+                w->is_sorted ? model_db_order_id(w->db, i) : w->db->txns[w->db->rows[i].txn].xid,
+            .id = w->db->rows[i].id,
+            .topic = w->has_parked && w->parked_rows.is_parked[i] ? SLICE_EMPTY : SLICE_LIT("t"),
+            .body = SLICE_LIT("b")};
         rc = relay_row(w->relay, &row);
         if (rc == ESCROW_ELIMIT) {
             ck_assert(!w->is_sorted);
@@ -265,23 +287,51 @@ static void answer_read(struct world *w)
     }
 }
 
-/* Only what is committed, and bad, is ever parked; it may be parked again. */
+/* Only what is bad, or of a topic that takes nothing, is ever parked; it may be parked again. */
 static void answer_park(struct world *w)
 {
-    bool is_found = false;
+    size_t row = w->park_id - 1;
+    struct model_parked *p = &w->parked_rows;
 
-    ck_assert(is_bad(w->park_id));
-    for (size_t i = 0; i < w->db->row_count; i++) {
-        if (w->db->rows[i].id == w->park_id) {
-            ck_assert_int_eq(w->db->txns[w->db->rows[i].txn].fate, MODEL_COMMITTED);
-            w->is_parked[i] = true;
-            is_found = true;
-        }
+    ck_assert_uint_eq(w->db->rows[row].id, w->park_id);
+    ck_assert_int_eq(w->db->txns[w->db->rows[row].txn].fate, MODEL_COMMITTED);
+    ck_assert(p->is_parked[row] ||
+              (w->is_whole_topic ? w->was_closed[model_topic(w->db, row)] : is_bad(w->park_id)));
+    w->returned += p->is_parked[row];
+    w->parked += !p->is_parked[row];
+    w->topics_parked += w->is_whole_topic;
+    model_park(p, row, w->is_whole_topic);
+    model_db_flush(w->db);
+    if (!w->is_quiet && chance(w, 20)) {
+        w->asked = RELAY_DB_PARK;
+        db_lost(w); /* done, and the answer is lost */
+        return;
     }
-    ck_assert(is_found);
-    w->parked++;
-    w->parked_id = w->park_id;
     feed(w, (struct relay_event){.type = RELAY_EV_PARKED});
+}
+
+static void answer_replay(struct world *w)
+{
+    if (w->copy_next == SIZE_MAX) {
+        w->copy_count = model_count_off(&w->parked_rows, relay_cursor(w->relay)->replayed, w->copy);
+        w->copy_next = 0;
+    }
+    for (uint64_t n = rand_below(&w->rand, 6);
+         n > 0 && w->copy_next < w->copy_count && relay_wants_rows(w->relay); n--) {
+        size_t i = w->copy[w->copy_next++];
+        struct outbox_row row = {.order_id = w->parked_rows.replay_no[i],
+                                 .id = w->db->rows[i].id,
+                                 .topic = SLICE_LIT("t"),
+                                 .body = SLICE_LIT("b")};
+        ck_assert_int_eq(relay_row(w->relay, &row), 0);
+        w->replayed++;
+        w->update = (struct relay_update){.deadline_ms = RELAY_NEVER_MS};
+        obey(w);
+    }
+    if (w->copy_next == w->copy_count && relay_state(w->relay) == RELAY_REPLAYING) {
+        w->asked = RELAY_DB_NONE;
+        feed(w, (struct relay_event){.type = RELAY_EV_READ_DONE});
+    }
 }
 
 static void answer_db(struct world *w)
@@ -295,6 +345,10 @@ static void answer_db(struct world *w)
         answer_read(w);
         return;
     }
+    if (asked == RELAY_DB_REPLAY) {
+        answer_replay(w);
+        return;
+    }
     w->asked = RELAY_DB_NONE;
     switch (asked) {
     case RELAY_DB_CONNECT:
@@ -302,14 +356,16 @@ static void answer_db(struct world *w)
         feed(w, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
                                      .db = w->db->identity,
                                      .reports = w->reports,
-                                     .rows_published = w->rows_published,
-                                     .parked_id = w->parked_id});
+                                     .rows_published = w->rows_published});
         break;
     case RELAY_DB_SNAPSHOT:
         answer_snapshot(w);
         break;
     case RELAY_DB_MAINTAIN:
         w->rows_published += w->report_rows;
+        if (w->has_parked) {
+            model_clear(&w->parked_rows, relay_acked(w->relay));
+        }
         feed(w, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = ++w->reports});
         break;
     case RELAY_DB_PARK:
@@ -318,6 +374,7 @@ static void answer_db(struct world *w)
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
     case RELAY_DB_READ:
+    case RELAY_DB_REPLAY:
     case RELAY_DB_ADOPT:
         ck_abort_msg("not expected here");
     }
@@ -360,7 +417,7 @@ static int refusal_for_a_moment(struct world *w, const struct sink_batch *batch)
     }
     *was_refused = true;
     w->moments++;
-    return ESCROW_EPERM;
+    return chance(w, 50) ? ESCROW_EPERM : ESCROW_EINVAL;
 }
 
 /* The broker deals with the next batch that it has not seen; the answer comes later. */
@@ -427,6 +484,7 @@ static void relay_start(struct world *w)
     cfg.owner = "test";
     cfg.batch_rows_max = ROWS_MAX;
     cfg.window_bytes = 20;
+    cfg.topic_wait_ms = 300;
     cfg.sort_bytes_max = 10 + rand_below(&w->rand, 100);
     cfg.seed = rand_u64(&w->rand);
     w->relay = relay_new(&cfg);
@@ -507,9 +565,35 @@ static void pass_time(struct world *w)
     }
 }
 
+/* A topic is closed, or opened, or tried; somebody has parked rows published again. */
+static void person(struct world *w)
+{
+    size_t topic = (size_t)rand_below(&w->rand, MODEL_TOPICS);
+
+    switch (rand_below(&w->rand, 4)) {
+    case 0:
+        w->is_closed[topic] = !w->is_closed[topic];
+        w->was_closed[topic] = w->was_closed[topic] || w->is_closed[topic];
+        break;
+    case 1:
+        w->parked_rows.topics[topic].is_due = true;
+        break;
+    case 2:
+        model_replay(&w->parked_rows, (int)rand_below(&w->rand, MODEL_KEYS), &w->rand);
+        break;
+    default:
+        model_replay(&w->parked_rows, -1, &w->rand);
+        break;
+    }
+}
+
 static void fault(struct world *w)
 {
-    switch (rand_below(&w->rand, 7)) {
+    switch (rand_below(&w->rand, 9)) {
+    case 7:
+    case 8:
+        person(w);
+        break;
     case 6:
         w->epoch++; /* another relay has opened, and died */
         break;
@@ -592,14 +676,11 @@ static void check_books(struct world *w)
     bool has_bad[MODEL_TXN_MAX] = {false};
 
     for (size_t i = 0; i < w->db->row_count; i++) {
-        bool is_committed = w->db->txns[w->db->rows[i].txn].fate == MODEL_COMMITTED;
-        bool is_refused = is_bad(w->db->rows[i].id);
-        owed += is_committed && !is_refused;
-        has_bad[w->db->rows[i].txn] = has_bad[w->db->rows[i].txn] || is_refused ||
-                                      w->was_refused[w->db->rows[i].id % LOG_MAX];
-        ck_assert_msg(w->is_parked[i] == (is_committed && is_refused),
-                      "seed %" PRIu64 ": row %" PRIu64 " is%s parked", w->seed, w->db->rows[i].id,
-                      w->is_parked[i] ? "" : " not");
+        owed += w->db->txns[w->db->rows[i].txn].fate == MODEL_COMMITTED;
+        has_bad[w->db->rows[i].txn] = has_bad[w->db->rows[i].txn] || w->parked_rows.ever[i] ||
+                                      w->was_refused[w->db->rows[i].id % LOG_MAX] ||
+                                      is_bad(w->db->rows[i].id) ||
+                                      w->was_closed[model_topic(w->db, i)];
     }
     for (size_t i = 0; i < w->log_count; i++) {
         size_t row = 0;
@@ -624,9 +705,18 @@ static void check_books(struct world *w)
                   owed);
 }
 
+static void settle(struct world *w)
+{
+    for (int i = 0; i < QUIET_STEPS && !is_settled(w); i++) {
+        late_packet(w);
+        progress(w);
+    }
+}
+
 static void run_world(struct world *w, uint64_t seed)
 {
     *w = (struct world){.seed = seed, .db = w->db, .now_ms = 1000};
+    w->parked_rows.db = w->db;
     rand_init(&w->rand, seed);
     model_db_init(w->db);
     buf_init(&w->position, 0);
@@ -644,10 +734,16 @@ static void run_world(struct world *w, uint64_t seed)
     for (int txn; (txn = model_db_running(w->db, 0)) >= 0;) {
         model_db_end(w->db, txn, true, true);
     }
-    for (int i = 0; i < QUIET_STEPS && !is_settled(w); i++) {
-        late_packet(w);
-        progress(w);
+    settle(w);
+    w->is_mended = true;
+    for (int i = 0; i < 50 && model_has_parked(&w->parked_rows); i++) {
+        model_replay(&w->parked_rows, -1, &w->rand);
+        for (int k = 0; k < 200; k++) {
+            progress(w);
+        }
+        settle(w);
     }
+    ck_assert_msg(!model_has_parked(&w->parked_rows), "seed %" PRIu64 ": still parked", seed);
     ck_assert_msg(is_settled(w), "seed %" PRIu64 ": not settled, %s", seed,
                   relay_state_name(w->relay));
     check_books(w);
@@ -672,6 +768,9 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
     unsigned lossy = 0;
     unsigned parked = 0;
     unsigned moments = 0;
+    unsigned topics = 0;
+    unsigned replayed = 0;
+    unsigned returned = 0;
     int64_t live = mem_live_count();
 
     ck_assert_ptr_nonnull(w);
@@ -688,6 +787,9 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
         lossy += w->crashes_with_loss;
         parked += w->parked;
         moments += w->moments;
+        topics += w->topics_parked;
+        replayed += w->replayed;
+        returned += w->returned;
     }
     ck_assert_uint_gt(resumed, 10);
     ck_assert_uint_gt(sorted, 10);
@@ -697,6 +799,9 @@ START_TEST(every_committed_row_is_published_exactly_once_whatever_fails)
     ck_assert_uint_gt(lossy, 10);
     ck_assert_uint_gt(parked, 10);
     ck_assert_uint_gt(moments, 10);
+    ck_assert_uint_gt(topics, 10);
+    ck_assert_uint_gt(replayed, 100);
+    ck_assert_uint_gt(returned, 10);
     free(db);
     free(w);
 }

@@ -31,6 +31,8 @@ struct office {
     /* Database. */
     enum relay_db_command asked;
     uint64_t park_id;
+    bool up_whole_topic;
+    bool is_whole_topic; /* the last one that was parked */
     bool has_recovered;
     uint64_t parked[8];
     size_t parked_count;
@@ -76,6 +78,7 @@ static void note(struct office *o)
     if (o->up.db != RELAY_DB_NONE) {
         o->asked = o->up.db;
         o->park_id = o->up.park_id;
+        o->up_whole_topic = o->up.is_whole_topic;
         o->has_recovered = o->up.has_recovered;
     }
     if (o->up.must_open_sink) {
@@ -131,12 +134,24 @@ static void answer_open(struct office *o)
     buf_fini(&copy);
 }
 
+static bool is_parked(const struct office *o, uint64_t id)
+{
+    for (size_t i = 0; i < o->parked_count; i++) {
+        if (o->parked[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void answer_read(struct office *o)
 {
     for (uint64_t id = 1; id <= ROWS; id++) { /* each its own transaction; the second is denied */
         struct outbox_row row = {.order_id = id,
                                  .id = id,
-                                 .topic = id == 2 ? SLICE_LIT("denied") : SLICE_LIT("t"),
+                                 .topic = is_parked(o, id) ? SLICE_EMPTY
+                                          : id == 2        ? SLICE_LIT("denied")
+                                                           : SLICE_LIT("t"),
                                  .body = SLICE_LIT("body")};
         ck_assert_int_eq(relay_row(o->relay, &row), 0);
     }
@@ -150,10 +165,7 @@ static void answer_db(struct office *o, enum relay_db_command asked)
     switch (asked) {
     case RELAY_DB_CONNECT:
         o->is_told = relay_error(o->relay)->code != 0;
-        feed(o, (struct relay_event){
-                    .type = RELAY_EV_DB_CONNECTED,
-                    .db = here,
-                    .parked_id = o->parked_count == 0 ? 0 : o->parked[o->parked_count - 1]});
+        feed(o, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here});
         return;
     case RELAY_DB_SNAPSHOT:
         snapshot_init(&present);
@@ -161,7 +173,8 @@ static void answer_db(struct office *o, enum relay_db_command asked)
         feed(o, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
                                      .snapshots = &present,
                                      .snapshot_count = 1,
-                                     .has_rows = true});
+                                     .has_rows = true,
+                                     .has_parked = o->parked_count > 0});
         snapshot_fini(&present);
         return;
     case RELAY_DB_READ:
@@ -169,6 +182,7 @@ static void answer_db(struct office *o, enum relay_db_command asked)
         return;
     case RELAY_DB_PARK:
         o->parked[o->parked_count++] = o->park_id;
+        o->is_whole_topic = o->up_whole_topic;
         feed(o, (struct relay_event){.type = RELAY_EV_PARKED});
         return;
     case RELAY_DB_MAINTAIN:
@@ -178,6 +192,7 @@ static void answer_db(struct office *o, enum relay_db_command asked)
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
     case RELAY_DB_ADOPT:
+    case RELAY_DB_REPLAY:
         ck_abort_msg("not expected here");
     }
 }
@@ -324,6 +339,18 @@ START_TEST(a_refusal_for_a_moment_parks_nothing)
 }
 END_TEST
 
+static int refuse_row(struct office *o, const struct sink_batch *batch)
+{
+    o->alone += has_row(batch, 2) && batch->message_count == 1;
+    return has_row(batch, 2) ? ESCROW_ETOOBIG : 0;
+}
+
+static int deny_topic_so(struct office *o, const struct sink_batch *batch)
+{
+    o->alone += has_row(batch, 2) && batch->message_count == 1;
+    return has_row(batch, 2) ? moment_code : 0;
+}
+
 static int deny_topic(struct office *o, const struct sink_batch *batch)
 {
     o->alone += has_row(batch, 2) && batch->message_count == 1;
@@ -335,7 +362,7 @@ START_TEST(a_row_that_stays_refused_is_parked_and_no_other)
     /* Refused twice alone; what it is and why is said both times, first that it is tried again. */
     struct office o;
 
-    open_office(&o, deny_topic);
+    open_office(&o, refuse_row);
     while (o.alone < 1) {
         play(&o, o.refusals + 1);
     }
@@ -347,13 +374,69 @@ START_TEST(a_row_that_stays_refused_is_parked_and_no_other)
     play(&o, o.refusals + 1);
     ck_assert_uint_eq(o.alone, 2);
     ck_assert(o.up.has_news);
-    ck_assert_ptr_nonnull(strstr(relay_error(o.relay)->text, "; parked, see"));
+    ck_assert_ptr_nonnull(
+        strstr(relay_error(o.relay)->text, "; parked, and what comes for its key"));
     play(&o, SETTLED);
     expect_log(&o, "13");
     ck_assert_uint_eq(o.parked_count, 1);
     ck_assert_uint_eq(o.parked[0], 2);
     ck_assert_uint_eq(o.alone, 2);
+    ck_assert(!o.is_whole_topic);
     ck_assert_uint_eq(relay_stats(o.relay)->rows_parked, 1);
+    close_office(&o);
+}
+END_TEST
+
+START_TEST(a_topic_that_takes_nothing_is_waited_for_and_then_parked)
+{
+    /* As long as was said, with growing waits; it is said which topic, and what to do. */
+    static const int codes[] = {ESCROW_EPERM, ESCROW_ENOROUTE};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct office o;
+        int64_t since_ms = 0;
+        moment_code = codes[i];
+        open_office(&o, deny_topic_so);
+        while (o.parked_count == 0) {
+            unsigned alone = o.alone;
+            play(&o, o.refusals + 1);
+            since_ms = since_ms == 0 && o.alone == 1 ? o.now_ms : since_ms;
+            if (o.alone > 2 && o.alone > alone && o.now_ms < since_ms + 10000) {
+                ck_assert_int_eq(relay_state(o.relay), RELAY_BACKOFF);
+                ck_assert_int_gt(o.up.deadline_ms, o.now_ms);
+                ck_assert_int_le(o.up.deadline_ms, since_ms + 10000);
+                ck_assert_ptr_nonnull(
+                    strstr(relay_error(o.relay)->text, "row 2 for topic denied: no, says it; all"));
+            }
+            if (o.now_ms >= since_ms + 10000 && o.alone > alone) {
+                break; /* refused when the time was over */
+            }
+        }
+        ck_assert_uint_gt(relay_stats(o.relay)->topic_waits, 3);
+        ck_assert_uint_lt(relay_stats(o.relay)->topic_waits, 100);
+        play(&o, SETTLED);
+        expect_log(&o, "13");
+        ck_assert_uint_eq(o.parked_count, 1);
+        ck_assert(o.is_whole_topic);
+        close_office(&o);
+    }
+}
+END_TEST
+
+static int deny_topic_for_seconds(struct office *o, const struct sink_batch *batch)
+{
+    return o->now_ms < 6000 ? deny_topic(o, batch) : 0;
+}
+
+START_TEST(a_topic_that_takes_nothing_for_seconds_parks_nothing)
+{
+    /* Read-only for a while: the others wait too, and all go out in their order. */
+    struct office o;
+
+    open_office(&o, deny_topic_for_seconds);
+    play(&o, SETTLED);
+    ck_assert_uint_gt(o.alone, 3);
+    expect_recovered(&o);
     close_office(&o);
 }
 END_TEST
@@ -363,7 +446,7 @@ START_TEST(a_row_that_another_relay_published_meanwhile_is_not_parked)
     /* Refused twice; before the source is opened again the position has passed the row. */
     struct office o;
 
-    open_office(&o, deny_topic);
+    open_office(&o, refuse_row);
     while (o.alone < 2) {
         play(&o, o.refusals + 1);
     }
@@ -385,7 +468,7 @@ START_TEST(what_a_killed_relay_has_parked_is_not_published)
     /* It died before the position passed the row, which the broker would take by now. */
     struct office o;
 
-    open_office(&o, deny_topic);
+    open_office(&o, refuse_row);
     feed(&o, (struct relay_event){.type = RELAY_EV_START});
     for (int i = 0; i < STEPS_MAX && o.parked_count == 0; i++) {
         if (!work(&o)) {
@@ -517,6 +600,8 @@ int main(void)
 
     tcase_add_test(tc, a_refusal_for_a_moment_parks_nothing);
     tcase_add_test(tc, a_row_that_stays_refused_is_parked_and_no_other);
+    tcase_add_test(tc, a_topic_that_takes_nothing_is_waited_for_and_then_parked);
+    tcase_add_test(tc, a_topic_that_takes_nothing_for_seconds_parks_nothing);
     tcase_add_test(tc, keys_that_are_refused_park_nothing_however_long);
     tcase_add_test(tc, a_row_that_another_relay_published_meanwhile_is_not_parked);
     tcase_add_test(tc, what_a_killed_relay_has_parked_is_not_published);

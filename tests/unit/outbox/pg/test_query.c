@@ -33,13 +33,13 @@ START_TEST(a_read_asks_for_exactly_the_difference)
     p.last_order_id = 77;
     p.last_id = 75;
     buf_init(&out, 0);
-    query_read(&out, &p, QUERY_READ_SORTED);
+    query_read(&out, &p, QUERY_READ_SORTED, NULL);
     sql = text_of(&out);
     ck_assert_ptr_nonnull(strstr(sql, "xid = ANY ('{100,110}'::xid8[]) UNION ALL"));
     ck_assert_ptr_nonnull(strstr(sql, "xid >= '120'::xid8 AND xid < '150'::xid8"));
     ck_assert_ptr_nonnull(
         strstr(sql, "pg_visible_in_snapshot(xid, '105:150:105,130'::pg_snapshot)"));
-    ck_assert_ptr_nonnull(strstr(sql, "(order_id, id) > (77, 75)"));
+    ck_assert_ptr_nonnull(strstr(sql, "(w.order_id, w.id) > (77, 75)"));
     position_fini(&p);
     buf_fini(&out);
 }
@@ -57,12 +57,12 @@ START_TEST(a_read_without_running_transactions_is_simple)
     parse(&p.new, "150:150:");
     p.is_reading = true;
     buf_init(&out, 0);
-    query_read(&out, &p, QUERY_READ_LONG);
+    query_read(&out, &p, QUERY_READ_LONG, NULL);
     sql = text_of(&out);
     ck_assert_ptr_null(strstr(sql, "ORDER BY"));
     ck_assert_ptr_null(strstr(sql, "ANY"));
     ck_assert_ptr_null(strstr(sql, "pg_visible"));
-    ck_assert_ptr_null(strstr(sql, "(order_id, id) >"));
+    ck_assert_ptr_null(strstr(sql, "order_id, w.id) >"));
     position_fini(&p);
     buf_fini(&out);
 }
@@ -79,7 +79,7 @@ START_TEST(a_short_read_goes_through_the_function)
     parse(&p.new, "105:150:105,130");
     p.is_reading = true;
     buf_init(&out, 0);
-    query_read(&out, &p, QUERY_READ_SHORT);
+    query_read(&out, &p, QUERY_READ_SHORT, NULL);
     ck_assert_str_eq(text_of(&out),
                      "COPY (SELECT * FROM escrow.outbox_read('{100,110}'::xid8[], '120', '150', "
                      "'105:150:105,130'::pg_snapshot)) TO STDOUT (FORMAT binary)");
@@ -122,22 +122,55 @@ END_TEST
 START_TEST(the_wake_lock_is_asked_for_as_told)
 {
     /* Given back before looking; taken while looking; left alone. */
-    struct snapshot old;
+    struct position at;
     struct buf out;
 
-    snapshot_init(&old);
+    position_init(&at);
+    at.replayed = 9;
     buf_init(&out, 0);
-    query_snapshot(&out, &old, QUERY_WAKE_KEEP);
-    ck_assert_str_eq(text_of(&out), "EXECUTE escrow_look ('1', '{}'::xid8[], false)");
+    query_snapshot(&out, "s", 3, &at, QUERY_WAKE_KEEP);
+    ck_assert_str_eq(text_of(&out), "EXECUTE escrow_look ('1', '{}'::xid8[], false, 's', 3, 9)");
     buf_clear(&out);
-    query_snapshot(&out, &old, QUERY_WAKE_HOLD);
-    ck_assert_ptr_nonnull(strstr(text_of(&out), ", true)"));
+    query_snapshot(&out, "s", 3, &at, QUERY_WAKE_HOLD);
+    ck_assert_ptr_nonnull(strstr(text_of(&out), ", true, "));
     buf_clear(&out);
-    query_snapshot(&out, &old, QUERY_WAKE_RELEASE);
+    query_snapshot(&out, "s", 3, &at, QUERY_WAKE_RELEASE);
     ck_assert_ptr_eq(strstr(text_of(&out), "SELECT pg_advisory_unlock(1702060914, 1); "),
                      (const char *)out.ptr);
     buf_fini(&out);
-    snapshot_fini(&old);
+    position_fini(&at);
+}
+END_TEST
+
+START_TEST(a_read_beside_parked_rows_parks_the_held_ones_first)
+{
+    /* Durably, before the COPY; parked rows count for the order, and come without their topic. */
+    static const struct query_owner owner = {.source = "s", .lane = 3, .epoch = 8};
+    struct position p;
+    struct buf out;
+    const char *aside;
+    const char *copy;
+
+    position_init(&p);
+    parse(&p.old, "100:120:100,105,110");
+    parse(&p.new, "105:150:105,130");
+    p.is_reading = true;
+    p.last_order_id = 77;
+    p.last_id = 75;
+    buf_init(&out, 0);
+    query_set_aside(&out, &owner, &p);
+    query_read(&out, &p, QUERY_READ_SORTED_PARKED, &owner);
+    aside = strstr(text_of(&out),
+                   "BEGIN; SELECT escrow.outbox_set_aside('s', 3, 8, '{100,110}'::xid8[], '120', "
+                   "'150', '105:150:105,130'::pg_snapshot, 77, 75) AS is_owner; COMMIT; COPY (");
+    ck_assert_ptr_nonnull(aside);
+    copy = strstr(aside, "COPY (");
+    ck_assert_ptr_nonnull(strstr(copy, "max(o.id) OVER (PARTITION BY o.xid) AS order_id FROM ("));
+    ck_assert_ptr_nonnull(strstr(copy, "CASE WHEN p.id IS NULL THEN w.topic ELSE '' END"));
+    ck_assert_ptr_nonnull(strstr(copy, "p.source = 's' AND p.lane = 3 AND p.id = w.id"));
+    ck_assert_ptr_nonnull(strstr(copy, "WHERE (w.order_id, w.id) > (77, 75)"));
+    position_fini(&p);
+    buf_fini(&out);
 }
 END_TEST
 
@@ -149,6 +182,7 @@ int main(void)
     tcase_add_test(tc, a_read_asks_for_exactly_the_difference);
     tcase_add_test(tc, a_read_without_running_transactions_is_simple);
     tcase_add_test(tc, a_short_read_goes_through_the_function);
+    tcase_add_test(tc, a_read_beside_parked_rows_parks_the_held_ones_first);
     tcase_add_test(tc, names_are_quoted);
     tcase_add_test(tc, what_others_said_goes_into_a_statement_as_text);
     tcase_add_test(tc, the_wake_lock_is_asked_for_as_told);
