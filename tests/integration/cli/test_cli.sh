@@ -200,6 +200,7 @@ expect 0 produce Later by-time --deliver-at "$(($(date +%s%3N) + 300))" --quiet
 expect 0 produce Later much-later --deliver-at "$(date -u -d '+2 days' +%Y-%m-%dT%H:%M:%SZ)" --quiet
 expect 1 produce Later too-late --delay 100h
 has "$err" 'max delay'
+: >"$work/later" # the first look may come before the redirection
 "$escrow" consume Later --follow >"$work/later" 2>"$work/later.err" &
 follower=$!
 for ((i = 0; i < 400; i++)); do
