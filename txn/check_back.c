@@ -15,6 +15,8 @@
 #include "core/base/check.h"
 #include "txn/check_back_private.h"
 
+_Static_assert(TXN_WAY_COUNT <= HALF_WAY_MASK, "a half has room for the way");
+
 #define HALF_F_ROUND (HALF_F_ROUND_UNKNOWN | HALF_F_ROUND_REACHED)
 
 static struct wheel_node *half_node(void *owner, uint32_t slot)
@@ -161,12 +163,14 @@ void check_back_settle(struct check_back *c, struct half *half, enum check_back_
     question_is_over(c, group);
     half_table_move(c->table, half, HALF_PREPARED, "round over");
     if ((half->flags & HALF_F_ROUND_REACHED) == 0 && outcome == CHECK_BACK_NOT_MINE) {
+        half_set_not_mine(half, true);
         group_away_push(c, group, half, now_ms);
     } else if ((half->flags & HALF_F_ROUND_REACHED) == 0) {
         group_ready_push_head(c, group, half);
         group_unschedule(c, group); /* its turn may be another */
         group_pause(c, group, now_ms);
     } else {
+        half_set_not_mine(half, false);
         if ((half->flags & HALF_F_ROUND_UNKNOWN) != 0 && outcome != CHECK_BACK_IN_PROGRESS) {
             CHECK(out->counted_count < CHECK_BACK_BATCH);
             out->counted[out->counted_count++] = half;

@@ -40,6 +40,9 @@ enum half_state {
         HALF_STATE_COUNT
 };
 
+#define HALF_NOT_MINE 0x8u /* its last round ended with "not mine", and nobody knew it */
+#define HALF_WAY_MASK 0x7u
+
 #define HALF_QUEUE_HELD 0x8000u /* has a time: its commit does not show it (STATES.md) */
 
 enum half_flags {
@@ -71,7 +74,7 @@ struct half {
     uint8_t state;    /* enum half_state */
     uint8_t flags;    /* enum half_flags */
     uint8_t checks;   /* rounds counted: durable CHECK records */
-    uint8_t step_way; /* back-off step << 4 | way being asked */
+    uint8_t step_way; /* back-off step << 4 | HALF_NOT_MINE | way being asked */
 };
 
 _Static_assert(sizeof(struct half) == 72, "a half has to stay within its share of 96 bytes");
@@ -129,7 +132,7 @@ static inline unsigned half_step(const struct half *half)
 
 static inline unsigned half_way(const struct half *half)
 {
-    return half->step_way & 0xF;
+    return half->step_way & HALF_WAY_MASK;
 }
 
 static inline void half_set_step(struct half *half, unsigned step)
@@ -139,7 +142,18 @@ static inline void half_set_step(struct half *half, unsigned step)
 
 static inline void half_set_way(struct half *half, unsigned way)
 {
-    half->step_way = (uint8_t)((half->step_way & 0xF0u) | (way & 0xFu));
+    half->step_way = (uint8_t)((half->step_way & ~HALF_WAY_MASK) | (way & HALF_WAY_MASK));
+}
+
+static inline bool half_is_not_mine(const struct half *half)
+{
+    return (half->step_way & HALF_NOT_MINE) != 0;
+}
+
+static inline void half_set_not_mine(struct half *half, bool is_not_mine)
+{
+    half->step_way =
+        (uint8_t)((half->step_way & ~HALF_NOT_MINE) | (is_not_mine ? HALF_NOT_MINE : 0));
 }
 
 /* Store time as 48 bits: negative times become 0, times after the year 10889 the last one. */

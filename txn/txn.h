@@ -361,6 +361,7 @@ struct txn_row {
     int64_t store_ms;
     uint32_t checks;
     int64_t next_check_ms; /* monotonic; 0 when none is planned */
+    bool is_not_mine;      /* who was asked last can never know it, and nobody else was there */
 };
 
 struct txn_filter {

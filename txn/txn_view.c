@@ -19,6 +19,7 @@ static void row_fill(const struct txn *t, const struct half *half, struct txn_ro
         .queue = half_queue(half),
         .store_ms = half_store_ms(half),
         .checks = half->checks,
+        .is_not_mine = half_is_not_mine(half),
         .next_check_ms = is_waiting ? wheel_due_ms(&t->check_back.halves, &half->timer) : 0,
     };
 }

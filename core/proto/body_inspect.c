@@ -5,7 +5,7 @@
 #include "core/proto/body_pack.h"
 #include "escrow/errors.h"
 
-#define TXN_ELEMENTS    8
+#define TXN_ELEMENTS    9
 #define METRIC_ELEMENTS 4
 #define GROUP_ELEMENTS  7
 
@@ -127,6 +127,11 @@ void list_txn_put(struct list_writer *w, const struct list_txn_row *row)
     pack_i64(&pk, row->born_ms);
     pack_u64(&pk, row->checks);
     pack_i64_or_nil(&pk, row->next_check_ms, INSPECT_NONE);
+    if (row->is_not_mine) {
+        pack_text(&pk, row->database);
+    } else {
+        pack_nil(&pk);
+    }
 }
 
 void list_txn_end(struct list_writer *w, bool has_more, uint64_t cursor)
@@ -155,6 +160,10 @@ static int read_txn(struct scan *s, void *into)
         (error = scan_str(s, &txn->topic)) != 0 || (error = scan_str(s, &txn->state)) != 0 ||
         (error = scan_i64(s, &txn->born_ms)) != 0 || (error = scan_u32(s, &txn->checks)) != 0 ||
         (error = pack_read_i64_or_nil(s, INSPECT_NONE, &txn->next_check_ms)) != 0) {
+        return error;
+    }
+    txn->is_not_mine = scan_peek(s) != SCAN_NIL;
+    if ((error = pack_read_text_or_nil(s, &txn->database)) != 0) {
         return error;
     }
     return pack_row_end(s, &row);

@@ -10,7 +10,7 @@
  *   30004 answer   { "cursor": uint or nil (nil = no more; else ask again with it),
  *                    "rows": [ [transactionId text, offset uint, group text, topic text,
  *                               state text, bornMs int, checks uint,
- *                               nextCheckMs int or nil], ... ] }
+ *                               nextCheckMs int or nil, notMine text or nil], ... ] }
  *   30005 request  no body
  *   30005 answer   { "metrics": [ [name text, kind 0 counter | 1 gauge, value int,
  *                                  help text], ... ] }
@@ -69,6 +69,8 @@ struct list_txn_row {
     int64_t born_ms;
     int64_t next_check_ms; /* INSPECT_NONE = none is due */
     uint32_t checks;
+    bool is_not_mine;      /* who was asked can never know it */
+    struct slice database; /* if so: "system/timeline/name" that the half names, or empty */
 };
 
 /*

@@ -7,6 +7,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/check.h"
+#include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/base/slice.h"
 #include "escrow/errors.h"
@@ -19,6 +20,9 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+
+/* system/timeline/name, and a NUL */
+#define CHECK_IDENTITY_MAX (20 + 1 + 11 + 1 + CHECK_NAME_MAX + 1)
 
 struct http_request {
     struct check_http *http;
@@ -39,6 +43,8 @@ struct check_http {
     struct loop_timer timer;
     struct loop_deferred work;
     uint16_t port;
+    bool has_explained;
+    char explained[CHECK_IDENTITY_MAX]; /* the other database that was last spoken of */
 };
 
 static void on_work(void *arg);
@@ -99,12 +105,55 @@ static enum MHD_Result respond(struct http_request *req)
     return result;
 }
 
+/*
+ * A half that this database can never know stays undecided, and only a person can tell why. Once
+ * for each other database in a row; brokers ask about the same half again and again.
+ */
+static void explain(struct check_http *h, const struct check_question *q)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    char identity[CHECK_IDENTITY_MAX] = "";
+
+    if (q->system_id[0] != '\0') {
+        (void)snprintf(identity, sizeof identity, "%s/%s/%s", q->system_id, q->timeline,
+                       q->database); /* fits */
+    }
+    if (h->has_explained && strcmp(identity, h->explained) == 0) {
+        return;
+    }
+    h->has_explained = true;
+    memcpy(h->explained, identity, sizeof identity);
+    if (identity[0] == '\0') {
+        log_peer_warn(
+            "relay.check.not_mine",
+            "asked about a transaction of no database: only its producers can answer, or a "
+            "person (escrow decide)");
+    } else if (q->database[strspn(q->database, plain)] != '\0') {
+        log_peer_warn(
+            "relay.check.not_mine",
+            "asked about a transaction of another database, system %s, timeline %s: it "
+            "stays undecided until that one is asked, or a person decides (escrow decide)",
+            q->system_id, q->timeline);
+    } else {
+        log_peer_warn(
+            "relay.check.not_mine",
+            "asked about a transaction of another database, %s: it stays undecided. If this "
+            "database is that one, restored, promoted or renamed, run in it: SELECT "
+            "escrow.lineage_add('%s', %s, '%s'); if not, the broker's callback for that "
+            "producer group has to lead to that one's relay",
+            identity, q->system_id, q->timeline, q->database);
+    }
+}
+
 static void on_answered(struct check_question *q)
 {
     struct http_request *req = q->arg;
     struct check_http *h = req->http;
 
     req->status = q->code == 0 ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
+    if (q->code == 0 && q->state == CHECK_STATE_NOT_MINE) {
+        explain(h, q);
+    }
     MHD_resume_connection(req->connection);
     loop_defer(h->loop, &h->work);
 }

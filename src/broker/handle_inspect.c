@@ -6,6 +6,7 @@
 #include "core/base/mem.h"
 #include "core/proto/body_escrow.h"
 #include "core/proto/names.h"
+#include "core/proto/properties.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
@@ -32,6 +33,28 @@ struct list_args {
     size_t row_next;
     bool is_end;
 };
+
+/* Longer names of databases are none. */
+#define DATABASE_TEXT_MAX 128
+
+/* "system/timeline/name" of the database that a half names; empty if it names none. */
+static struct slice database_of(struct slice payload, char text[DATABASE_TEXT_MAX])
+{
+    struct record_view view;
+    struct props_known props;
+    int len;
+
+    if (record_decode(payload, &view) != 0) {
+        return SLICE_EMPTY;
+    }
+    (void)props_scan(view.f.properties, &props); /* the count does not matter */
+    if (props.db_system.len == 0) {
+        return SLICE_EMPTY;
+    }
+    len = snprintf(text, DATABASE_TEXT_MAX, "%.*s/%.*s/%.*s", SLICE_ARGS(props.db_system),
+                   SLICE_ARGS(props.db_timeline), SLICE_ARGS(props.db_name));
+    return len < 0 || len >= DATABASE_TEXT_MAX ? SLICE_EMPTY : slice_of(text, (size_t)len);
+}
 
 /*
  * The id stands in the half's record, and of a decided half all but its state; the rest in the
@@ -66,7 +89,12 @@ static int list_row(struct read_job *job, struct list_writer *w, const struct tx
                                    .checks = row->checks,
                                    .next_check_ms = row->next_check_ms == 0
                                                         ? INSPECT_NONE
-                                                        : wall_ms + row->next_check_ms - mono_ms};
+                                                        : wall_ms + row->next_check_ms - mono_ms,
+                                   .is_not_mine = row->is_not_mine};
+        char database[DATABASE_TEXT_MAX];
+        if (out.is_not_mine) {
+            out.database = database_of(rec.payload, database);
+        }
         list_txn_put(w, &out);
     }
     return rc;

@@ -9,7 +9,17 @@
 #include "src/tools/out.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+
+#define DATABASES_MAX     8 /* that are told apart in what is said about them */
+#define DATABASE_TEXT_MAX 128
+
+/* Halves that whoever was asked can never know, by the database that they name. */
+struct not_mine {
+    uint64_t count;
+    char databases[DATABASES_MAX][DATABASE_TEXT_MAX]; /* "" ends it */
+};
 
 struct transactions {
     struct cli cli;
@@ -22,6 +32,7 @@ struct transactions {
     uint64_t rows;
     uint64_t cursor;
     bool has_more;
+    struct not_mine not_mine;
     struct out_table table;
     struct buf json;
     struct json_writer w;
@@ -31,6 +42,76 @@ struct transactions {
 static int64_t age_ms(const struct transactions *t, const struct list_txn_row *row)
 {
     return row->born_ms < t->now_ms ? t->now_ms - row->born_ms : 0;
+}
+
+static void note_not_mine(struct not_mine *n, struct slice database)
+{
+    n->count++;
+    if (database.len == 0 || database.len >= DATABASE_TEXT_MAX) {
+        return;
+    }
+    for (size_t i = 0; i < DATABASES_MAX; i++) {
+        if (n->databases[i][0] == '\0') {
+            (void)slice_to_cstr(database, n->databases[i], DATABASE_TEXT_MAX);
+        }
+        if (slice_eq_str(database, n->databases[i])) {
+            return;
+        }
+    }
+}
+
+/*
+ * "system/timeline/name" as the arguments of a call, and nothing else: it was in a message, and is
+ * shown to somebody who copies it. false: it cannot be.
+ */
+static bool lineage_args(const char *database, struct buf *out)
+{
+    static const char digits[] = "0123456789";
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    size_t system = strspn(database, digits);
+    size_t timeline = database[system] == '/' ? strspn(database + system + 1, digits) : 0;
+    size_t end = system + 1 + timeline; /* of the two numbers */
+
+    if (system == 0 || timeline == 0 || database[end] != '/' || database[end + 1] == '\0' ||
+        database[end + 1 + strspn(database + end + 1, plain)] != '\0') {
+        return false;
+    }
+    buf_append_fmt(out, "'%.*s', %.*s, '%s'", (int)system, database, (int)timeline,
+                   database + system + 1, database + end + 1);
+    return true;
+}
+
+/* A person has to do something about them: nobody else ever will. */
+static int explain_not_mine(const struct not_mine *n)
+{
+    struct buf args;
+    struct buf text;
+    bool is_out;
+
+    if (n->count == 0) {
+        return 0;
+    }
+    buf_init(&args, 0);
+    buf_init(&text, 0);
+    buf_append_fmt(&text,
+                   "\nnot mine (%" PRIu64
+                   "): their database is not the one that the relay which was "
+                   "asked answers for, or they name none,\nand their producers are away. They stay "
+                   "undecided until a producer is back, or somebody decides (escrow decide).\n",
+                   n->count);
+    for (size_t i = 0; i < DATABASES_MAX && n->databases[i][0] != '\0'; i++) {
+        buf_clear(&args);
+        if (lineage_args(n->databases[i], &args)) {
+            buf_append_str(&text, "If the relay's database is that one, restored, promoted or "
+                                  "renamed, run in it: SELECT escrow.lineage_add(");
+            buf_append_slice(&text, buf_slice(&args));
+            buf_append_str(&text, ");\n");
+        }
+    }
+    is_out = out_flush(&text);
+    buf_fini(&text);
+    buf_fini(&args);
+    return is_out ? 0 : ESCROW_EIO;
 }
 
 static void put_json(struct transactions *t, const struct list_txn_row *row)
@@ -47,6 +128,9 @@ static void put_json(struct transactions *t, const struct list_txn_row *row)
     json_put_i64(&t->w, "checks", row->checks);
     if (row->next_check_ms != INSPECT_NONE) {
         json_put_i64(&t->w, "nextCheckMs", row->next_check_ms);
+    }
+    if (row->is_not_mine) {
+        json_put_string(&t->w, "notMine", row->database);
     }
     json_write_object_end(&t->w);
 }
@@ -67,7 +151,10 @@ static void put_row(struct transactions *t, const struct list_txn_row *row)
     out_cell_text(&t->table, row->state);
     out_cell(&t->table, "%s", out_age(age_ms(t, row), age, sizeof age));
     out_cell(&t->table, "%u", row->checks);
-    if (row->next_check_ms == INSPECT_NONE) {
+    if (row->is_not_mine) {
+        note_not_mine(&t->not_mine, row->database);
+        out_cell(&t->table, "not mine");
+    } else if (row->next_check_ms == INSPECT_NONE) {
         out_cell(&t->table, "-");
     } else if (row->next_check_ms <= t->now_ms) {
         out_cell(&t->table, "now");
@@ -162,6 +249,7 @@ static int transactions_run(struct transactions *t)
         rc = out_flush(&t->json) ? 0 : ESCROW_EIO;
     } else if (rc == 0) {
         out_table_print(&t->table);
+        rc = explain_not_mine(&t->not_mine);
     }
     buf_fini(&t->table.cells);
     buf_fini(&t->json);
@@ -184,7 +272,9 @@ int transactions_main(int argc, char **argv)
         "transactions [list] [OPTION]...",
         "Transactions whose outcome the broker does not know yet, oldest first, with age, state, "
         "number\n"
-        "of check-backs and when the next one is due. escrow decide decides one.\n\n",
+        "of check-backs and when the next one is due. escrow decide decides one. not mine: the "
+        "relay\n"
+        "that was asked answers for another database.\n\n",
         args, ARG_LIST_COUNT(args)};
     enum args_result parsed;
     int code = CLI_OK;

@@ -181,6 +181,45 @@ PY
 )
 [ "$answer" = '{"transactionId":"t1","nonce":"0a","state":"commit"}' ] || fail "check-back: $answer"
 
+# --- A half of a former identity of the database: relay and listing say what to do, and after that it is decided.
+read -r system timeline < <(sql "SELECT system_identifier || ' ' || timeline FROM escrow.database_identity()")
+sql "SELECT escrow.transaction_mark('former-1')" >/dev/null # as it came with the base backup
+python3 - "$broker_port" "$system" "$((timeline + 7))" <<'PY'
+import json, socket, struct, sys
+port, system, timeline = sys.argv[1:]
+pairs = {"TRAN_MSG": "true", "PGROUP": "gone", "UNIQ_KEY": "former-1", "CHECK_IMMUNITY_TIME_IN_SECONDS": "1",
+         "ESCROW_DB_SYSTEM": system, "ESCROW_DB_TIMELINE": timeline, "ESCROW_DB_NAME": "postgres"}
+fields = {"a": "gone", "b": "Former", "c": "TBW102", "d": "1", "e": "0", "f": "4", "g": "1", "h": "0",
+          "i": "".join(f"{name}\x01{value}\x02" for name, value in pairs.items())}
+header = json.dumps({"code": 310, "language": "JAVA", "version": 409, "opaque": 1, "flag": 0, "extFields": fields}).encode()
+body = b"decided late"
+with socket.create_connection(("127.0.0.1", int(port)), 20) as s:
+    s.sendall(struct.pack(">II", 4 + len(header) + len(body), len(header)) + header + body)
+    length = struct.unpack(">I", s.recv(4, socket.MSG_WAITALL))[0]
+    answer = s.recv(length, socket.MSG_WAITALL)
+assert json.loads(answer[4:])["code"] == 0, answer
+PY
+wait_log "$folder/check.log" relay.check.not_mine 0
+transactions() { "$cli" transactions --group gone --namesrv "127.0.0.1:$namesrv_port" "$@"; }
+for ((i = 0; i < 600; i++)); do
+    transactions >"$folder/transactions"
+    ! grep -q 'not mine (1)' "$folder/transactions" || break
+    read -r -t 0.05 <>"$folder/never" || true
+done
+grep -q 'former-1 .* not mine$' "$folder/transactions" || fail "the listing does not mark the half: $(cat "$folder/transactions")"
+transactions --json | grep -q "\"notMine\":\"$system/$((timeline + 7))/postgres\"" || fail "nor does it as JSON"
+todo=$(sed -n 's/.*run in it: \(SELECT .*;\)$/\1/p' "$folder/transactions")
+[ "$todo" = "SELECT escrow.lineage_add('$system', $((timeline + 7)), 'postgres');" ] || fail "the listing says to do: $todo"
+grep -qF "${todo%;}" "$folder/check.log" || fail "the relay says something else"
+sql "$todo" >/dev/null
+for ((i = 0; i < 1200; i++)); do
+    transactions >"$folder/transactions"
+    ! grep -qx none "$folder/transactions" || break
+    read -r -t 0.05 <>"$folder/never" || true
+done
+[ "$("$cli" consume Former --namesrv "127.0.0.1:$namesrv_port")" = "decided late" ] || fail "the half is not decided"
+[ "$(grep -c relay.check.not_mine "$folder/check.log")" = 1 ] || fail "the relay says it more than once"
+
 # --- A database that is not the one of the position: status 4, and the line says what to do; the right one's relay goes on.
 kill -TERM "$relay_pid"
 wait "$relay_pid"

@@ -486,6 +486,41 @@ START_TEST(when_the_endpoint_knows_one_of_them_it_is_asked_about_all)
 }
 END_TEST
 
+static bool is_not_mine(uint64_t offset)
+{
+    struct txn_row row;
+    struct decided_fact fact;
+
+    ck_assert(txn_find(w.t, offset, &row, &fact));
+    return row.is_not_mine;
+}
+
+START_TEST(a_half_that_nobody_can_know_is_marked_until_somebody_does)
+{
+    /* By the round that ended so, not by one in which nobody was there; another answer takes it. */
+    uint64_t offset = durable_half("g", "t");
+    struct txn_ask ask = next_ask();
+
+    ck_assert(!is_not_mine(offset));
+    ck_assert_int_eq(world_fail(&w, &ask, TXN_ASK_UNDELIVERABLE), 0);
+    ask = *world_last_ask(&w);
+    ck_assert_int_eq(world_fail(&w, &ask, TXN_ASK_UNDELIVERABLE), 0);
+    ck_assert(!is_not_mine(offset));
+    ask = next_ask();
+    ck_assert_int_eq(world_fail(&w, &ask, TXN_ASK_UNDELIVERABLE), 0);
+    ask = *world_last_ask(&w);
+    ck_assert_int_eq(ask.way, TXN_WAY_HTTP);
+    ck_assert_int_eq(world_answer(&w, &ask, TXN_ANSWER_NOT_MINE), 0);
+    ck_assert(is_not_mine(offset));
+    ask = next_ask();
+    ck_assert(is_not_mine(offset)); /* while it is asked about again, too */
+    ck_assert_int_eq(ask.way, TXN_WAY_LIVE);
+    ck_assert_int_eq(world_answer(&w, &ask, TXN_ANSWER_IN_PROGRESS), 0);
+    ck_assert(!is_not_mine(offset));
+    txn_check(w.t);
+}
+END_TEST
+
 START_TEST(a_producer_that_does_not_know_counts_though_the_endpoint_cannot)
 {
     /* "Unknown" from the one who should know, then "not mine": three such rounds park the half. */
@@ -528,6 +563,7 @@ static void add_rest(Suite *suite)
     tcase_add_test(tc, halves_that_the_endpoint_can_never_know_wait_for_their_producer);
     tcase_add_test(tc, a_half_that_nobody_there_can_know_delays_no_other_of_its_group);
     tcase_add_test(tc, when_the_endpoint_knows_one_of_them_it_is_asked_about_all);
+    tcase_add_test(tc, a_half_that_nobody_can_know_is_marked_until_somebody_does);
     tcase_add_test(tc, a_producer_that_does_not_know_counts_though_the_endpoint_cannot);
     suite_add_tcase(suite, tc);
 }

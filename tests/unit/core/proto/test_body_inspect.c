@@ -11,7 +11,9 @@ static const struct list_txn_row txns[] = {{.transaction_id = {(const uint8_t *)
                                             .offset = 4096,
                                             .born_ms = 1700000000000,
                                             .next_check_ms = 1700000006000,
-                                            .checks = 2},
+                                            .checks = 2,
+                                            .is_not_mine = true,
+                                            .database = {(const uint8_t *)"7/1/shop", 8}},
                                            {.transaction_id = {(const uint8_t *)"B", 1},
                                             .state = {(const uint8_t *)"EXPIRED", 7},
                                             .next_check_ms = INSPECT_NONE}};
@@ -166,6 +168,8 @@ START_TEST(a_page_of_transactions_survives_the_round_trip)
             ck_assert_int_eq(row.born_ms, txns[i].born_ms);
             ck_assert_int_eq(row.next_check_ms, txns[i].next_check_ms);
             ck_assert_uint_eq(row.checks, txns[i].checks);
+            ck_assert(row.is_not_mine == txns[i].is_not_mine);
+            assert_same(row.database, txns[i].database);
         }
         ck_assert(!list_txn_next(&r, &row));
         buf_fini(&out);
