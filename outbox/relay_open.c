@@ -64,7 +64,8 @@ static void open_sink(struct relay *r, bool is_peek, struct relay_update *out)
     r->is_peeking = is_peek;
     out->must_open_sink = true;
     out->is_peek = is_peek;
-    out->may_adopt = r->cfg.foreign != RELAY_FOREIGN_REFUSE;
+    /* Looking takes nothing over, and whose position it is has to be named to who decides. */
+    out->may_adopt = is_peek || r->cfg.foreign != RELAY_FOREIGN_REFUSE;
 }
 
 static void take_over(struct relay *r, int64_t now_ms, struct relay_update *out)

@@ -81,10 +81,10 @@ int sources_open(const struct sources *s, const struct source_open *open, struct
         return err_set(err, ESCROW_ELIMIT, "more than %d outbox sources", SOURCES_MAX);
     }
     if (old != NULL && !open->adopt &&
-        (old->system_id != open->system_id || old->timeline > open->timeline)) {
+        (old->system_id != open->system_id || old->timeline != open->timeline)) {
         return err_set(err, ESCROW_EFOREIGN,
-                       "source %s: the stored position is of database system %" PRIu64
-                       " timeline %" PRIu32 ", this database is %" PRIu64 " timeline %" PRIu32,
+                       "source %s is of the database %" PRIu64 "/%" PRIu32
+                       " (system/timeline), this one is %" PRIu64 "/%" PRIu32,
                        old->name, old->system_id, old->timeline, open->system_id, open->timeline);
     }
     *next = old != NULL ? *old : (struct source){.lane = open->lane};

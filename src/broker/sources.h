@@ -58,7 +58,7 @@ struct source *sources_find(const struct sources *s, struct slice name, uint32_t
 /*
  * What opening would store: `next` is filled with a copy (position borrowed from the table: do not
  * fini) with epoch and sequence moved on. ESCROW_EFOREIGN when the source is known with another
- * system id, or a timeline that went back, and adopt is false. ESCROW_EINVAL (bad name),
+ * system id or timeline, and adopt is false. ESCROW_EINVAL (bad name),
  * ESCROW_ELIMIT. The table has not changed.
  */
 struct source_open {

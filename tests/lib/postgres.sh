@@ -4,6 +4,7 @@
 # usage: tests/lib/postgres.sh start FOLDER [SETTING=VALUE...]   makes it if it is new; prints a connection string
 #        tests/lib/postgres.sh stop FOLDER                       fast shutdown; the folder stays
 #        tests/lib/postgres.sh kill FOLDER                       as a crash: no checkpoint
+#        tests/lib/postgres.sh promote FOLDER [SETTING=VALUE...] again, as a replica that has become the primary: the next timeline
 # The superuser is called escrow and needs no password. As root the server runs as the user postgres, which must be able to
 # reach FOLDER. Settings are those of postgresql.conf, for example fsync=off.
 set -euo pipefail
@@ -50,20 +51,30 @@ bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tai
 [ ${#folder} -le 90 ] || fail "the name of the folder is too long for a unix socket: $folder"
 cd /    # the server's user may not see where we stand
 
-case $action in
-start)
-    [ -d "$folder/data" ] || make_cluster
-    options=
-    for setting in "$@"; do
+start() { # SETTING=VALUE...
+    local setting options=
+    for setting; do
         options+=" -c $setting"
     done
     as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -l "$folder/log" -o "$options" start >/dev/null || {
         tail -n 20 "$folder/log" >&2
         fail "PostgreSQL does not start in $folder"
     }
+}
+
+case $action in
+start)
+    [ -d "$folder/data" ] || make_cluster
+    start "$@"
     echo "host=$folder user=escrow dbname=postgres"
+    ;;
+promote)
+    as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -m fast stop >/dev/null
+    as_server touch "$folder/data/standby.signal"
+    start "$@"
+    as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 promote >/dev/null
     ;;
 stop) as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -m fast stop >/dev/null ;;
 kill) as_server "$bin/pg_ctl" -D "$folder/data" -w -t 60 -m immediate stop >/dev/null ;;
-*) fail "unknown action '$action' (start, stop, kill)" ;;
+*) fail "unknown action '$action' (start, stop, kill, promote)" ;;
 esac

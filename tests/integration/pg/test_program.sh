@@ -238,6 +238,27 @@ kill -TERM "$relay_pid"
 wait "$relay_pid" || fail "the relay beside a refused one: status $?"
 relay_pid=
 
+# --- A promoted replica: status 4, the line says what to type; typed once, the relay goes on, and needs nothing after that.
+bash "$postgres" promote "$folder/pg" fsync=off
+is_of="$system/$timeline"
+[ "$(sql "SELECT timeline > $timeline FROM escrow.database_identity()")" = t ] || fail "the timeline is the same"
+status=0
+timeout 60 "$relay" run --broker "127.0.0.1:$broker_port" --check.listen off >>"$folder/promoted.log" 2>&1 || status=$?
+[ "$status" = 4 ] || fail "a promoted replica: status $status"
+grep -q -- "--adopt=$is_of, .* --discard=$is_of" "$folder/promoted.log" || fail "the refusal does not say what to type"
+start_relay "--adopt=$is_of"
+sql "SELECT escrow.publish('orders', 'promoted')" >/dev/null
+wait_drained
+kill -TERM "$relay_pid"
+wait "$relay_pid" || fail "the relay that adopted: status $?"
+start_relay
+sql "SELECT escrow.publish('orders', 'promoted')" >/dev/null
+wait_drained
+[ "$("$cli" consume orders --namesrv "127.0.0.1:$namesrv_port" | grep -cx promoted)" = 2 ] || fail "rows of the promoted database are missing"
+kill -TERM "$relay_pid"
+wait "$relay_pid" || fail "the relay of the promoted database: status $?"
+relay_pid=
+
 # --- A broker that has no position, although rows were published: status 4 too.
 wiped_port=$(port)
 "$escrowd" --data.dir "$folder/wiped" --broker.port "$wiped_port" --broker.vip.port 0 --namesrv.port "$(port)" \

@@ -96,7 +96,11 @@ END_TEST
 
 START_TEST(another_database_is_refused_until_somebody_adopts_it)
 {
-    /* System id or an older timeline: foreign. A newer timeline is a failover: fine. */
+    /*
+     * Another system, an older timeline, and a newer one too: it is a failover if the old primary
+     * is gone, which a person knows. The text names what is known in the form that --adopt takes.
+     */
+    struct err_ctx err = {.code = 0};
     struct sources s;
     struct source next;
     struct source_open open = {.name = NAME, .system_id = 8, .timeline = 5};
@@ -107,8 +111,12 @@ START_TEST(another_database_is_refused_until_somebody_adopts_it)
     open.system_id = 7;
     open.timeline = 4;
     ck_assert_int_eq(sources_open(&s, &open, &next, NULL), ESCROW_EFOREIGN);
-    ck_assert_uint_eq(open_source(&s, 7, 6, false), 2);
-    ck_assert_uint_eq(open_source(&s, 9, 1, true), 3);
+    open.timeline = 6;
+    ck_assert_int_eq(sources_open(&s, &open, &next, &err), ESCROW_EFOREIGN);
+    ck_assert_ptr_nonnull(strstr(err.text, "7/5 (system/timeline), this one is 7/6"));
+    ck_assert_uint_eq(open_source(&s, 7, 6, true), 2);
+    ck_assert_uint_eq(open_source(&s, 7, 6, false), 3);
+    ck_assert_uint_eq(open_source(&s, 9, 1, true), 4);
     ck_assert_uint_eq(sources_find(&s, NAME, 0)->system_id, 9);
     ck_assert_ptr_null(sources_find(&s, NAME, 1)); /* another lane is another source */
     open.name = SLICE_LIT("a\1b");
