@@ -247,7 +247,7 @@ static int batch_room_for_job(struct log_batch *b)
 {
     int rc = GROW(b->iovs, b->iov_cap, b->chunk_count + LOG_ZERO_IOVS);
 
-    return rc != 0 ? rc : GROW(b->pieces, b->piece_cap, b->chunk_count);
+    return rc != 0 ? rc : GROW(b->pieces, b->piece_cap, b->chunk_count + LOG_ZERO_IOVS);
 }
 
 /* ------------------------------------------------------------------ append */
@@ -459,24 +459,37 @@ static uint64_t zeros_wanted(const struct commit_log *log, const struct log_batc
     return want < left ? want : left;
 }
 
-/* Part of the batch's last write. batch_room_for_job made room. */
+/*
+ * The first of them end the batch's last write, the others are writes of their own: the kernel's
+ * page is as large as the write that made it, and every sync within looks at all of its blocks.
+ * batch_room_for_job made room.
+ */
 static void zero_ahead(struct commit_log *log, struct log_batch *b)
 {
     static const uint8_t zeros[LOG_CHUNK_BYTES] = {0};
     const struct log_chunk *last = &b->chunks[b->chunk_count - 1];
     struct log_piece *piece = &b->pieces[b->piece_count - 1];
-    uint64_t end = last->at + last->len;
-    uint64_t want = zeros_wanted(log, b, end);
+    uint64_t at = last->at + last->len;
+    uint64_t end = at + zeros_wanted(log, b, at);
+    size_t used = b->chunk_count; /* of iovs */
 
-    log->zeroed = end + want > log->zeroed ? end + want : log->zeroed;
-    while (want > 0) {
-        size_t n = want < sizeof zeros ? (size_t)want : sizeof zeros;
+    log->zeroed = end > log->zeroed ? end : log->zeroed;
+    while (at < end) {
+        uint64_t to = (at / LOG_CHUNK_BYTES + 1) * LOG_CHUNK_BYTES;
+        size_t n = (size_t)((to < end ? to : end) - at);
 
-        CHECK((size_t)(piece->iov_first + piece->iov_count) < b->iov_cap);
-        b->iovs[piece->iov_first + piece->iov_count] =
-            (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = n};
+        CHECK(used < b->iov_cap);
+        b->iovs[used] = (struct iovec){.iov_base = (void *)(uintptr_t)zeros, .iov_len = n};
+        if (at % LOG_CHUNK_BYTES == 0) {
+            CHECK(b->piece_count < b->piece_cap);
+            piece = &b->pieces[b->piece_count++];
+            *piece = (struct log_piece){.file = piece[-1].file,
+                                        .file_offset = at % log->segs->segment_bytes,
+                                        .iov_first = (int)used};
+        }
         piece->iov_count++;
-        want -= n;
+        used++;
+        at += n;
     }
 }
 

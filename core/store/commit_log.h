@@ -58,14 +58,15 @@ struct log_desc {
  * Now and then a batch is written with zeros behind it, into space that reads as zeros already:
  * blocks that were only allocated become written ones, which the file system has to note on disk,
  * and so the syncs of the next batches cost one write less each. So many bytes at once:
- * LOG_ZERO_FACTOR batches, within these bounds; nothing behind a batch that is large itself.
+ * LOG_ZERO_FACTOR batches, within these bounds; nothing behind a batch that is large itself. One
+ * write goes up to a multiple of LOG_CHUNK_BYTES, the next from there (README.md, "pieces").
  */
 #define LOG_ZERO_FACTOR    16
 #define LOG_ZERO_BYTES_MIN (UINT64_C(256) << 10)
 #define LOG_ZERO_BYTES_MAX (UINT64_C(1) << 20)
 #define LOG_ZERO_BATCH_MAX (UINT64_C(96) << 10)
 #define LOG_ZERO_PAGE      UINT64_C(4096) /* they end where one does */
-#define LOG_ZERO_IOVS      ((size_t)(LOG_ZERO_BYTES_MAX / LOG_CHUNK_BYTES))
+#define LOG_ZERO_IOVS      ((size_t)(LOG_ZERO_BYTES_MAX / LOG_CHUNK_BYTES) + 1)
 
 /*
  * Reserved for START records, which every restart adds also when the disk is full: 1,170 of them.
@@ -82,7 +83,7 @@ struct log_chunk {
     uint64_t at; /* log offset of mem[0] */
 };
 
-/* The part of a batch that goes to one segment. */
+/* One write of a batch: what goes to one segment, or a piece of the zeros behind it. */
 struct log_piece {
     struct disk_file *file;
     uint64_t file_offset;

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define SEGMENT STORE_SEGMENT_BYTES_MIN
+/* That a lone small batch takes beyond its own, when it writes zeros ahead. */
+#define ZERO_WRITES (LOG_ZERO_BYTES_MIN / LOG_CHUNK_BYTES - 1)
 
 static struct disk *disk;
 static struct segments segs;
@@ -71,7 +73,10 @@ static void run(void)
 
 START_TEST(records_follow_each_other)
 {
-    /* Padded to 8; a batch is one write and one sync, its records name where it began. */
+    /*
+     * Padded to 8; a batch is one write and one sync, its records name where it began. The first
+     * has zeros behind it.
+     */
     uint8_t head[ENVELOPE_SIZE];
     uint64_t ops;
 
@@ -81,11 +86,13 @@ START_TEST(records_follow_each_other)
     ck_assert_uint_eq(the_log.appended, 96);
     ops = sim_disk_op_count(disk);
     run();
-    ck_assert_uint_eq(sim_disk_op_count(disk), ops + 2);
+    ck_assert_uint_eq(sim_disk_op_count(disk), ops + 2 + ZERO_WRITES);
     ck_assert_uint_eq(the_log.durable, 96);
     ck_assert_int_eq(append(STORE_CHECK, 48), 0);
     ck_assert_int_eq(append(STORE_CHECK, 48), 0);
+    ops = sim_disk_op_count(disk);
     run();
+    ck_assert_uint_eq(sim_disk_op_count(disk), ops + 2);
     ck_assert(sim_disk_peek(disk, "log/00000000000000000000", 144, head, sizeof head));
     ck_assert_uint_eq(head[16], 96); /* synced */
     ck_assert_uint_eq(head[24], 3);  /* epoch */
@@ -107,7 +114,7 @@ START_TEST(a_record_that_does_not_fit_begins_the_next_segment)
 {
     /*
      * A filler of 40 bytes in what is left; the record at the next segment's first byte; two
-     * writes, two syncs.
+     * writes, two syncs, and the zeros behind.
      */
     uint8_t head[ENVELOPE_SIZE];
     uint64_t ops;
@@ -119,7 +126,7 @@ START_TEST(a_record_that_does_not_fit_begins_the_next_segment)
     ck_assert_uint_eq(the_log.appended, SEGMENT + 88);
     ops = sim_disk_op_count(disk);
     run();
-    ck_assert_uint_eq(sim_disk_op_count(disk), ops + 4);
+    ck_assert_uint_eq(sim_disk_op_count(disk), ops + 4 + ZERO_WRITES);
     ck_assert(sim_disk_peek(disk, "log/00000000000000000000", SEGMENT - 80, head, sizeof head));
     ck_assert_uint_eq(head[28], STORE_FILLER);
     ck_assert(sim_disk_peek(disk, "log/00000000000001048576", 0, head, sizeof head));
@@ -324,6 +331,39 @@ START_TEST(zeros_go_ahead_of_small_batches)
 }
 END_TEST
 
+START_TEST(zeros_are_written_in_small_pieces)
+{
+    /*
+     * The batch's own write goes up to the next multiple of a chunk; every one behind it begins
+     * where the last one ended, and at such a multiple. Together they are one run of zeros.
+     */
+    struct log_batch *b;
+    uint64_t at = 0;
+
+    ck_assert_int_eq(append(STORE_CHECK, 1000), 0);
+    b = commit_log_take(&the_log);
+    ck_assert_ptr_nonnull(b);
+    ck_assert_uint_eq(b->piece_count, LOG_ZERO_BYTES_MIN / LOG_CHUNK_BYTES);
+    for (size_t i = 0; i < b->piece_count; i++) {
+        const struct log_piece *piece = &b->pieces[i];
+        uint64_t bytes = 0;
+
+        for (int k = 0; k < piece->iov_count; k++) {
+            bytes += b->iovs[piece->iov_first + k].iov_len;
+        }
+        ck_assert_ptr_eq(piece->file, b->pieces[0].file);
+        ck_assert_uint_eq(piece->file_offset, at);
+        ck_assert_uint_eq(bytes, LOG_CHUNK_BYTES);
+        at += bytes;
+    }
+    ck_assert_uint_eq(at, LOG_ZERO_BYTES_MIN);
+    ck_assert_int_eq(log_batch_run(b, NULL), 0);
+    commit_log_synced(&the_log, b);
+    commit_log_recycle(&the_log, b);
+    commit_log_check(&the_log);
+}
+END_TEST
+
 START_TEST(nothing_goes_ahead_of_a_large_batch)
 {
     /* Its own bytes are many already; the small one behind it begins again. */
@@ -378,6 +418,7 @@ int main(void)
     tcase_add_test(tc, a_group_is_marked_and_can_be_taken_back);
     tcase_add_test(tc, a_batch_has_a_longest_size);
     tcase_add_test(tc, zeros_go_ahead_of_small_batches);
+    tcase_add_test(tc, zeros_are_written_in_small_pieces);
     tcase_add_test(tc, nothing_goes_ahead_of_a_large_batch);
     tcase_add_test(tc, zeros_end_with_the_segment);
     tcase_add_test(tc, idle_memory_goes_back);
