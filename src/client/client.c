@@ -5,6 +5,7 @@
 #include "src/client/client_private.h"
 
 #include "core/base/check.h"
+#include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/io_uv/clock_system.h"
 #include "core/io_uv/tls_files.h"
@@ -129,11 +130,25 @@ static void block_signals(void)
     CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
 }
 
+static _Thread_local const struct escrow_client *worker_of;
+
+bool client_is_worker(const struct escrow_client *c)
+{
+    return worker_of == c;
+}
+
+void client_refuse_free(const char *what, const char *why)
+{
+    (void)last_error_set(ESCROW_EINVAL, "%s is not freed: %s", what, why);
+    log_warn("client.free", "%s is not freed: %s", what, why);
+}
+
 static void worker_main(void *arg)
 {
     struct escrow_client *c = arg;
     struct mail *mail;
 
+    worker_of = c;
     block_signals();
     while ((mail = mailbox_wait(&c->jobs)) != NULL) {
         task_run(c, mail);
@@ -407,7 +422,7 @@ static void client_stop(void *arg)
 {
     struct escrow_client *c = arg;
 
-    CHECK(list_is_empty(&c->producers)); /* freed before, says the header */
+    CHECK(list_is_empty(&c->producers)); /* escrow_client_free has looked */
     CHECK(list_is_empty(&c->consumers));
     mailbox_close(&c->inbox);
     loop_stop(&c->loop);
@@ -420,8 +435,15 @@ void escrow_client_free(struct escrow_client **client)
     if (c == NULL) {
         return;
     }
+    if (loop_is_mine(&c->loop) || client_is_worker(c)) {
+        client_refuse_free("the client", "this is a callback of its own");
+        return;
+    }
+    if (atomic_load(&c->children) > 0) {
+        client_refuse_free("the client", "it has producers or consumers: free them first");
+        return;
+    }
     *client = NULL;
-    CHECK(!loop_is_mine(&c->loop)); /* it blocks: not in a completion callback */
     if (client_call(c, client_stop, c) != 0) {
         UNREACHABLE("the loop runs until this call stops it");
     }

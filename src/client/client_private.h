@@ -58,6 +58,7 @@ struct escrow_client {
     struct mailbox inbox; /* tasks to the loop */
     struct mailbox jobs;  /* tasks to the workers */
     atomic_uint_least64_t memory_used;
+    atomic_uint_least64_t children; /* producers and consumers that are not freed */
     uv_thread_t thread;
     uv_thread_t workers[CLIENT_WORKERS_MAX];
     struct waiter started;
@@ -111,6 +112,7 @@ struct escrow_producer {
     bool is_txn;
     atomic_uint_least64_t refs; /* the owner's, and one per send, check and decision under way */
     struct waiter idle;         /* signalled by who gives the last one back */
+    atomic_uint_least64_t open; /* transactions of escrow_pg_begin that have not ended */
     /* Loop. */
     uint32_t next_queue;
     struct route_lookup lookup; /* of the brokers to heartbeat to */
@@ -181,6 +183,15 @@ ESCROW_MUST_USE int client_call(struct escrow_client *c, void (*fn)(void *arg), 
  */
 ESCROW_MUST_USE int client_may_block(const struct escrow_client *c);
 
+/* Is this one of the client's worker threads? */
+bool client_is_worker(const struct escrow_client *c);
+
+/*
+ * A free that cannot be done now: the caller returns, and nothing has happened. Sets the last
+ * error, and logs a line, since free functions return nothing.
+ */
+void client_refuse_free(const char *what, const char *why);
+
 /* Take memory; false when memory.max.bytes would be exceeded. */
 bool client_memory_take(struct escrow_client *c, size_t bytes);
 void client_memory_force(struct escrow_client *c, size_t bytes); /* also above the limit */
@@ -211,6 +222,9 @@ void producer_meet(struct escrow_producer *p);
 /* Hold a producer while something of it is under way. Any thread. */
 void producer_ref(struct escrow_producer *p);
 void producer_unref(struct escrow_producer *p);
+
+/* Is escrow_txn_send of this producer in its `execute` on this thread? (txn.c) */
+bool txn_is_executing(const struct escrow_producer *p);
 
 /* ---- sending (send.c) ---- */
 

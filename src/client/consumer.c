@@ -183,6 +183,7 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
         return rc;
     }
     (void)snprintf(k->group, sizeof k->group, "%s", group); /* name_check_group bounds it */
+    atomic_fetch_add(&k->client->children, 1);
     *out = k;
     return 0;
 }
@@ -452,12 +453,18 @@ void escrow_consumer_free(struct escrow_consumer **consumer)
 {
     struct escrow_consumer *k = *consumer;
     struct stop_call call = {.task.run = consumer_stop, .consumer = k};
+    struct escrow_client *c;
 
     if (k == NULL) {
         return;
     }
+    if (loop_is_mine(&k->client->loop) || client_is_worker(k->client)) {
+        client_refuse_free("the consumer", "this is a callback of its client, perhaps the handler "
+                                           "that it would wait for");
+        return;
+    }
     *consumer = NULL;
-    CHECK(!loop_is_mine(&k->client->loop)); /* it blocks: not in a completion callback */
+    c = k->client;
     if (k->is_started) {
         if (waiter_init(&call.waiter) != 0 || client_post(k->client, &call.task) != 0 ||
             waiter_wait(&call.waiter, -1) != 0) {
@@ -471,4 +478,5 @@ void escrow_consumer_free(struct escrow_consumer **consumer)
     }
     mem_free(k->assigned);
     mem_free(k);
+    atomic_fetch_sub(&c->children, 1);
 }

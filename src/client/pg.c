@@ -108,12 +108,15 @@ static void half_free(struct escrow_pg_txn *t, struct pg_half *h)
 
 static void txn_free(struct escrow_pg_txn *t)
 {
+    struct escrow_producer *p = t->producer;
+
     for (size_t i = 0; i < t->count; i++) {
         half_free(t, t->halves[i]);
     }
     mem_free(t->halves);
     buf_fini(&t->extra);
     mem_free(t);
+    atomic_fetch_sub(&p->open, 1); /* it may be freed now */
 }
 
 int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn *conn,
@@ -140,6 +143,7 @@ int escrow_pg_begin(struct escrow_producer *producer, struct pg_conn *conn,
         return last_error_set(ESCROW_ENOMEM, "begin: out of memory");
     }
     t->producer = producer;
+    atomic_fetch_add(&producer->open, 1); /* until txn_free */
     t->conn = conn;
     buf_init(&t->extra, 0);
     rc = pg_identify(t);

@@ -133,6 +133,7 @@ static int producer_new(struct escrow_client *c, const char *group,
         mem_free(p);
         return rc;
     }
+    atomic_fetch_add(&c->children, 1);
     *out = p;
     return 0;
 }
@@ -154,16 +155,39 @@ int escrow_txn_producer_new(struct escrow_client *client, const char *group,
     return producer_new(client, group, options, &init, out);
 }
 
+/* It would wait for ever, or leave something behind that needs it; NULL: free it. */
+static const char *why_not_freed(const struct escrow_producer *p)
+{
+    if (loop_is_mine(&p->client->loop)) {
+        return "this is a completion callback";
+    }
+    if (p->check != NULL && client_is_worker(p->client)) {
+        return "this is a handler or check callback, and its check callbacks wait for their turn";
+    }
+    if (txn_is_executing(p)) {
+        return "this is the execute of its own escrow_txn_send";
+    }
+    return atomic_load(&p->open) > 0 ? "a transaction of escrow_pg_begin is open: end it first"
+                                     : NULL;
+}
+
 void escrow_producer_free(struct escrow_producer **producer)
 {
     struct escrow_producer *p = *producer;
+    struct escrow_client *c;
+    const char *why;
 
     if (p == NULL) {
         return;
     }
+    why = why_not_freed(p);
+    if (why != NULL) {
+        client_refuse_free("the producer", why);
+        return;
+    }
     *producer = NULL;
-    CHECK(!loop_is_mine(&p->client->loop)); /* it blocks: not in a completion callback */
-    if (client_call(p->client, producer_leave, p) != 0) {
+    c = p->client;
+    if (client_call(c, producer_leave, p) != 0) {
         UNREACHABLE("a producer is freed before its client");
     }
     producer_unref(p);
@@ -172,6 +196,7 @@ void escrow_producer_free(struct escrow_producer **producer)
     }
     waiter_fini(&p->idle);
     mem_free(p);
+    atomic_fetch_sub(&c->children, 1);
 }
 
 /* ---- synchronous ---- */

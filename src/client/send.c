@@ -375,7 +375,8 @@ static void call_start(struct task *task)
 /* Post it and wait for its end; `bytes` of memory are taken meanwhile. */
 static int call_wait(struct send_call *call, const char *topic, size_t bytes)
 {
-    struct escrow_client *c = call->op.producer->client;
+    struct escrow_producer *p = call->op.producer;
+    struct escrow_client *c = p->client;
     int rc = client_may_block(c);
 
     if (rc != 0) {
@@ -389,6 +390,7 @@ static int call_wait(struct send_call *call, const char *topic, size_t bytes)
     call->op.done = call_done;
     call->op.task.run = call_start;
     buf_init(&call->op.properties, 0);
+    producer_ref(p);
     rc = waiter_init(&call->waiter);
     if (rc == 0) {
         rc = client_post(c, &call->op.task);
@@ -398,6 +400,7 @@ static int call_wait(struct send_call *call, const char *topic, size_t bytes)
         waiter_fini(&call->waiter);
     }
     client_memory_give(c, bytes);
+    producer_unref(p); /* it may be gone now */
     if (rc == 0) {
         rc = call->op.error;
     }

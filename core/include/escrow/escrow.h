@@ -19,7 +19,9 @@
  * block.
  *
  * Ownership: what an escrow_*_new returns is yours until the matching escrow_*_free; free takes the
- * address of your pointer and sets it to NULL; NULL is fine. Strings and bytes passed in are
+ * address of your pointer and sets it to NULL; NULL is fine. A client, producer or consumer that
+ * cannot be freed now (said at each) is not: nothing happens, your pointer keeps its value,
+ * escrow_last_error says why, and so does a line on standard error. Strings and bytes passed in are
  * copied. Strings passed out belong to the object.
  *
  * Errors: functions return 0 or a negative ESCROW_E... (escrow/errors.h). escrow_error_class says
@@ -94,8 +96,8 @@ ESCROW_API int escrow_client_new(const char *name_servers, const struct escrow_o
                                  struct escrow_client **out);
 
 /*
- * Blocks: finishes callbacks (ESCROW_ESHUTDOWN for what is under way), closes connections. Free its
- * producers and consumers first.
+ * Blocks: finishes callbacks (ESCROW_ESHUTDOWN for what is under way), closes connections. Not
+ * while it has producers or consumers, and not in a callback of its own.
  */
 ESCROW_API void escrow_client_free(struct escrow_client **client);
 
@@ -167,7 +169,11 @@ ESCROW_API int escrow_producer_new(struct escrow_client *client, const char *gro
                                    const struct escrow_option *options,
                                    struct escrow_producer **out);
 
-/* Blocks until nothing of it is under way. */
+/*
+ * Blocks until nothing of it is under way: sends of other threads, decisions, check callbacks. Not
+ * in a completion callback or its own `execute`; not in a handler or check callback when it has a
+ * check callback; not while a transaction of escrow_pg_begin is open.
+ */
 ESCROW_API void escrow_producer_free(struct escrow_producer **producer);
 
 /*
@@ -355,7 +361,10 @@ ESCROW_API int escrow_consumer_seek(struct escrow_consumer *consumer, const char
                                     const char *broker, int32_t queue, enum escrow_seek to,
                                     int64_t value);
 
-/* Blocks: waits for running handlers, stores offsets, leaves the group. */
+/*
+ * Blocks: waits for running handlers, stores offsets, leaves the group. Not in a handler or another
+ * callback of its client: return from it first.
+ */
 ESCROW_API void escrow_consumer_free(struct escrow_consumer **consumer);
 
 ESCROW_API const char *escrow_delivery_topic(const struct escrow_delivery *message);

@@ -35,7 +35,7 @@ struct escrow_pg_txn;
 /*
  * Begin a transaction on an idle connection. The producer may come from escrow_producer_new or
  * escrow_txn_producer_new; its group is the one the broker's check-back configuration names
- * (callback.<group>).
+ * (callback.<group>). It cannot be freed before the transaction has ended.
  * Errors: ESCROW_EDB (text has PostgreSQL's message), ESCROW_EINVAL (connection busy, inside a
  * transaction or in pipeline mode), ESCROW_ENOTFOUND (schema escrow missing: run escrow-relay
  * migrate). After an error the connection is as idle as it was; when that is not certain the text

@@ -217,6 +217,22 @@ START_TEST(a_commit_that_is_not_sent_is_rolled_back)
 }
 END_TEST
 
+/* An open transaction needs its producer: that is not freed, and the transaction can commit. */
+START_TEST(a_producer_with_an_open_transaction_stays)
+{
+    struct escrow_pg_txn *txn = debit();
+
+    escrow_producer_free(&producer);
+    ck_assert_ptr_nonnull(producer);
+    ck_assert_ptr_nonnull(strstr(escrow_last_error(), "open"));
+    escrow_client_free(&client);
+    ck_assert_ptr_nonnull(client);
+    OK(escrow_pg_commit(&txn));
+    expect("90", 1, 0);
+    ck_assert_ptr_null(producer);
+}
+END_TEST
+
 static void start_pg(void)
 {
     pg_fixture_start(&pg, NULL);
@@ -238,6 +254,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_rollback_that_is_not_known_decides_nothing);
     tcase_add_test(tc, an_answer_to_commit_that_is_lost_is_not_known);
     tcase_add_test(tc, a_commit_that_is_not_sent_is_rolled_back);
+    tcase_add_test(tc, a_producer_with_an_open_transaction_stays);
 }
 
 int main(void)
