@@ -22,6 +22,9 @@
 #define ENVELOPE_MAGIC UINT32_C(0x45534331) /* "1CSE" in the file */
 #define ENVELOPE_ALIGN 8u
 
+/* Where the checksum stands, for who knows what it has to be. */
+#define ENVELOPE_AT_CRC 32u
+
 /* Longest record, so that a damaged length never makes a reader ask for a gigabyte. */
 #define ENVELOPE_LENGTH_MAX RECORD_SIZE_MAX
 
@@ -40,6 +43,7 @@
     X(GROUP, 11, true)   /* consumer group configuration */                                        \
     X(HELD, 12, true)    /* held until a RELEASE */                                                \
     X(WITNESS, 13, true) /* says only that everything before it was durable */                     \
+    X(SKIPPED, 14, true) /* readers may go on behind damage in a range of a queue */               \
     X(MODE, 16, true)    /* how a consumer group asks for the messages of a topic */
 
 enum store_type {

@@ -88,12 +88,32 @@ int fetch_settle(struct store_fetch *fetch, struct err_ctx *err)
         return 0;
     }
     rc = fetch->has_run && !is_given_up(fetch) ? fetch->rc : 0;
-    if (rc != 0 && err != NULL) {
+    fetch->bad_rc = 0;
+    if (store_is_damage(rc) && fetch->wish != FETCH_INDEX) {
+        fetch->bad_rc = fetch->is_narrow ? rc : 0;
+        fetch->bad_wish = fetch->wish;
+        fetch->is_narrow = true;
+        rc = 0;
+    } else if (rc != 0 && err != NULL) {
         *err = fetch->err;
     }
     fetch_complete(fetch);
     fetch->has_run = false;
     fetch->rc = 0;
+    return rc;
+}
+
+/* The error, once, if just this was asked for, alone, and cannot be read. */
+static int take_bad(struct store_fetch *fetch, enum fetch_wish wish, uint64_t at,
+                    struct err_ctx *err)
+{
+    uint64_t asked = wish == FETCH_LOG ? fetch->at : fetch->entry_first;
+    int rc = fetch->bad_wish == wish && asked == at ? fetch->bad_rc : 0;
+
+    if (rc != 0 && err != NULL) {
+        *err = fetch->err;
+    }
+    fetch->bad_rc = rc != 0 ? 0 : fetch->bad_rc;
     return rc;
 }
 
@@ -165,12 +185,13 @@ void store_fetch_run(struct store_fetch *fetch)
 static int wish_log(struct store *st, struct store_fetch *fetch, const struct log_range *range)
 {
     uint64_t end = segments_end_of(&st->segs, range->offset);
-    size_t len = range->len + range->ahead;
+    size_t len = range->len;
     uint8_t *grown;
 
     if (fetch == NULL) {
         return ESCROW_EAGAIN;
     }
+    len += fetch->is_narrow ? 0 : range->ahead;
     CHECK(fetch->wish == FETCH_NOTHING);
     end = end < st->visible ? end : st->visible;
     if (len > end - range->offset) {
@@ -210,6 +231,10 @@ int fetch_log(struct store *st, struct store_fetch *fetch, const struct log_rang
         memcpy(dst, fetch->buf + (range->offset - fetch->at), range->len);
         return 0;
     }
+    rc = fetch != NULL ? take_bad(fetch, FETCH_LOG, range->offset, err) : 0;
+    if (rc != 0) {
+        return rc;
+    }
     file = segments_file(&st->segs, range->offset);
     if (file == NULL) {
         return wish_log(st, fetch, range);
@@ -245,7 +270,8 @@ static int wish_entries(struct store *st, struct store_fetch *fetch, const struc
         }
     }
     fetch->entry_count = 0;
-    rc = queues_read_take(st->queues, queue, first, FETCH_ENTRIES, fetch->entries, &fetch->read);
+    rc = queues_read_take(st->queues, queue, first, fetch->is_narrow ? 1 : FETCH_ENTRIES,
+                          fetch->entries, &fetch->read);
     if (rc != 0) {
         return rc;
     }
@@ -267,6 +293,11 @@ int fetch_entries(struct store *st, struct store_fetch *fetch, const struct entr
         run->entries = fetch->entries + (number - fetch->entry_first);
         run->count = (uint32_t)(fetch->entry_first + fetch->entry_count - number);
         return 0;
+    }
+    rc = fetch != NULL && fetch->queue == first->queue ? take_bad(fetch, FETCH_QUEUE, number, err)
+                                                       : 0;
+    if (rc != 0) {
+        return rc;
     }
     run->entries = run->local;
     rc = queues_read_nowait(st->queues, first->queue, number, FETCH_LOCAL_ENTRIES, run->local,

@@ -35,8 +35,15 @@ struct store_fetch {
     struct store *st;
     enum fetch_wish wish;
     bool has_run;
+    /*
+     * Something that was read ahead could not be read: from now on only what is asked for is read,
+     * so that an error belongs to it and to nothing beside it.
+     */
+    bool is_narrow;
     int rc;
     struct err_ctx err;
+    int bad_rc; /* of `wish` bad_wish: what it asked for cannot be read. 0 = nothing is known */
+    enum fetch_wish bad_wish;
 
     /* log: a block, and how it is read */
     uint8_t *buf;
@@ -70,8 +77,9 @@ struct store_fetch {
 };
 
 /*
- * Complete what has run. First thing in every reading function; fetch may be NULL. The error of the
- * run, once.
+ * Complete what has run. First thing in every reading function; fetch may be NULL. What could not
+ * be read is said by the call that asks for it again (fetch_log, fetch_entries), so that its caller
+ * knows which record it is; any other error of the run is returned here, once.
  */
 ESCROW_MUST_USE int fetch_settle(struct store_fetch *fetch, struct err_ctx *err);
 

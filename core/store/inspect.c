@@ -118,6 +118,11 @@ void inspect_seek(struct inspect *in, uint64_t offset)
     in->tail = 0;
 }
 
+int inspect_find_next(struct inspect *in, uint64_t *next, struct err_ctx *err)
+{
+    return recovery_find_next(&in->scan, in->scan.pos, next, err);
+}
+
 uint64_t inspect_tail(const struct inspect *in)
 {
     return in->tail;

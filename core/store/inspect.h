@@ -43,6 +43,12 @@ void inspect_seek(struct inspect *in, uint64_t offset);
  */
 ESCROW_MUST_USE int inspect_next(struct inspect *in, struct store_record *rec, struct err_ctx *err);
 
+/*
+ * After ESCROW_ECORRUPT: the offset of the next record that can be read, for inspect_seek. 1 and
+ * *next; 0: there is none; ESCROW_EIO.
+ */
+ESCROW_MUST_USE int inspect_find_next(struct inspect *in, uint64_t *next, struct err_ctx *err);
+
 /* After inspect_next returned 0: bytes that the next start would cut. */
 uint64_t inspect_tail(const struct inspect *in);
 

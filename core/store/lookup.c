@@ -108,29 +108,76 @@ int store_read_record(struct store *st, uint64_t offset, struct store_fetch *fet
     return rc != 0 ? rc : read_record(st, offset, fetch, scratch, rec, err);
 }
 
-/* As store_read_entry, without patching. ESCROW_ENOTFOUND: retention took it. */
+/* As store_read_known, after fetch_settle; err is there. */
+static int read_known(struct store *st, uint64_t offset, struct store_fetch *fetch,
+                      struct buf *scratch, struct store_record *rec, struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    struct damage_met met = {.offset = offset};
+    int rc = read_record(st, offset, fetch, scratch, rec, err);
+
+    if (rc == ESCROW_ENOTFOUND && offset >= st->low && offset < st->visible) {
+        rc = err_set(err, ESCROW_ECORRUPT, "%s: %s", recovery_where(&st->segs, offset, where),
+                     "no record begins here any more");
+    }
+    if (store_is_damage(rc)) {
+        store_note_damage(st, &met, rc, err);
+    }
+    return rc;
+}
+
+int store_read_known(struct store *st, uint64_t offset, struct store_fetch *fetch,
+                     struct buf *scratch, struct store_record *rec, struct err_ctx *err)
+{
+    struct err_ctx own = {.code = 0};
+    int rc;
+
+    err = err != NULL ? err : &own;
+    rc = fetch_settle(fetch, err);
+    return rc != 0 ? rc : read_known(st, offset, fetch, scratch, rec, err);
+}
+
+/*
+ * As store_read_entry, without patching; err is there. ESCROW_ENOTFOUND: retention took it.
+ */
 static int read_entry(struct store *st, const struct entry_ref *ref, struct store_fetch *fetch,
                       struct buf *scratch, struct store_record *rec, struct err_ctx *err)
 {
+    struct damage_met met = {
+        .offset = DAMAGE_NO_OFFSET, .queue = ref->queue, .number = ref->number};
     struct entry_run run;
     int rc = fetch_entries(st, fetch, ref, &run, err);
 
-    if (rc != 0) {
-        return rc == ESCROW_ENOTFOUND && ref->number >= ref->queue->min ? ESCROW_ECORRUPT : rc;
+    if (rc == ESCROW_ENOTFOUND && ref->number >= ref->queue->min) {
+        rc = err_set(err, ESCROW_ECORRUPT,
+                     "queues: entry %" PRIu64 " of queue %.*s/%u: its file is missing", ref->number,
+                     SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id);
     }
-    if (run.entries[0].offset < st->low) {
+    if (rc == ESCROW_ENOTFOUND) {
+        return rc;
+    }
+    if (rc == 0 && run.entries[0].offset < st->low) {
         return err_set(err, ESCROW_ENOTFOUND, "queue %.*s/%u: message %" PRIu64 " is gone",
                        SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id, ref->number);
     }
-    rc = read_record(st, run.entries[0].offset, fetch, scratch, rec, err);
-    if (rc == ESCROW_ENOTFOUND) {
-        return err_set(err, ESCROW_ECORRUPT,
-                       "queues: entry %" PRIu64 " of queue %.*s/%u points to log offset %" PRIu64
-                       ", where no record begins",
-                       ref->number, SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id,
-                       run.entries[0].offset);
+    if (rc == 0) {
+        met.offset = run.entries[0].offset;
+        rc = read_record(st, met.offset, fetch, scratch, rec, err);
     }
-    return rc != 0 ? rc : reader_verify(st, ref, &run.entries[0], scratch->ptr, rec, err);
+    if (rc == ESCROW_ENOTFOUND) {
+        rc = err_set(err, ESCROW_ECORRUPT,
+                     "queues: entry %" PRIu64 " of queue %.*s/%u points to log offset %" PRIu64
+                     ", where no record begins",
+                     ref->number, SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id,
+                     met.offset);
+    }
+    if (rc == 0) {
+        rc = reader_verify(st, ref, &run.entries[0], scratch->ptr, rec, err);
+    }
+    if (store_is_damage(rc)) {
+        store_note_damage(st, &met, rc, err);
+    }
+    return rc;
 }
 
 int store_read_entry(struct store *st, const struct store_entry_ref *entry,
@@ -139,8 +186,11 @@ int store_read_entry(struct store *st, const struct store_entry_ref *entry,
 {
     struct entry_ref ref = {.queue = queues_find(st->queues, entry->topic, entry->queue_id),
                             .number = (uint64_t)entry->offset};
-    int rc = fetch_settle(fetch, err);
+    struct err_ctx own = {.code = 0};
+    int rc;
 
+    err = err != NULL ? err : &own;
+    rc = fetch_settle(fetch, err);
     if (rc != 0) {
         return rc;
     }
@@ -165,10 +215,13 @@ int store_offset_by_time(struct store *st, const struct store_queue_ref *queue, 
     const struct queue *q = queues_find(st->queues, queue->topic, queue->queue_id);
     struct queue_search local = {.low = 0};
     struct queue_search *search = fetch != NULL ? &fetch->search : &local;
+    struct err_ctx own = {.code = 0};
     struct buf scratch;
     uint64_t number;
-    int rc = fetch_settle(fetch, err);
+    int rc;
 
+    err = err != NULL ? err : &own;
+    rc = fetch_settle(fetch, err);
     if (rc != 0) {
         return rc;
     }
@@ -188,8 +241,8 @@ int store_offset_by_time(struct store *st, const struct store_queue_ref *queue, 
         rc = read_entry(st, &ref, fetch, &scratch, &rec, err);
         if (rc == 0) {
             queue_search_feed(search, number, rec.store_ms);
-        } else if (rc == ESCROW_ENOTFOUND) {
-            queue_search_gone(search, number);
+        } else if (rc == ESCROW_ENOTFOUND || store_is_damage(rc)) {
+            queue_search_gone(search, number); /* nobody knows when it was stored */
             rc = 0;
         }
     }
@@ -318,9 +371,10 @@ static int query_verify(struct store *st, const struct store_key_query *query,
     if (was_found(fetch, offset)) {
         return 0;
     }
-    rc = read_record(st, offset, fetch, &fetch->scratch, &rec, err);
+    rc = read_known(st, offset, fetch, &fetch->scratch, &rec, err);
     if (rc != 0) {
-        return rc == ESCROW_ENOTFOUND ? 0 : rc;
+        /* What is damaged has no key any more; the others are found all the same. */
+        return rc == ESCROW_ENOTFOUND || store_is_damage(rc) ? 0 : rc;
     }
     if (!store_type_is_message(rec.type) || !record_has_key(&rec, query)) {
         return 0;
@@ -332,9 +386,12 @@ int store_query_key(struct store *st, const struct store_key_query *query,
                     struct store_fetch *fetch, uint64_t *offsets, uint32_t *count,
                     struct err_ctx *err)
 {
-    int rc = fetch_settle(fetch, err);
+    struct err_ctx own = {.code = 0};
+    int rc;
 
     *count = 0;
+    err = err != NULL ? err : &own;
+    rc = fetch_settle(fetch, err);
     if (rc != 0 || fetch == NULL) {
         return rc != 0 ? rc : ESCROW_EAGAIN;
     }

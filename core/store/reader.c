@@ -5,7 +5,7 @@
  * nothing else is copied.
  *
  * A record that does not verify, or is not the one its entry speaks of, is an error and never a
- * message.
+ * message. The pull stops before it, unless a SKIPPED record lets it go on behind it.
  */
 #include "core/base/check.h"
 #include "core/base/limits.h"
@@ -123,6 +123,7 @@ struct pull {
     size_t body_start;
     uint32_t looked_at;
     bool is_stopped; /* by the reader's match */
+    bool is_single;  /* one record at a time: something could not be read, and which one is asked */
 };
 
 /* Entries that are read in one go: numbers of those wanted, their place in the log. */
@@ -131,6 +132,16 @@ struct run {
     uint64_t end;
     uint32_t count;
     uint32_t index[PULL_MESSAGES_MAX]; /* in the array of entries */
+};
+
+/* Entries that were read together, and how far they are dealt with. */
+struct round {
+    const struct queue_entry *entries;
+    uint64_t first; /* number of entries[0] */
+    uint32_t next;  /* entries below are dealt with, or in the run */
+    uint32_t done;  /* of the run */
+    bool was_read;  /* the run's bytes are there: what is wrong is wrong with one record */
+    struct run run;
 };
 
 static bool is_sane(const struct pull *p, const struct queue_entry *entry)
@@ -154,40 +165,38 @@ static int insane_entry(const struct pull *p, uint64_t number, const struct queu
 static bool run_takes(const struct run *run, const struct pull *p, const struct queue_entry *entry,
                       uint64_t end)
 {
-    return entry->offset >= run->end && entry->offset - run->end <= RUN_GAP_MAX &&
+    return !p->is_single && entry->offset >= run->end && entry->offset - run->end <= RUN_GAP_MAX &&
            end - run->start <= RUN_BYTES_MAX && end <= segments_end_of(&p->st->segs, run->start);
 }
 
 /*
- * Collect a run from entries[*next ...], numbers from `first`. Advances *next over everything that
- * is in the run or not wanted. An entry that cannot be right ends the run, and is an error if it is
- * the first.
+ * Collect a run from r->next on. Advances r->next over everything that is in the run or not wanted.
+ * An entry that cannot be right ends the run, and is an error if it is the first.
  */
-static int collect_run(struct pull *p, const struct queue_entry *entries, uint32_t count,
-                       uint32_t *next, struct run *run)
+static int collect_run(struct pull *p, struct round *r, uint32_t count)
 {
+    struct run *run = &r->run;
     size_t room = p->req->bytes_max;
     size_t used = p->body->len - p->body_start;
 
     run->start = 0;
     run->end = 0;
     run->count = 0;
-    while (*next < count && p->res->count + run->count < p->req->count_max) {
-        const struct queue_entry *entry = &entries[*next];
+    while (r->next < count && p->res->count + run->count < p->req->count_max) {
+        const struct queue_entry *entry = &r->entries[r->next];
         uint64_t end = entry->offset + envelope_padded(ENVELOPE_SIZE + (uint64_t)entry->size_bytes);
 
         p->looked_at++;
         if (entry->offset < p->st->low) {
-            (*next)++; /* released late, and retention took its record */
+            r->next++; /* released late, and retention took its record */
             continue;
         }
         if (p->req->filter != NULL && !p->req->filter(p->req->filter_arg, entry->tag_hash)) {
-            (*next)++;
+            r->next++;
             continue;
         }
         if (!is_sane(p, entry)) {
-            uint64_t number = (uint64_t)p->res->next_offset + *next;
-            return run->count > 0 ? 0 : insane_entry(p, number, entry);
+            return run->count > 0 ? 0 : insane_entry(p, r->first + r->next, entry);
         }
         if (run->count == 0) {
             run->start = entry->offset;
@@ -200,8 +209,8 @@ static int collect_run(struct pull *p, const struct queue_entry *entries, uint32
         }
         used += entry->size_bytes;
         run->end = end;
-        run->index[run->count++] = *next;
-        (*next)++;
+        run->index[run->count++] = r->next;
+        r->next++;
     }
     return 0;
 }
@@ -213,12 +222,12 @@ static enum store_match match_of(const struct pull *p, const struct store_record
 }
 
 /*
- * Read the run behind the body, then close the ranks over what is not wanted. *done: how many of it
- * are dealt with.
+ * Read the run behind the body, then close the ranks over what is not wanted. r->done: how many of
+ * it are dealt with.
  */
-static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64_t first,
-                       const struct run *run, uint32_t *done)
+static int deliver_run(struct pull *p, struct round *r)
 {
+    const struct run *run = &r->run;
     struct log_range range = {
         .offset = run->start,
         .len = (size_t)(run->end - run->start),
@@ -228,7 +237,6 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
     uint8_t *bytes;
     int rc;
 
-    *done = 0;
     if (p->body->limit != 0 && range.len > p->body->limit - p->body->len) {
         return ESCROW_ELIMIT;
     }
@@ -237,9 +245,10 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
         return ESCROW_ENOMEM;
     }
     rc = fetch_log(p->st, p->fetch, &range, bytes, p->err);
+    r->was_read = rc == 0;
     for (uint32_t i = 0; rc == 0 && !p->is_stopped && i < run->count; i++) {
-        const struct queue_entry *entry = &entries[run->index[i]];
-        struct entry_ref ref = {.queue = p->queue, .number = first + run->index[i]};
+        const struct queue_entry *entry = &r->entries[run->index[i]];
+        struct entry_ref ref = {.queue = p->queue, .number = r->first + run->index[i]};
         uint8_t *src = p->body->ptr + at + (entry->offset - run->start);
         struct store_record rec = {.offset = 0};
         enum store_match match = STORE_SKIP;
@@ -248,7 +257,7 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
         if (rc == 0) {
             match = match_of(p, &rec);
             p->is_stopped = match == STORE_STOP;
-            *done += p->is_stopped ? 0 : 1;
+            r->done += p->is_stopped ? 0 : 1;
         }
         if (match == STORE_TAKE) {
             uint8_t *dst = p->body->ptr + p->body->len;
@@ -264,38 +273,93 @@ static int deliver_run(struct pull *p, const struct queue_entry *entries, uint64
     return rc;
 }
 
+/* Damage at entry `number`, which leads to `offset`: remembered. May the pull go on behind it? */
+static bool may_pass(const struct pull *p, uint64_t number, uint64_t offset, int rc)
+{
+    struct damage_met met = {.offset = offset, .queue = p->queue, .number = number};
+
+    if (!store_is_damage(rc)) {
+        return false;
+    }
+    store_note_damage(p->st, &met, rc, p->err);
+    return skips_allow(&p->st->skips, p->queue, number);
+}
+
+/* The entry that begins a round cannot be read. 1: passed over. */
+static int entry_failed(struct pull *p, uint64_t number, int rc)
+{
+    if (rc == ESCROW_ENOTFOUND && number >= p->queue->min) {
+        rc = err_set(p->err, ESCROW_ECORRUPT,
+                     "queues: entry %" PRIu64 " of queue %.*s/%u: its file is missing", number,
+                     SLICE_ARGS(queue_topic(p->queue)), (unsigned)p->queue->id);
+    }
+    if (!may_pass(p, number, DAMAGE_NO_OFFSET, rc)) {
+        return rc;
+    }
+    p->looked_at++;
+    p->res->next_offset = (int64_t)number + 1;
+    return p->looked_at < PULL_ENTRIES_MAX ? 1 : 0;
+}
+
+/* A run has failed with rc. 0: r->next says where to go on; else where it failed. */
+static int run_failed(struct pull *p, struct round *r, int rc)
+{
+    const struct queue_entry *entry;
+
+    if (store_is_damage(rc) && r->run.count > 1 && !r->was_read) {
+        p->is_single = true; /* which record is it? */
+        r->next = r->run.index[0];
+        return 0;
+    }
+    r->next = r->run.count == 0 ? r->next : r->run.index[r->done];
+    entry = &r->entries[r->next];
+    if (!may_pass(p, r->first + r->next, is_sane(p, entry) ? entry->offset : DAMAGE_NO_OFFSET,
+                  rc)) {
+        return rc;
+    }
+    r->next++;
+    return 0;
+}
+
 /* One round: some entries, as many runs as they make. 1: go on; 0: enough. */
 static int pull_round(struct pull *p)
 {
     struct entry_run got;
-    struct entry_ref ref = {.queue = p->queue, .number = (uint64_t)p->res->next_offset};
-    uint64_t first = ref.number;
-    uint32_t next = 0;
-    struct run run;
+    struct round r = {.first = (uint64_t)p->res->next_offset};
+    struct entry_ref ref = {.queue = p->queue, .number = r.first};
     int rc = fetch_entries(p->st, p->fetch, &ref, &got, p->err);
 
     if (rc != 0) {
-        return rc;
+        return entry_failed(p, r.first, rc);
     }
-    while (next < got.count && p->res->count < p->req->count_max) {
-        uint32_t before = next;
-        uint32_t done = 0;
+    r.entries = got.entries;
+    while (r.next < got.count && p->res->count < p->req->count_max) {
+        uint32_t before = r.next;
 
-        rc = collect_run(p, got.entries, got.count, &next, &run);
-        if (rc == 0 && run.count > 0) {
-            rc = deliver_run(p, got.entries, first, &run, &done);
+        r.done = 0;
+        rc = collect_run(p, &r, got.count);
+        if (rc == 0 && r.run.count > 0) {
+            rc = deliver_run(p, &r);
         }
-        if (rc != 0 || p->is_stopped) {
-            /* Everything before the entry that failed, or was one too many, has been dealt with. */
-            p->res->next_offset = (int64_t)(first + (run.count == 0 ? next : run.index[done]));
+        if (rc != 0) {
+            rc = run_failed(p, &r, rc);
+            if (rc == 0) {
+                continue;
+            }
+            /* Everything before the entry that failed has been dealt with. */
+            p->res->next_offset = (int64_t)(r.first + r.next);
             return rc;
         }
-        if (next == before) {
-            p->res->next_offset = (int64_t)(first + next);
+        if (p->is_stopped) {
+            p->res->next_offset = (int64_t)(r.first + r.run.index[r.done]);
+            return 0;
+        }
+        if (r.next == before) {
+            p->res->next_offset = (int64_t)(r.first + r.next);
             return 0; /* the next one is too big for this answer */
         }
     }
-    p->res->next_offset = (int64_t)(first + next);
+    p->res->next_offset = (int64_t)(r.first + r.next);
     return p->res->count < p->req->count_max && p->looked_at < PULL_ENTRIES_MAX ? 1 : 0;
 }
 
@@ -328,20 +392,22 @@ static bool pull_range(struct pull *p)
 int store_pull(struct store *st, const struct store_pull_request *req, struct store_fetch *fetch,
                struct buf *body, struct store_pull_result *res, struct err_ctx *err)
 {
+    struct err_ctx own = {.code = 0};
     struct pull p = {.st = st,
                      .req = req,
                      .fetch = fetch,
                      .body = body,
                      .res = res,
-                     .err = err,
+                     .err = err != NULL ? err : &own,
                      .body_start = body->len};
-    int rc = fetch_settle(fetch, err);
+    int rc = fetch_settle(fetch, p.err);
 
     CHECK(req->count_max >= 1);
     CHECK(req->count_max <= PULL_MESSAGES_MAX);
     if (rc != 0 || !pull_range(&p)) {
         return rc;
     }
+    p.is_single = fetch != NULL && fetch->is_narrow;
     do {
         rc = res->next_offset < res->max_offset ? pull_round(&p) : 0;
     } while (rc == 1);

@@ -65,6 +65,8 @@ void store_close(struct store **st)
     if (s->log.segs != NULL) {
         commit_log_fini(&s->log);
     }
+    skips_fini(&s->skips);
+    damage_fini(&s->damage);
     queues_free(&s->queues);
     key_index_free(&s->index);
     if (s->segs.disk != NULL) {
@@ -108,6 +110,18 @@ static int64_t oldest_ms(const struct store *st)
     return 0;
 }
 
+static uint64_t damaged_stops(const struct store *st)
+{
+    struct store_damage damage;
+    uint64_t cursor = 0;
+    uint64_t count = 0;
+
+    while (store_damage_next(st, &cursor, &damage)) {
+        count += damage.has_entry && !damage.is_skipped ? 1 : 0;
+    }
+    return count;
+}
+
 struct store_stats store_stats(const struct store *st)
 {
     return (struct store_stats){
@@ -123,6 +137,9 @@ struct store_stats store_stats(const struct store *st)
         .segments_deleted = st->segments_deleted,
         .segments_stuck = st->segments_stuck,
         .oldest_ms = oldest_ms(st),
+        .damaged = st->damage.met,
+        .damaged_stops = damaged_stops(st),
+        .skips = st->skips.count,
         .is_disk_full = st->log.is_disk_full,
         .is_refusing = st->is_refusing,
     };

@@ -117,6 +117,8 @@ typedef void store_release_fn(void *fn_arg, uint64_t half_offset, int64_t store_
  */
 struct buf *store_section(struct store_sections *sections, const char *name);
 
+struct store_damage;
+
 struct store_owner {
     void *arg;
 
@@ -136,6 +138,12 @@ struct store_owner {
      * ESCROW_EVERSION.
      */
     int (*checkpoint_load)(void *arg, struct slice name, struct slice data, struct err_ctx *err);
+
+    /*
+     * A reader met damage that was not known (see "damage"), on the loop; everything is borrowed.
+     * May be NULL.
+     */
+    void (*damaged)(void *arg, const struct store_damage *damage);
 
     /*
      * For repair of the key index, when one of its files was lost: call fn for every message that
@@ -292,6 +300,20 @@ void store_group_abort(struct store *st);
 void store_reserve_add(struct store *st, uint64_t bytes);
 void store_reserve_sub(struct store *st, uint64_t bytes); /* bytes <= what is reserved */
 
+/*
+ * SKIPPED: from when it is applied, pulls go on behind damage at entries [first, end) of the queue,
+ * which must exist. ESCROW_ENOTFOUND: they do not. ESCROW_ELIMIT also: too many ranges are in
+ * force.
+ */
+struct store_skip {
+    struct slice topic;
+    uint32_t queue_id;
+    int64_t first;
+    int64_t end;
+};
+ESCROW_MUST_USE int store_append_skip(struct store *st, const struct store_skip *skip,
+                                      struct store_receipt *out);
+
 /* ------------------------------------------------------------------ watermarks */
 
 struct store_watermarks {
@@ -321,6 +343,9 @@ struct store_stats {
     uint64_t segments_deleted;  /* since the start */
     uint64_t segments_stuck;    /* tries to delete one that failed; each is tried again */
     int64_t oldest_ms;          /* about when the oldest message was stored; 0 = there is none */
+    uint64_t damaged;           /* places where damage was met, since the start */
+    uint64_t damaged_stops;     /* of those that are known, entries at which a pull stops */
+    uint64_t skips;             /* ranges in which pulls go on behind damage */
     bool is_disk_full;          /* the last preparation of a segment found no space */
     bool is_refusing;           /* store_refuse */
 };
@@ -469,6 +494,38 @@ ESCROW_MUST_USE int store_retain_done(struct store *st, struct retain_job **job,
  */
 void store_refuse(struct store *st, bool is_refusing);
 
+/* ------------------------------------------------------------------ damage */
+
+/*
+ * A record, or an entry of a queue, behind the checkpoint that is not what was written, or that the
+ * disk cannot read. Whoever reads it gets ESCROW_ECORRUPT or ESCROW_EIO, every time; the owner is
+ * told once for each place (store_owner.damaged). Nothing is removed and nothing is delivered: a
+ * pull stops there until the file is put right, or a SKIPPED record lets it go on. What reads well
+ * inside of a skip is delivered as ever.
+ */
+struct store_damage {
+    uint64_t offset; /* of the record; UINT64_MAX: the entry itself is damaged */
+    bool has_entry;  /* the rest but `error` and `text` is known */
+    bool is_skipped; /* a SKIPPED record covers it */
+    uint32_t queue_id;
+    int64_t queue_offset;
+    struct slice topic;
+    int error;        /* ESCROW_ECORRUPT or ESCROW_EIO */
+    const char *text; /* file, offset in it, reason */
+};
+
+/* Places that are remembered at a time; beyond them nothing is told or counted any more. */
+#define STORE_DAMAGED_MAX 1024u
+
+/* Places that are known; *cursor starts at 0; false at the end. */
+bool store_damage_next(const struct store *st, uint64_t *cursor, struct store_damage *out);
+
+/* Ranges in force; *cursor starts at 0; false at the end. The topic is borrowed. */
+bool store_skips_next(const struct store *st, uint64_t *cursor, struct store_skip *out);
+
+/* Is the record at this place known to be damaged? */
+bool store_is_damaged(const struct store *st, uint64_t offset);
+
 /* ------------------------------------------------------------------ reading */
 
 /*
@@ -539,8 +596,9 @@ struct store_pull_result {
  * Append the records of a PULL answer to *body, back to back, as RocketMQ clients expect them.
  * Every byte was checked against its checksum. 0 or ESCROW_EAGAIN; ESCROW_ECORRUPT (err names file
  * and offset; messages before the bad one are delivered first, the error comes when it is the
- * first), ESCROW_EIO, ESCROW_ENOMEM; ESCROW_ELIMIT: *body is full before the first. On an error
- * *body is as before.
+ * first, and the queue offset of the bad one is then the one that was asked for), ESCROW_EIO (the
+ * same), ESCROW_ENOMEM; ESCROW_ELIMIT: *body is full before the first. On an error *body is as
+ * before. Where a SKIPPED record allows it, damage is passed over instead.
  */
 ESCROW_MUST_USE int store_pull(struct store *st, const struct store_pull_request *req,
                                struct store_fetch *fetch, struct buf *body,
@@ -555,6 +613,14 @@ ESCROW_MUST_USE int store_pull(struct store *st, const struct store_pull_request
 ESCROW_MUST_USE int store_read_record(struct store *st, uint64_t offset, struct store_fetch *fetch,
                                       struct buf *scratch, struct store_record *rec,
                                       struct err_ctx *err);
+
+/*
+ * The same for an offset at which a record is known to begin, because a table says so: that none
+ * does is damage then, and damage is noted. ESCROW_ENOTFOUND: not visible yet, or given up.
+ */
+ESCROW_MUST_USE int store_read_known(struct store *st, uint64_t offset, struct store_fetch *fetch,
+                                     struct buf *scratch, struct store_record *rec,
+                                     struct err_ctx *err);
 
 /*
  * The message at an offset of a queue, as store_pull would deliver it (released halves patched).

@@ -170,7 +170,8 @@ int store_append_raw(struct store *st, enum store_type type, struct slice payloa
     int rc;
 
     CHECK(type == STORE_CHECK || type == STORE_TOPIC || type == STORE_OFFSETS ||
-          type == STORE_POSITION || type == STORE_GROUP || type == STORE_MODE);
+          type == STORE_POSITION || type == STORE_GROUP || type == STORE_MODE ||
+          type == STORE_SKIPPED);
     CHECK(!st->is_applying);
     if (payload.len > ENVELOPE_LENGTH_MAX - ENVELOPE_SIZE) {
         return ESCROW_ETOOBIG;

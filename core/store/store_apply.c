@@ -14,8 +14,6 @@
 
 #include <inttypes.h>
 
-#define AT_CRC 32 /* in the envelope */
-
 struct slice release_mark_key(struct release_mark *mark, uint64_t half_offset)
 {
     put_be64(mark->bytes, half_offset);
@@ -44,7 +42,9 @@ static int show_owner(struct store *st, const struct store_record *rec, struct e
 
     st->visible = rec->end;
     st->last_offset = rec->offset;
-    if (rec->type != STORE_START && rec->type != STORE_WITNESS && st->owner.apply != NULL) {
+    if (rec->type == STORE_SKIPPED) {
+        rc = store_apply_skip(st, rec->payload, err);
+    } else if (rec->type != STORE_START && rec->type != STORE_WITNESS && st->owner.apply != NULL) {
         st->is_applying = true;
         st->apply_offset = rec->offset;
         rc = st->owner.apply(st->owner.arg, rec, err);
@@ -130,7 +130,7 @@ int store_apply_batch(struct store *st, struct log_batch *batch, struct err_ctx 
         }
         st->apply_releases = desc->release_count > 0 ? &batch->releases[release_at] : NULL;
         st->apply_release_count = desc->release_count;
-        st->last_crc = get_le32(desc->record + AT_CRC);
+        st->last_crc = get_le32(desc->record + ENVELOPE_AT_CRC);
         rc = show_owner(st, &rec, err);
         /*
          * Every number that was handed out has to become an entry: a hole would stop the queue for
@@ -284,6 +284,15 @@ int store_release(struct store *st, const struct store_release *release, int64_t
         /* Its own keys were indexed when it was applied; the mark lets look-ups show it. */
         key_index_put(st->index, st->apply_offset, release->half_offset, release->store_ms,
                       SLICE_EMPTY, release_mark_key(&mark, release->half_offset));
+    }
+    if (damage_is_known(&st->damage, release->half_offset)) {
+        /* The message is damaged, and somebody met it before it had this place. */
+        struct err_ctx known = {.code = 0};
+        struct damage_met met = {.offset = release->half_offset,
+                                 .queue =
+                                     queues_find(st->queues, release->topic, release->queue_id),
+                                 .number = number};
+        store_note_damage(st, &met, ESCROW_ECORRUPT, &known);
     }
     *queue_offset = (int64_t)number;
     return 0;

@@ -94,6 +94,15 @@ static int encode_checkpoint(struct store *st, struct flush_job *job, bool is_cl
     if (rc == 0) {
         rc = key_index_encode(st->index, job->index, st->visible, &job->buf);
     }
+    skips_prune(&st->skips);
+    if (rc == 0 && st->skips.count > 0) {
+        struct buf *out = store_section(&sections, DAMAGE_SECTION);
+        if (out == NULL) {
+            rc = ESCROW_ENOMEM;
+        } else {
+            skips_save(&st->skips, out);
+        }
+    }
     if (rc == 0 && st->owner.checkpoint_save != NULL) {
         rc = st->owner.checkpoint_save(st->owner.arg, &sections);
     }

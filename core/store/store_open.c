@@ -82,6 +82,19 @@ static int load_format(struct store *st, struct store_recovery *recovery, struct
 /* ------------------------------------------------------------------ checkpoint */
 
 /*
+ * Does a damaged record still say the checksum that it was written with? Then it is the one that
+ * the checkpoint remembers, and its damage is behind the checkpoint like any other.
+ */
+static bool is_same_but_damaged(struct store *st, uint64_t offset, uint32_t crc)
+{
+    uint8_t head[ENVELOPE_SIZE];
+    size_t got = 0;
+
+    return segments_read(&st->segs, offset, head, sizeof head, &got, NULL) == 0 &&
+           got == sizeof head && get_le32(head + ENVELOPE_AT_CRC) == crc;
+}
+
+/*
  * The checkpoint remembers the last record below its position: a log that was rolled back or
  * exchanged does not have it.
  */
@@ -110,6 +123,10 @@ static int check_last_record(struct store *st, const struct checkpoint *ckpt, st
     if (rc == 0) {
         log_scan_seek(&scan, offset);
         rc = log_scan_next(&scan, &e, &payload, err);
+    }
+    if (rc == 0 && is_same_but_damaged(st, offset, crc)) {
+        rc = 1;
+        e.crc = crc;
     }
     if (rc == 0 || (rc == 1 && e.crc != crc)) {
         rc = err_set(err, ESCROW_ECORRUPT,
@@ -207,6 +224,9 @@ static int load_queues(struct store *st, const struct checkpoint *ckpt,
         rc = queues_cut(st->queues, &report, err);
     }
     recovery->queue_entries_cut = report.cut_entries;
+    if (rc == 0 && checkpoint_find(ckpt, DAMAGE_SECTION, &section)) {
+        rc = skips_load(&st->skips, st->queues, section, err);
+    }
     return rc;
 }
 
@@ -260,9 +280,18 @@ static int fill_index_gap(struct store *st, struct log_scan *scan, uint64_t begi
     key_index_fill_start(st->index, begin, end);
     log_scan_seek(scan, segments_start_of(&st->segs, begin));
     while (scan->pos < end) {
+        uint64_t at = scan->pos;
         rc = log_scan_next(scan, &e, &payload, err);
+        if (rc == 0) {
+            /* Damaged there: its readers will be told. What is behind is indexed all the same. */
+            rc = recovery_find_next(scan, at, &at, err);
+            if (rc == 1) {
+                log_scan_seek(scan, at);
+                continue;
+            }
+        }
         if (rc <= 0) {
-            break; /* damaged there: its readers will be told */
+            break;
         }
         rc = e.offset >= begin && e.offset < end ? fill_record(st, &e, payload) : 0;
         if (rc < 0) {
@@ -307,7 +336,8 @@ static int load_index(struct store *st, const struct checkpoint *ckpt,
 static bool section_is_ours(struct slice name)
 {
     return slice_eq_str(name, QUEUES_SECTION) || slice_eq_str(name, KEY_INDEX_SECTION) ||
-           slice_eq_str(name, STORE_LOG_SECTION) || slice_eq_str(name, STORE_SEGMENTS_SECTION);
+           slice_eq_str(name, STORE_LOG_SECTION) || slice_eq_str(name, DAMAGE_SECTION) ||
+           slice_eq_str(name, STORE_SEGMENTS_SECTION);
 }
 
 static int load_owner(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)

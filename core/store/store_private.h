@@ -7,6 +7,7 @@
 
 #include "core/store/checkpoint.h"
 #include "core/store/commit_log.h"
+#include "core/store/damage.h"
 #include "core/store/key_index.h"
 #include "core/store/queues.h"
 #include "core/store/segment.h"
@@ -26,6 +27,8 @@ struct store {
     struct commit_log log;
     struct queues *queues;
     struct key_index *index;
+    struct skips skips;
+    struct damage damage;
     uint32_t seed;
     uint32_t epoch;
     uint64_t visible;
@@ -91,6 +94,28 @@ struct release_mark {
     uint8_t bytes[8];
 };
 struct slice release_mark_key(struct release_mark *mark, uint64_t half_offset);
+
+/* ---- store_damage.c ---- */
+
+/* Where a reader met damage. */
+struct damage_met {
+    uint64_t offset;           /* of the record; DAMAGE_NO_OFFSET: of the entry itself */
+    const struct queue *queue; /* NULL: by its place in the log */
+    uint64_t number;
+};
+
+/* Is this the error of a reader that met damage? */
+static inline bool store_is_damage(int rc)
+{
+    return rc == ESCROW_ECORRUPT || rc == ESCROW_EIO;
+}
+
+/* Remember it, and tell the owner if it is new. err has the words. */
+void store_note_damage(struct store *st, const struct damage_met *met, int rc,
+                       const struct err_ctx *err);
+
+/* A SKIPPED record is applied. */
+ESCROW_MUST_USE int store_apply_skip(struct store *st, struct slice payload, struct err_ctx *err);
 
 /* ---- store_retain.c: also for the checkpoint and recovery ---- */
 

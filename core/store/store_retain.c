@@ -8,7 +8,8 @@
  * Entries behind a queue's first one may lead to what was given up too; readers go on behind them.
  *
  * Failure modes: memory and errors of the disk: nothing has changed. An entry that is damaged, or
- * in a file that is missing, stays the first one of its queue: its readers will be told.
+ * in a file that is missing, stays the first one of its queue: its readers will be told. Unless a
+ * SKIPPED record covers it: then it goes with its neighbours.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"
@@ -34,7 +35,8 @@ struct retain_job {
     uint64_t low;
     struct retain_queue *queues;
     size_t count;
-    uint8_t *buf; /* SCAN_ENTRIES */
+    struct skips skips; /* a copy */
+    uint8_t *buf;       /* SCAN_ENTRIES */
     int rc;
     struct err_ctx err;
 };
@@ -132,6 +134,7 @@ int store_segments_decode(struct store *st, const struct checkpoint *ckpt, struc
 static void job_free(struct retain_job *job)
 {
     mem_free(job->queues);
+    skips_fini(&job->skips);
     mem_free(job->buf);
     mem_free(job);
 }
@@ -174,7 +177,7 @@ struct retain_job *store_retain_take(struct store *st, uint64_t first)
     job->low = first;
     job->queues = mem_calloc(queues_count(st->queues) + 1, sizeof *job->queues);
     job->buf = mem_alloc((size_t)SCAN_ENTRIES * QUEUE_ENTRY_SIZE);
-    if (job->queues == NULL || job->buf == NULL) {
+    if (job->queues == NULL || job->buf == NULL || skips_copy(&job->skips, &st->skips) != 0) {
         job_free(job);
         return NULL;
     }
@@ -185,16 +188,24 @@ struct retain_job *store_retain_take(struct store *st, uint64_t first)
 
 /* ------------------------------------------------------------------ run */
 
+/* What entries of a queue are asked for. */
+struct passing {
+    const struct queue *queue;
+    const struct skips *skips;
+    uint64_t low;
+};
+
 /*
  * Raise first over the entries of these `count` that lead below `low`; false at the first that does
  * not, or is damaged.
  */
-static bool pass_entries(uint64_t *first, const uint8_t *bytes, uint64_t count, uint64_t low)
+static bool pass_entries(uint64_t *first, const uint8_t *bytes, uint64_t count,
+                         const struct passing *p)
 {
     for (uint64_t i = 0; i < count; i++) {
         struct queue_entry entry;
-        if (!queue_entry_decode(bytes + i * QUEUE_ENTRY_SIZE, *first, &entry) ||
-            entry.offset >= low) {
+        bool is_good = queue_entry_decode(bytes + i * QUEUE_ENTRY_SIZE, *first, &entry);
+        if (is_good ? entry.offset >= p->low : !skips_allow(p->skips, p->queue, *first)) {
             return false;
         }
         (*first)++;
@@ -206,6 +217,7 @@ static bool pass_entries(uint64_t *first, const uint8_t *bytes, uint64_t count, 
 static int scan_file(struct retain_job *job, struct retain_queue *rq, struct disk_file *f,
                      uint64_t file_end)
 {
+    const struct passing passing = {.queue = rq->queue, .skips = &job->skips, .low = job->low};
     uint64_t want = SCAN_ENTRIES_FIRST;
 
     while (rq->first < file_end) {
@@ -218,7 +230,7 @@ static int scan_file(struct retain_job *job, struct retain_queue *rq, struct dis
         if (rc != 0) {
             return rc;
         }
-        if (!pass_entries(&rq->first, job->buf, got / QUEUE_ENTRY_SIZE, job->low) ||
+        if (!pass_entries(&rq->first, job->buf, got / QUEUE_ENTRY_SIZE, &passing) ||
             got < (size_t)want * QUEUE_ENTRY_SIZE) {
             return 0;
         }
@@ -257,15 +269,16 @@ void retain_job_run(struct retain_job *job)
 /* ------------------------------------------------------------------ done */
 
 /* Entries that are in no file: no flush has run since the job was taken. */
-static void pass_memory(struct queue *q, uint64_t low)
+static void pass_memory(struct store *st, struct queue *q, uint64_t low)
 {
+    const struct passing passing = {.queue = q, .skips = &st->skips, .low = low};
     uint64_t first = q->min;
     const uint8_t *bytes;
     uint32_t count;
 
     while (first >= q->flushed && first < q->visible) {
         count = queue_memory(q, first, UINT32_MAX, &bytes);
-        if (count == 0 || !pass_entries(&first, bytes, count, low)) {
+        if (count == 0 || !pass_entries(&first, bytes, count, &passing)) {
             break;
         }
     }
@@ -294,9 +307,10 @@ int store_retain_done(struct store *st, struct retain_job **job, struct err_ctx 
         queue_set_min(j->queues[i].queue, j->queues[i].first);
     }
     while ((q = queues_next(st->queues, &cursor)) != NULL) {
-        pass_memory(q, j->low);
+        pass_memory(st, q, j->low);
     }
     st->low = j->low;
+    damage_prune(&st->damage, st->low);
     key_index_trim(st->index, j->low);
     st->is_trim_due = true;
     job_free(j);

@@ -9,6 +9,7 @@
 
 #include "core/base/check.h"
 #include "core/proto/names.h"
+#include "src/broker/damage.h"
 #include "src/broker/delays.h"
 #include "src/broker/transactions.h"
 
@@ -175,6 +176,7 @@ static int broker_apply(void *arg, const struct store_record *rec, struct err_ct
     case STORE_START:
     case STORE_FILLER:
     case STORE_WITNESS:
+    case STORE_SKIPPED: /* the store's own */
         break;
     }
     return err_set(err, ESCROW_EVERSION, "record type %d is of a newer version", (int)rec->type);
@@ -272,5 +274,6 @@ const struct store_owner broker_store_owner = {
     .apply = broker_apply,
     .checkpoint_save = broker_checkpoint_save,
     .checkpoint_load = broker_checkpoint_load,
+    .damaged = damage_tell,
     .list_releases = broker_list_releases,
 };

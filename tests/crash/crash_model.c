@@ -371,6 +371,63 @@ static void compare_held(struct compare *cmp, struct test_store *ts)
     }
 }
 
+static bool is_in_skip(struct test_store *ts, const struct store_queue_ref *ref, int64_t number)
+{
+    struct store_skip skip;
+    uint64_t cursor = 0;
+
+    while (store_skips_next(ts->st, &cursor, &skip)) {
+        if (slice_eq(skip.topic, ref->topic) && skip.queue_id == ref->queue_id &&
+            number >= skip.first && number < skip.end) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of every message that is there: was it allowed to go on behind it, and is it now? */
+static void compare_skips_of(struct compare *cmp, struct test_store *ts)
+{
+    struct store_queue_ref ref = {.topic = slice_str(model_topics[cmp->topic]),
+                                  .queue_id = cmp->queue};
+    int64_t min;
+    int64_t max;
+
+    (void)store_queue_range(ts->st, &ref, &min, &max);
+    for (int64_t n = min; n < max; n++) {
+        bool want = false;
+        for (uint32_t i = 0; i < cmp->prefix && !want; i++) {
+            const struct model_event *e = &cmp->m->events[i];
+            want = e->kind == MODEL_SKIP && e->topic == cmp->topic && e->queue == cmp->queue &&
+                   n >= e->first && n < e->end;
+        }
+        if (want != is_in_skip(ts, &ref, n)) {
+            WRONG(cmp, "queue %s/%u number %" PRId64 ": skipped %d, expected %d",
+                  model_topics[cmp->topic], cmp->queue, n, !want, want);
+        }
+    }
+}
+
+static void compare_skips(struct compare *cmp, struct test_store *ts)
+{
+    bool is_any = false;
+
+    for (uint32_t i = 0; i < cmp->prefix && !is_any; i++) {
+        is_any = cmp->m->events[i].kind == MODEL_SKIP;
+    }
+    if (!is_any) {
+        if (store_stats(ts->st).skips != 0) {
+            WRONG(cmp, "%s", "something is skipped that nobody asked for");
+        }
+        return;
+    }
+    for (cmp->topic = 0; cmp->topic < MODEL_TOPICS; cmp->topic++) {
+        for (cmp->queue = 0; cmp->queue < MODEL_QUEUES; cmp->queue++) {
+            compare_skips_of(cmp, ts);
+        }
+    }
+}
+
 /* One key, another one each time: found if and only if its message may be shown. */
 static void compare_key(struct compare *cmp, struct test_store *ts)
 {
@@ -452,6 +509,7 @@ uint32_t model_compare(struct model *m, struct test_store *ts, const char *conte
     }
     compare_low(&cmp, ts);
     compare_queues(&cmp, ts);
+    compare_skips(&cmp, ts);
     compare_halves(&cmp, ts);
     if (ts->timers != NULL) {
         compare_held(&cmp, ts);

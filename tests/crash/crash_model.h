@@ -29,6 +29,7 @@ enum model_kind {
     MODEL_RELEASE,
     MODEL_COPY, /* a held message is carried forward */
     MODEL_DROP, /* a topic is deleted, with all that its queues show */
+    MODEL_SKIP, /* an operator lets readers go on behind damage in a range of a queue */
 };
 
 struct model_event {
@@ -44,6 +45,8 @@ struct model_event {
     uint32_t halves[MODEL_DECIDE_MAX]; /* events; of a COPY the first one: what it copies */
     uint32_t *released;                /* RELEASE: count events, in order; owned */
     int64_t due_ms;                    /* HELD */
+    int64_t first;                     /* SKIP: numbers of the queue, [first, end) */
+    int64_t end;
 };
 
 struct model {

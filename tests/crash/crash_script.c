@@ -366,6 +366,37 @@ static void carry_all(struct script *s, uint64_t first)
     run_jobs(s);
 }
 
+/* Let readers go on behind damage somewhere; there is none, so nothing else may change. */
+static void step_skip(struct script *s)
+{
+    uint8_t topic = (uint8_t)rand_below(&s->skips, MODEL_TOPICS);
+    uint8_t queue = (uint8_t)rand_below(&s->skips, MODEL_QUEUES);
+    struct store_queue_ref ref = {.topic = slice_str(model_topics[topic]), .queue_id = queue};
+    struct store_skip skip = {.topic = ref.topic, .queue_id = queue};
+    struct store_receipt receipt;
+    struct model_event *e;
+    int64_t min;
+    int64_t max;
+    int rc;
+
+    if (!store_queue_range(s->ts.st, &ref, &min, &max) || min == max) {
+        return;
+    }
+    skip.first = min + (int64_t)rand_below(&s->skips, (uint64_t)(max - min));
+    skip.end = skip.first + 1 + (int64_t)rand_below(&s->skips, (uint64_t)(max - skip.first));
+    rc = store_append_skip(s->ts.st, &skip, &receipt);
+    if (rc == ESCROW_ELIMIT) {
+        run_jobs(s);
+        return;
+    }
+    MUST(s, rc);
+    e = model_add(&s->model, MODEL_SKIP, &receipt);
+    e->topic = topic;
+    e->queue = queue;
+    e->first = skip.first;
+    e->end = skip.end;
+}
+
 /*
  * Give up one or more of the oldest segments that nothing needs, and say so in a checkpoint; now
  * and then only in memory, so that a restart forgets it or a later checkpoint says it.
@@ -433,6 +464,7 @@ void script_begin(struct script *s, struct disk *disk, uint64_t seed)
 {
     *s = (struct script){.disk = disk};
     rand_init(&s->rand, seed);
+    rand_init(&s->skips, ~seed);
     model_init(&s->model);
     open_again(s);
 }
@@ -472,6 +504,9 @@ void script_step(struct script *s)
         step_retain(s);
     } else {
         step_restart(s, dice < 98);
+    }
+    if (rand_below(&s->skips, 16) == 0) {
+        step_skip(s);
     }
 }
 

@@ -18,6 +18,7 @@ struct script {
     struct test_store ts;
     struct model model;
     struct rand rand;
+    struct rand skips; /* apart, so that the rest of a run is the same with and without them */
     uint32_t position;
     uint64_t steps;
     uint64_t retained; /* times a part of the log was given up */

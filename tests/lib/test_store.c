@@ -141,6 +141,7 @@ static int owner_apply(void *arg, const struct store_record *rec, struct err_ctx
     case STORE_START:
     case STORE_FILLER:
     case STORE_WITNESS:
+    case STORE_SKIPPED:
         break;
     }
     UNREACHABLE("not for owners");
@@ -177,6 +178,16 @@ static int owner_load(void *arg, struct slice name, struct slice data, struct er
     }
     memcpy(&ts->owner, data.ptr, data.len);
     return 0;
+}
+
+static void owner_damaged(void *arg, const struct store_damage *damage)
+{
+    struct test_store *ts = arg;
+
+    ts->damage_count++;
+    ts->damage_offset = damage->offset;
+    ts->damage_queue_offset = damage->has_entry ? damage->queue_offset : -1;
+    (void)snprintf(ts->damage_text, sizeof ts->damage_text, "%s", damage->text);
 }
 
 static int owner_list(void *arg, enum store_type type, struct slice decision, store_release_fn *fn,
@@ -220,6 +231,7 @@ static int open_store(struct test_store *ts, const struct store_config *cfg)
         .apply = owner_apply,
         .checkpoint_save = owner_save,
         .checkpoint_load = owner_load,
+        .damaged = owner_damaged,
         .list_releases = ts->txn != NULL ? owner_list_txn : owner_list,
     };
 

@@ -48,6 +48,10 @@ struct txn;
 struct timers;
 
 struct test_store {
+    uint32_t damage_count; /* calls of store_owner.damaged; the last one: */
+    uint64_t damage_offset;
+    int64_t damage_queue_offset; /* -1: without a queue */
+    char damage_text[512];
     struct disk *disk;
     struct store *st;
     struct test_owner owner;

@@ -166,7 +166,7 @@ START_TEST(types_have_names)
     ck_assert(store_type_is_known(STORE_RELEASE));
     ck_assert(store_type_is_known(STORE_HELD));
     ck_assert(!store_type_is_known(0));
-    ck_assert(!store_type_is_known(14));
+    ck_assert(!store_type_is_known(15));
     for (int v = ENVELOPE_VALID; v <= ENVELOPE_CHECKSUM; v++) {
         ck_assert_str_ne(envelope_verdict_text((enum envelope_verdict)v), "?");
     }
