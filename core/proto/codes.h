@@ -101,6 +101,7 @@
     X(ESCROW_STATUS, 30005)                                                                        \
     X(ESCROW_LIST_GROUPS, 30006)                                                                   \
     X(ESCROW_TXN_HORIZON, 30007)                                                                   \
+    X(ESCROW_SKIP_DAMAGED, 30008)                                                                  \
     X(POP_MESSAGE, 200050)                                                                         \
     X(ACK_MESSAGE, 200051)                                                                         \
     X(CHANGE_MESSAGE_INVISIBLETIME, 200053)                                                        \

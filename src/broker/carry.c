@@ -206,7 +206,7 @@ static int copy_next(struct broker *b, struct err_ctx *err)
             return ESCROW_ENOMEM;
         }
     }
-    rc = store_read_record(b->store, carry_where(b, id), c->fetch, &c->record, &rec, err);
+    rc = store_read_known(b->store, carry_where(b, id), c->fetch, &c->record, &rec, err);
     if (rc == 0 && !store_type_is_held(rec.type)) {
         rc = err_set(err, ESCROW_ECORRUPT, "a %s record stands there", store_type_name(rec.type));
     }

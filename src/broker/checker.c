@@ -16,6 +16,7 @@
 #include "core/proto/body_callback.h"
 #include "core/proto/properties.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 #include "src/broker/transactions.h"
 
 #include <inttypes.h>
@@ -342,8 +343,8 @@ static int question_read(struct question *q)
     struct store_record rec;
     struct err_ctx err = {.code = 0};
     struct txn_half_info info;
-    int rc = store_read_record(b->store, carry_where(b, q->ask.offset), q->fetch, &q->record, &rec,
-                               &err);
+    int rc =
+        store_read_known(b->store, carry_where(b, q->ask.offset), q->fetch, &q->record, &rec, &err);
 
     if (rc == ESCROW_EAGAIN) {
         return rc;
@@ -358,7 +359,7 @@ static int question_read(struct question *q)
         buf_consume(&q->record, skip);
         q->record.len = rec.payload.len;
         q->txn_id.ptr -= skip;
-    } else {
+    } else if (!damage_is_error(rc)) {
         log_peer_error("txn.check.read", "half at %" PRIu64 ": %s", q->ask.offset,
                        err.text[0] != '\0' ? err.text : escrow_strerror(rc));
     }

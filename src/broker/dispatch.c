@@ -76,6 +76,8 @@ static struct route_entry find_admin_handler(int32_t code)
         return (struct route_entry){handle_reset_offset, true};
     case REQUEST_VIEW_BROKER_STATS_DATA:
         return (struct route_entry){handle_traffic, true};
+    case REQUEST_ESCROW_SKIP_DAMAGED:
+        return (struct route_entry){handle_skip_damaged, true};
     case REQUEST_QUERY_CONSUME_QUEUE:
         return (struct route_entry){handle_queue_view, true};
     case REQUEST_QUERY_TOPIC_CONSUME_BY_WHO:

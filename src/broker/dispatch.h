@@ -75,6 +75,7 @@ request_fn handle_list_transactions;    /* 30004: handle_inspect.c */
 request_fn handle_status;               /* 30005 */
 request_fn handle_list_groups;          /* 30006 */
 request_fn handle_txn_horizon;          /* 30007 */
+request_fn handle_skip_damaged;         /* 30008: handle_skip.c */
 request_fn handle_namesrv;              /* 100..106, 206..., on either port: handle_namesrv.c */
 
 #endif

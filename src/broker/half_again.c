@@ -38,8 +38,8 @@ static int compare_step(struct read_job *job, struct err_ctx *err)
     struct record_view view;
     struct store_record rec;
     struct hash128 first;
-    int rc = store_read_record(job->broker->store, carry_where(job->broker, job->offset),
-                               job->fetch, &job->body, &rec, err);
+    int rc = store_read_known(job->broker->store, carry_where(job->broker, job->offset), job->fetch,
+                              &job->body, &rec, err);
 
     if (rc != 0) {
         return rc;

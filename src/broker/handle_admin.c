@@ -9,6 +9,7 @@
 #include "core/proto/body_topic.h"
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 #include "src/broker/settings.h"
@@ -171,7 +172,7 @@ static int info_step(struct read_job *job, struct err_ctx *err)
 
     job->result = INFO_NO_MESSAGE;
     while (rc == 0 && job->result == INFO_NO_MESSAGE && job->count < INFO_LOOKS_MAX) {
-        rc = store_read_record(job->broker->store, job->offset, job->fetch, &job->key, &rec, err);
+        rc = store_read_known(job->broker->store, job->offset, job->fetch, &job->key, &rec, err);
         if (rc == 0 && is_message(rec.type)) {
             job->result = rec.store_ms;
         } else if (rc == 0) {
@@ -179,7 +180,8 @@ static int info_step(struct read_job *job, struct err_ctx *err)
             job->count++;
         }
     }
-    return rc == ESCROW_ENOTFOUND ? 0 : rc; /* the end of the log */
+    /* The end of the log; or nobody can tell. */
+    return rc == ESCROW_ENOTFOUND || damage_is_error(rc) ? 0 : rc;
 }
 
 static void info_done(struct read_job *job)

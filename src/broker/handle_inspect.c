@@ -8,6 +8,7 @@
 #include "core/proto/names.h"
 #include "core/proto/properties.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 
@@ -56,6 +57,27 @@ static struct slice database_of(struct slice payload, char text[DATABASE_TEXT_MA
     return len < 0 || len >= DATABASE_TEXT_MAX ? SLICE_EMPTY : slice_of(text, (size_t)len);
 }
 
+/* Its record is damaged: what the table knows of it. The id is known only to who asked by it. */
+static void list_damaged(const struct read_job *job, struct list_writer *w, uint64_t offset)
+{
+    struct list_txn_row out = {.transaction_id =
+                                   job->key.len > 0 ? buf_slice(&job->key) : SLICE_LIT("(damaged)"),
+                               .offset = (int64_t)offset,
+                               .next_check_ms = INSPECT_NONE};
+    struct decided_fact fact;
+    struct txn_row row;
+
+    if (!txn_find(job->broker->txn, offset, &row, &fact)) {
+        return; /* decided: nothing is left to tell about it */
+    }
+    out.group = row.group;
+    out.topic = row.topic;
+    out.state = slice_str(sm_name(&half_sm, (int)row.state));
+    out.born_ms = row.store_ms;
+    out.checks = row.checks;
+    list_txn_put(w, &out);
+}
+
 /*
  * The id stands in the half's record, and of a decided half all but its state; the rest in the
  * table.
@@ -67,9 +89,13 @@ static int list_row(struct read_job *job, struct list_writer *w, const struct tx
     struct txn_half_info info;
     int64_t mono_ms = loop_mono_ms(job->broker->loop);
     int64_t wall_ms = loop_wall_ms(job->broker->loop);
-    int rc = store_read_record(job->broker->store, carry_where(job->broker, row->offset),
-                               job->fetch, scratch, &rec, err);
+    int rc = store_read_known(job->broker->store, carry_where(job->broker, row->offset), job->fetch,
+                              scratch, &rec, err);
 
+    if (damage_is_error(rc)) {
+        list_damaged(job, w, row->offset);
+        return 0;
+    }
     if (rc == ESCROW_ENOTFOUND) {
         return 0; /* appended, not durable yet: nothing to tell about it */
     }
@@ -235,6 +261,12 @@ static void put_store(struct list_writer *w, const struct broker *b)
     put(w, "log_reserved_bytes", "of it, kept for decisions", METRIC_GAUGE, s.reserved_bytes);
     put(w, "log_checkpoint", "log position of the last checkpoint", METRIC_GAUGE,
         s.checkpoint_offset);
+    put(w, "log_damaged", "damaged messages met since the start; see the log", METRIC_COUNTER,
+        s.damaged);
+    put(w, "log_damaged_stops", "of them, messages at which consumers stop now", METRIC_GAUGE,
+        s.damaged_stops);
+    put(w, "log_skips", "ranges of queues whose damaged messages are passed over", METRIC_GAUGE,
+        s.skips);
     put(w, "disk_full", "1 when new messages are refused for lack of space", METRIC_GAUGE,
         s.is_disk_full || s.is_refusing ? 1 : 0);
 }

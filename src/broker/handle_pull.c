@@ -5,14 +5,15 @@
  * allocation. Nothing new and the client may wait: hold.h. Not in memory: a fetch in the pool, then
  * again.
  *
- * Failures: a record that does not match its checksum is never sent: the client gets an error, the
- * log line names file and offset, and every other queue goes on.
+ * Failures: a record that does not match its checksum is never sent: the pull that begins with it
+ * gets an error, the first of them a line in the log (damage.h), and every other queue goes on.
  */
 #include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/pull.h"
 
@@ -171,11 +172,18 @@ static void pull_refuse(struct pull *pull, int error)
     pull_free(pull);
 }
 
-static void pull_fail(struct pull *pull, int error, const char *text)
+static void pull_fail(struct pull *pull, int error, struct err_ctx *err)
 {
-    log_peer_error("store.read", "topic %s queue %u offset %lld: %s", pull->topic, pull->queue_id,
-                   (long long)pull->offset, text);
-    deferred_fail(&pull->deferred, RESPONSE_SYSTEM_ERROR, error, text);
+    struct store_entry_ref entry = {
+        .topic = slice_str(pull->topic), .queue_id = pull->queue_id, .offset = pull->offset};
+
+    if (damage_is_error(error)) {
+        damage_advise(err, &entry);
+    } else {
+        log_peer_error("store.read", "topic %s queue %u offset %lld: %s", pull->topic,
+                       pull->queue_id, (long long)pull->offset, err->text);
+    }
+    deferred_fail(&pull->deferred, RESPONSE_SYSTEM_ERROR, error, err->text);
     pull_free(pull);
 }
 
@@ -244,7 +252,7 @@ void pull_run(struct pull *pull)
     if (rc == ESCROW_EAGAIN) {
         pull_read(pull);
     } else if (rc != 0) {
-        pull_fail(pull, rc, err.text);
+        pull_fail(pull, rc, &err);
     } else if (pull_may_wait(&res, pull->offset) && pull->wait_until_ms > now_ms &&
                !b->is_draining) {
         /* A pull that was woken for nothing waits for the rest of its time, without its slot. */

@@ -9,6 +9,7 @@
 #include "core/proto/body_admin.h"
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 
@@ -230,8 +231,8 @@ static int slots_step(struct read_job *job, struct err_ctx *err)
                                         .offset = job->number + (int64_t)q->count};
         struct store_record rec;
         rc = store_read_entry(job->broker->store, &entry, job->fetch, &job->body, &rec, err);
-        if (rc == ESCROW_ENOTFOUND) {
-            return 0; /* gone meanwhile: the answer ends before it */
+        if (rc == ESCROW_ENOTFOUND || (damage_is_error(rc) && q->count > 0)) {
+            return 0; /* gone meanwhile, or damaged: the answer ends before it */
         }
         if (rc == 0) {
             q->slots[q->count++] = (struct queue_slot){.physical_offset = (int64_t)rec.offset,

@@ -11,6 +11,7 @@
 #include "core/proto/body_admin.h"
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 
@@ -182,7 +183,7 @@ static int make_rows(struct stats *s, void (*walk)(struct stats *s))
 
 /* ---- store times ---- */
 
-/* Store time of the message before `offset`; 0 when it is not there any more. */
+/* Store time of the message before `offset`; 0 when it is not there any more, or damaged. */
 static int read_time(struct read_job *job, struct queue_stats *row, int64_t offset,
                      struct buf *scratch, struct err_ctx *err)
 {
@@ -198,7 +199,7 @@ static int read_time(struct read_job *job, struct queue_stats *row, int64_t offs
     if (rc == 0) {
         row->last_ms = rec.store_ms;
     }
-    return rc == ESCROW_ENOTFOUND ? 0 : rc;
+    return rc == ESCROW_ENOTFOUND || damage_is_error(rc) ? 0 : rc;
 }
 
 /* In 202 the newest message of the queue, otherwise the last one that the group has consumed. */

@@ -16,6 +16,7 @@
 #include "core/proto/pop_info.h"
 #include "core/proto/record.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 #include "src/broker/offsets_flush.h"
 #include "src/broker/pops.h"
 #include "src/broker/pull_filter.h"
@@ -85,8 +86,14 @@ static int read_at(struct pop_queue_turn *turn, struct store_pull_request *req,
          */
         found->must_read = found->count == 0 && turn->count == 0;
     } else if (rc != 0) {
-        log_peer_error("store.read", "topic %s queue %u offset %lld: %s", turn->pop->topic,
-                       turn->key.queue, (long long)req->offset, err.text);
+        struct store_entry_ref entry = {
+            .topic = turn->key.topic, .queue_id = turn->key.queue, .offset = req->offset};
+        if (damage_is_error(rc)) {
+            damage_advise(&err, &entry);
+        } else {
+            log_peer_error("store.read", "topic %s queue %u offset %lld: %s", turn->pop->topic,
+                           turn->key.queue, (long long)req->offset, err.text);
+        }
         found->error = rc;
         found->err = err;
     }

@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "src/broker/broker.h"
+#include "src/broker/damage.h"
 
 struct read_job *read_job_deferred(struct broker *b, struct deferred *d, read_step_fn *step,
                                    read_done_fn *done)
@@ -46,8 +47,8 @@ static void read_job_free(struct read_job *job)
 
 void read_job_end(struct read_job *job, int error, const char *text)
 {
-    if (error == ESCROW_ECORRUPT || error == ESCROW_EIO) {
-        log_peer_error("store.read", "%s", text);
+    if (damage_is_error(error)) {
+        log_peer_info("store.read", "%s", text); /* what a table led to has been told (damage.h) */
     }
     deferred_fail(&job->deferred, error == ESCROW_ENOTFOUND ? job->not_found_code : -1, error,
                   text[0] == '\0' ? NULL : text);

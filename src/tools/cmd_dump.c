@@ -174,6 +174,18 @@ static void put_text(struct dump *d, const struct store_record *rec)
     }
 }
 
+/* Where the dump could go on behind damage. */
+static void say_next(struct dump *d, struct inspect *in)
+{
+    struct err_ctx damage = d->err;
+    uint64_t next = 0;
+
+    if (inspect_find_next(in, &next, NULL) == 1) {
+        (void)err_set(&d->err, damage.code, "%s; the log goes on at --from %" PRIu64, damage.text,
+                      next);
+    }
+}
+
 static int dump_records(struct dump *d, struct inspect *in)
 {
     struct store_record rec;
@@ -200,6 +212,9 @@ static int dump_records(struct dump *d, struct inspect *in)
     }
     if (!out_flush(&d->out)) {
         return err_set(&d->err, ESCROW_EIO, "standard output cannot be written");
+    }
+    if (rc == ESCROW_ECORRUPT) {
+        say_next(d, in);
     }
     return rc < 0 ? rc : 0;
 }

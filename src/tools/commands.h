@@ -13,6 +13,7 @@ int transactions_main(int argc, char **argv);
 int decide_main(int argc, char **argv);
 int message_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+int skip_damaged_main(int argc, char **argv);
 int dump_main(int argc, char **argv);
 int verify_main(int argc, char **argv);
 

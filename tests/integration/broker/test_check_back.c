@@ -379,7 +379,8 @@ START_TEST(a_half_that_cannot_be_read_does_not_stop_its_group)
     ck_assert_int_eq(close(fd), 0);
     (void)send_half(&c, "T", "sound");
     await_max(&c, "T", 1);
-    broker_fixture_await(&f, "txn.check.read");
+    broker_fixture_await(&f, "store.damaged");
+    ck_assert_int_eq(client_metric(&c, "log_damaged"), 1);
     ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
     ck_assert_int_eq(client_metric(&c, "txn_group_pauses"), 0);
     client_close(&c);

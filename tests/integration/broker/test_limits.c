@@ -91,7 +91,7 @@ START_TEST(unknown_codes_are_answered_and_the_connection_stays)
 
     broker_fixture_start(&f, NULL);
     for (int type = 0; type < 3; type++) {
-        static const int32_t codes[] = {0, 1, 7, 8, 600, 999, 29999, 30008, 32767, -1};
+        static const int32_t codes[] = {0, 1, 7, 8, 600, 999, 29999, 30099, 32767, -1};
         struct client c;
         client_open(&c, type == 1 ? f.name_port : f.port, (enum header_type)type);
         for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {

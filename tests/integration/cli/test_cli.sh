@@ -80,10 +80,10 @@ field() { sed -n "s/.*\"$2\":\"\{0,1\}\([^,\"}]*\).*/\1/p" <<<"$1" | head -n 1; 
 
 export ESCROW_NAMESRV=127.0.0.1:1
 expect 0 --help
-for command in produce consume topics groups transactions decide message status dump verify bench; do
+for command in produce consume topics groups transactions decide message status skip-damaged dump verify bench; do
     has "$out" "^  $command "
 done
-commands=$(sed -n 's/^  \([a-z]*\) .*/\1/p' <<<"$out")
+commands=$(sed -n 's/^  \([a-z-]*\) .*/\1/p' <<<"$out")
 for command in $commands; do
     expect 0 "$command" --help
     has "$out" "^usage: escrow $command"
@@ -95,6 +95,11 @@ expect 2 nonsense
 one_line
 expect 2 produce
 expect 2 decide commit 5
+has "$err" '\-\-yes'
+expect 2 skip-damaged T 0
+expect 2 skip-damaged T 0 nine --yes
+expect 2 skip-damaged T 0 9 --to 8 --yes
+expect 2 skip-damaged T 0 9
 has "$err" '\-\-yes'
 expect 1 status --timeout 2s
 one_line
@@ -478,6 +483,39 @@ has "$err" 'user orders has no admin'
 expect 2 bench producer
 has "$err" 'does not sign'
 unset ESCROW_ACCESS_KEY ESCROW_SECRET_KEY_FILE
+stop
+
+# ---- a damaged message ----
+
+rm -rf "$work/data"
+start
+expect 0 topics create Rot --queues 1
+expect 0 produce Rot rot-one rot-two rot-three
+stop
+segment=$work/data/log/00000000000000000000
+at=$(grep -abo rot-two "$segment" | head -n 1)
+printf R | dd of="$segment" bs=1 seek="${at%%:*}" conv=notrunc status=none
+expect 1 verify "$work/data"
+has "$err" 'entry 1 of queue Rot/0'
+expect 1 dump "$work/data"
+has "$err" 'goes on at --from [0-9]+'
+from=$(sed -n 's/.*goes on at --from \([0-9]*\).*/\1/p' <<<"$err")
+expect 0 dump "$work/data" --from "$from" --bodies
+has "$out" rot-three
+start
+expect 1 consume Rot
+has "$out$err" 'escrow skip-damaged Rot 0 1'
+expect 1 skip-damaged Rot 0 0 --yes
+has "$err" 'not damaged'
+expect 3 skip-damaged Rot 0 9 --yes
+expect 0 status --prometheus
+has "$out" '^escrow_log_damaged_stops\{broker="[^"]+"\} 1$'
+expect 0 skip-damaged Rot 0 1 --yes
+has "$out" 'Rot queue 0: .* offsets 1 to 1'
+expect 0 status --prometheus
+has "$out" '^escrow_log_damaged_stops\{broker="[^"]+"\} 0$'
+expect 0 consume Rot
+is "$out" $'rot-one\nrot-three'
 stop
 
 # ---- TLS ----

@@ -1,0 +1,382 @@
+/*
+ * A byte of a log file changes behind the checkpoint: what consumers, producers and operators see,
+ * and what a SKIPPED record does. Every byte of a record is tested in
+ * tests/unit/core/store/test_damage.c.
+ */
+#include "tests/lib/broker_client.h"
+#include "tests/lib/broker_fixture.h"
+
+#include "core/base/mem.h"
+#include "core/proto/body_inspect.h"
+#include "escrow/errors.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define SEGMENT_BYTES 1048576
+
+static const char *const args[] = {"--log.segment.bytes", "1m", NULL};
+
+static struct broker_fixture f;
+static struct client c;
+
+static void open_client(void)
+{
+    client_open(&c, f.port, HEADER_MSGPACK);
+}
+
+static void relaunch(void)
+{
+    broker_fixture_launch(&f);
+    open_client();
+}
+
+/* Ends cleanly, so that the checkpoint stands behind everything. */
+static void stop(void)
+{
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+
+/* Change one byte of a body, in the first log file; a running broker sees it at once. */
+static void flip(const char *body)
+{
+    char path[300];
+    uint8_t *bytes;
+    uint8_t *at;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/log/00000000000000000000", f.folder);
+    fd = open(path, O_RDWR);
+    ck_assert_int_ge(fd, 0);
+    bytes = mmap(NULL, SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ck_assert_ptr_ne(bytes, MAP_FAILED);
+    at = memmem(bytes, SEGMENT_BYTES, body, strlen(body));
+    ck_assert_ptr_nonnull(at);
+    *at ^= 1;
+    ck_assert_int_eq(munmap(bytes, SEGMENT_BYTES), 0);
+    ck_assert_int_eq(close(fd), 0);
+}
+
+static void send(const char *body)
+{
+    (void)client_send(&c, &(struct test_message){.topic = "T", .body = slice_str(body)});
+}
+
+/* "m0,m1>2": bodies and where to go on; or the response code, "1". */
+static const char *pull_at(int64_t offset)
+{
+    static char text[256];
+    struct test_pull p = {"g", "T", 0, offset, 32, 0};
+    int32_t code = client_pull(&c, &p);
+    struct record_walk walk = {.rest = c.body};
+    struct record_view view;
+    int64_t next = -1;
+    size_t len = 0;
+
+    text[0] = '\0';
+    while (code == RESPONSE_SUCCESS && record_walk_next(&walk, &view) == 1) {
+        len += (size_t)snprintf(text + len, sizeof text - len, "%.*s,", SLICE_ARGS(view.f.body));
+    }
+    if (code == RESPONSE_SUCCESS || code == RESPONSE_PULL_RETRY_IMMEDIATELY) {
+        ck_assert_int_eq(header_get_i64(&c.header, "nextBeginOffset", &next), 0);
+        (void)snprintf(text + len, sizeof text - len, ">%lld", (long long)next);
+    } else {
+        (void)snprintf(text, sizeof text, "%d", code);
+    }
+    return text;
+}
+
+static bool remark_has(const char *text)
+{
+    return memmem(c.header.remark.ptr, c.header.remark.len, text, strlen(text)) != NULL;
+}
+
+/* The pull stops there: which message, which file, what can be done. */
+static void check_stops_at(int64_t offset)
+{
+    char advice[64];
+
+    (void)snprintf(advice, sizeof advice, "escrow skip-damaged T 0 %lld", (long long)offset);
+    ck_assert_str_eq(pull_at(offset), "1");
+    ck_assert_int_eq(client_error(&c), ESCROW_ECORRUPT);
+    ck_assert(remark_has(advice));
+    ck_assert(remark_has("log/00000000000000000000 at offset "));
+}
+
+static int32_t skip(int64_t first, int64_t last)
+{
+    struct header_writer *w = client_begin(&c, REQUEST_ESCROW_SKIP_DAMAGED, 0);
+
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    header_put_i64(w, "offset", first);
+    if (last >= 0) {
+        header_put_i64(w, "lastOffset", last);
+    }
+    return client_call(&c, SLICE_EMPTY);
+}
+
+static int lines(const char *text)
+{
+    const char *at = broker_fixture_log(&f);
+    int count = 0;
+
+    while ((at = strstr(at, text)) != NULL) {
+        count++;
+        at += strlen(text);
+    }
+    return count;
+}
+
+static void check_metrics(int64_t damaged, int64_t stops, int64_t skips)
+{
+    ck_assert_int_eq(client_metric(&c, "log_damaged"), damaged);
+    ck_assert_int_eq(client_metric(&c, "log_damaged_stops"), stops);
+    ck_assert_int_eq(client_metric(&c, "log_skips"), skips);
+}
+
+/* Five messages, "plain-0" to "plain-4", behind the checkpoint of a broker that runs. */
+static void start_with_five(void)
+{
+    broker_fixture_start(&f, args);
+    open_client();
+    client_topic(&c, "T", 1);
+    for (int i = 0; i < 5; i++) {
+        char body[24];
+        (void)snprintf(body, sizeof body, "plain-%d", i);
+        send(body);
+    }
+    stop();
+}
+
+/* Told once, answered always, skipped for good. */
+static void check_plain(void)
+{
+    ck_assert_str_eq(pull_at(0), "plain-0,plain-1,>2");
+    for (int i = 0; i < 3; i++) {
+        check_stops_at(2);
+    }
+    broker_fixture_await(&f, "topic T queue 0 offset 2: log/00000000000000000000 at offset ");
+    ck_assert_int_eq(lines("store.damaged"), 1);
+    ck_assert_str_eq(pull_at(3), "plain-3,plain-4,>5");
+    check_metrics(1, 1, 0);
+    /* What reads well is not skipped, nor what is not there. */
+    ck_assert_int_eq(skip(1, -1), RESPONSE_INVALID_PARAMETER);
+    ck_assert(remark_has("not damaged"));
+    ck_assert_int_ne(skip(5, -1), RESPONSE_SUCCESS);
+    ck_assert_int_ne(skip(2, 5), RESPONSE_SUCCESS);
+    ck_assert_int_ne(skip(2, 1), RESPONSE_SUCCESS);
+    check_metrics(1, 1, 0);
+    ck_assert_int_eq(skip(2, -1), RESPONSE_SUCCESS);
+    check_metrics(1, 0, 1);
+    ck_assert_str_eq(pull_at(0), "plain-0,plain-1,plain-3,plain-4,>5");
+    ck_assert_str_eq(pull_at(2), "plain-3,plain-4,>5");
+    client_close(&c);
+    broker_fixture_kill(&f); /* acknowledged: it is in the log */
+    relaunch();
+    ck_assert_str_eq(pull_at(2), "plain-3,plain-4,>5");
+    check_metrics(1, 0, 1);
+    broker_fixture_await(&f, "passed over, as an operator allowed");
+    stop();
+    relaunch(); /* from the checkpoint */
+    ck_assert_str_eq(pull_at(1), "plain-1,plain-3,plain-4,>5");
+    flip("plain-1"); /* and damage elsewhere stops as ever */
+    check_stops_at(1);
+    check_metrics(2, 1, 1);
+    stop();
+}
+
+START_TEST(a_message_that_is_damaged_while_the_broker_is_stopped)
+{
+    /* The start does not read it; the first pull does. */
+    start_with_five();
+    flip("plain-2");
+    relaunch();
+    check_plain();
+}
+END_TEST
+
+START_TEST(a_message_that_is_damaged_while_the_broker_runs)
+{
+    /* The same, with a file that is open. */
+    start_with_five();
+    relaunch();
+    ck_assert_str_eq(pull_at(0), "plain-0,plain-1,plain-2,plain-3,plain-4,>5");
+    flip("plain-2");
+    check_plain();
+}
+END_TEST
+
+START_TEST(a_file_that_is_put_right_loses_nothing)
+{
+    /* The message is delivered again, also one that was skipped meanwhile. */
+    start_with_five();
+    relaunch();
+    flip("plain-2");
+    check_stops_at(2);
+    ck_assert_int_eq(skip(2, -1), RESPONSE_SUCCESS);
+    ck_assert_str_eq(pull_at(2), "plain-3,plain-4,>5");
+    stop();
+    flip("qlain-2"); /* the byte as it was: 'p' ^ 1 is 'q' */
+    relaunch();
+    ck_assert_str_eq(pull_at(2), "plain-2,plain-3,plain-4,>5");
+    check_metrics(0, 0, 1);
+    stop();
+}
+END_TEST
+
+/* Response code; "body@offset" of the first message. */
+static int32_t pop(void)
+{
+    struct header_writer *w = client_begin(&c, REQUEST_POP_MESSAGE, 0);
+
+    header_put_str(w, "consumerGroup", SLICE_LIT("popping"));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    header_put_i64(w, "maxMsgNums", 32);
+    header_put_i64(w, "invisibleTime", 60000);
+    header_put_i64(w, "pollTime", 0);
+    header_put_i64(w, "bornTime", 1);
+    header_put_i64(w, "initMode", 0);
+    header_put_str(w, "expType", SLICE_LIT("TAG"));
+    header_put_str(w, "exp", SLICE_LIT("*"));
+    header_put_bool(w, "order", false);
+    return client_call(&c, SLICE_EMPTY);
+}
+
+START_TEST(a_pop_stops_at_damage_too)
+{
+    /* Before it, at it, and behind it after the skip. */
+    struct record_view view;
+
+    start_with_five();
+    flip("plain-2");
+    relaunch();
+    ck_assert_int_eq(pop(), RESPONSE_SUCCESS);
+    ck_assert_int_eq(pop(), RESPONSE_SYSTEM_ERROR);
+    ck_assert_int_eq(client_error(&c), ESCROW_ECORRUPT);
+    ck_assert(remark_has("escrow skip-damaged T 0 2"));
+    ck_assert_int_eq(pop(), RESPONSE_SYSTEM_ERROR);
+    ck_assert_int_eq(lines("store.damaged"), 1);
+    ck_assert_int_eq(lines("store.read"), 0);
+    ck_assert_int_eq(skip(2, -1), RESPONSE_SUCCESS);
+    ck_assert_int_eq(pop(), RESPONSE_SUCCESS);
+    ck_assert_int_eq(record_decode(c.body, &view), 0);
+    ck_assert_int_eq(view.f.queue_offset, 3);
+    stop();
+}
+END_TEST
+
+/* Rows of 30004; the id and state of the first. */
+static size_t transactions(char id[64], int64_t *offset)
+{
+    struct list_txn_request in = {.older_than_ms = INSPECT_NONE, .limit = 10};
+    struct list_reader reader;
+    struct list_txn_row row;
+    struct buf body;
+    size_t count = 0;
+
+    buf_init(&body, 0);
+    list_txn_request_encode(&body, &in);
+    (void)client_begin(&c, REQUEST_ESCROW_LIST_TRANSACTIONS, 0);
+    ck_assert_int_eq(client_call(&c, buf_slice(&body)), RESPONSE_SUCCESS);
+    buf_fini(&body);
+    ck_assert_int_eq(list_txn_decode(c.body, &reader), 0);
+    while (list_txn_next(&reader, &row)) {
+        if (count++ == 0) {
+            (void)slice_to_cstr(row.transaction_id, id, 64);
+            *offset = row.offset;
+            ck_assert(slice_eq_str(row.group, "pg") && slice_eq_str(row.topic, "T"));
+            ck_assert(slice_eq_str(row.state, "PREPARED") || slice_eq_str(row.state, "CHECKING"));
+        }
+    }
+    return count;
+}
+
+START_TEST(a_half_that_is_damaged_can_be_seen_and_decided)
+{
+    /* Listed with its place; the line says that nobody can be asked; its commit stops its queue. */
+    struct test_message half = {
+        .topic = "T", .body = SLICE_LIT("half-body"), .properties = "UNIQ_KEY=H1", .is_half = true};
+    char id[64] = "";
+    int64_t offset = -1;
+    int64_t sent;
+
+    broker_fixture_start(&f, args);
+    open_client();
+    client_topic(&c, "T", 1);
+    sent = client_send(&c, &half);
+    stop();
+    flip("half-body");
+    relaunch();
+    for (int i = 0; i < 2; i++) {
+        ck_assert_uint_eq(transactions(id, &offset), 1);
+        ck_assert_str_eq(id, "(damaged)");
+        ck_assert_int_eq(offset, sent);
+    }
+    broker_fixture_await(&f, "escrow decide commit|rollback");
+    ck_assert_int_eq(lines("store.damaged"), 1);
+    check_metrics(1, 0, 0);
+    ck_assert_int_eq(client_end(&c, "pg", sent, "", 8), RESPONSE_SUCCESS);
+    broker_fixture_await(&f, "topic T queue 0 offset 0: log/00000000000000000000 at offset ");
+    send("after");
+    check_stops_at(0);
+    ck_assert_int_eq(lines("store.damaged"), 2);
+    check_metrics(1, 1, 0);
+    ck_assert_int_eq(skip(0, -1), RESPONSE_SUCCESS);
+    ck_assert_str_eq(pull_at(0), "after,>2");
+    client_close(&c);
+    broker_fixture_kill(&f);
+    relaunch();
+    ck_assert_str_eq(pull_at(0), "after,>2");
+    stop();
+}
+END_TEST
+
+START_TEST(a_delayed_message_that_is_damaged_is_released_and_stops_its_queue)
+{
+    /* It is due without being read; the first consumer is told. */
+    struct test_message m = {
+        .topic = "T", .body = SLICE_LIT("delayed-body"), .properties = "TIMER_DELAY_MS=1500"};
+    int64_t deadline_ms;
+
+    broker_fixture_start(&f, args);
+    open_client();
+    client_topic(&c, "T", 1);
+    (void)client_send(&c, &m);
+    stop();
+    flip("delayed-body");
+    relaunch();
+    deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+    while (client_metric(&c, "held_now") > 0 || client_max_offset(&c, "T", 0) == 0) {
+        test_await(-1, deadline_ms, "the message to be due");
+    }
+    send("after");
+    check_stops_at(0);
+    check_stops_at(0);
+    ck_assert_int_eq(lines("store.damaged"), 1);
+    check_metrics(1, 1, 0);
+    ck_assert_int_eq(skip(0, -1), RESPONSE_SUCCESS);
+    ck_assert_str_eq(pull_at(0), "after,>2");
+    stop();
+}
+END_TEST
+
+static void add_tests(TCase *tc)
+{
+    tcase_add_test(tc, a_message_that_is_damaged_while_the_broker_is_stopped);
+    tcase_add_test(tc, a_message_that_is_damaged_while_the_broker_runs);
+    tcase_add_test(tc, a_file_that_is_put_right_loses_nothing);
+    tcase_add_test(tc, a_pop_stops_at_damage_too);
+    tcase_add_test(tc, a_half_that_is_damaged_can_be_seen_and_decided);
+    tcase_add_test(tc, a_delayed_message_that_is_damaged_is_released_and_stops_its_queue);
+}
+
+int main(void)
+{
+    return broker_fixture_main("damage", 120, add_tests);
+}
