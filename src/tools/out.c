@@ -1,6 +1,8 @@
 #include "src/tools/out.h"
 
 #include "core/base/check.h"
+#include "core/base/limits.h"
+#include "core/proto/compress.h"
 #include "core/proto/msgid.h"
 #include "core/proto/properties.h"
 
@@ -263,9 +265,21 @@ static void json_body(struct json_writer *w, struct slice body)
     buf_fini(&text);
 }
 
+/* The body as it was sent: decompressed into `opened`, or as it is stored when that cannot be. */
+static struct slice body_as_sent(const struct record_fields *f, struct buf *opened)
+{
+    buf_init(opened, 0);
+    if (compression_of(f->sys_flag) == COMPRESSION_NONE ||
+        decompress(opened, compression_of(f->sys_flag), f->body, FRAME_SIZE_MAX) != 0) {
+        return f->body;
+    }
+    return buf_slice(opened);
+}
+
 void out_message_json(struct json_writer *w, const struct record_view *view)
 {
     const struct record_fields *f = &view->f;
+    struct buf opened;
     struct props_iter iter = props_begin(f->properties);
     char id[MSGID_TEXT_MAX + 1];
     struct slice name;
@@ -291,7 +305,8 @@ void out_message_json(struct json_writer *w, const struct record_view *view)
     }
     json_write_object_end(w);
     json_put_i64(w, "size", (int64_t)f->body.len);
-    json_body(w, f->body);
+    json_body(w, body_as_sent(f, &opened));
+    buf_fini(&opened);
     json_write_object_end(w);
 }
 
@@ -302,6 +317,7 @@ void out_message_text(struct buf *out, const struct record_view *view)
     char id[MSGID_TEXT_MAX + 1];
     struct slice name;
     struct slice value;
+    struct buf opened;
 
     (void)msgid_encode(&f->store_host, f->physical_offset, id); /* its length, not needed */
     out_put_text(out, f->topic);
@@ -322,12 +338,16 @@ void out_message_text(struct buf *out, const struct record_view *view)
         buf_append_str(out, "\n");
     }
     buf_append_str(out, "\n  ");
-    out_put_text(out, f->body);
+    out_put_text(out, body_as_sent(f, &opened));
+    buf_fini(&opened);
     buf_append_str(out, "\n");
 }
 
 void out_message_body(struct buf *out, const struct record_view *view)
 {
-    buf_append_slice(out, view->f.body);
+    struct buf opened;
+
+    buf_append_slice(out, body_as_sent(&view->f, &opened));
+    buf_fini(&opened);
     buf_append_u8(out, '\n');
 }

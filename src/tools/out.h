@@ -59,12 +59,13 @@ bool out_sync(void);
 
 /*
  * A message. As JSON: one object, body as text ("body") or base64 ("bodyBase64"). For people: one
- * line of fields, then the properties, then the body.
+ * line of fields, then the properties, then the body. "size" and bytes are what is stored; the body
+ * is what was sent, decompressed if need be (if that fails, as it is stored).
  */
 void out_message_json(struct json_writer *w, const struct record_view *view);
 void out_message_text(struct buf *out, const struct record_view *view);
 
-/* The body alone, as it is, and a newline. */
+/* The body alone, as it was sent, and a newline. */
 void out_message_body(struct buf *out, const struct record_view *view);
 
 #endif

@@ -1,5 +1,6 @@
 #include "src/tools/out.h"
 
+#include "core/proto/compress.h"
 #include "tests/unit/core/base/unit_main.h"
 
 #include <string.h>
@@ -67,12 +68,13 @@ START_TEST(times_are_utc_with_milliseconds)
 }
 END_TEST
 
-static void expect_json(const char *body, size_t len, const char *want)
+static void expect_json_flags(const char *body, size_t len, int32_t flags, const char *want)
 {
     uint8_t rec[512];
     static const uint8_t ip[4] = {127, 0, 0, 1};
     struct record_fields f = {.born_host = record_host_ipv4(ip, 1),
                               .store_host = record_host_ipv4(ip, 2),
+                              .sys_flag = flags,
                               .body = slice_of(body, len),
                               .topic = SLICE_LIT("T"),
                               .properties = SLICE_LIT("k\x01v\x02")};
@@ -93,6 +95,27 @@ static void expect_json(const char *body, size_t len, const char *want)
     buf_fini(&b);
 }
 
+static void expect_json(const char *body, size_t len, const char *want)
+{
+    expect_json_flags(body, len, 0, want);
+}
+
+START_TEST(a_compressed_body_is_shown_as_it_was_sent)
+{
+    /* "plain", by zlib; what is not zlib although it says so is shown as it is. */
+    static const char packed[] = "\x78\x9c\x2b\xc8\x49\xcc\xcc\x03\x00\x06\x48\x02\x15";
+    struct buf b;
+
+    buf_init(&b, 0);
+    ck_assert_int_eq(compress_zlib(&b, SLICE_LIT("plain"), 5), 0);
+    expect_json_flags((const char *)b.ptr, b.len, SYSFLAG_COMPRESSED, "\"body\":\"plain\"");
+    expect_json_flags(packed, sizeof packed - 1, SYSFLAG_COMPRESSED, "\"body\":\"plain\"");
+    expect_json_flags("plain", 5, SYSFLAG_COMPRESSED, "\"body\":\"plain\"");
+    expect_json_flags("plain", 5, SYSFLAG_COMPRESSED | 0x500, "\"body\":\"plain\"");
+    buf_fini(&b);
+}
+END_TEST
+
 START_TEST(a_body_is_text_in_json_when_it_is_text_and_base64_otherwise)
 {
     /* Base64 of one, two and three bytes: RFC 4648, section 10, with bytes that are no text. */
@@ -112,6 +135,7 @@ int main(void)
     tcase_add_test(tc, malformed_utf8_is_escaped_byte_by_byte);
     tcase_add_test(tc, ages_have_two_units_at_most);
     tcase_add_test(tc, times_are_utc_with_milliseconds);
+    tcase_add_test(tc, a_compressed_body_is_shown_as_it_was_sent);
     tcase_add_test(tc, a_body_is_text_in_json_when_it_is_text_and_base64_otherwise);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
