@@ -162,6 +162,12 @@ void local_offsets_encode(const struct local_offsets *o, struct buf *out)
     mem_free(rows);
 }
 
+/* Is it text that we could have written, and fits? */
+static bool is_name(struct slice text, size_t size)
+{
+    return text.len > 0 && text.len < size && memchr(text.ptr, 0, text.len) == NULL;
+}
+
 int local_offsets_decode(struct local_offsets *o, struct slice text)
 {
     struct queue_table table;
@@ -172,8 +178,8 @@ int local_offsets_decode(struct local_offsets *o, struct slice text)
         char topic[256];
         char broker[256];
         struct local_queue queue = {topic, broker, (uint32_t)row->queue.queue_id};
-        if (row->queue.topic.len >= sizeof topic || row->queue.broker_name.len >= sizeof broker ||
-            row->consumer_offset < 0) {
+        if (!is_name(row->queue.topic, sizeof topic) ||
+            !is_name(row->queue.broker_name, sizeof broker) || row->consumer_offset < 0) {
             rc = ESCROW_ECORRUPT;
             break;
         }

@@ -118,6 +118,8 @@ START_TEST(what_is_no_table_is_refused)
         "{\"offsetTable\":",
         "{\"offsetTable\":{{\"brokerName\":\"b\",\"queueId\":0,\"topic\":\"T\"}:-1}}",
         "{\"offsetTable\":{{\"brokerName\":\"b\",\"queueId\":-1,\"topic\":\"T\"}:1}}",
+        "{\"offsetTable\":{{\"brokerName\":\"\",\"queueId\":0,\"topic\":\"T\"}:1}}",
+        "{\"offsetTable\":{{\"brokerName\":\"b\",\"queueId\":0,\"topic\":\"T\\u0000\"}:1}}",
         "{\"offsetTable\":{\"T\":1}}"};
 
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
