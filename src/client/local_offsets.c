@@ -8,12 +8,15 @@
 #include "core/base/list.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
+#include "core/base/utf8.h"
 #include "core/io_uv/disk_posix.h"
 #include "core/proto/body_queues.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define NAME_LEN_MAX 255 /* of a topic, of a broker */
 
 struct local_row {
     int64_t offset;
@@ -97,6 +100,17 @@ bool local_offsets_find(const struct local_offsets *o, const struct local_queue 
     return row != NULL;
 }
 
+/* Is it text that comes back from the file as it was written? */
+static bool is_name(struct slice text)
+{
+    size_t len = 1;
+
+    for (size_t at = 0; at < text.len && len > 0; at += len) {
+        len = text.ptr[at] == 0 ? 0 : utf8_len(text.ptr + at, text.len - at);
+    }
+    return text.len > 0 && text.len <= NAME_LEN_MAX && len > 0;
+}
+
 static struct local_row *row_new(const struct local_queue *queue)
 {
     size_t broker = strlen(queue->broker) + 1;
@@ -126,6 +140,9 @@ int local_offsets_set(struct local_offsets *o, const struct local_queue *queue, 
     if (row == NULL) {
         if (o->rows.count >= LOCAL_OFFSETS_MAX) {
             return ESCROW_ELIMIT;
+        }
+        if (!is_name(slice_str(queue->topic)) || !is_name(slice_str(queue->broker))) {
+            return ESCROW_EINVAL;
         }
         row = row_new(queue);
         if (row == NULL || strmap_put(&o->rows, slice_str(text), row) != 0) {
@@ -162,12 +179,6 @@ void local_offsets_encode(const struct local_offsets *o, struct buf *out)
     mem_free(rows);
 }
 
-/* Is it text that we could have written, and fits? */
-static bool is_name(struct slice text, size_t size)
-{
-    return text.len > 0 && text.len < size && memchr(text.ptr, 0, text.len) == NULL;
-}
-
 int local_offsets_decode(struct local_offsets *o, struct slice text)
 {
     struct queue_table table;
@@ -175,11 +186,11 @@ int local_offsets_decode(struct local_offsets *o, struct slice text)
 
     for (size_t i = 0; rc == 0 && i < table.count; i++) {
         const struct queue_stats *row = &table.rows[i];
-        char topic[256];
-        char broker[256];
+        char topic[NAME_LEN_MAX + 1];
+        char broker[NAME_LEN_MAX + 1];
         struct local_queue queue = {topic, broker, (uint32_t)row->queue.queue_id};
-        if (!is_name(row->queue.topic, sizeof topic) ||
-            !is_name(row->queue.broker_name, sizeof broker) || row->consumer_offset < 0) {
+        if (!is_name(row->queue.topic) || !is_name(row->queue.broker_name) ||
+            row->consumer_offset < 0) {
             rc = ESCROW_ECORRUPT;
             break;
         }

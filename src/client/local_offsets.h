@@ -74,7 +74,10 @@ void local_offsets_close(struct local_offsets *o);
 bool local_offsets_find(const struct local_offsets *o, const struct local_queue *queue,
                         int64_t *offset);
 
-/* ESCROW_ELIMIT, ESCROW_ENOMEM: of a queue that is new here. */
+/*
+ * Of a queue that is new here: ESCROW_ELIMIT, ESCROW_ENOMEM; ESCROW_EINVAL: a name that is empty,
+ * too long or no UTF-8, which a route may tell.
+ */
 ESCROW_MUST_USE int local_offsets_set(struct local_offsets *o, const struct local_queue *queue,
                                       int64_t offset);
 

@@ -5,6 +5,7 @@
 #include "tests/unit/src/client/client_main.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static const struct hash_key key = {1, 2};
 
@@ -85,6 +86,26 @@ START_TEST(too_many_queues_are_refused)
 }
 END_TEST
 
+/* Names that would come back as others, or not at all, do not get into the table. */
+START_TEST(names_have_to_come_back_as_they_were)
+{
+    static char longest[257];
+    struct local_offsets o;
+
+    memset(longest, 'n', 256);
+    table_init(&o);
+    ck_assert_int_eq(local_offsets_set(&o, &(struct local_queue){"T\xff", "b", 0}, 1),
+                     ESCROW_EINVAL);
+    ck_assert_int_eq(local_offsets_set(&o, &(struct local_queue){"T", "", 0}, 1), ESCROW_EINVAL);
+    ck_assert_int_eq(local_offsets_set(&o, &(struct local_queue){"T", longest, 0}, 1),
+                     ESCROW_EINVAL);
+    longest[255] = '\0';
+    ck_assert_int_eq(local_offsets_set(&o, &(struct local_queue){"T", longest, 0}, 1), 0);
+    ck_assert_uint_eq(o.rows.count, 1);
+    local_offsets_close(&o);
+}
+END_TEST
+
 /* A full table can be read again. */
 START_TEST(a_full_table_can_be_read_again)
 {
@@ -135,9 +156,10 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {a_table_is_what_its_text_says, the_same_value_changes_nothing,
-                                  too_many_queues_are_refused, a_full_table_can_be_read_again,
-                                  what_is_no_table_is_refused};
+    const TTest *const tests[] = {
+        a_table_is_what_its_text_says,  the_same_value_changes_nothing,
+        too_many_queues_are_refused,    names_have_to_come_back_as_they_were,
+        a_full_table_can_be_read_again, what_is_no_table_is_refused};
 
     return client_main("client_local_offsets", tests, sizeof tests / sizeof tests[0]);
 }
