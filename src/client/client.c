@@ -77,20 +77,40 @@ int client_may_block(const struct escrow_client *c)
                : 0;
 }
 
+/* Whatever was received, half is left for sends: handlers that cannot send would never be done. */
 bool client_memory_take(struct escrow_client *c, size_t bytes)
 {
+    uint64_t received = atomic_load_explicit(&c->memory_received, memory_order_relaxed);
+    uint64_t half = c->memory_max / 2;
     uint64_t before = atomic_fetch_add_explicit(&c->memory_used, bytes, memory_order_relaxed);
 
-    if (before + bytes > c->memory_max) {
+    if (before + bytes + (received < half ? received : half) > c->memory_max) {
         client_memory_give(c, bytes);
         return false;
     }
     return true;
 }
 
-void client_memory_force(struct escrow_client *c, size_t bytes)
+bool client_received_take(struct escrow_client *c, size_t bytes)
 {
-    atomic_fetch_add_explicit(&c->memory_used, bytes, memory_order_relaxed);
+    uint64_t received = atomic_load_explicit(&c->memory_received, memory_order_relaxed) + bytes;
+    uint64_t used = atomic_load_explicit(&c->memory_used, memory_order_relaxed);
+
+    if (received > c->memory_max / 2 || received + used > c->memory_max) {
+        return false;
+    }
+    client_received_force(c, bytes);
+    return true;
+}
+
+void client_received_force(struct escrow_client *c, size_t bytes)
+{
+    atomic_fetch_add_explicit(&c->memory_received, bytes, memory_order_relaxed);
+}
+
+void client_received_give(struct escrow_client *c, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&c->memory_received, bytes, memory_order_relaxed);
 }
 
 void client_memory_give(struct escrow_client *c, size_t bytes)

@@ -55,10 +55,11 @@ struct escrow_client {
     enum remote_encoding encoding;
     struct clock *clock;
     /* Any thread. */
-    struct mailbox inbox; /* tasks to the loop */
-    struct mailbox jobs;  /* tasks to the workers */
-    atomic_uint_least64_t memory_used;
-    atomic_uint_least64_t children; /* producers and consumers that are not freed */
+    struct mailbox inbox;                  /* tasks to the loop */
+    struct mailbox jobs;                   /* tasks to the workers */
+    atomic_uint_least64_t memory_used;     /* by sends */
+    atomic_uint_least64_t memory_received; /* by messages for handlers and polls */
+    atomic_uint_least64_t children;        /* producers and consumers that are not freed */
     uv_thread_t thread;
     uv_thread_t workers[CLIENT_WORKERS_MAX];
     struct waiter started;
@@ -192,10 +193,14 @@ bool client_is_worker(const struct escrow_client *c);
  */
 void client_refuse_free(const char *what, const char *why);
 
-/* Take memory; false when memory.max.bytes would be exceeded. */
+/* Take memory for a send; false when memory.max.bytes would be exceeded. Any thread. */
 bool client_memory_take(struct escrow_client *c, size_t bytes);
-void client_memory_force(struct escrow_client *c, size_t bytes); /* also above the limit */
 void client_memory_give(struct escrow_client *c, size_t bytes);
+
+/* The same for what was received, which has half of it at most. Loop, but for force and give. */
+bool client_received_take(struct escrow_client *c, size_t bytes);
+void client_received_force(struct escrow_client *c, size_t bytes); /* also above the limit */
+void client_received_give(struct escrow_client *c, size_t bytes);
 
 /* Wait before try number `tries` (1, 2, ...) is repeated, in ms, with jitter. Loop. */
 uint64_t client_backoff_ms(struct escrow_client *c, uint32_t tries);

@@ -55,9 +55,9 @@ static bool memory_take(struct consumer_queue *q, size_t bytes)
     struct prefetch *p = prefetch_of(q);
 
     if (p->count == 0 || (q->consumer->is_orderly && q->in_progress == 0)) {
-        client_memory_force(c, bytes);
+        client_received_force(c, bytes);
     } else if ((q->topic->is_retry && p->bytes + bytes > c->memory_max / 4) ||
-               !client_memory_take(c, bytes)) {
+               !client_received_take(c, bytes)) {
         p->is_full = true; /* until one of them is done */
         return false;
     }
@@ -72,7 +72,7 @@ static void memory_give(struct consumer_queue *q, size_t bytes)
     CHECK(p->bytes >= bytes);
     p->bytes -= bytes;
     p->is_full = false;
-    client_memory_give(q->consumer->client, bytes);
+    client_received_give(q->consumer->client, bytes);
 }
 
 static void queues_resume(struct escrow_consumer *k)
@@ -295,10 +295,10 @@ static void job_handle(struct task *task)
     job->result = ESCROW_CONSUME_RETRY;
     if (delivery_open(job->message) == 0) {
         size_t bytes = job->message->opened.cap;
-        client_memory_force(k->client, bytes);
+        client_received_force(k->client, bytes);
         job->result = k->handler(job->message, k->handler_arg);
         delivery_close(job->message);
-        client_memory_give(k->client, bytes);
+        client_received_give(k->client, bytes);
     }
     job->task.run = job_handled;
     if (client_post(k->client, &job->task) != 0) {

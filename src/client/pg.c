@@ -215,7 +215,8 @@ static int half_new(struct escrow_pg_txn *t, const struct escrow_message *messag
     struct pg_half *h;
 
     if (!client_memory_take(c, bytes)) {
-        return last_error_set(ESCROW_ELIMIT, "publish: memory.max.bytes is used up");
+        return last_error_set(ESCROW_ELIMIT, "publish: memory.max.bytes is used up; wait for other "
+                                             "sends");
     }
     h = mem_calloc(1, sizeof *h);
     if (h != NULL) {

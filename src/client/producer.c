@@ -330,7 +330,8 @@ static int async_begin(struct escrow_producer *p, const struct escrow_message *m
     if (!client_memory_take(p->client, a->bytes)) {
         mem_free(a);
         return last_error_set(ESCROW_ELIMIT,
-                              "send: memory.max.bytes is used up; wait for callbacks");
+                              "send: memory.max.bytes is used up; wait for other sends and their "
+                              "callbacks");
     }
     a->copy = message_copy(m);
     a->fn = fn;

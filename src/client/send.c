@@ -383,7 +383,8 @@ static int call_wait(struct send_call *call, const char *topic, size_t bytes)
         return rc;
     }
     if (!client_memory_take(c, bytes)) {
-        return last_error_set(ESCROW_ELIMIT, "send: memory.max.bytes is used up by other sends");
+        return last_error_set(ESCROW_ELIMIT,
+                              "send: memory.max.bytes is used up; wait for other sends");
     }
     call->op.topic = topic;
     call->op.why = &call->why;

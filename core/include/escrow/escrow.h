@@ -82,8 +82,9 @@ ESCROW_API const char *escrow_version(void);
  *   connect.timeout.ms     3000; as much again for the handshake of TLS
  *   route.refresh.ms       30000
  *   heartbeat.ms           30000
- *   memory.max.bytes       67108864: messages waiting to be sent or handled; a call that would
- *                          exceed it is ESCROW_ELIMIT
+ *   memory.max.bytes       67108864: messages waiting to be sent or handled. A send that would
+ *                          exceed it is ESCROW_ELIMIT; half of it is for sends alone, so handlers
+ *                          can send whatever waits for them
  *   workers                threads for handlers and transaction callbacks, default 4
  *
  * A connection that TLS could not be agreed on costs a line on standard error; the calls that

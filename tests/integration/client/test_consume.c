@@ -409,6 +409,51 @@ START_TEST(a_topic_may_come_later)
 }
 END_TEST
 
+static struct escrow_producer *onward;
+
+/* Sends much on while the rest of the backlog fills the memory. */
+static enum escrow_consume_result send_much(const struct escrow_delivery *message, void *arg)
+{
+    char text[16384];
+
+    (void)message;
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = '\0';
+    for (int i = 0; i < 200; i++) {
+        OK(rig_send(onward, "Onward", text));
+    }
+    bag_add(arg, "sent", 4);
+    return ESCROW_CONSUME_OK;
+}
+
+/* A backlog larger than the memory does not keep its own handlers from sending. */
+START_TEST(handlers_can_send_whatever_waits_for_them)
+{
+    const struct escrow_option little[] = {{"memory.max.bytes", "262144"}, {NULL, NULL}};
+    const struct escrow_option one[] = {{"concurrency", "1"}, {NULL, NULL}};
+    struct escrow_client *c = rig_client(&rig);
+    struct escrow_client *small = rig_client_with(rig.name_server, little);
+    struct escrow_producer *p = NULL;
+    struct escrow_consumer *k;
+    char text[1024];
+
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = '\0';
+    OK(escrow_producer_new(c, "shop", NULL, &p));
+    for (int i = 0; i < 300; i++) {
+        OK(rig_send(p, "Backlog", text));
+    }
+    OK(escrow_producer_new(small, "onward", NULL, &onward));
+    k = rig_consume(small, "senders", "Backlog", "*", one, send_much, &bag);
+    bag_wait(&bag, 2);
+    escrow_consumer_free(&k);
+    escrow_producer_free(&onward);
+    escrow_producer_free(&p);
+    escrow_client_free(&small);
+    escrow_client_free(&c);
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_add_checked_fixture(tc, setup, teardown);
@@ -422,6 +467,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, the_end_waits_for_running_handlers);
     tcase_add_test(tc, little_memory_slows_down_and_does_not_stop);
     tcase_add_test(tc, a_topic_may_come_later);
+    tcase_add_test(tc, handlers_can_send_whatever_waits_for_them);
 }
 
 int main(void)
