@@ -2,12 +2,19 @@
  * Happy path: COMMIT is answered with its own name. Anything else is looked at closely, since
  * PQexec may fail before the server was asked as well as after it answered: what the server says of
  * the transaction (PQtransactionStatus) decides, never what a statement was meant to do.
+ *
+ * Where commits wait for a synchronous standby that wait can be cancelled: the server warns, and
+ * answers COMMIT as if nothing were. The standby may not have it, and a fail-over would lose it
+ * behind the back of a message that was delivered. So warnings are listened to while COMMIT runs.
+ * The warning has no SQLSTATE of its own and its text is translated; the server function that it
+ * comes from is told with it and is its own. Check-back answers once the standby has what it says.
  */
 #include "src/client/pg_end.h"
 
 #include "src/client/client_private.h"
 #include "src/client/pg_session.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 int pg_end_not_known(const char *what)
@@ -84,11 +91,70 @@ static int commit_outcome(PGconn *conn, PGresult *res, bool has_statements)
     return ESCROW_EROLLEDBACK;
 }
 
+/* ---- notices ---- */
+
+struct listener {
+    PQnoticeReceiver before;
+    bool is_standby_unsure;
+};
+
+static void on_notice(void *arg, const PGresult *res)
+{
+    struct listener *l = arg;
+    const char *from = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
+
+    l->is_standby_unsure =
+        l->is_standby_unsure || (from != NULL && strcmp(from, "SyncRepWaitForLSN") == 0);
+    l->before(NULL, res);
+}
+
+/* libpq's own receiver of notices; the application's processor is behind it. NULL: no memory. */
+static PQnoticeReceiver default_receiver(void)
+{
+    static _Atomic(PQnoticeReceiver) known;
+    PQnoticeReceiver receiver = atomic_load(&known);
+
+    if (receiver == NULL) {
+        PGconn *none = PQconnectStart("="); /* not well-formed: it connects to nothing */
+        receiver = PQsetNoticeReceiver(none, NULL, NULL);
+        PQfinish(none);
+        atomic_store(&known, receiver);
+    }
+    return receiver;
+}
+
+/*
+ * Only in front of libpq's own: the argument of another receiver cannot be had, so it could neither
+ * be called nor put back.
+ */
+static bool listen_begin(PGconn *conn, struct listener *l)
+{
+    l->before = PQsetNoticeReceiver(conn, NULL, NULL);
+    if (l->before == NULL || l->before != default_receiver()) {
+        return false;
+    }
+    (void)PQsetNoticeReceiver(conn, on_notice, l);
+    return true;
+}
+
+/* ---- COMMIT ---- */
+
 int pg_end_commit(PGconn *conn, const char *sql, bool has_statements)
 {
+    struct listener listener = {.is_standby_unsure = false};
+    bool is_listening = listen_begin(conn, &listener);
     PGresult *res = PQexec(conn, sql);
     int rc = commit_outcome(conn, res, has_statements);
 
+    if (is_listening) {
+        (void)PQsetNoticeReceiver(conn, listener.before, NULL);
+    }
     PQclear(res);
+    if (rc == 0 && listener.is_standby_unsure) {
+        rc = last_error_set(ESCROW_EDB,
+                            "commit: committed, but the wait for the synchronous standby was "
+                            "cancelled: a fail-over may lose it; its messages are left to "
+                            "check-back, which waits for the standby");
+    }
     return rc;
 }

@@ -31,7 +31,8 @@ ESCROW_MUST_USE bool pg_end_rollback(PGconn *conn);
 
 /*
  * Run `sql`, whose last statement is COMMIT. 0: it is committed. ESCROW_EROLLEDBACK: it is not, and
- * cannot be once pg_end_rollback has said so. ESCROW_ECLOSED, ESCROW_EDB: not known.
+ * cannot be once pg_end_rollback has said so. ESCROW_ECLOSED, ESCROW_EDB: not known, or not on the
+ * synchronous standby that it waited for.
  */
 ESCROW_MUST_USE int pg_end_commit(PGconn *conn, const char *sql, bool has_statements);
 
