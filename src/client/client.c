@@ -224,7 +224,6 @@ static void on_state(void *arg, const char *addr, bool is_open)
 static int loop_parts_init(struct escrow_client *c)
 {
     struct remote_options options;
-    struct err_ctx err = {.code = 0};
     struct hash_key key = {clock_random_seed(c->clock), clock_random_seed(c->clock)};
     static const uint8_t loopback[4] = {127, 0, 0, 1};
     int rc;
@@ -245,7 +244,7 @@ static int loop_parts_init(struct escrow_client *c)
     if (rc != 0) {
         return rc;
     }
-    rc = router_init(&c->router, &c->remote, c->servers, key, &err);
+    rc = router_init(&c->router, &c->remote, c->servers, key, &c->start_why);
     if (rc != 0) {
         remote_fini(&c->remote);
         return rc;
@@ -302,8 +301,9 @@ static int start_loop(struct escrow_client *c)
         rc = waiter_wait(&c->started, -1);
         if (rc == 0 && c->start_error != 0) {
             (void)uv_thread_join(&c->thread); /* it has ended already */
-            rc = last_error_set(c->start_error, "client: name servers '%.100s': %s", c->servers,
-                                escrow_strerror(c->start_error));
+            rc = last_error_set(c->start_error, "client: %s",
+                                c->start_why.code != 0 ? c->start_why.text
+                                                       : escrow_strerror(c->start_error));
         }
     }
     waiter_fini(&c->started);

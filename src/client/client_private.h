@@ -64,6 +64,7 @@ struct escrow_client {
     uv_thread_t workers[CLIENT_WORKERS_MAX];
     struct waiter started;
     int start_error;
+    struct err_ctx start_why; /* code 0: start_error says it all */
     /* Loop. */
     struct loop loop;
     struct remote remote;

@@ -31,14 +31,19 @@ int router_init(struct router *r, struct remote *remote, const char *servers, st
         (struct router){.remote = remote, .refresh_ms = ROUTER_REFRESH_MS, .queues = ROUTER_QUEUES};
     while (*p != '\0') {
         size_t len = strcspn(p, ";,");
-        if (len >= REMOTE_ADDR_MAX || r->server_count == ROUTER_SERVERS_MAX ||
-            (len > 0 && memchr(p, ':', len) == NULL)) {
-            return err_set(err, ESCROW_ECONFIG,
-                           "name servers '%.100s': expected host:port;host:port, at most %d",
-                           servers, ROUTER_SERVERS_MAX);
+        if (len > 0 && r->server_count == ROUTER_SERVERS_MAX) {
+            return err_set(err, ESCROW_ECONFIG, "name servers '%.100s': more than %d", servers,
+                           ROUTER_SERVERS_MAX);
         }
         if (len > 0) {
-            (void)slice_to_cstr(slice_of(p, len), r->servers[r->server_count++], REMOTE_ADDR_MAX);
+            char *addr = r->servers[r->server_count++];
+            if (len >= REMOTE_ADDR_MAX ||
+                !remote_addr_is_valid(slice_to_cstr(slice_of(p, len), addr, REMOTE_ADDR_MAX))) {
+                return err_set(err, ESCROW_ECONFIG,
+                               "name servers '%.100s': '%.*s': expected host:port, ports from 1 to "
+                               "65535, more than one divided by ;",
+                               servers, len > 100 ? 100 : (int)len, p);
+            }
         }
         p += len + (p[len] != '\0' ? 1 : 0);
     }

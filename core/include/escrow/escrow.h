@@ -90,8 +90,8 @@ ESCROW_API const char *escrow_version(void);
  * A connection that TLS could not be agreed on costs a line on standard error; the calls that
  * waited for it end with ESCROW_ETLS.
  *
- * Errors: ESCROW_ECONFIG (files of TLS that cannot be used included), ESCROW_ENOMEM, ESCROW_ELIMIT
- * (no thread).
+ * Errors: ESCROW_ECONFIG (name servers that are no host:port, files of TLS that cannot be used),
+ * ESCROW_ENOMEM, ESCROW_ELIMIT (no thread).
  */
 ESCROW_API int escrow_client_new(const char *name_servers, const struct escrow_option *options,
                                  struct escrow_client **out);

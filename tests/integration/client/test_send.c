@@ -357,9 +357,29 @@ START_TEST(a_retry_goes_to_the_other_broker)
 }
 END_TEST
 
+/* A list of name servers that cannot be is refused, and the text says which one and why. */
+START_TEST(name_servers_that_cannot_be_are_named)
+{
+    static const char *const bad[][2] = {
+        {"nonsense", "'nonsense': expected host:port"},
+        {"127.0.0.1:99999", "'127.0.0.1:99999': expected host:port"},
+        {"127.0.0.1:9876;x:0", "'x:0': expected host:port"},
+        {":9876", "':9876': expected"},
+        {"a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1;a:1", "more than"},
+        {";;", "none given"}};
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct escrow_client *c = NULL;
+        ck_assert_int_eq(escrow_client_new(bad[i][0], NULL, &c), ESCROW_ECONFIG);
+        ck_assert_msg(strstr(escrow_last_error(), bad[i][1]) != NULL, "%s", escrow_last_error());
+    }
+}
+END_TEST
+
 static void add(TCase *tc)
 {
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, name_servers_that_cannot_be_are_named);
     tcase_add_test(tc, a_sent_message_arrives_as_it_was_made);
     tcase_add_test(tc, asynchronous_sends_end_once_each);
     tcase_add_test(tc, asynchronous_sends_beyond_the_memory_are_refused);
