@@ -61,7 +61,8 @@ ESCROW_API int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_
  *   ESCROW_EBUSY          (RETRY) not now: results of a statement of yours are unread (call
  *                         PQgetResult until it returns NULL; end a COPY), or the connection is in
  *                         pipeline mode (leave it). Nothing has ended, and *txn is still yours:
- *                         call again
+ *                         call again, or roll back. A pool must not have the connection meanwhile:
+ *                         a COMMIT of its next user's would commit without the messages
  *   ESCROW_ECLOSED        (UNKNOWN) the connection was lost during COMMIT. Database and messages
  *                         will agree: ask the database which way
  *   ESCROW_EDB            (UNKNOWN) how the database's transaction ended, or whether, is not known:
