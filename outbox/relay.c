@@ -87,6 +87,9 @@ struct relay *relay_new(const struct relay_config *cfg)
     sorter_init(&r->sorter, cfg->sort_bytes_max);
     position_init(&r->cursor);
     position_init(&r->acked_position);
+    position_init(&r->stored_position);
+    snapshot_init(&r->db_stored);
+    snapshot_init(&r->db_given_up);
     for (size_t i = 0; i < RELAY_STEPS_MAX; i++) {
         snapshot_init(&r->steps[i]);
     }
@@ -109,6 +112,9 @@ void relay_free(struct relay *r)
     sorter_fini(&r->sorter);
     position_fini(&r->cursor);
     position_fini(&r->acked_position);
+    position_fini(&r->stored_position);
+    snapshot_fini(&r->db_stored);
+    snapshot_fini(&r->db_given_up);
     for (size_t i = 0; i < RELAY_STEPS_MAX; i++) {
         snapshot_fini(&r->steps[i]);
     }
@@ -397,6 +403,16 @@ const struct position *relay_cursor(const struct relay *r)
 const struct position *relay_acked(const struct relay *r)
 {
     return &r->acked_position;
+}
+
+const struct snapshot *relay_stored(const struct relay *r)
+{
+    return r->acked.len > 0 ? &r->stored_position.old : NULL;
+}
+
+const struct snapshot *relay_given_up(const struct relay *r)
+{
+    return &r->db_given_up;
 }
 
 uint64_t relay_epoch(const struct relay *r)

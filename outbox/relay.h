@@ -94,7 +94,7 @@ enum relay_event_type {
     RELAY_EV_STOP,
     RELAY_EV_TICK,         /* the deadline has come (early is harmless) */
     RELAY_EV_WAKE,         /* the database says that something was published */
-    RELAY_EV_DB_CONNECTED, /* db, reports, rows_published */
+    RELAY_EV_DB_CONNECTED, /* db, reports, rows_published, stored, given_up, cleared */
     RELAY_EV_DB_FAILED,    /* code, text: the connection is gone or useless, and closed */
     RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows, has_parked, wants_replay */
     RELAY_EV_READ_DONE,    /* all rows were fed with relay_row */
@@ -111,9 +111,12 @@ struct relay_event {
     const char *text;  /* borrowed; may be NULL */
     bool needs_person; /* DB_FAILED: trying again soon cannot help (password, schema) */
     struct db_identity db;
-    uint64_t reports;           /* of this source that the database has durably */
-    uint64_t rows_published;    /* the sum of those reports */
-    struct snapshot *snapshots; /* ascending; the last is the present. Contents may be taken */
+    uint64_t reports;                /* of this source that the database has durably */
+    uint64_t rows_published;         /* the sum of those reports */
+    const struct snapshot *stored;   /* of the broker's position, as last reported; NULL: never */
+    const struct snapshot *given_up; /* sees all rows that were truncated; NULL: none were */
+    uint64_t cleared;                /* replayed rows are removed up to this number; 0: none */
+    struct snapshot *snapshots;      /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;
     bool is_cut; /* there are more steps between the last but one and the present than were named */
     bool has_rows;     /* rows between the position and the present exist */
@@ -146,15 +149,18 @@ struct relay_update {
     bool must_open_sink; /* -> OPENED; sink_source, may_adopt and is_peek */
     bool may_adopt;
     bool is_peek;
-    bool hold_wake;      /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
-    bool must_claim;     /* SNAPSHOT, PARK: say relay_epoch() first */
-    bool has_parked;     /* READ: park what is held before, and give parked rows an empty topic.
+    bool hold_wake;    /* SNAPSHOT: wake-ups are not wanted while the relay polls anyway */
+    bool must_claim;   /* SNAPSHOT, PARK: say relay_epoch() first */
+    bool is_put_back;  /* SNAPSHOT: and then that the broker's position is only relay_cursor()->old,
+                            relay_given_up() being what was compared with */
+    bool accepts_loss; /* is_put_back: a person said that what is missing stays missing */
+    bool has_parked;   /* READ: park what is held before, and give parked rows an empty topic.
                          MAINTAIN: clear what is published */
-    bool is_short;       /* READ: few rows are expected */
-    bool is_sorted;      /* READ: rows must come sorted, with their order id; else with their xid */
-    bool keep_rows;      /* ADOPT */
-    uint64_t park_id;    /* PARK: id of the row */
-    bool is_whole_topic; /* PARK: all of its topic is held, not only its key */
+    bool is_short;     /* READ: few rows are expected */
+    bool is_sorted;    /* READ: rows must come sorted, with their order id; else with their xid */
+    bool keep_rows;    /* ADOPT */
+    uint64_t park_id;  /* PARK: id of the row */
+    bool is_whole_topic;  /* PARK: all of its topic is held, not only its key */
     uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */
     bool has_recovered;   /* MAINTAIN: the error that the database was told is over */
     bool has_news;        /* relay_error() says something that has not been reported yet */
@@ -222,6 +228,12 @@ const struct position *relay_cursor(const struct relay *r);
 
 /* Everything that its `old` sees is stored by the broker. As of the last MAINTAIN. */
 const struct position *relay_acked(const struct relay *r);
+
+/* Of the position that the broker has, as of the last MAINTAIN; NULL: it has none. */
+const struct snapshot *relay_stored(const struct relay *r);
+
+/* What the database said of given_up when it was connected last; sees nothing: none. */
+const struct snapshot *relay_given_up(const struct relay *r);
 
 /* Given by the broker when the source was opened last. */
 uint64_t relay_epoch(const struct relay *r);

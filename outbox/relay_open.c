@@ -51,6 +51,41 @@ static void refuse_no_position(struct relay *r, int64_t now_ms, struct relay_upd
     relay_leave(r, now_ms, RELAY_REFUSED, out);
 }
 
+/*
+ * The broker was put back to an older state, or is a copy of one: what it took after its position
+ * is missing there, and not all of it is in the outbox any more.
+ */
+static void refuse_put_back(struct relay *r, int64_t now_ms, const struct position *stored,
+                            struct relay_update *out)
+{
+    const struct db_identity *here = &r->cursor.db;
+    char what[120];
+
+    if (snapshot_contains(&stored->old, &r->db_given_up)) {
+        (void)snprintf(what, sizeof what, "replayed rows %" PRIu64 " to %" PRIu64,
+                       stored->replayed + 1, r->db_cleared);
+    } else {
+        (void)snprintf(what, sizeof what, "rows of transactions %" PRIu64 " to %" PRIu64,
+                       stored->old.xmin, r->db_given_up.xmax - 1);
+    }
+    (void)err_set(
+        &r->error, ESCROW_EFOREIGN,
+        "the broker was put back to an older state (or is a copy of one): its position of "
+        "source %s is before %s, which it had, and not all of them are in the outbox any "
+        "more. Put its newest data back; or start once with --adopt=%" PRIu64 "/%" PRIu32
+        " to publish again what the outbox still has (the rest stays missing), or with "
+        "--discard=%" PRIu64 "/%" PRIu32 " to go on with what comes from now on",
+        r->cfg.source, what, here->system_id, here->timeline, here->system_id, here->timeline);
+    r->has_news = true;
+    relay_leave(r, now_ms, RELAY_REFUSED, out);
+}
+
+/* Is something gone that the broker does not have? */
+static bool is_given_up(const struct relay *r, const struct position *stored)
+{
+    return !snapshot_contains(&stored->old, &r->db_given_up) || stored->replayed < r->db_cleared;
+}
+
 /* Has a person spoken of this identity? */
 static bool is_named(const struct relay *r, const struct db_identity *db)
 {
@@ -105,14 +140,38 @@ static void no_position(struct relay *r, int64_t now_ms, struct relay_update *ou
     }
 }
 
+/* NULL: one that sees nothing. */
+static int take_snapshot(struct snapshot *dst, const struct snapshot *src)
+{
+    if (src == NULL) {
+        snapshot_fini(dst);
+        snapshot_init(dst);
+        return 0;
+    }
+    return snapshot_copy(dst, src);
+}
+
 void relay_on_connected(struct relay *r, const struct relay_event *ev, struct relay_update *out)
 {
+    int rc;
+
     if (r->state != RELAY_CONNECTING) {
         return;
     }
     r->cursor.db = ev->db;
     r->db_reports = ev->reports;
     r->db_rows = ev->rows_published;
+    r->db_cleared = ev->cleared;
+    r->is_put_back = false;
+    r->accepts_loss = false;
+    rc = take_snapshot(&r->db_stored, ev->stored);
+    if (rc == 0) {
+        rc = take_snapshot(&r->db_given_up, ev->given_up);
+    }
+    if (rc != 0) {
+        relay_fail(r, ev->now_ms, rc, "connect", NULL, out);
+        return;
+    }
     r->has_told = r->error.code != 0;
     r->source.system_id = ev->db.system_id;
     r->source.timeline = ev->db.timeline;
@@ -140,6 +199,31 @@ static int take_position(struct relay *r, struct slice bytes, struct position *s
         rc = position_decode(stored, bytes);
     }
     return rc;
+}
+
+/*
+ * The position is one to go on from. If it is before what the broker had, everything behind it is
+ * still in the outbox, or a person has said that the rest stays missing: it is published again, and
+ * the database is told, so that it keeps what is behind the position.
+ */
+static void go_on(struct relay *r, const struct relay_event *ev, struct position *stored,
+                  struct relay_update *out)
+{
+    r->accepts_loss = is_given_up(r, stored);
+    r->is_put_back = r->accepts_loss || !snapshot_contains(&stored->old, &r->db_stored);
+    position_fini(&r->cursor);
+    r->cursor = *stored;
+    r->cursor.reports = r->db_reports;
+    position_init(stored);
+    r->must_claim = true;
+    if (relay_must_park(r, ev->position)) {
+        out->park_id = r->park_id;
+        out->is_whole_topic = r->is_whole_topic;
+        out->must_claim = true;
+        relay_ask(r, ev->now_ms, RELAY_PARKING, RELAY_DB_PARK, out, "refused");
+    } else {
+        relay_look(r, ev->now_ms, out, "opened");
+    }
 }
 
 /*
@@ -171,22 +255,14 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
         foreign(r, ev->now_ms, &stored.db, why, out);
     } else if (stored.reports > r->db_reports) {
         relay_open_behind(r, ev->now_ms, &stored.db, out);
+    } else if (is_given_up(r, &stored) && !is_named(r, &stored.db)) {
+        refuse_put_back(r, ev->now_ms, &stored, out);
+    } else if (is_given_up(r, &stored) && r->cfg.foreign == RELAY_FOREIGN_DISCARD) {
+        take_over(r, ev->now_ms, out);
     } else if (r->is_peeking) {
         open_sink(r, false, out);
     } else {
-        position_fini(&r->cursor);
-        r->cursor = stored;
-        r->cursor.reports = r->db_reports;
-        position_init(&stored);
-        r->must_claim = true;
-        if (relay_must_park(r, ev->position)) {
-            out->park_id = r->park_id;
-            out->is_whole_topic = r->is_whole_topic;
-            out->must_claim = true;
-            relay_ask(r, ev->now_ms, RELAY_PARKING, RELAY_DB_PARK, out, "refused");
-        } else {
-            relay_look(r, ev->now_ms, out, "opened");
-        }
+        go_on(r, ev, &stored, out);
     }
     position_fini(&stored);
 }

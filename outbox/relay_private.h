@@ -26,8 +26,13 @@ struct relay {
 
     /* Reading. */
     struct position cursor;
-    uint64_t db_reports;    /* of this source that the database has */
-    uint64_t db_rows;       /* that it was told to be published */
+    uint64_t db_reports;         /* of this source that the database has */
+    uint64_t db_rows;            /* that it was told to be published */
+    struct snapshot db_stored;   /* of the broker's position, as it was told */
+    struct snapshot db_given_up; /* sees all rows that are truncated */
+    uint64_t db_cleared;         /* replayed rows are gone up to this number */
+    bool is_put_back;  /* the broker's position is before db_stored: the database is to be told */
+    bool accepts_loss; /* and before what is gone, and a person has said that it stays missing */
     uint64_t seen_order_id; /* last row fed, for the order check */
     uint64_t seen_id;
     struct snapshot
@@ -71,12 +76,13 @@ struct relay {
     uint64_t big_xmax; /* and ended here: small ones before it say nothing */
     size_t step_bytes; /* of the present difference */
     struct batcher batcher;
-    struct list sealed;             /* struct batch with its positions, in order; not yet taken */
-    struct list flight;             /* struct batch, lent to the sink, in order */
-    size_t flight_bytes;            /* of both lists */
-    struct buf sent;                /* position after the last batch made: `prev` of the next */
-    struct buf acked;               /* position stored by the broker */
-    struct position acked_position; /* decoded when asked for */
+    struct list sealed;              /* struct batch with its positions, in order; not yet taken */
+    struct list flight;              /* struct batch, lent to the sink, in order */
+    size_t flight_bytes;             /* of both lists */
+    struct buf sent;                 /* position after the last batch made: `prev` of the next */
+    struct buf acked;                /* position stored by the broker */
+    struct position acked_position;  /* decoded when asked for */
+    struct position stored_position; /* the same without what is later by nothing but time */
 
     /* Time. */
     int64_t deadline_ms;

@@ -18,6 +18,8 @@ void relay_look(struct relay *r, int64_t now_ms, struct relay_update *out, const
     r->round_rows = 0;
     out->hold_wake = r->empty_polls == 0;
     out->must_claim = r->must_claim;
+    out->is_put_back = r->is_put_back;
+    out->accepts_loss = r->accepts_loss;
     relay_ask(r, now_ms, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT, out, event);
 }
 
@@ -64,11 +66,14 @@ void relay_report(struct relay *r, int64_t now_ms, struct relay_update *out)
 {
     int rc = 0;
 
-    if (relay_is_settled(r) && !r->cursor.is_reading) {
+    if (r->acked.len > 0) {
+        rc = position_decode(&r->stored_position, buf_slice(&r->acked));
+    }
+    if (rc == 0 && relay_is_settled(r) && !r->cursor.is_reading) {
         rc = position_copy(&r->acked_position,
                            &r->cursor); /* later than what the broker has, by nothing but time */
-    } else if (r->acked.len > 0) {
-        rc = position_decode(&r->acked_position, buf_slice(&r->acked));
+    } else if (rc == 0 && r->acked.len > 0) {
+        rc = position_copy(&r->acked_position, &r->stored_position);
     }
     if (rc != 0) {
         relay_fail(r, now_ms, rc, "acknowledged position", NULL, out);
@@ -211,6 +216,8 @@ void relay_on_snapshot(struct relay *r, const struct relay_event *ev, struct rel
         return;
     }
     r->must_claim = false;
+    r->is_put_back = false;
+    r->accepts_loss = false;
     r->has_parked = ev->has_parked;
     if (ev->wants_replay && !r->cursor.is_reading) {
         replay(r, ev->now_ms, out);

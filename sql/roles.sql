@@ -42,6 +42,8 @@ GRANT EXECUTE ON FUNCTION
     escrow.reader_register(text, integer),
     escrow.reader_says(text, integer, text),
     escrow.reader_report(text, integer, pg_snapshot, bigint),
+    escrow.reader_report(text, integer, pg_snapshot, pg_snapshot, bigint),
+    escrow.reader_put_back(text, integer, bigint, pg_snapshot, bigint, text, boolean),
     escrow.outbox_read(xid8[], xid8, xid8, pg_snapshot),
     escrow.reader_claims(text, integer, bigint),
     escrow.outbox_park(text, integer, bigint, bigint, boolean, text),

@@ -72,10 +72,10 @@ static size_t put_xids(struct buf *out, const struct snapshot *from, const struc
     return count;
 }
 
-/* A column of the reader's own row. */
-static void put_own(struct buf *out, const char *column, const char *source, uint32_t lane)
+/* An expression over the reader's own row, r. */
+static void put_own(struct buf *out, const char *expression, const char *source, uint32_t lane)
 {
-    buf_append_fmt(out, "(SELECT r.%s FROM escrow.reader AS r WHERE r.source = ", column);
+    buf_append_fmt(out, "(SELECT %s FROM escrow.reader AS r WHERE r.source = ", expression);
     put_literal(out, source);
     buf_append_fmt(out, " AND r.lane = %" PRIu32 ")", lane);
 }
@@ -111,6 +111,10 @@ static const char look_sql[] =
 
 void query_setup(struct buf *out, const char *source, uint32_t lane, const char *error)
 {
+    /* Columns of version 7: asked for so that a schema without them can be named as what it is. */
+    static const char *const added[] = {"to_jsonb(r) ->> 'stored'", "to_jsonb(r) ->> 'given_up'",
+                                        "to_jsonb(r) ->> 'cleared'"};
+
     buf_append_str(
         out,
         /* The plans that are right for a table that is a queue, whatever its statistics say. */
@@ -127,9 +131,13 @@ void query_setup(struct buf *out, const char *source, uint32_t lane, const char 
     put_says(out, source, lane, error);
     buf_append_str(out, "SELECT i.system_identifier, i.timeline, i.database_oid, i.database_name, "
                         "(SELECT max(version) FROM escrow.migration), ");
-    put_own(out, "reports", source, lane);
+    put_own(out, "r.reports", source, lane);
     buf_append_str(out, ", ");
-    put_own(out, "rows_acked", source, lane);
+    put_own(out, "r.rows_acked", source, lane);
+    for (size_t i = 0; i < sizeof added / sizeof added[0]; i++) {
+        buf_append_str(out, ", ");
+        put_own(out, added[i], source, lane);
+    }
     buf_append_str(out, " FROM escrow.database_identity() AS i");
 }
 
@@ -149,6 +157,20 @@ void query_claim(struct buf *out, const struct query_owner *owner)
     buf_append_str(out, "SELECT escrow.reader_claims(");
     put_owner(out, owner);
     buf_append_str(out, ") AS " QUERY_OWNER_COLUMN "; ");
+}
+
+void query_put_back(struct buf *out, const struct query_owner *owner, const struct position *at,
+                    const struct snapshot *given_up, bool accepts_loss)
+{
+    buf_append_str(out, "SELECT escrow.reader_put_back(");
+    put_owner(out, owner);
+    buf_append_str(out, ", ");
+    put_snapshot(out, &at->old);
+    buf_append_fmt(out, ", %" PRIu64 ", '", at->replayed);
+    if (given_up->xmax > 1) {
+        snapshot_format(given_up, out);
+    }
+    buf_append_fmt(out, "', %s); ", accepts_loss ? "true" : "false");
 }
 
 void query_snapshot(struct buf *out, const char *source, uint32_t lane, const struct position *at,
@@ -307,15 +329,21 @@ void query_clear(struct buf *out, const struct query_owner *owner, const struct 
 }
 
 void query_maintain(struct buf *out, const char *source, uint32_t lane,
-                    const struct snapshot *passed, uint64_t rows, uint64_t switch_bytes)
+                    const struct query_report *report, uint64_t switch_bytes)
 {
     buf_append_str(out, "SELECT escrow.make_durable(); SELECT escrow.reader_report(");
     put_literal(out, source);
     buf_append_fmt(out, ", %" PRIu32 ", ", lane);
-    put_snapshot(out, passed);
-    buf_append_fmt(out, ", %" PRIu64 "); ", rows);
+    put_snapshot(out, report->passed);
+    buf_append_str(out, ", ");
+    if (report->stored != NULL) {
+        put_snapshot(out, report->stored);
+    } else {
+        buf_append_str(out, "NULL");
+    }
+    buf_append_fmt(out, ", %" PRIu64 "); ", report->rows);
     buf_append_str(out, "SELECT ");
-    put_own(out, "reports", source, lane);
+    put_own(out, "r.reports", source, lane);
     buf_append_fmt(out, ", emptied, is_switched, blocked FROM escrow.outbox_rotate(%" PRIu64 ")",
                    switch_bytes);
 }

@@ -20,9 +20,10 @@
  * First message of a session: settings, LISTEN, registration. Each message below may give several
  * results; the one that counts is that with QUERY_..._COLUMNS columns. error: why the last attempt
  * failed, any text; NULL: it did not. Columns: system identifier, timeline, database oid, database
- * name, version of the schema, reports of this source, rows that it has reported as published.
+ * name, version of the schema, reports of this source, rows that it has reported as published,
+ * snapshots `stored` and `given_up` of the reader, `cleared` (NULL: none, or an older schema).
  */
-#define QUERY_SETUP_COLUMNS 7
+#define QUERY_SETUP_COLUMNS 10
 void query_setup(struct buf *out, const char *source, uint32_t lane, const char *error);
 
 /* To go before another statement: the reader works again. */
@@ -40,6 +41,13 @@ struct query_owner {
     uint64_t epoch;
 };
 void query_claim(struct buf *out, const struct query_owner *owner);
+
+/*
+ * To go behind that: the broker's position is only `at` (put back). given_up: what `at` was
+ * compared with; if it is not that any more, the statement fails, unless the loss is accepted.
+ */
+void query_put_back(struct buf *out, const struct query_owner *owner, const struct position *at,
+                    const struct snapshot *given_up, bool accepts_loss);
 
 enum query_wake {
     QUERY_WAKE_KEEP,
@@ -95,8 +103,13 @@ void query_read(struct buf *out, const struct position *at, enum query_read how,
  * filled now, partitions left because of a lock.
  */
 #define QUERY_MAINTAIN_COLUMNS 4
+struct query_report {
+    const struct snapshot *passed;
+    const struct snapshot *stored; /* of the broker's position; NULL: it has none */
+    uint64_t rows;
+};
 void query_maintain(struct buf *out, const char *source, uint32_t lane,
-                    const struct snapshot *passed, uint64_t rows, uint64_t switch_bytes);
+                    const struct query_report *report, uint64_t switch_bytes);
 
 /*
  * Set a row aside, durably, and hold its key, or all of its topic. why: as relay_refusal() has it.

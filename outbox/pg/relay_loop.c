@@ -46,6 +46,11 @@ struct relay_loop {
     int schema_version;
     uint64_t reports;
     uint64_t rows_published;
+    struct snapshot stored; /* sees nothing: not told */
+    struct snapshot given_up;
+    uint64_t cleared;
+    bool is_put_back; /* the database is being told that the broker was put back */
+    bool accepts_loss;
     struct snapshot steps[STEPS_MAX];
     size_t step_count;
     bool is_cut;
@@ -93,6 +98,17 @@ static bool field_bool(const PGresult *res, int column)
     return !PQgetisnull(res, 0, column) && strcmp(PQgetvalue(res, 0, column), "t") == 0;
 }
 
+/* NULL: one that sees nothing. */
+static bool field_snapshot(const PGresult *res, int column, struct snapshot *out)
+{
+    if (PQgetisnull(res, 0, column)) {
+        snapshot_fini(out);
+        snapshot_init(out);
+        return true;
+    }
+    return snapshot_parse(out, slice_str(PQgetvalue(res, 0, column))) == 0;
+}
+
 static bool take_identity(struct relay_loop *rl, const PGresult *res)
 {
     uint64_t timeline;
@@ -101,7 +117,12 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
 
     if (!field_u64(res, 0, &rl->identity.system_id) || !field_u64(res, 1, &timeline) ||
         !field_u64(res, 2, &oid) || !field_u64(res, 4, &version) ||
-        !field_u64(res, 5, &rl->reports) || !field_u64(res, 6, &rl->rows_published)) {
+        !field_u64(res, 5, &rl->reports) || !field_u64(res, 6, &rl->rows_published) ||
+        !field_snapshot(res, 7, &rl->stored) || !field_snapshot(res, 8, &rl->given_up)) {
+        return false;
+    }
+    rl->cleared = 0;
+    if (!PQgetisnull(res, 0, 9) && !field_u64(res, 9, &rl->cleared)) {
         return false;
     }
     rl->identity.timeline = (uint32_t)timeline;
@@ -203,13 +224,25 @@ static void setup_done(struct relay_loop *rl)
         feed_db_failed(rl, ESCROW_EVERSION, text, true);
         return;
     }
+    if (rl->schema_version > SCHEMA_VERSION) {
+        (void)snprintf(
+            text, sizeof text,
+            "the schema has version %d, this program knows only %d: use a newer escrow-relay",
+            rl->schema_version, SCHEMA_VERSION);
+        pg_conn_close(&rl->conn);
+        feed_db_failed(rl, ESCROW_EVERSION, text, true);
+        return;
+    }
     log_info("outbox.db.connected",
              "system %" PRIu64 ", timeline %" PRIu32 ", database oid %" PRIu32,
              rl->identity.system_id, rl->identity.timeline, rl->identity.db_oid);
     feed(rl, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
                                   .db = rl->identity,
                                   .reports = rl->reports,
-                                  .rows_published = rl->rows_published});
+                                  .rows_published = rl->rows_published,
+                                  .stored = &rl->stored,
+                                  .given_up = &rl->given_up,
+                                  .cleared = rl->cleared});
 }
 
 /*
@@ -222,6 +255,18 @@ static void overtaken(struct relay_loop *rl, bool was_claiming)
     rl->holds_wake = false;
     feed_db_failed(rl, was_claiming ? ESCROW_EBUSY : ESCROW_EFENCED,
                    "another relay of this source has opened it later, says the database", false);
+}
+
+/* The database was told so. */
+static void say_put_back(const struct relay_loop *rl)
+{
+    if (rl->is_put_back) {
+        log_warn("outbox.relay.put_back",
+                 "the broker was put back to an older state: what was published after transaction "
+                 "%" PRIu64 " is published again, as far as it is in the outbox: %s",
+                 relay_cursor(rl->relay)->old.xmin - 1,
+                 rl->accepts_loss ? "not all of it is, as a person was told" : "all of it is");
+    }
 }
 
 static void on_done(void *arg, const struct pg_error *err)
@@ -251,6 +296,7 @@ static void on_done(void *arg, const struct pg_error *err)
         setup_done(rl);
         return;
     case RELAY_DB_SNAPSHOT:
+        say_put_back(rl);
         feed(rl, (struct relay_event){.type = RELAY_EV_SNAPSHOT,
                                       .snapshots = rl->steps,
                                       .snapshot_count = rl->step_count,
@@ -419,7 +465,10 @@ static void build_maintain(struct relay_loop *rl, const struct relay_update *up,
     if (up->has_parked) {
         query_clear(&rl->sql, owner, acked);
     }
-    query_maintain(&rl->sql, owner->source, owner->lane, &acked->old, up->report_rows,
+    query_maintain(&rl->sql, owner->source, owner->lane,
+                   &(struct query_report){.passed = &acked->old,
+                                          .stored = relay_stored(rl->relay),
+                                          .rows = up->report_rows},
                    rl->cfg.switch_bytes);
 }
 
@@ -437,6 +486,12 @@ static void build_sql(struct relay_loop *rl, const struct relay_update *up)
     rl->is_claiming = up->must_claim;
     if (up->must_claim) {
         query_claim(&rl->sql, &owner);
+    }
+    rl->is_put_back = up->is_put_back;
+    rl->accepts_loss = up->accepts_loss;
+    if (up->is_put_back) {
+        query_put_back(&rl->sql, &owner, relay_cursor(rl->relay), relay_given_up(rl->relay),
+                       up->accepts_loss);
     }
     switch (up->db) {
     case RELAY_DB_SNAPSHOT:
@@ -590,6 +645,8 @@ struct relay_loop *relay_loop_new(struct loop *l, struct sink *sink,
     for (size_t i = 0; i < STEPS_MAX; i++) {
         snapshot_init(&rl->steps[i]);
     }
+    snapshot_init(&rl->stored);
+    snapshot_init(&rl->given_up);
     pg_conn_init(&rl->conn, l, &conn_handlers, rl);
     loop_deferred_init(&rl->ending, on_ending, rl);
     return rl;
@@ -625,6 +682,8 @@ void relay_loop_free(struct relay_loop *rl)
     for (size_t i = 0; i < STEPS_MAX; i++) {
         snapshot_fini(&rl->steps[i]);
     }
+    snapshot_fini(&rl->stored);
+    snapshot_fini(&rl->given_up);
     buf_fini(&rl->sql);
     mem_free(rl);
 }

@@ -140,9 +140,26 @@ START_TEST(an_old_schema_is_said)
     struct rig r;
 
     rig_init(&r, &fixture, "fail_version", 100);
-    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 6");
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 7");
     rig_start(&r);
-    rig_until_error(&r, "has version 5");
+    rig_until_error(&r, "has version 6");
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_newer_schema_is_said)
+{
+    /* As migrate says it: nothing is published on the terms of a schema that is not known here. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_newer", 100);
+    (void)pg_test_sql(r.pg, "INSERT INTO escrow.migration VALUES (99, 'future', 'x')");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'x')");
+    rig_start(&r);
+    rig_until_error(&r, "the schema has version 99, this program knows only");
+    ck_assert_uint_eq(r.broker.log_count, 0);
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 99");
+    rig_until_count(&r, 1);
     rig_fini(&r);
 }
 END_TEST
@@ -367,6 +384,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_crash_while_reading_is_survived);
     ADD(suite, a_missing_schema_is_said_and_then_found);
     ADD(suite, an_old_schema_is_said);
+    ADD(suite, a_newer_schema_is_said);
     ADD(suite, a_wrong_password_is_said_and_not_hammered);
     ADD(suite, the_relay_needs_no_more_than_its_role);
     ADD(suite, a_broker_that_is_down_is_survived);

@@ -340,6 +340,149 @@ START_TEST(a_broker_that_lost_the_position_is_given_the_present)
 }
 END_TEST
 
+/* A copy of what the broker has, and the broker put back to it. */
+struct broker_copy {
+    struct buf position;
+    size_t log_count;
+    uint64_t epoch;
+};
+
+static void copy_broker(const struct rig *r, struct broker_copy *copy)
+{
+    buf_init(&copy->position, 0);
+    buf_append_slice(&copy->position, buf_slice(&r->broker.position));
+    copy->log_count = r->broker.log_count;
+    copy->epoch = r->broker.epoch;
+}
+
+static void put_broker_back(struct rig *r, const struct broker_copy *copy)
+{
+    buf_clear(&r->broker.position);
+    buf_append_slice(&r->broker.position, buf_slice(&copy->position));
+    r->broker.log_count = copy->log_count;
+    r->broker.epoch = copy->epoch;
+}
+
+static bool has_reported_all(void *arg)
+{
+    const struct rig *r = arg;
+
+    return strcmp(pg_test_sql(r->pg, "SELECT rows_acked = last_value FROM escrow.reader, "
+                                     "escrow.outbox_id"),
+                  "t") == 0;
+}
+
+static bool is_truncated(void *arg)
+{
+    const struct rig *r = arg;
+
+    return strcmp(pg_test_sql(r->pg, "SELECT given_up IS NOT NULL FROM escrow.reader"), "t") == 0;
+}
+
+/* Publishes 1, copies the broker, publishes 2 and 3, and has them reported. */
+static void publish_around_copy(struct rig *r, struct broker_copy *copy)
+{
+    rig_start(r);
+    (void)pg_test_sql(r->pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(r, 1);
+    copy_broker(r, copy);
+    (void)pg_test_sql(r->pg, "SELECT escrow.publish('t', '2')");
+    (void)pg_test_sql(r->pg, "SELECT escrow.publish('t', '3')");
+    rig_until_count(r, 3);
+    rig_until(r, has_reported_all, r, "the report");
+}
+
+START_TEST(a_broker_put_back_gets_again_what_the_outbox_still_has)
+{
+    /* Also what is published when the relay has not noticed yet; and nothing of it is truncated. */
+    struct rig r;
+    struct broker_copy copy;
+
+    rig_init(&r, &fixture, "id_put_back", 100);
+    publish_around_copy(&r, &copy);
+    put_broker_back(&r, &copy);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '4')");
+    rig_until_count(&r, 4);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3 4");
+    rig_stop(&r);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '5')");
+    rig_until_count(&r, 5);
+    ck_assert_str_eq(rig_bodies(&r), "1 2 3 4 5");
+    buf_fini(&copy.position);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_broker_put_back_behind_truncated_rows_is_refused)
+{
+    /* Adopted, it gets what is left, and is the known one. */
+    struct rig r;
+    struct broker_copy copy;
+
+    rig_init(&r, &fixture, "id_put_back_far", 100);
+    r.cfg.switch_bytes = 1; /* every report goes on to the next partition */
+    publish_around_copy(&r, &copy);
+    rig_until(&r, is_truncated, &r, "the truncation");
+    rig_stop(&r);
+    put_broker_back(&r, &copy);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'left')");
+    for (int i = 0; i < 2; i++) {
+        rig_start(&r);
+        rig_until_ended(&r, RELAY_REFUSED);
+        ck_assert_int_eq(r.why.code, ESCROW_EFOREIGN);
+        ck_assert_ptr_nonnull(strstr(r.why.text, "put back to an older state"));
+        read_hint(&r);
+        finish(&r);
+    }
+    ck_assert_str_eq(rig_bodies(&r), "1");
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    rig_start(&r);
+    rig_until_some(&r, 2);
+    rig_until_idle(&r);
+    ck_assert_ptr_nonnull(strstr(rig_bodies(&r), "left"));
+    rig_stop(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_REFUSE;
+    rig_start(&r);
+    rig_until_idle(&r);
+    rig_stop(&r);
+    buf_fini(&copy.position);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_database_taken_over_knows_nothing_of_the_broker_before)
+{
+    /* Its transaction ids may be lower than those that the old one had reported. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_anew", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_until(&r, has_reported_all, &r, "the report");
+    rig_stop(&r);
+    make_foreign(&r, true);
+    (void)pg_test_sql(r.pg, "UPDATE escrow.reader SET system_identifier = '42', "
+                            "stored = '99999999999:99999999999:', "
+                            "given_up = '99999999999:99999999999:', cleared = 7");
+    rig_start(&r);
+    rig_until_ended(&r, RELAY_REFUSED);
+    read_hint(&r);
+    finish(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    rig_start(&r);
+    rig_until_idle(&r);
+    rig_stop(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_REFUSE;
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
+    rig_until_some(&r, 2);
+    rig_stop(&r);
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_position_that_cannot_be_read_is_refused)
 {
     /* A newer relay has written it, or it is damaged: nothing is guessed. */
@@ -364,5 +507,8 @@ static void add_tests(Suite *suite)
     ADD(suite, a_restored_backup_that_went_on_is_refused_too);
     ADD(suite, a_broker_that_lost_the_position_is_refused);
     ADD(suite, a_broker_that_lost_the_position_is_given_the_present);
+    ADD(suite, a_broker_put_back_gets_again_what_the_outbox_still_has);
+    ADD(suite, a_broker_put_back_behind_truncated_rows_is_refused);
+    ADD(suite, a_database_taken_over_knows_nothing_of_the_broker_before);
     ADD(suite, a_position_that_cannot_be_read_is_refused);
 }

@@ -274,6 +274,59 @@ kill -TERM "$writer_pid"
 wait "$writer_pid" || fail "escrowd: status $?"
 writer_pid=
 
+# --- The broker's data folder is put back to an older copy. While the outbox has what is missing it is published again; when some of it
+# is truncated the relay refuses, and --adopt publishes what is left.
+stop() {
+    kill -TERM "$1"
+    wait "$1" || fail "$2: status $?"
+}
+put_back() {
+    stop "$escrowd_pid" escrowd
+    rm -rf "$folder/data"
+    cp -a "$folder/older" "$folder/data"
+    start_escrowd
+}
+bodies() { "$cli" consume orders --namesrv "127.0.0.1:$namesrv_port" --json | grep -o '"body":"put back [^"]*"' | sort | uniq -c; }
+start_relay --rotate.bytes 64m
+sql "SELECT escrow.publish('orders', 'put back 1')" >/dev/null
+wait_drained
+stop "$escrowd_pid" escrowd
+rm -rf "$folder/older"
+cp -a "$folder/data" "$folder/older"
+start_escrowd
+sql "SELECT escrow.publish('orders', 'put back 2')" >/dev/null
+wait_drained
+put_back
+sql "SELECT escrow.publish('orders', 'put back 3')" >/dev/null
+wait_log "$folder/relay.log" outbox.relay.put_back 0
+wait_drained
+[ "$(bodies | wc -l)" = 3 ] || fail "after a restored broker: $(bodies)"
+stop "$relay_pid" relay
+start_relay
+for ((i = 0; i < 600; i++)); do # until 'put back 3' is truncated
+    sql "SELECT count(escrow.publish('orders', 'filler')) FROM generate_series(1, 500)" >/dev/null
+    [ "$(sql "SELECT count(*) FROM escrow.outbox WHERE convert_from(body, 'UTF8') = 'put back 3'")" = 0 ] && break
+    read -r -t 0.05 <>"$folder/never" || true
+done
+stop "$relay_pid" relay
+relay_pid=
+put_back
+sql "SELECT escrow.publish('orders', 'put back 4')" >/dev/null
+status=0
+timeout 60 "$relay" run --broker "127.0.0.1:$broker_port" --check.listen off >"$folder/refused.log" 2>&1 || status=$?
+[ "$status" = 4 ] || fail "a broker put back too far: status $status"
+grep -q "the broker was put back to an older state .* rows of transactions [0-9]* to [0-9]*, " "$folder/refused.log" ||
+    fail "the refusal does not say what is missing"
+word=$(grep -o -- '--adopt=[0-9]*/[0-9]*' "$folder/refused.log" | head -n 1)
+start_relay "$word"
+wait_drained
+bodies | grep -q 'put back 4' || fail "what the outbox still had is not published"
+stop "$relay_pid" relay
+start_relay
+wait_drained
+stop "$relay_pid" relay
+relay_pid=
+
 # --- A topic that the broker has not and may not make: its rows are parked in order and it is named, the others arrive. When it is
 # made, its rows go out by themselves, and when somebody says so at once.
 kill -TERM "$escrowd_pid"

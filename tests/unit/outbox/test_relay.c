@@ -555,6 +555,138 @@ START_TEST(a_broker_without_a_position_is_taken_with_the_right_word)
 }
 END_TEST
 
+/* START, CONNECTED to a database that was told these, OPENED with a position `old`. */
+static void go_with_known(struct desk *d, const char *stored, const char *given_up, const char *old)
+{
+    struct snapshot told[2];
+    struct buf bytes;
+
+    snapshot_init(&told[0]);
+    snapshot_init(&told[1]);
+    ck_assert_int_eq(snapshot_parse(&told[0], slice_str(stored)), 0);
+    if (given_up != NULL) {
+        ck_assert_int_eq(snapshot_parse(&told[1], slice_str(given_up)), 0);
+    }
+    buf_init(&bytes, 0);
+    encode(&bytes, here, 2, old);
+    feed(d, (struct relay_event){.type = RELAY_EV_START});
+    feed(d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
+                                 .db = here,
+                                 .reports = 3,
+                                 .rows_published = 9,
+                                 .stored = &told[0],
+                                 .given_up = given_up != NULL ? &told[1] : NULL});
+    answer_open(d, 4, buf_slice(&bytes));
+    buf_fini(&bytes);
+    snapshot_fini(&told[0]);
+    snapshot_fini(&told[1]);
+}
+
+START_TEST(a_broker_put_back_behind_what_is_truncated_is_refused)
+{
+    /* Also if only one transaction that was running then is missing; said with what to do. */
+    static const char *const olds[] = {"40:40:", "48:90:48"};
+
+    for (size_t i = 0; i < sizeof olds / sizeof olds[0]; i++) {
+        struct desk d;
+        const char *text;
+        desk_init(&d);
+        go_with_known(&d, "80:80:", "50:50:", olds[i]);
+        ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+        ck_assert_int_eq(relay_error(d.relay)->code, ESCROW_EFOREIGN);
+        text = relay_error(d.relay)->text;
+        ck_assert_ptr_nonnull(strstr(text, "put back to an older state"));
+        ck_assert_ptr_nonnull(strstr(text, i == 0 ? "rows of transactions 40 to 49"
+                                                  : "rows of transactions 48 to 49"));
+        ck_assert_ptr_nonnull(strstr(text, "--adopt=77/2"));
+        ck_assert_ptr_nonnull(strstr(text, "--discard=77/2 to go on with what comes from now on"));
+        desk_fini(&d);
+    }
+}
+END_TEST
+
+START_TEST(a_broker_put_back_to_what_is_still_there_gets_it_again)
+{
+    /* The database is told, once; a position that is where it was left, or later, is not one. */
+    struct desk d;
+
+    desk_init(&d);
+    go_with_known(&d, "80:80:", "50:50:", "60:60:");
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    ck_assert(d.up.must_claim);
+    ck_assert(d.up.is_put_back);
+    ck_assert(!d.up.accepts_loss);
+    ck_assert_uint_eq(relay_cursor(d.relay)->old.xmax, 60);
+    answer_snapshot(&d, "90:90:", false);
+    tick_at_deadline(&d);
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    ck_assert(!d.up.is_put_back);
+    desk_fini(&d);
+    for (int i = 0; i < 2; i++) {
+        desk_init(&d);
+        go_with_known(&d, "80:80:", NULL, i == 0 ? "80:80:" : "85:90:85");
+        expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+        ck_assert(!d.up.is_put_back);
+        desk_fini(&d);
+    }
+}
+END_TEST
+
+START_TEST(a_broker_put_back_is_taken_with_the_right_word)
+{
+    /* adopt: from the broker's position on. discard: from the present on. */
+    struct relay_config cfg;
+    struct desk d;
+
+    config_of(&cfg);
+    cfg.foreign = RELAY_FOREIGN_ADOPT;
+    cfg.foreign_db = (struct db_identity){77, 1, 0};
+    desk_init_with(&d, &cfg);
+    go_with_known(&d, "80:80:", "50:50:", "40:40:");
+    ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+    desk_fini(&d);
+    cfg.foreign_db.timeline = 2;
+    desk_init_with(&d, &cfg);
+    go_with_known(&d, "80:80:", "50:50:", "40:40:");
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    ck_assert(d.up.is_put_back);
+    ck_assert(d.up.accepts_loss);
+    ck_assert_uint_eq(relay_cursor(d.relay)->old.xmax, 40);
+    ck_assert_uint_eq(relay_given_up(d.relay)->xmax, 50);
+    desk_fini(&d);
+    cfg.foreign = RELAY_FOREIGN_DISCARD;
+    desk_init_with(&d, &cfg);
+    go_with_known(&d, "80:80:", "50:50:", "40:40:");
+    expect(&d, RELAY_ADOPTING, RELAY_DB_ADOPT);
+    ck_assert(!d.up.keep_rows);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(a_broker_that_lost_replayed_rows_is_refused)
+{
+    /* They were parked, published again, and are removed. */
+    struct desk d;
+    struct buf bytes;
+
+    buf_init(&bytes, 0);
+    encode(&bytes, here, 2, "80:80:");
+    for (uint64_t cleared = 0; cleared < 2; cleared++) {
+        desk_init(&d);
+        feed(&d, (struct relay_event){.type = RELAY_EV_START});
+        feed(&d, (struct relay_event){
+                     .type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3, .cleared = cleared});
+        answer_open(&d, 4, buf_slice(&bytes));
+        ck_assert_int_eq(relay_state(d.relay), cleared == 0 ? RELAY_SNAPSHOT : RELAY_REFUSED);
+        if (cleared > 0) {
+            ck_assert_ptr_nonnull(strstr(relay_error(d.relay)->text, "replayed rows 1 to 1"));
+        }
+        desk_fini(&d);
+    }
+    buf_fini(&bytes);
+}
+END_TEST
+
 START_TEST(a_relay_that_is_refused_has_taken_no_epoch)
 {
     /* Another database, one that is behind, no position, garbage: known from the peek. */
@@ -668,6 +800,10 @@ int main(void)
     tcase_add_test(tc, a_database_behind_its_position_is_refused);
     tcase_add_test(tc, a_broker_without_a_position_is_refused);
     tcase_add_test(tc, a_broker_without_a_position_is_taken_with_the_right_word);
+    tcase_add_test(tc, a_broker_put_back_behind_what_is_truncated_is_refused);
+    tcase_add_test(tc, a_broker_put_back_to_what_is_still_there_gets_it_again);
+    tcase_add_test(tc, a_broker_put_back_is_taken_with_the_right_word);
+    tcase_add_test(tc, a_broker_that_lost_replayed_rows_is_refused);
     tcase_add_test(tc, a_relay_that_is_refused_has_taken_no_epoch);
     tcase_add_test(tc, what_moves_between_peek_and_open_is_looked_at_again);
     tcase_add_test(tc, failed_allocations_are_failures_like_any_other);
