@@ -39,6 +39,26 @@ int offsets_flush(struct broker *b)
     return rc;
 }
 
+bool offset_is_taken(struct broker *b, struct slice group, const struct store_queue_ref *queue,
+                     int64_t offset)
+{
+    int64_t min_offset = 0;
+    int64_t max_offset = 0;
+
+    if (offset <= 0 ||
+        (store_queue_range(b->store, queue, &min_offset, &max_offset) && offset <= max_offset)) {
+        return true;
+    }
+    b->metrics.pulls_beyond_end++;
+    log_peer_warn(
+        "offset.beyond_end",
+        "group %.*s says it has consumed up to %lld of topic %.*s queue %u, which ends at "
+        "%lld (was the broker put back to an older state?): not taken",
+        SLICE_ARGS(group), (long long)offset, SLICE_ARGS(queue->topic), queue->queue_id,
+        (long long)max_offset);
+    return false;
+}
+
 struct queue_field {
     struct slice topic;
     int32_t queue_id;
@@ -156,7 +176,11 @@ void handle_update_offset(struct request *req)
         return;
     }
     rc = queue_exists(b, &in) ? pump_reserve(&b->pump) : ESCROW_EINVAL;
-    if (rc == 0) {
+    if (rc == 0 && (!req->to.is_oneway ||
+                    offset_is_taken(b, group,
+                                    &(struct store_queue_ref){.topic = in.topic,
+                                                              .queue_id = (uint32_t)in.queue_id},
+                                    offset))) {
         rc = offsets_note(&b->offsets, group, in.topic, (uint32_t)in.queue_id, offset);
     }
     if (rc == 0 && !req->to.is_oneway) {

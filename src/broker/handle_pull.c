@@ -15,6 +15,7 @@
 #include "src/broker/broker.h"
 #include "src/broker/damage.h"
 #include "src/broker/dispatch.h"
+#include "src/broker/offsets_flush.h"
 #include "src/broker/pull.h"
 
 #include <string.h>
@@ -74,8 +75,45 @@ struct pull_reply {
     const char *remark;
 };
 
-static struct pull_reply pull_reply_of(const struct store_pull_result *res, int64_t offset)
+/* Who pulls what. */
+struct pull_place {
+    struct slice group;
+    struct slice topic;
+    uint32_t queue_id;
+    int64_t offset;
+};
+
+/*
+ * The consumer is ahead of its queue: the broker was put back to an older copy of its data, or is
+ * another. What the group had consumed as of that copy is where it loses nothing; RocketMQ's
+ * answer, the end of the queue, would skip what was sent since, and is given to who has no offset
+ * here.
+ */
+static int64_t pull_back(struct broker *b, const struct pull_place *at,
+                         const struct store_pull_result *res)
 {
+    int64_t next = res->max_offset;
+    int64_t committed;
+
+    if (offsets_find(&b->offsets, at->group, at->topic, at->queue_id, &committed) &&
+        committed < next) {
+        next = committed < res->min_offset ? res->min_offset : committed;
+    }
+    b->metrics.pulls_beyond_end++;
+    log_peer_warn("pull.beyond_end",
+                  "group %.*s is ahead of topic %.*s queue %u: it asks for offset %lld, the queue "
+                  "ends at %lld (was the broker put back to an older state?); it is sent back to "
+                  "%lld",
+                  SLICE_ARGS(at->group), SLICE_ARGS(at->topic), at->queue_id, (long long)at->offset,
+                  (long long)res->max_offset, (long long)next);
+    return next;
+}
+
+static struct pull_reply pull_reply_of(struct broker *b, const struct pull_place *at,
+                                       const struct store_pull_result *res)
+{
+    int64_t offset = at->offset;
+
     switch (res->status) {
     case STORE_PULL_FOUND:
         return (struct pull_reply){RESPONSE_SUCCESS, res->next_offset, "FOUND"};
@@ -83,13 +121,14 @@ static struct pull_reply pull_reply_of(const struct store_pull_result *res, int6
         return (struct pull_reply){RESPONSE_PULL_RETRY_IMMEDIATELY, res->next_offset,
                                    "NO_MATCHED_MESSAGE"};
     case STORE_PULL_NO_QUEUE:
-        return (struct pull_reply){offset == 0 ? RESPONSE_PULL_NOT_FOUND
-                                               : RESPONSE_PULL_OFFSET_MOVED,
-                                   0, "NO_MESSAGE_IN_QUEUE"};
+        if (offset == 0) {
+            return (struct pull_reply){RESPONSE_PULL_NOT_FOUND, 0, "NO_MESSAGE_IN_QUEUE"};
+        }
+        return (struct pull_reply){RESPONSE_PULL_OFFSET_MOVED, 0, "NO_MESSAGE_IN_QUEUE"};
     case STORE_PULL_AT_END:
         return (struct pull_reply){RESPONSE_PULL_NOT_FOUND, offset, "OFFSET_OVERFLOW_ONE"};
     case STORE_PULL_BEYOND_END:
-        return (struct pull_reply){RESPONSE_PULL_OFFSET_MOVED, res->max_offset,
+        return (struct pull_reply){RESPONSE_PULL_OFFSET_MOVED, pull_back(b, at, res),
                                    "OFFSET_OVERFLOW_BADLY"};
     case STORE_PULL_BEFORE_FIRST:
         return (struct pull_reply){RESPONSE_PULL_OFFSET_MOVED, res->min_offset, "OFFSET_TOO_SMALL"};
@@ -139,7 +178,11 @@ void pull_drop(struct pull *pull)
 
 static void pull_answer(struct pull *pull, const struct store_pull_result *res, struct slice body)
 {
-    struct pull_reply reply = pull_reply_of(res, pull->offset);
+    const struct pull_place at = {.group = slice_str(pull->group),
+                                  .topic = slice_str(pull->topic),
+                                  .queue_id = pull->queue_id,
+                                  .offset = pull->offset};
+    struct pull_reply reply = pull_reply_of(pull->broker, &at, res);
     struct header_writer w;
 
     count_out(pull->broker, slice_str(pull->topic), slice_str(pull->group), res->count);
@@ -378,7 +421,12 @@ static void pull_now(struct request *req, const struct pull_request *in, struct 
         return;
     }
     count_out(b, in->topic, in->group, res.count);
-    reply = pull_reply_of(&res, in->offset);
+    reply = pull_reply_of(b,
+                          &(struct pull_place){.group = in->group,
+                                               .topic = in->topic,
+                                               .queue_id = query.queue_id,
+                                               .offset = in->offset},
+                          &res);
     if (request_begin(req, &w, reply.code, slice_str(reply.remark))) {
         pull_write(&w, &reply, &res, buf_slice(&b->scratch));
         request_end(req, &w);
@@ -407,7 +455,11 @@ void handle_pull(struct request *req)
         !pull_filter_find(req, &sub, &filter)) {
         return;
     }
-    if ((in.sys_flag & PULL_SYS_COMMIT) != 0 && in.commit_offset > 0) {
+    if ((in.sys_flag & PULL_SYS_COMMIT) != 0 && in.commit_offset > 0 &&
+        offset_is_taken(
+            req->broker, in.group,
+            &(struct store_queue_ref){.topic = in.topic, .queue_id = (uint32_t)in.queue_id},
+            in.commit_offset)) {
         rc = offsets_note(&req->broker->offsets, in.group, in.topic, (uint32_t)in.queue_id,
                           in.commit_offset);
         if (rc != 0) {

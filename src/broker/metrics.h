@@ -17,6 +17,7 @@
     X(access_denied, "requests refused because their user may not")                                \
     X(messages_in, "messages stored, halves not counted")                                          \
     X(halves_in, "half messages stored")                                                           \
+    X(pulls_beyond_end, "pulls and offsets behind the end of their queue: consumers ahead of it")  \
     X(messages_out, "messages sent to consumers")                                                  \
     X(outbox_batches, "outbox batches stored")                                                     \
     X(sends_refused_full, "sends refused because the disk is full")                                \

@@ -8,6 +8,7 @@
 #include "escrow/errors.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static struct broker_fixture f;
 
@@ -48,6 +49,63 @@ static size_t lock_three(struct client *c, int32_t code, const char *client_id)
     queue_set_fini(&set);
     return count;
 }
+
+/* One-way, as consumers do it; what comes behind it on the connection finds it noted, or not. */
+static void say_consumed(struct client *c, int64_t offset)
+{
+    struct header_writer *w = client_begin(c, REQUEST_UPDATE_CONSUMER_OFFSET, HEADER_FLAG_ONEWAY);
+
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    header_put_i64(w, "commitOffset", offset);
+    client_submit(c, SLICE_EMPTY);
+}
+
+static int64_t consumed(struct client *c)
+{
+    struct header_writer *w = client_begin(c, REQUEST_QUERY_CONSUMER_OFFSET, 0);
+    int64_t offset = -1;
+
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", 0);
+    ck_assert_int_eq(client_call(c, SLICE_EMPTY), RESPONSE_SUCCESS);
+    ck_assert_int_eq(header_get_i64(&c->header, "offset", &offset), 0);
+    return offset;
+}
+
+START_TEST(a_consumer_that_is_ahead_goes_back_to_what_its_group_had_consumed)
+{
+    /*
+     * As after the broker was put back to an older copy. What the consumer says of itself changes
+     * nothing; a group without an offset is sent to the end.
+     */
+    struct client c;
+    int64_t next = -1;
+
+    start(&c);
+    for (int i = 0; i < 5; i++) {
+        (void)client_send(&c, &(struct test_message){.topic = "T", .body = SLICE_LIT("x")});
+    }
+    say_consumed(&c, 2);
+    ck_assert_int_eq(consumed(&c), 2);
+    say_consumed(&c, 70);
+    ck_assert_int_eq(consumed(&c), 2);
+    for (int i = 0; i < 2; i++) {
+        struct test_pull pull = {i == 0 ? "g" : "other", "T", 0, 70, 10, 0};
+        ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_PULL_OFFSET_MOVED);
+        ck_assert_int_eq(header_get_i64(&c.header, "nextBeginOffset", &next), 0);
+        ck_assert_int_eq(next, i == 0 ? 2 : 5);
+    }
+    ck_assert_int_eq(consumed(&c), 2);
+    say_consumed(&c, 5);
+    ck_assert_int_eq(consumed(&c), 5);
+    ck_assert_int_eq(client_metric(&c, "pulls_beyond_end"), 3);
+    ck_assert_ptr_nonnull(strstr(broker_fixture_log(&f), "group g is ahead of topic T queue 0"));
+    stop(&c);
+}
+END_TEST
 
 START_TEST(a_locked_queue_is_refused_to_others_until_it_is_given_back)
 {
@@ -188,6 +246,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_locked_queue_is_refused_to_others_until_it_is_given_back);
     tcase_add_test(tc, locks_without_a_group_or_a_client_are_refused);
     tcase_add_test(tc, a_reply_goes_to_the_client_that_asked);
+    tcase_add_test(tc, a_consumer_that_is_ahead_goes_back_to_what_its_group_had_consumed);
     tcase_add_test(tc, messages_carry_what_the_broker_of_rocketmq_adds);
 }
 
