@@ -106,6 +106,24 @@ check_configuration() { # FILE PROGRAM...: all is well until the one bad value t
 check_configuration escrowd.conf "$prefix/bin/escrowd"
 check_configuration escrow-relay.conf "$prefix/bin/escrow-relay" run
 [ -n "$(find "$prefix" -name '001_*.sql')" ] || fail "the SQL files are not installed"
+echo "another prefix than the configured one"
+other=$scratch/other
+DESTDIR='' cmake --install "$build" --prefix "$other" >"$scratch/log" || {
+    cat "$scratch/log"
+    fail "cmake --install --prefix failed"
+}
+! grep -v " $other" <(grep -e '-- Installing:' -e '-- Up-to-date:' "$scratch/log") || fail "the files above are not below the prefix"
+[ -f "$other/etc/escrow/escrowd.conf" ] || fail "the configuration is not below the prefix"
+pc=$(find "$other" -name escrow.pc)
+[ "$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --variable=prefix escrow)" = "$other" ] || fail "escrow.pc: $(cat "$pc")"
+for unit in escrowd escrow-relay; do
+    start=$(sed -n 's/^ExecStart=//p' "$other/lib/systemd/system/$unit.service")
+    case $start in
+    "$other/bin/$unit "*"--config $other/etc/escrow/$unit.conf"*) ;;
+    *) fail "$unit.service starts $start" ;;
+    esac
+done
+
 readelf -h "$prefix/bin/escrowd" | grep -q 'DYN' || fail "escrowd is not position independent"
 readelf -d "$prefix/bin/escrowd" | grep -q 'BIND_NOW\|NOW' || fail "escrowd binds symbols lazily"
 echo "all as it should be"
