@@ -443,14 +443,23 @@ static void batch_pack(struct commit_log *log, struct log_batch *b)
     }
 }
 
-/* How many bytes of zeros to write behind the log offset `end`, where the batch ends. */
-static uint64_t zeros_wanted(const struct commit_log *log, const struct log_batch *b, uint64_t end)
+/* A batch of `size` bytes is the last one now. */
+static void note_size(struct commit_log *log, uint64_t size)
 {
-    uint64_t size = end - b->first;
+    uint64_t faded = log->recent_bytes - log->recent_bytes / 4;
+
+    log->recent_bytes = size > faded ? size : faded;
+}
+
+/*
+ * How many bytes of zeros to write behind the log offset `end`, where a batch of `size` bytes ends.
+ */
+static uint64_t zeros_wanted(const struct commit_log *log, uint64_t size, uint64_t end)
+{
     uint64_t left = segments_end_of(log->segs, end - 1) - end;
     uint64_t want = size * LOG_ZERO_FACTOR;
 
-    if (end <= log->zeroed || size > LOG_ZERO_BATCH_MAX) {
+    if (end <= log->zeroed || log->recent_bytes > LOG_ZERO_BATCH_MAX) {
         return 0;
     }
     want = want < LOG_ZERO_BYTES_MIN ? LOG_ZERO_BYTES_MIN : want;
@@ -470,9 +479,11 @@ static void zero_ahead(struct commit_log *log, struct log_batch *b)
     const struct log_chunk *last = &b->chunks[b->chunk_count - 1];
     struct log_piece *piece = &b->pieces[b->piece_count - 1];
     uint64_t at = last->at + last->len;
-    uint64_t end = at + zeros_wanted(log, b, at);
     size_t used = b->chunk_count; /* of iovs */
+    uint64_t end;
 
+    note_size(log, at - b->first);
+    end = at + zeros_wanted(log, at - b->first, at);
     log->zeroed = end > log->zeroed ? end : log->zeroed;
     while (at < end) {
         uint64_t to = (at / LOG_CHUNK_BYTES + 1) * LOG_CHUNK_BYTES;
