@@ -1,8 +1,10 @@
 /*
  * Buffers, putting, looking up, gaps.
  *
- * Happy path of a put: a hash (of the key only, when the topic is the same as before), 24 bytes at
- * the end of an array, and a chain head. No allocation but one per 128 Ki entries.
+ * Happy path of a put: a hash (of the key only, when the topic is the same as before) and 24 bytes
+ * at the end of an array. No allocation but one per 128 Ki entries. The chains by hash are for
+ * look-ups, which are rare, and their heads lie all over 256 KiB: the first look-up after a put
+ * links what came since the one before. So each entry is linked once at most, and most never.
  *
  * Failure modes: no memory for a new buffer: entries are dropped until there is some, and the next
  * buffer begins behind what was lost, so that the hole shows as a gap now and after every restart
@@ -105,7 +107,9 @@ void key_index_buffer_recycle(struct key_index *ix, struct key_index_buffer *b)
         key_index_buffer_free(b);
         return;
     }
-    memset(b->heads, 0, KEY_INDEX_HEADS * sizeof *b->heads);
+    if (b->linked > 0) {
+        memset(b->heads, 0, KEY_INDEX_HEADS * sizeof *b->heads);
+    }
     *b = (struct key_index_buffer){
         .cap = b->cap, .entries = b->entries, .next = b->next, .heads = b->heads};
     ix->spare = b;
@@ -119,8 +123,6 @@ void key_index_shrink(struct key_index *ix)
 
 void key_index_buffer_put(struct key_index_buffer *b, const struct key_index_entry *entry)
 {
-    uint32_t *head = &b->heads[entry->hash >> 48];
-
     CHECK(b->count < b->cap);
     if (b->count == 0 || entry->store_ms < b->min_ms) {
         b->min_ms = entry->store_ms;
@@ -128,9 +130,17 @@ void key_index_buffer_put(struct key_index_buffer *b, const struct key_index_ent
     if (b->count == 0 || entry->store_ms > b->max_ms) {
         b->max_ms = entry->store_ms;
     }
-    b->entries[b->count] = *entry;
-    b->next[b->count] = *head;
-    *head = ++b->count;
+    b->entries[b->count++] = *entry;
+}
+
+void key_index_buffer_link(struct key_index_buffer *b)
+{
+    while (b->linked < b->count) {
+        uint32_t *head = &b->heads[b->entries[b->linked].hash >> 48];
+
+        b->next[b->linked] = *head;
+        *head = ++b->linked;
+    }
 }
 
 static void buffer_seal(struct key_index *ix, struct key_index_buffer *b, uint64_t end)

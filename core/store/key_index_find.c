@@ -59,11 +59,13 @@ static struct key_index_find *find_new(struct key_index *ix, const struct key_in
     return find;
 }
 
-static void add_buffer(struct key_index_find *find, const struct key_index_buffer *b)
+static void add_buffer(struct key_index_find *find, struct key_index_buffer *b)
 {
     struct find_source source = {.first = find->memory_count};
-    uint32_t at = b->heads[find->filter.hash >> 48];
+    uint32_t at;
 
+    key_index_buffer_link(b);
+    at = b->heads[find->filter.hash >> 48];
     while (at != 0 && find->memory_count < find->count_max) {
         const struct key_index_entry *entry = &b->entries[at - 1];
         if (key_index_matches(&find->filter, entry)) {

@@ -22,6 +22,7 @@ struct key_index_buffer {
     int64_t max_ms;
     uint32_t count;
     uint32_t cap;
+    uint32_t linked;                 /* entries below are in the chains; <= count */
     bool is_taken;                   /* a flush is writing it */
     struct key_index_entry *entries; /* cap */
     uint32_t *next;  /* cap: index + 1 of the entry before in the same chain, 0 = none */
@@ -74,6 +75,9 @@ void key_index_buffer_free(struct key_index_buffer *b);
 /* Keep it as the spare one, or free it. */
 void key_index_buffer_recycle(struct key_index *ix, struct key_index_buffer *b);
 void key_index_buffer_put(struct key_index_buffer *b, const struct key_index_entry *entry);
+
+/* Put into the chains what was put since the last call: before a look-up. */
+void key_index_buffer_link(struct key_index_buffer *b);
 
 /* ---- files ---- */
 

@@ -40,6 +40,25 @@ START_TEST(a_key_is_found_newest_first_in_memory_and_in_files)
 }
 END_TEST
 
+START_TEST(a_look_up_sees_what_came_since_the_one_before)
+{
+    /* Entries are put into the chains by look-ups: after each put, and after many; none twice. */
+    struct rand r;
+
+    rand_init(&r, 3);
+    for (int i = 0; i < 12; i++) {
+        put_records(&r, 1);
+        check_all();
+    }
+    put_records(&r, 200); /* seals buffers that nobody has looked into */
+    check_all();
+    check_all();
+    ck_assert_int_eq(flush(), 0); /* a buffer that is used again begins without chains */
+    put_records(&r, 20);
+    check_all();
+}
+END_TEST
+
 START_TEST(time_and_number_of_results_are_limits)
 {
     /* Every window of time and small numbers of results, over memory and files. */
@@ -470,6 +489,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, the_hash_is_the_one_of_the_format);
     tcase_add_test(t, a_key_is_found_newest_first_in_memory_and_in_files);
+    tcase_add_test(t, a_look_up_sees_what_came_since_the_one_before);
     tcase_add_test(t, time_and_number_of_results_are_limits);
     tcase_add_test(t, a_number_of_results_outside_the_limits_is_refused);
     tcase_add_test(t, any_topic_and_key_can_be_put);
