@@ -9,6 +9,7 @@
  */
 #include "txn/txn_private.h"
 
+#include "core/base/attr.h"
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
@@ -146,7 +147,8 @@ void txn_update_clear(struct txn_update *u)
 
 struct hash128 txn_id_hash(const struct txn *t, struct slice group, struct slice txn_id)
 {
-    uint8_t text[2 + GROUP_LEN_MAX + TXN_ID_LEN_MAX];
+    /* hashed as far as it is set */
+    ESCROW_UNINITIALIZED uint8_t text[2 + GROUP_LEN_MAX + TXN_ID_LEN_MAX];
 
     CHECK(group.len <= GROUP_LEN_MAX);
     CHECK(txn_id.len <= TXN_ID_LEN_MAX);
@@ -174,16 +176,31 @@ bool txn_info_is_valid(const struct txn_half_info *info)
 
 int txn_half_info_props(struct txn_half_info *info, struct slice properties)
 {
-    struct props_known known;
+    const struct slice group = prop_name(PROP_PGROUP);
+    const struct slice txn_id = prop_name(PROP_UNIQ_KEY);
+    const struct slice due = prop_name(PROP_TIMER_OUT_MS);
+    const struct slice immunity = prop_name(PROP_CHECK_IMMUNITY_TIME_IN_SECONDS);
+    struct props_iter iter = props_begin(properties);
+    struct slice immunity_s = SLICE_EMPTY;
+    struct slice name, value;
     int64_t seconds;
 
-    (void)props_scan(properties, &known); /* how many there are does not matter here */
-    info->group = known.pgroup;
-    info->txn_id = known.uniq_key;
-    info->is_held = known.timer_out_ms.len > 0;
+    info->group = SLICE_EMPTY;
+    info->txn_id = SLICE_EMPTY;
+    info->is_held = false;
     info->immunity_ms = -1;
-    if (known.check_immunity_s.len > 0 && slice_to_i64(known.check_immunity_s, &seconds) &&
-        seconds >= 0) {
+    while (props_next(&iter, &name, &value)) { /* of two with one name the last one counts */
+        if (slice_eq(name, group)) {
+            info->group = value;
+        } else if (slice_eq(name, txn_id)) {
+            info->txn_id = value;
+        } else if (slice_eq(name, due)) {
+            info->is_held = true;
+        } else if (slice_eq(name, immunity)) {
+            immunity_s = value;
+        }
+    }
+    if (immunity_s.len > 0 && slice_to_i64(immunity_s, &seconds) && seconds >= 0) {
         info->immunity_ms = seconds > INT64_MAX / 1000 ? INT64_MAX : seconds * 1000;
     }
     if (info->group.len < 1 || info->group.len > GROUP_LEN_MAX || info->txn_id.len < 1 ||

@@ -119,6 +119,19 @@ static bool fits(const struct half *half, enum decision_kind kind)
     return false;
 }
 
+static void unpick(const struct txn *t, struct decision_iter iter)
+{
+    struct decision_entry entry;
+
+    while (decision_next(&iter, &entry)) {
+        struct half *half = half_table_find_offset(&t->table, entry.offset);
+        if (half != NULL) {
+            half->flags &= (uint8_t)~HALF_F_PICKED;
+        }
+    }
+}
+
+/* May the record be applied to all its halves? Then each is marked as picked. */
 static int check_all_fit(const struct txn *t, enum decision_kind kind, struct decision_iter iter,
                          struct err_ctx *err)
 {
@@ -136,13 +149,8 @@ static int check_all_fit(const struct txn *t, enum decision_kind kind, struct de
             half->flags |= HALF_F_PICKED;
         }
     }
-    while (decision_next(&again, &entry)) {
-        half = half_table_find_offset(&t->table, entry.offset);
-        if (half != NULL) {
-            half->flags &= (uint8_t)~HALF_F_PICKED;
-        }
-    }
     if (bad != UINT64_MAX) {
+        unpick(t, again);
         return err_set(err, ESCROW_ECORRUPT,
                        "decision (%s): the half at %" PRIu64 " is not waiting for it",
                        decision_kind_name(kind), bad);
@@ -238,8 +246,10 @@ int txn_apply_decision(struct txn *t, struct slice payload, txn_release_fn *rele
         struct half *half = half_table_find_offset(&t->table, entry.offset);
 
         CHECK(half != NULL);
+        half->flags &= (uint8_t)~HALF_F_PICKED;
         rc = release_entry(&head, &entry, half_is_held(half), release, arg);
         if (rc != 0) {
+            unpick(t, iter);
             return err_set(err, rc, "decision: the half at %" PRIu64 " could not be released",
                            entry.offset);
         }

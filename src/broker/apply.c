@@ -22,13 +22,19 @@ static void arrived(struct broker *b, const struct hold_arrival *arrival)
 
 static int apply_half(struct broker *b, const struct store_record *rec, struct err_ctx *err)
 {
-    struct txn_half_info info;
+    struct txn_half_info info = {
+        .topic = rec->topic,
+        .queue = rec->queue_id,
+        .size_bytes = (uint32_t)rec->payload.len,
+        .tag_hash = (int32_t)rec->tag_code,
+        .store_ms = rec->store_ms,
+    };
     int rc;
 
     if (rec->first != 0) {
         return carry_apply(b, rec, err);
     }
-    rc = txn_half_info_decode(rec->payload, &info);
+    rc = txn_half_info_props(&info, rec->properties);
     if (rc != 0) {
         return err_set(err, ESCROW_ECORRUPT, "HALF record without group or transaction id");
     }
