@@ -35,9 +35,19 @@ void store_index_message(struct store *st, const struct store_record *rec, struc
     }
 }
 
-static int show_owner(struct store *st, const struct store_record *rec, struct err_ctx *err)
+/* Say of which record the owner complained. */
+static void name_record(const struct store *st, const struct store_record *rec, struct err_ctx *err)
 {
     char where[RECOVERY_WHERE_MAX];
+
+    if (err != NULL) {
+        err_prefix(err, "%s: %s record", recovery_where(&st->segs, rec->offset, where),
+                   store_type_name(rec->type));
+    }
+}
+
+static int show_owner(struct store *st, const struct store_record *rec, struct err_ctx *err)
+{
     int rc = 0;
 
     st->visible = rec->end;
@@ -50,9 +60,8 @@ static int show_owner(struct store *st, const struct store_record *rec, struct e
         rc = st->owner.apply(st->owner.arg, rec, err);
         st->is_applying = false;
     }
-    if (rc != 0 && err != NULL) {
-        err_prefix(err, "%s: %s record", recovery_where(&st->segs, rec->offset, where),
-                   store_type_name(rec->type));
+    if (rc != 0) {
+        name_record(st, rec, err);
     }
     return rc;
 }

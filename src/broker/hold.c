@@ -1,5 +1,6 @@
 #include "src/broker/hold.h"
 
+#include "core/base/attr.h"
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
@@ -172,7 +173,7 @@ static bool may_want(const struct filter *filter, const struct hold_arrival *arr
 void hold_notify(struct broker *b, const struct hold_arrival *arrival)
 {
     struct hold *h = &b->hold;
-    uint8_t key[RETRY_TOPIC_LEN_MAX + 5];
+    ESCROW_UNINITIALIZED uint8_t key[RETRY_TOPIC_LEN_MAX + 5]; /* queue_key sets it */
     uint64_t left = HOLD_SCAN_MAX;
     struct hold_queue *q;
     struct list *pos;

@@ -1,5 +1,6 @@
 #include "src/broker/traffic.h"
 
+#include "core/base/attr.h"
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/mem.h"
@@ -175,7 +176,7 @@ void traffic_put(struct traffic *t, struct slice topic, struct traffic_now now)
 void traffic_get(struct traffic *t, struct slice topic, struct slice group, uint64_t count,
                  struct traffic_now now)
 {
-    struct item_key key;
+    ESCROW_UNINITIALIZED struct item_key key; /* key_make sets it */
     struct rate *item = NULL;
 
     if (!t->is_counting || count == 0) {
@@ -193,7 +194,7 @@ void traffic_get(struct traffic *t, struct slice topic, struct slice group, uint
 
 const struct rate *traffic_find(const struct traffic *t, struct slice topic, struct slice group)
 {
-    struct item_key key;
+    ESCROW_UNINITIALIZED struct item_key key; /* key_make sets it */
 
     if (!key_make(&key, topic, group)) {
         return NULL;
