@@ -46,9 +46,8 @@ void bench_note_error(struct bench *b, int32_t code, struct slice text)
     e->count++;
 }
 
-static void count_one(struct bench *b, int64_t start_ns, size_t bytes)
+static void count_one(struct bench *b, int64_t took, size_t bytes)
 {
-    int64_t took = clock_mono_ns(b->clock) - start_ns;
     uint64_t ns = took < 0 ? 0 : (uint64_t)took;
 
     histogram_put(&b->second, ns);
@@ -141,16 +140,17 @@ static void issue_free(struct bench_conn *c, int64_t start_ns)
 void bench_slot_done(struct bench_conn *c, uint32_t index, int32_t code, struct slice text)
 {
     struct bench *b = c->bench;
+    int64_t now = clock_mono_ns(b->clock);
 
     if (code == 0) {
-        count_one(b, c->slots[index].start_ns, (size_t)b->options.size_bytes);
+        count_one(b, now - c->slots[index].start_ns, (size_t)b->options.size_bytes);
     } else {
         bench_note_error(b, code, text);
     }
     b->done++;
     slot_free(c, index);
     if (b->options.rate == 0 && c->is_open && may_issue(b)) {
-        issue_free(c, clock_mono_ns(b->clock));
+        issue_free(c, now);
     } else {
         all_done(b);
     }

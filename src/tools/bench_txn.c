@@ -5,6 +5,7 @@
  */
 #include "src/tools/bench.h"
 
+#include "core/base/attr.h"
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/proto/body_end_txn.h"
@@ -114,8 +115,8 @@ static void put_confirmed(struct bench_conn *c, struct buf *out, uint32_t first,
                               .opaque = BENCH_OPAQUE_END + (int32_t)first};
     struct end_txn_request req = {.producer_group = slice_str(b->options.group),
                                   .decision = is_rollback ? TXN_ROLLBACK : TXN_COMMIT};
-    struct end_txn_half halves[END_TXN_HALVES_MAX];
-    char keys[END_TXN_HALVES_MAX][BENCH_KEY_LEN + 1];
+    ESCROW_UNINITIALIZED struct end_txn_half halves[END_TXN_HALVES_MAX]; /* [0, count) are set */
+    ESCROW_UNINITIALIZED char keys[END_TXN_HALVES_MAX][BENCH_KEY_LEN + 1];
     struct header_writer w;
     uint32_t count = 0;
 
