@@ -58,9 +58,9 @@ struct log_desc {
  * Now and then a batch is written with zeros behind it, into space that reads as zeros already:
  * blocks that were only allocated become written ones, which the file system has to note on disk,
  * and so the syncs of the next batches cost one write less each. So many bytes at once:
- * LOG_ZERO_FACTOR batches, within these bounds; nothing behind a batch that is large itself, or that
- * comes soon after a large one: the next large one would write over the zeros at once. One write
- * goes up to a multiple of LOG_CHUNK_BYTES, the next from there (README.md, "pieces").
+ * LOG_ZERO_FACTOR batches, within these bounds; nothing behind a batch that is large itself, or
+ * that comes soon after a large one: the next large one would write over the zeros at once. One
+ * write goes up to a multiple of LOG_CHUNK_BYTES, the next from there (README.md, "pieces").
  */
 #define LOG_ZERO_FACTOR    16
 #define LOG_ZERO_BYTES_MIN (UINT64_C(256) << 10)
