@@ -460,8 +460,27 @@ static int check_tls(const struct config *c, struct err_ctx *err)
     return 0;
 }
 
+/* It goes into routes, into identities (name#id) and into the texts of other programs. */
+static int check_name(const struct config *c, struct err_ctx *err)
+{
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+
+    if (c->broker_name[strspn(c->broker_name, allowed)] != '\0') {
+        return err_set(err, ESCROW_ECONFIG,
+                       "broker.name = '%s': only letters, digits and . _ - are allowed",
+                       c->broker_name);
+    }
+    return 0;
+}
+
 int config_finish(struct config *c, struct err_ctx *err)
 {
+    int rc = check_name(c, err);
+
+    if (rc != 0) {
+        return rc;
+    }
     c->is_broker = strcmp(c->role, "namesrv") != 0;
     c->is_namesrv = strcmp(c->role, "broker") != 0;
     c->flush_async = strcmp(c->flush, "async") == 0;

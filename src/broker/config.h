@@ -44,7 +44,8 @@
     X(namesrv_addrs, "namesrv.addrs", TEXT, "", 0, 1024,                                           \
       "other name servers to register with: host:port;host:port")                                  \
     X(broker_name, "broker.name", TEXT, "escrow-a", 1, 127,                                        \
-      "name of this broker in routes; each broker needs one of its own")                           \
+      "name of this broker in routes, of letters, digits and . _ -; each broker needs one of its " \
+      "own")                                                                                       \
     X(cluster_name, "cluster.name", TEXT, "DefaultCluster", 1, 127, "name of the cluster")         \
     X(broker_ip, "broker.ip", TEXT, "", 0, 64,                                                     \
       "address that clients are told to connect to; default: listen.host; has to be given when "   \

@@ -23,7 +23,17 @@ extern char **environ;
 
 static void print_buf(const struct buf *b)
 {
-    (void)fwrite(b->ptr, 1, b->len, stdout); /* a closed stdout is the caller's wish */
+    (void)fwrite(b->ptr, 1, b->len, stdout); /* printed() looks at stdout */
+}
+
+/* The exit status of what only prints. */
+static int printed(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+        (void)fprintf(stderr, "escrowd: standard output: cannot be written\n");
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
 }
 
 static void usage(void)
@@ -199,15 +209,15 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             usage();
-            return EXIT_SUCCESS;
+            return printed();
         }
         if (strcmp(argv[i], "--version") == 0) {
             (void)printf("escrowd %s\n", ESCROW_VERSION);
-            return EXIT_SUCCESS;
+            return printed();
         }
         if (strcmp(argv[i], "--print-config") == 0) {
             print_example();
-            return EXIT_SUCCESS;
+            return printed();
         }
     }
     if (read_configuration(&config, argc, argv, &err) != 0) {

@@ -57,8 +57,18 @@ struct program {
 
 static void print_buf(struct buf *b)
 {
-    (void)fwrite(b->ptr, 1, b->len, stdout); /* a closed stdout is the caller's wish */
+    (void)fwrite(b->ptr, 1, b->len, stdout); /* printed() looks at stdout */
     buf_fini(b);
+}
+
+/* The exit status of what only prints. */
+static int printed(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+        (void)fprintf(stderr, "escrow-relay: standard output: cannot be written\n");
+        return EXIT_FAILED;
+    }
+    return EXIT_OK;
 }
 
 static void usage(void)
@@ -393,7 +403,7 @@ static int print_config(void)
     buf_init(&text, 0);
     options_print_example(&text);
     print_buf(&text);
-    return EXIT_OK;
+    return printed();
 }
 
 /* Takes "--json" out of the arguments. */
@@ -471,11 +481,11 @@ int main(int argc, char **argv)
     if (argc < 2 || has_word(argc, argv, "--help") || has_word(argc, argv, "-h") ||
         strcmp(command, "help") == 0) {
         usage();
-        return argc < 2 ? EXIT_USAGE : EXIT_OK;
+        return argc < 2 ? EXIT_USAGE : printed();
     }
     if (has_word(argc, argv, "--version")) {
         (void)printf("escrow-relay %s\n", ESCROW_VERSION);
-        return EXIT_OK;
+        return printed();
     }
     if (strcmp(command, "print-config") == 0) {
         return print_config();

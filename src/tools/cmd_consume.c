@@ -479,13 +479,18 @@ int consume_main(int argc, char **argv)
     int64_t offset;
 
     cli_options_init(&common);
+    c.count = UINT64_MAX;
     parsed = args_parse(&list, &argc, argv);
     if (parsed == ARGS_GO && argc != 1) {
         parsed = args_bad(&list, "expected one topic");
     }
+    if (parsed == ARGS_GO && c.count == 0) {
+        parsed = args_bad(&list, "--count: at least 1; without it, all");
+    }
+    c.count = c.count == UINT64_MAX ? 0 : c.count; /* 0: all */
     if (parsed == ARGS_GO && strcmp(c.from, "first") != 0 && strcmp(c.from, "last") != 0 &&
-        !slice_to_i64(slice_str(c.from), &offset)) {
-        parsed = args_bad(&list, "--from: first, last or an offset");
+        (!slice_to_i64(slice_str(c.from), &offset) || offset < 0)) {
+        parsed = args_bad(&list, "--from: first, last or an offset, which is not negative");
     }
     if (parsed == ARGS_GO && c.group != NULL &&
         name_retry_topic(slice_str(c.group), &c.retry_name) != 0) {

@@ -13,6 +13,7 @@ struct message {
     struct cli cli;
     const char *topic;
     const char *key;
+    struct record_host host; /* of the id */
     int64_t offset;
     struct buf out;
     uint64_t found;
@@ -47,21 +48,16 @@ static void id_fields(struct header_writer *w, void *arg)
     header_put_i64(w, "offset", m->offset);
 }
 
-static int by_id(struct message *m, const char *text)
+static int by_id(struct message *m)
 {
     char addr[TCP_ADDR_TEXT_MAX];
-    struct record_host host;
     struct tcp_addr tcp = {.ip_len = 0};
     struct cli_request req = {
         .addr = addr, .code = REQUEST_VIEW_MESSAGE_BY_ID, .fields = id_fields, .fields_arg = m};
 
-    if (msgid_decode(slice_str(text), &host, &m->offset) != 0) {
-        return err_set(&m->cli.err, ESCROW_EINVAL,
-                       "not a message id (32 or 56 hex digits, as produce prints it)");
-    }
-    memcpy(tcp.ip, host.ip, sizeof tcp.ip);
-    tcp.ip_len = host.ip_len;
-    tcp.port = host.port;
+    memcpy(tcp.ip, m->host.ip, sizeof tcp.ip);
+    tcp.ip_len = m->host.ip_len;
+    tcp.port = m->host.port;
     (void)tcp_addr_format(&tcp, addr, sizeof addr); /* returns addr */
     if (m->cli.options.addr != NULL) {
         req.addr = m->cli.options.addr;
@@ -121,6 +117,12 @@ int message_main(int argc, char **argv)
     if (parsed == ARGS_GO && argc != 1 && argc != 2) {
         parsed = args_bad(&list, "expected an id, or topic and key");
     }
+    if (parsed == ARGS_GO && argc == 1 &&
+        msgid_decode(slice_str(argv[0]), &m.host, &m.offset) != 0) {
+        parsed = args_bad(&list,
+                          "'%.60s' is not a message id (32 or 56 hex digits, as produce prints it)",
+                          argv[0]);
+    }
     if (parsed != ARGS_GO) {
         return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;
     }
@@ -129,7 +131,7 @@ int message_main(int argc, char **argv)
     buf_init(&m.out, 0);
     rc = cli_start(&m.cli, &common);
     if (rc == 0) {
-        rc = m.key == NULL ? by_id(&m, argv[0]) : by_key(&m);
+        rc = m.key == NULL ? by_id(&m) : by_key(&m);
     }
     if (rc == 0 && !out_flush(&m.out)) {
         rc = err_set(&m.cli.err, ESCROW_EIO, "standard output cannot be written");

@@ -48,6 +48,16 @@ static void help(void)
         "answer came: it may or may not have happened); 130 interrupted.\n");
 }
 
+/* The exit status, when what was printed has to be written, too. */
+static int printed(int code)
+{
+    if (!out_sync() && code == CLI_OK) {
+        (void)fprintf(stderr, "escrow: standard output: cannot be written\n");
+        code = CLI_FAILED;
+    }
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
@@ -61,20 +71,15 @@ int main(int argc, char **argv)
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         help();
-        return CLI_OK;
+        return printed(CLI_OK);
     }
     if (strcmp(name, "--version") == 0) {
         (void)printf("escrow %s\n", ESCROW_VERSION);
-        return CLI_OK;
+        return printed(CLI_OK);
     }
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(name, commands[i].name) == 0) {
-            int code = commands[i].main(argc - 2, argv + 2);
-            if (!out_sync() && code == CLI_OK) {
-                (void)fprintf(stderr, "escrow: standard output: cannot be written\n");
-                code = CLI_FAILED;
-            }
-            return code;
+            return printed(commands[i].main(argc - 2, argv + 2));
         }
     }
     (void)fprintf(stderr, "escrow: unknown command '%.80s'; see escrow --help\n", name);

@@ -91,6 +91,8 @@ START_TEST(bad_options_are_named)
         {"--listen.host", "0.0.0.0", "listen.insecure"},
         {"--broker.ip", "example.org", "broker.ip"},
         {"--role", "boss", "both|broker|namesrv"},
+        {"--broker.name", "a/b", "letters, digits and . _ -"},
+        {"--broker.name", "a#b", "letters, digits and . _ -"},
         {"--role", "broker", "namesrv.addrs"},
         {"--log.segment.bytes", "1000", "log.segment.bytes"},
         {"--log.segment.bytes", "1048577", "4096"},

@@ -78,6 +78,20 @@ field() { sed -n "s/.*\"$2\":\"\{0,1\}\([^,\"}]*\).*/\1/p" <<<"$1" | head -n 1; 
 
 # ---- usage, without a broker ----
 
+for bad in "consume orders --from -1" "consume orders --count 0" "message 00"; do
+    # shellcheck disable=SC2086
+    expect 2 $bad
+    one_line
+done
+for printing in "$escrow --help" "$escrow --version" "$escrow consume --help" "$escrowd --help" "$escrowd --version" "$escrowd --print-config"; do
+    checks=$((checks + 1))
+    status=0
+    # shellcheck disable=SC2086
+    $printing >/dev/full 2>"$work/err" || status=$?
+    [ "$status" -eq 1 ] || fault "$printing to a full disk: status $status"
+    has "$(cat "$work/err")" 'standard output: cannot be written'
+done
+
 export ESCROW_NAMESRV=127.0.0.1:1
 expect 0 --help
 for command in produce consume topics groups transactions decide message status skip-damaged dump verify bench; do
@@ -133,7 +147,7 @@ expect 0 message T1 k1 --json
 has "$out" '"body":"hello"'
 expect 3 message T1 no-such-key
 one_line
-expect 1 message not-an-id
+expect 2 message not-an-id
 expect 1 produce T1 x --property KEYS=y
 has "$err" reserved
 

@@ -96,6 +96,13 @@ for bad in "--broker nonsense" "--config $folder/no-such-file" "--namesrv a:1,b"
     [ "$(wc -l <"$folder/usage.log")" = 1 ] || fail "$bad: $(cat "$folder/usage.log")"
 done
 
+# --- What only prints fails when it cannot.
+for word in --help --version print-config; do
+    status=0
+    "$relay" "$word" >/dev/full 2>"$folder/usage.log" || status=$?
+    [ "$status" = 1 ] || fail "$word to a full disk: status $status"
+done
+
 # --- A broker that is not there is named.
 "$relay" run --broker 127.0.0.1:1 --check.listen off >>"$folder/nobody.log" 2>&1 &
 relay_pid=$!
