@@ -43,6 +43,8 @@ struct relay_loop {
     bool is_claiming;
     bool is_overtaken; /* the database knows of another relay that came later */
     struct db_identity identity;
+    struct db_identity said; /* in the log, is_identity_said */
+    bool is_identity_said;
     int schema_version;
     uint64_t reports;
     uint64_t rows_published;
@@ -233,9 +235,13 @@ static void setup_done(struct relay_loop *rl)
         feed_db_failed(rl, ESCROW_EVERSION, text, true);
         return;
     }
-    log_info("outbox.db.connected",
-             "system %" PRIu64 ", timeline %" PRIu32 ", database oid %" PRIu32,
-             rl->identity.system_id, rl->identity.timeline, rl->identity.db_oid);
+    if (!rl->is_identity_said || !db_identity_equal(&rl->said, &rl->identity)) {
+        rl->is_identity_said = true; /* once: not again with each attempt to reach the broker */
+        rl->said = rl->identity;
+        log_info("outbox.db.connected",
+                 "system %" PRIu64 ", timeline %" PRIu32 ", database oid %" PRIu32,
+                 rl->identity.system_id, rl->identity.timeline, rl->identity.db_oid);
+    }
     feed(rl, (struct relay_event){.type = RELAY_EV_DB_CONNECTED,
                                   .db = rl->identity,
                                   .reports = rl->reports,

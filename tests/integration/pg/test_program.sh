@@ -108,6 +108,12 @@ done
 relay_pid=$!
 wait_log "$folder/nobody.log" outbox.relay.failed 0
 grep -q "broker 127.0.0.1:1: connection failed" "$folder/nobody.log" || fail "the broker's address is not named"
+for ((i = 0; i < 600; i++)); do # one line for each attempt
+    [ "$(grep -c outbox.relay.failed "$folder/nobody.log")" -lt 3 ] || break
+    read -r -t 0.05 <>"$folder/never" || true
+done
+[ "$(grep -c outbox.relay.failed "$folder/nobody.log")" -ge 3 ] || fail "no third attempt"
+[ "$(grep -c outbox.db.connected "$folder/nobody.log")" = 1 ] || fail "more than one line for an attempt"
 kill -TERM "$relay_pid"
 wait "$relay_pid" || fail "stopped while nobody answers: status $?"
 relay_pid=
