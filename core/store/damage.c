@@ -271,16 +271,17 @@ const struct damage_place *damage_note(struct damage *d, const struct damage_pla
 {
     struct damage_place *known = find_place(d, place);
     struct damage_place *at = known;
+    const char *said = known != NULL && text == NULL ? known->text : text;
     char *copy;
 
     if (known != NULL && (known->queue != NULL || place->queue == NULL)) {
         return NULL;
     }
-    CHECK(known != NULL || text != NULL);
+    CHECK(said != NULL);
     if (known == NULL && !has_room(d)) {
         return NULL;
     }
-    copy = copy_text(text != NULL ? text : known->text);
+    copy = copy_text(said);
     if (copy == NULL) {
         return NULL; /* the next reader tries again */
     }
