@@ -289,14 +289,18 @@ int commit_log_place(struct commit_log *log, enum store_type type, size_t length
     return rc;
 }
 
-/* A FILLER behind the last record of the segment. commit_log_place made room for it. */
+/*
+ * A FILLER behind the last record of the segment. commit_log_place made room for it. Before the
+ * START of an epoch, which is the first record of all, it ends the one before: every epoch begins
+ * with its START (FORMAT.md, invariant 3).
+ */
 static void put_filler(struct commit_log *log, struct log_chunk *chunk)
 {
     struct envelope e = {
         .length = ENVELOPE_SIZE,
         .offset = log->appended,
         .synced = log->filling->first,
-        .epoch = log->opt.epoch,
+        .epoch = log->records == 0 ? log->opt.epoch - 1 : log->opt.epoch,
         .type = STORE_FILLER,
         .flags = log->is_group ? ENVELOPE_MORE : 0,
     };

@@ -374,6 +374,54 @@ START_TEST(an_unknown_record_type_stops_the_start)
 }
 END_TEST
 
+/* As after kill -9. */
+static void kill_and_start(void)
+{
+    test_store_close(&ts);
+    ck_assert_msg(test_store_open(&ts, disk, NULL) == 0, "%s", ts.err.text);
+}
+
+/* Write CHECK records until the segment has `rest` bytes left. */
+static void fill_but(uint64_t rest)
+{
+    static const uint8_t zeros[65536];
+    uint64_t at = store_watermarks(ts.st).appended;
+    uint64_t left = STORE_SEGMENT_BYTES_MIN - at % STORE_SEGMENT_BYTES_MIN;
+    struct store_receipt r;
+
+    while (left > rest) {
+        uint64_t take = left - rest <= sizeof zeros ? left - rest : sizeof zeros / 2;
+        int rc =
+            store_append_raw(ts.st, STORE_CHECK, slice_of(zeros, take - ENVELOPE_SIZE), NULL, &r);
+        ck_assert(rc == 0 || rc == ESCROW_ELIMIT); /* the next segment is not ready yet */
+        left -= rc == 0 ? take : 0;
+        RUN();
+    }
+}
+
+START_TEST(an_epoch_begins_wherever_the_log_ended)
+{
+    /*
+     * Also when the segment has no room for its START: a FILLER ends the segment then, and is still
+     * of the epoch before. What follows is found by the starts after that.
+     */
+    open_new();
+    for (uint64_t rest = 0; rest <= 72; rest += 8) {
+        uint64_t end;
+        fill_but(rest);
+        kill_and_start();
+        ck_assert_int_eq(test_send(&ts, "T", 0, "x", NULL), 0);
+        RUN();
+        end = store_watermarks(ts.st).visible;
+        kill_and_start();
+        ck_assert_uint_eq(ts.recovery.cut_bytes, 0);
+        ck_assert_uint_eq(ts.recovery.end, end);
+    }
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "x,x,x,x,x,x,x,x,x,x");
+    shut();
+}
+END_TEST
+
 START_TEST(an_epoch_that_never_began_is_cut)
 {
     /* A record of a later epoch without its START cannot be ours. */
@@ -776,6 +824,7 @@ int main(void)
     tcase_add_test(tc, a_forged_record_in_a_body_is_not_believed);
     tcase_add_test(tc, a_format_version_from_the_future_is_refused);
     tcase_add_test(tc, an_unknown_record_type_stops_the_start);
+    tcase_add_test(tc, an_epoch_begins_wherever_the_log_ended);
     tcase_add_test(tc, an_epoch_that_never_began_is_cut);
     tcase_add_test(tc, a_payload_that_makes_no_sense_is_corruption);
     tcase_add_test(tc, an_owner_that_refuses_a_record_stops_the_start);
