@@ -82,10 +82,10 @@ has_booted_or_ended() { # LOG
     grep -q 'boot success' "$1" || is_gone "${pids[-1]}"
 }
 await() { # LOG
-    until_true 60 has_booted_or_ended "$1" && grep -q 'boot success' "$1" || {
+    if ! until_true 60 has_booted_or_ended "$1" || ! grep -q 'boot success' "$1"; then
         tail -n 20 "$1" >&2
         exit 1
-    }
+    fi
 }
 cd "$folder"
 start namesrv.NamesrvStartup namesrv.conf
