@@ -17,7 +17,8 @@
 #include <zstd.h>
 #endif
 
-#define ROOM_FIRST 8 /* times the input */
+#define ROOM_FIRST      8  /* times the input */
+#define ZSTD_WINDOW_LOG 23 /* what every decoder should accept: RFC 8878, 3.1.1.1.2 */
 
 const char *compression_name(enum compression how)
 {
@@ -131,6 +132,8 @@ static int zstd_into(struct slice in, uint8_t *dst, size_t room, size_t *used)
     if (z == NULL) {
         return ESCROW_ENOMEM;
     }
+    /* A frame says how much memory it wants; without this it may want 128 MiB. */
+    CHECK(!ZSTD_isError(ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG)));
     while (rest != 0 && !ZSTD_isError(rest)) {
         size_t before = src.pos + to.pos;
         rest = ZSTD_decompressStream(z, &to, &src);

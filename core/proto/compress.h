@@ -44,7 +44,8 @@ enum compression compression_of(int32_t sys_flag);
 ESCROW_MUST_USE int compress_zlib(struct buf *out, struct slice in, int level);
 
 /*
- * Append what `in` stands for. ESCROW_EPROTO: it is nothing of that kind; ESCROW_ETOOBIG: more than
+ * Append what `in` stands for. ESCROW_EPROTO: it is nothing of that kind, or a ZSTD frame that
+ * wants a window of more than 8 MiB; ESCROW_ETOOBIG: more than
  * max bytes; ESCROW_ENOTSUP: built without its library, or UNKNOWN; ESCROW_ENOMEM. After an error
  * out is as before.
  */

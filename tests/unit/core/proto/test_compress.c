@@ -150,6 +150,25 @@ START_TEST(frames_of_lz4_and_zstd_are_read_or_refused)
 }
 END_TEST
 
+/* A frame says how much memory its reader needs: 8 MiB are given, 16 MiB are not. */
+START_TEST(a_frame_that_wants_much_memory_is_refused)
+{
+    uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd, 0x00, 13 << 3, 0x09, 0x00, 0x00, 'x'};
+    struct buf out;
+    int rc;
+
+    buf_init(&out, 0);
+    rc = decompress(&out, COMPRESSION_ZSTD, slice_of(frame, sizeof frame), BODY_MAX);
+    ck_assert(rc == 0 || rc == ESCROW_ENOTSUP); /* built without its library */
+    ck_assert(rc != 0 || slice_eq_str(buf_slice(&out), "x"));
+    buf_clear(&out);
+    frame[5] = 14 << 3;
+    ck_assert_int_eq(decompress(&out, COMPRESSION_ZSTD, slice_of(frame, sizeof frame), BODY_MAX),
+                     rc == 0 ? ESCROW_EPROTO : ESCROW_ENOTSUP);
+    buf_fini(&out);
+}
+END_TEST
+
 /* The bits of SYSFLAG, as RocketMQ has them. */
 START_TEST(flags_say_how)
 {
@@ -172,6 +191,7 @@ int main(void)
     tcase_add_test(tc, a_bomb_is_refused);
     tcase_add_test(tc, damaged_bytes_are_refused);
     tcase_add_test(tc, frames_of_lz4_and_zstd_are_read_or_refused);
+    tcase_add_test(tc, a_frame_that_wants_much_memory_is_refused);
     tcase_add_test(tc, flags_say_how);
     return run_tests(tc, "core/proto/compress");
 }
