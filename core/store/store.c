@@ -250,23 +250,6 @@ bool store_queue_range(const struct store *st, const struct store_queue_ref *que
     return q != NULL && q->visible > 0;
 }
 
-bool store_queues_next(const struct store *st, uint64_t *cursor, struct store_queue_info *info)
-{
-    struct queues_cursor at = {.topic = (size_t)(*cursor >> 32), .id = (uint32_t)*cursor};
-    const struct queue *q = queues_next(st->queues, &at);
-
-    *cursor = ((uint64_t)at.topic << 32) | at.id;
-    if (q != NULL) {
-        *info = (struct store_queue_info){
-            .topic = queue_topic(q),
-            .queue_id = q->id,
-            .min_offset = (int64_t)q->min,
-            .max_offset = (int64_t)q->visible,
-        };
-    }
-    return q != NULL;
-}
-
 void store_check(const struct store *st)
 {
     CHECK(st->visible <= st->log.durable);

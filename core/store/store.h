@@ -658,19 +658,6 @@ ESCROW_MUST_USE int store_offset_by_time(struct store *st, const struct store_qu
                                          int64_t time_ms, struct store_fetch *fetch,
                                          int64_t *offset, struct err_ctx *err);
 
-struct store_queue_info {
-    struct slice topic;
-    uint32_t queue_id;
-    int64_t min_offset;
-    int64_t max_offset;
-};
-
-/*
- * Every queue that exists, in no order; *cursor starts at 0; false at the end. Do not append
- * between two calls.
- */
-bool store_queues_next(const struct store *st, uint64_t *cursor, struct store_queue_info *info);
-
 /*
  * Messages of a topic with a key (UNIQ_KEY or a word of KEYS), newest first. Fills at most `max`
  * physical offsets of visible messages and released halves, each verified against its record.

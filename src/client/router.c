@@ -303,13 +303,6 @@ void router_cancel(struct route_lookup *lookup)
     }
 }
 
-const struct topic_route *router_known(struct router *r, const char *topic)
-{
-    const struct topic_route *route = strmap_find(&r->routes, slice_str(topic));
-
-    return route != NULL && route_is_fresh(route, true) ? route : NULL;
-}
-
 const struct topic_route *router_last(struct router *r, const char *topic)
 {
     const struct topic_route *route = strmap_find(&r->routes, slice_str(topic));

@@ -98,9 +98,6 @@ void router_lookup(struct router *r, struct route_lookup *lookup, const char *to
 /* Give it up: fn will not be called. Not active is fine. */
 void router_cancel(struct route_lookup *lookup);
 
-/* What is known now without asking; NULL when nothing, or when it is too old. */
-const struct topic_route *router_known(struct router *r, const char *topic);
-
 /* What was known last, however old; NULL when the topic never had a route of its own. */
 const struct topic_route *router_last(struct router *r, const char *topic);
 
