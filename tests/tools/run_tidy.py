@@ -81,6 +81,9 @@ def run(path, command):
 
 
 def main():
+    if len(sys.argv) < 2 or not os.path.exists(os.path.join(sys.argv[1], "compile_commands.json")):
+        print("usage: run_tidy.py BUILD_FOLDER [FILE...]; BUILD_FOLDER has compile_commands.json", file=sys.stderr)
+        return 2
     build = os.path.abspath(sys.argv[1])
     cache = os.path.join(build, "tidy-cache")
     os.makedirs(cache, exist_ok=True)
