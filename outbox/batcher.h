@@ -49,7 +49,9 @@ void batcher_init(struct batcher *b, size_t rows_max, size_t bytes_max);
 void batcher_fini(struct batcher *b);
 
 /*
- * Add a row; copies it. May complete batches. ESCROW_ENOMEM, ESCROW_EPROTO (malformed properties):
+ * Add a row, which follows the last one put or passed (row_follows; in a replay each row is a
+ * transaction of its own, order_id == id); copies it. May complete batches. ESCROW_ENOMEM,
+ * ESCROW_EPROTO (malformed properties):
  * the batcher is to be cleared.
  */
 ESCROW_MUST_USE int batcher_put(struct batcher *b, const struct outbox_row *row);

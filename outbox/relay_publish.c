@@ -145,8 +145,7 @@ static int take_row(struct relay *r, const struct outbox_row *row)
 {
     int rc;
 
-    if (row->order_id < row->id || row->order_id < r->seen_order_id ||
-        (row->order_id == r->seen_order_id && row->id <= r->seen_id)) {
+    if (!row_follows(row, r->seen_order_id, r->seen_id)) {
         return ESCROW_EPROTO;
     }
     rc = row->topic.len == 0 ? batcher_pass(&r->batcher, row) : batcher_put(&r->batcher, row);

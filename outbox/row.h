@@ -50,6 +50,16 @@ ESCROW_MUST_USE int row_decode(struct row_decoder *d, struct slice bytes, struct
  */
 ESCROW_MUST_USE int row_properties(struct slice array, struct buf *out);
 
+/*
+ * The row may come after the row (order_id, id) in the order of publication; 0, 0: after none. What
+ * the database sends is not believed: a batcher takes rows in this order only.
+ */
+static inline bool row_follows(const struct outbox_row *row, uint64_t order_id, uint64_t id)
+{
+    return row->order_id >= row->id &&
+           (row->order_id > order_id || (row->order_id == order_id && row->id > id));
+}
+
 /* Bytes of all slices. */
 static inline size_t row_size_bytes(const struct outbox_row *row)
 {
