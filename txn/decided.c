@@ -16,14 +16,6 @@
 #define DECIDED_AT_MAX     ((INT64_C(1) << 44) - 1)
 #define DECIDED_SAVE_BYTES 24u
 
-/*
- * Halves in the same 8 KiB of the log lie in one chain of the index by offset: what is decided in
- * about the order in which it was prepared then uses the same bucket and neighbouring links again
- * and again. A half takes 200 bytes of log at least, so that a chain stays short.
- */
-#define DECIDED_REGION_BITS 13
-#define DECIDED_OFFSET_LOAD 8u
-
 _Static_assert(sizeof(struct decided_entry) == 24, "decided entries are counted on to be small");
 
 static struct decided_entry *decided_slot(const struct decided *d, uint32_t slot)
@@ -31,29 +23,16 @@ static struct decided_entry *decided_slot(const struct decided *d, uint32_t slot
     return &d->chunks[slot / DECIDED_CHUNK]->entries[slot % DECIDED_CHUNK];
 }
 
+/* Slots of the ring that hold no entry keep what they held. */
+static bool is_in_use(const struct decided *d, uint32_t slot)
+{
+    return (slot >= d->first ? slot - d->first : slot + d->ring - d->first) < d->count;
+}
+
 static uint64_t decided_id_hash(void *owner, uint32_t slot)
 {
     return decided_slot(owner, slot)->id;
 }
-
-static uint64_t region_hash(uint64_t offset)
-{
-    return hash_u64(offset >> DECIDED_REGION_BITS);
-}
-
-static uint64_t decided_offset_hash(void *owner, uint32_t slot)
-{
-    return region_hash(decided_slot(owner, slot)->offset);
-}
-
-static uint32_t *decided_offset_link(void *owner, uint32_t slot)
-{
-    const struct decided *d = owner;
-
-    return &d->chunks[slot / DECIDED_CHUNK]->offset_next[slot % DECIDED_CHUNK];
-}
-
-static const struct hash_index_ops decided_offset_ops = {decided_offset_hash, decided_offset_link};
 
 static uint64_t fact_pack(const struct decided_fact *fact, uint16_t group_tag)
 {
@@ -81,6 +60,40 @@ static bool fact_is_valid(uint64_t fact)
            (fact >> 2 & 3) <= 2;
 }
 
+static const struct decided_range range_none = {.min = UINT64_MAX, .max = 0};
+
+static void range_widen(struct decided_range *range, uint64_t offset)
+{
+    range->min = offset < range->min ? offset : range->min;
+    range->max = offset > range->max ? offset : range->max;
+}
+
+/* Slots of a chunk that are part of the ring. */
+static uint32_t chunk_slots(const struct decided *d, uint32_t chunk)
+{
+    uint32_t left = d->ring - chunk * DECIDED_CHUNK;
+
+    return left < DECIDED_CHUNK ? left : DECIDED_CHUNK;
+}
+
+/*
+ * A slot was filled. The chunk's last one: its entries are all of this turn of the ring now, and
+ * what its range was widened for in the last turn is gone.
+ */
+static void range_note(struct decided *d, uint32_t slot)
+{
+    uint32_t chunk = slot / DECIDED_CHUNK;
+    uint32_t count = chunk_slots(d, chunk);
+
+    range_widen(&d->ranges[chunk], decided_slot(d, slot)->offset);
+    if (slot % DECIDED_CHUNK == count - 1) {
+        d->ranges[chunk] = range_none;
+        for (uint32_t i = 0; i < count; i++) {
+            range_widen(&d->ranges[chunk], d->chunks[chunk]->entries[i].offset);
+        }
+    }
+}
+
 static int decided_add_chunk(struct decided *d)
 {
     struct decided_chunk *chunk;
@@ -89,16 +102,23 @@ static int decided_add_chunk(struct decided *d)
         size_t cap = d->chunk_cap == 0 ? 4 : d->chunk_cap * 2;
         struct decided_chunk **chunks =
             mem_realloc((void *)d->chunks, cap * sizeof(struct decided_chunk *));
+        struct decided_range *ranges;
         if (chunks == NULL) {
             return ESCROW_ENOMEM;
         }
         d->chunks = chunks;
+        ranges = mem_realloc(d->ranges, cap * sizeof *ranges);
+        if (ranges == NULL) {
+            return ESCROW_ENOMEM; /* the other has room for more than it needs: harmless */
+        }
+        d->ranges = ranges;
         d->chunk_cap = cap;
     }
-    chunk = mem_alloc(sizeof *chunk);
+    chunk = mem_calloc(1, sizeof *chunk);
     if (chunk == NULL) {
         return ESCROW_ENOMEM;
     }
+    d->ranges[d->chunk_count] = range_none;
     d->chunks[d->chunk_count++] = chunk;
     d->ring = (uint32_t)d->chunk_count * DECIDED_CHUNK;
     if (d->ring > d->count_max) {
@@ -114,14 +134,9 @@ int decided_init(struct decided *d, size_t count_max)
     CHECK(count_max >= 1 && count_max <= UINT32_MAX / 2);
     *d = (struct decided){.count_max = (uint32_t)count_max, .may_grow = true};
     fragment_index_init(&d->by_id, decided_id_hash, d);
-    hash_index_init(&d->by_offset, &decided_offset_ops, d);
-    hash_index_set_load(&d->by_offset, DECIDED_OFFSET_LOAD);
     rc = decided_add_chunk(d);
     if (rc == 0) {
         rc = fragment_index_reserve(&d->by_id);
-    }
-    if (rc == 0) {
-        rc = hash_index_reserve(&d->by_offset);
     }
     if (rc != 0) {
         decided_fini(d);
@@ -135,8 +150,8 @@ void decided_fini(struct decided *d)
         mem_free(d->chunks[i]);
     }
     mem_free((void *)d->chunks);
+    mem_free(d->ranges);
     fragment_index_fini(&d->by_id);
-    hash_index_fini(&d->by_offset);
     *d = (struct decided){0};
 }
 
@@ -144,7 +159,6 @@ static void decided_forget_oldest(struct decided *d)
 {
     CHECK(d->count > 0);
     fragment_index_remove(&d->by_id, decided_slot(d, d->first)->id, d->first);
-    hash_index_remove(&d->by_offset, d->first);
     d->first = d->first + 1 == d->ring ? 0 : d->first + 1;
     d->count--;
     if (d->first == 0) {
@@ -176,7 +190,7 @@ void decided_put(struct decided *d, struct hash128 id, uint16_t group_tag,
         return; /* no memory, and many ids in one bucket: this one is not remembered */
     }
     d->count++;
-    hash_index_insert(&d->by_offset, slot);
+    range_note(d, slot);
 }
 
 bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_fact *fact)
@@ -211,31 +225,48 @@ void decided_prefetch(const struct decided *d, struct hash128 id)
     fragment_index_prefetch(&d->by_id, id.lo);
 }
 
+/* The entry with this offset among the chunk's; NULL when none of those in use has it. */
+static const struct decided_entry *chunk_find(const struct decided *d, uint32_t chunk,
+                                              uint64_t offset)
+{
+    const struct decided_entry *entries = d->chunks[chunk]->entries;
+    uint32_t count = chunk_slots(d, chunk);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (entries[i].offset == offset && is_in_use(d, chunk * DECIDED_CHUNK + i)) {
+            return &entries[i];
+        }
+    }
+    return NULL;
+}
+
 bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
                          uint64_t *id_lo, uint16_t *group_tag)
 {
-    for (uint32_t slot = hash_index_head(&d->by_offset, region_hash(offset));
-         slot != HASH_INDEX_NONE;) {
-        const struct decided_entry *entry = decided_slot(d, slot);
-        if (entry->offset == offset) {
-            *fact = fact_unpack(entry);
-            if (id_lo != NULL) {
-                *id_lo = entry->id;
-            }
-            if (group_tag != NULL) {
-                *group_tag = (uint16_t)(entry->fact >> 4);
-            }
-            return true;
+    const struct decided_entry *entry = NULL;
+
+    for (uint32_t chunk = 0; entry == NULL && chunk * DECIDED_CHUNK < d->ring; chunk++) {
+        if (offset >= d->ranges[chunk].min && offset <= d->ranges[chunk].max) {
+            entry = chunk_find(d, chunk, offset);
         }
-        slot = d->chunks[slot / DECIDED_CHUNK]->offset_next[slot % DECIDED_CHUNK];
     }
-    return false;
+    if (entry == NULL) {
+        return false;
+    }
+    *fact = fact_unpack(entry);
+    if (id_lo != NULL) {
+        *id_lo = entry->id;
+    }
+    if (group_tag != NULL) {
+        *group_tag = (uint16_t)(entry->fact >> 4);
+    }
+    return true;
 }
 
 size_t decided_bytes(const struct decided *d)
 {
-    return d->chunk_cap * sizeof *d->chunks + d->chunk_count * sizeof(struct decided_chunk) +
-           fragment_index_bytes(&d->by_id) + hash_index_bytes(&d->by_offset);
+    return d->chunk_cap * (sizeof *d->chunks + sizeof *d->ranges) +
+           d->chunk_count * sizeof(struct decided_chunk) + fragment_index_bytes(&d->by_id);
 }
 
 void decided_save(const struct decided *d, struct buf *out)
@@ -292,7 +323,11 @@ void decided_check(const struct decided *d)
     CHECK(d->ring <= d->chunk_count * DECIDED_CHUNK);
     CHECK(d->first < d->ring);
     CHECK(d->by_id.count == d->count);
-    CHECK(d->by_offset.count == d->count);
     fragment_index_check(&d->by_id);
-    hash_index_check(&d->by_offset);
+    for (uint32_t i = 0; i < d->count; i++) {
+        uint32_t slot = (uint32_t)(((uint64_t)d->first + i) % d->ring);
+        uint64_t offset = decided_slot(d, slot)->offset;
+        CHECK(offset >= d->ranges[slot / DECIDED_CHUNK].min);
+        CHECK(offset <= d->ranges[slot / DECIDED_CHUNK].max);
+    }
 }

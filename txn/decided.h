@@ -5,15 +5,16 @@
  * Only answers depend on it, never safety: a half that is neither in the half table nor here gets
  * ESCROW_ENOTFOUND, and nothing can be decided twice.
  *
- * Every half that is prepared and every one that is decided comes by here, while a look-up by
- * offset is rare: the index by id answers from one cache line (fragment_index.h), and the index by
- * offset keeps what lies together in the log in one chain, eight entries to a bucket.
+ * Every half that is prepared and every one that is decided comes by here: the index by id answers
+ * from one cache line (fragment_index.h). A look-up by offset is rare, and has no index: halves are
+ * decided about in the order of the log, so that the range of offsets of each chunk leaves few
+ * chunks to look through.
  *
- * Owns:    its entries, 28 bytes each plus about 10 for two indexes; grown chunk by chunk up to
+ * Owns:    its entries, 24 bytes each plus about 10 for the index; grown chunk by chunk up to
  *          count_max.
  * Thread:  loop.
  * Errors:  none: when memory is short the oldest entry makes room, or the new one is not kept.
- * Holds:   at most count_max entries, each in both indexes.
+ * Holds:   at most count_max entries, each in the index and within the range of its chunk.
  */
 #ifndef TXN_DECIDED_H
 #define TXN_DECIDED_H
@@ -23,7 +24,6 @@
 #include "core/base/hash.h"
 #include "txn/decision.h"
 #include "txn/fragment_index.h"
-#include "txn/hash_index.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,7 +39,12 @@ struct decided_entry {
 
 struct decided_chunk {
     struct decided_entry entries[DECIDED_CHUNK];
-    uint32_t offset_next[DECIDED_CHUNK]; /* links of the index by offset */
+};
+
+/* Offsets of a chunk's entries, those that were forgotten since it was full included. */
+struct decided_range {
+    uint64_t min;
+    uint64_t max;
 };
 
 /* What is known of a decided half. */
@@ -52,14 +57,14 @@ struct decided_fact {
 
 struct decided {
     struct decided_chunk **chunks;
-    size_t chunk_count; /* allocated */
+    struct decided_range *ranges; /* of each chunk; close together, because a look-up reads all */
+    size_t chunk_count;           /* allocated */
     size_t chunk_cap;
     uint32_t first; /* slot of the oldest entry */
     uint32_t count;
     uint32_t ring; /* slots in use as a ring: chunk_count * DECIDED_CHUNK, or count_max when full */
     uint32_t count_max;
     struct fragment_index by_id;
-    struct hash_index by_offset;
     bool may_grow; /* false once memory was refused; tried again after a full turn */
 };
 
@@ -80,7 +85,11 @@ void decided_prefetch(const struct decided *d, struct hash128 id);
 /* Newest entry for the id; false when not remembered. */
 bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_fact *fact);
 
-/* By physical offset. *id_lo and *group_tag as they were put (each may be NULL). */
+/*
+ * By physical offset; a microsecond for each chunk whose range holds it: one or two, and one for
+ * each that has an entry decided that much later than its neighbours in the log. *id_lo and
+ * *group_tag as they were put (each may be NULL).
+ */
 bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
                          uint64_t *id_lo, uint16_t *group_tag);
 

@@ -214,11 +214,15 @@ static void fragment_split(struct fragment_index *x)
     *from = (struct fragment_bucket){.chained = FRAGMENT_NONE};
     for (;;) {
         uint32_t chained = rest.chained;
+        uint64_t hashes[FRAGMENT_SLOTS];
 
+        for (uint32_t i = 0; i < FRAGMENT_SLOTS;
+             i++) { /* they lie far apart: fetch them together */
+            hashes[i] = rest.fragments[i] == 0 ? 0 : x->hash(x->owner, rest.slots[i]);
+        }
         for (uint32_t i = 0; i < FRAGMENT_SLOTS; i++) {
             if (rest.fragments[i] != 0) {
-                uint64_t hash = x->hash(x->owner, rest.slots[i]);
-                size_t to = fragment_address(x->bucket_count, hash);
+                size_t to = fragment_address(x->bucket_count, hashes[i]);
                 int rc =
                     bucket_put(x, chunks_get(&x->buckets, to), rest.fragments[i], rest.slots[i]);
                 CHECK(rc == 0); /* what is chained was given back first */

@@ -13,13 +13,7 @@
 
 void hash_index_init(struct hash_index *x, const struct hash_index_ops *ops, void *owner)
 {
-    *x = (struct hash_index){.ops = ops, .owner = owner, .load = 1};
-}
-
-void hash_index_set_load(struct hash_index *x, size_t load)
-{
-    CHECK(x->count == 0 && load > 0);
-    x->load = load;
+    *x = (struct hash_index){.ops = ops, .owner = owner};
 }
 
 void hash_index_fini(struct hash_index *x)
@@ -28,7 +22,7 @@ void hash_index_fini(struct hash_index *x)
         mem_free(x->chunks[i]);
     }
     mem_free(x->chunks);
-    *x = (struct hash_index){.ops = x->ops, .owner = x->owner, .load = x->load};
+    *x = (struct hash_index){.ops = x->ops, .owner = x->owner};
 }
 
 static size_t hash_index_pow2(size_t n)
@@ -159,7 +153,7 @@ void hash_index_insert(struct hash_index *x, uint32_t slot)
     *x->ops->link(x->owner, slot) = *head;
     *head = slot;
     x->count++;
-    if (x->count > x->load * x->bucket_count) {
+    if (x->count > x->bucket_count) {
         hash_index_split(x);
     }
 }
@@ -181,8 +175,7 @@ void hash_index_remove(struct hash_index *x, uint32_t slot)
      * time; then two by two, so that the buckets catch up with the entries.
      */
     for (int i = 0; i < 2; i++) {
-        if (x->bucket_count > HASH_INDEX_BUCKETS_MIN &&
-            x->count + x->count / 2 < x->load * x->bucket_count) {
+        if (x->bucket_count > HASH_INDEX_BUCKETS_MIN && x->count + x->count / 2 < x->bucket_count) {
             hash_index_merge(x);
         }
     }

@@ -36,16 +36,10 @@ struct hash_index {
     size_t chunk_cap;
     size_t bucket_count;
     size_t count;
-    size_t load;   /* entries per bucket that the index grows to */
     uint64_t work; /* links followed while splitting and merging: the measure of its cost */
 };
 
 void hash_index_init(struct hash_index *x, const struct hash_index_ops *ops, void *owner);
-/*
- * Instead of one entry per bucket: fewer buckets, longer chains. For an index whose chains lie
- * close together. While it is empty.
- */
-void hash_index_set_load(struct hash_index *x, size_t load);
 void hash_index_fini(struct hash_index *x);
 
 /*

@@ -189,14 +189,21 @@ static int route_make(struct routes *r, struct group *group, struct slice topic,
 
 int routes_intern(struct routes *r, struct slice group_text, struct slice topic, uint32_t *id)
 {
-    struct group *group = strmap_find(&r->groups_by_name, group_text);
+    struct group *group;
     int rc;
 
+    if (r->last != NULL && slice_eq(route_topic(r->last), topic) &&
+        slice_eq(group_name(r->last->group), group_text)) {
+        *id = r->last->id;
+        return 0;
+    }
+    group = strmap_find(&r->groups_by_name, group_text);
     if (group != NULL) {
         struct route_key key;
         struct route *route =
             strmap_find(&r->routes_by_key, route_key_make(&key, group->id, topic));
         if (route != NULL) {
+            r->last = route;
             *id = route->id;
             return 0;
         }
@@ -213,8 +220,10 @@ int routes_intern(struct routes *r, struct slice group_text, struct slice topic,
     rc = route_make(r, group, topic, id);
     if (rc != 0) {
         group_drop_unused(r, group);
+        return rc;
     }
-    return rc;
+    r->last = r->routes[*id];
+    return 0;
 }
 
 void routes_ref(struct routes *r, uint32_t id)
@@ -237,6 +246,9 @@ void routes_drop_unused(struct routes *r, uint32_t id)
     r->route_count--;
     if (id < r->route_hint) {
         r->route_hint = id;
+    }
+    if (r->last == route) {
+        r->last = NULL;
     }
     route_free(r, route);
     CHECK(group->refs > 0);
@@ -299,5 +311,6 @@ void routes_check(const struct routes *r)
         routes += r->routes[k] != NULL;
     }
     CHECK(routes == r->route_count);
+    CHECK_IMPLIES(r->last != NULL, routes_get(r, r->last->id) == r->last);
     CHECK(groups == r->group_count);
 }

@@ -38,6 +38,7 @@ struct group {
     uint32_t asking;      /* questions out */
     uint32_t pause_step;  /* consecutive rounds in which nobody could be reached */
     uint32_t away_step;   /* consecutive rounds that ended so */
+    uint16_t tag;         /* txn_group_tag of the name, once is_named */
     bool is_named;        /* noted in group_names */
     bool is_scheduled;    /* in the scanner's wheel of groups */
     struct wheel_node timer;
@@ -65,7 +66,8 @@ struct routes {
     uint32_t group_count;
     uint32_t group_hint; /* ids below are in use */
     uint32_t route_hint;
-    size_t bytes; /* allocated for groups, routes and names, without the maps */
+    struct route *last; /* that routes_intern found or made, the next one most often; NULL: none */
+    size_t bytes;       /* allocated for groups, routes and names, without the maps */
 };
 
 void routes_init(struct routes *r, struct hash_key key);

@@ -147,6 +147,7 @@ static int check_all_fit(const struct txn *t, enum decision_kind kind, struct de
             bad = entry.offset;
         } else {
             half->flags |= HALF_F_PICKED;
+            decided_prefetch(&t->decided, half_id(half)); /* where apply_final will put it */
         }
     }
     if (bad != UINT64_MAX) {
@@ -177,10 +178,9 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     struct decided_fact fact = {
         .offset = half->offset, .kind = head->kind, .by = head->by, .at_ms = head->at_ms};
     struct group *group = half_table_route(&t->table, half)->group;
-    uint16_t tag = txn_group_tag(t, group_name(group));
     struct hash128 id = half_id(half);
+    uint16_t tag;
 
-    decided_prefetch(&t->decided, id);
     if (!half_is_deciding(half)) {
         txn_begin_decision(t, half, head->kind, "read in recovery");
     }
@@ -192,8 +192,10 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     t->counters.decided_after_expiry += (half->flags & HALF_F_EXPIRED) != 0;
     if (!group->is_named) {
         group_names_note(&t->group_names, group_name(group));
+        group->tag = txn_group_tag(t, group_name(group));
         group->is_named = true;
     }
+    tag = group->tag; /* the group may go with its last half */
     half_table_remove(&t->table, half);
     decided_put(&t->decided, id, tag, &fact);
 }

@@ -7,8 +7,9 @@
  * the machines measured, a third of the sync itself), more when the log thread has to compete with
  * the loop and the clients for a processor. Looking again also gathers clients that work in step
  * into one batch: otherwise the first few of them start one, and all others wait for two syncs. For
- * a client that is alone most looks are left out (has_more). With many answers waiting, with a slow
- * disk, and when there is no end to what arrives, the log thread syncs while the loop reads on.
+ * a client that is alone most looks are left out (has_more). With many answers waiting, or after a
+ * batch with many (whoever got them will come back during this one), with a slow disk, and when
+ * there is no end to what arrives, the log thread syncs while the loop reads on.
  */
 #include "src/broker/pump.h"
 
@@ -218,7 +219,8 @@ static enum batch_way batch_way(struct pump *p)
         return BATCH_HANDED; /* nobody waits for it: the loop need not either */
     }
     if (b->config->flush_async || p->sync_ns > PUMP_INLINE_SYNC_NS_MAX ||
-        p->visible.count + p->written.count > PUMP_INLINE_ANSWERS_MAX) {
+        p->visible.count + p->written.count > PUMP_INLINE_ANSWERS_MAX ||
+        p->answers_last > PUMP_INLINE_ANSWERS_MAX) {
         return BATCH_HANDED;
     }
     if (!has_more(p)) {
@@ -243,6 +245,7 @@ static void batch_start(struct pump *p, enum batch_way way)
         return;
     }
     p->gather_ns = 0;
+    p->answers_last = p->visible.count + p->written.count;
     p->batch_error = 0;
     p->batch_started_ns = clock_mono_ns(b->clock);
     if (b->config->flush_async) {

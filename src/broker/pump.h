@@ -92,6 +92,7 @@ struct pump {
     int64_t gather_ns;           /* since when; 0 = not */
     uint32_t looks_in_vain;      /* that found nothing, one after the other */
     uint32_t looks_skipped;      /* since the last one */
+    size_t answers_last;         /* that waited when the last batch started */
     uint64_t batches_inline;
     uint64_t batches_handed;
     uint64_t records_last; /* appended when the trim timer last looked */

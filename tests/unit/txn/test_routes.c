@@ -40,6 +40,31 @@ START_TEST(the_same_names_are_the_same_route)
 }
 END_TEST
 
+START_TEST(the_last_route_is_found_again_but_not_when_it_is_gone)
+{
+    /* The route asked for last is remembered, by both of its names, and only while it is there. */
+    struct routes r;
+    uint32_t a;
+    uint32_t b;
+
+    routes_init(&r, key);
+    a = intern(&r, "orders", "paid");
+    routes_ref(&r, a);
+    b = intern(&r, "orders", "sent");
+    routes_ref(&r, b);
+    ck_assert_uint_eq(intern(&r, "orders", "sent"), b);
+    ck_assert_uint_eq(intern(&r, "orders", "paid"), a);
+    ck_assert_uint_ne(intern(&r, "bank", "paid"), a);
+    ck_assert_uint_eq(intern(&r, "orders", "sent"), b);
+    routes_unref(&r, b);
+    routes_check(&r);
+    b = intern(&r, "bank", "sent"); /* takes the number that became free */
+    ck_assert_uint_ne(intern(&r, "orders", "sent"), b);
+    routes_check(&r);
+    routes_fini(&r);
+}
+END_TEST
+
 START_TEST(names_that_run_together_are_different_routes)
 {
     /* "ab"+"c" is not "a"+"bc". */
@@ -172,6 +197,7 @@ int main(void)
     TCase *tc = tcase_create("routes");
 
     tcase_add_test(tc, the_same_names_are_the_same_route);
+    tcase_add_test(tc, the_last_route_is_found_again_but_not_when_it_is_gone);
     tcase_add_test(tc, names_that_run_together_are_different_routes);
     tcase_add_test(tc, the_last_reference_frees_the_route_and_its_group);
     tcase_add_test(tc, the_longest_names_fit);
