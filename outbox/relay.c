@@ -20,12 +20,14 @@
 static const struct sm_state relay_states[RELAY_STATE_COUNT] = {
     [RELAY_STOPPED] = {"STOPPED", TO(CONNECTING), true},
     [RELAY_CONNECTING] = {"CONNECTING", TO(OPENING) | TO(DRAINING), false},
-    [RELAY_OPENING] = {"OPENING", TO(SNAPSHOT) | TO(ADOPTING) | TO(PARKING) | TO(DRAINING), false},
+    [RELAY_OPENING] = {"OPENING",
+                       TO(SNAPSHOT) | TO(ADOPTING) | TO(PARKING) | TO(REFUSING) | TO(DRAINING),
+                       false},
     [RELAY_ADOPTING] = {"ADOPTING", TO(SNAPSHOT) | TO(DRAINING), false},
     [RELAY_PARKING] = {"PARKING", TO(SNAPSHOT) | TO(DRAINING), false},
     [RELAY_SNAPSHOT] = {"SNAPSHOT",
                         TO(SNAPSHOT) | TO(READING) | TO(REPLAYING) | TO(PUBLISHING) | TO(IDLE) |
-                            TO(ADOPTING) | TO(DRAINING),
+                            TO(ADOPTING) | TO(REFUSING) | TO(DRAINING),
                         false},
     [RELAY_READING] = {"READING",
                        TO(READING) | TO(PUBLISHING) | TO(SNAPSHOT) | TO(MAINTAINING) | TO(IDLE) |
@@ -38,6 +40,7 @@ static const struct sm_state relay_states[RELAY_STATE_COUNT] = {
     [RELAY_SETTLING] = {"SETTLING", TO(MAINTAINING) | TO(DRAINING), false},
     [RELAY_MAINTAINING] = {"MAINTAINING", TO(SNAPSHOT) | TO(IDLE) | TO(DRAINING), false},
     [RELAY_IDLE] = {"IDLE", TO(SNAPSHOT) | TO(MAINTAINING) | TO(DRAINING), false},
+    [RELAY_REFUSING] = {"REFUSING", TO(DRAINING), false},
     [RELAY_DRAINING] = {"DRAINING", TO(BACKOFF) | TO(STOPPED) | TO(FENCED) | TO(REFUSED), false},
     [RELAY_BACKOFF] = {"BACKOFF", TO(CONNECTING) | TO(STOPPED), false},
     [RELAY_FENCED] = {"FENCED", 0, true},
@@ -179,6 +182,25 @@ void relay_leave(struct relay *r, int64_t now_ms, enum relay_state to, struct re
     }
 }
 
+void relay_refuse(struct relay *r, int64_t now_ms, struct relay_update *out)
+{
+    CHECK(r->error.code != 0);
+    r->has_news = true;
+    if (r->state != RELAY_OPENING) {
+        relay_leave(r, now_ms, RELAY_REFUSED, out);
+        return;
+    }
+    relay_ask(r, now_ms, RELAY_REFUSING, RELAY_DB_REFUSE, out, "refuse");
+}
+
+/* The database knows, or could not be told: the log has it. */
+static void on_told(struct relay *r, int64_t now_ms, struct relay_update *out)
+{
+    if (r->state == RELAY_REFUSING) {
+        relay_leave(r, now_ms, RELAY_REFUSED, out);
+    }
+}
+
 void relay_fail(struct relay *r, int64_t now_ms, int code, const char *what, const char *text,
                 struct relay_update *out)
 {
@@ -239,6 +261,9 @@ static void on_tick(struct relay *r, int64_t now_ms, struct relay_update *out)
         }
         relay_fail(r, now_ms, ESCROW_ETIMEOUT, "database", "no row came for too long", out);
         return;
+    case RELAY_REFUSING:
+        on_told(r, now_ms, out);
+        return;
     case RELAY_CONNECTING:
     case RELAY_ADOPTING:
     case RELAY_PARKING:
@@ -271,6 +296,10 @@ static void on_wake(struct relay *r, int64_t now_ms, struct relay_update *out)
 static void on_db_failed(struct relay *r, const struct relay_event *ev, struct relay_update *out)
 {
     if (relay_is_final(r) || r->state == RELAY_BACKOFF || r->state == RELAY_DRAINING) {
+        return;
+    }
+    if (r->state == RELAY_REFUSING) {
+        on_told(r, ev->now_ms, out);
         return;
     }
     if (ev->code == ESCROW_ELIMIT && r->state == RELAY_READING && r->sorts_here) {
@@ -333,6 +362,9 @@ void relay_step(struct relay *r, const struct relay_event *ev, struct relay_upda
     case RELAY_EV_PARKED:
         relay_on_parked(r, ev, out);
         break;
+    case RELAY_EV_TOLD:
+        on_told(r, ev->now_ms, out);
+        break;
     case RELAY_EV_OPENED:
         relay_on_opened(r, ev, out);
         break;
@@ -356,7 +388,9 @@ void relay_batch_done(struct relay *r, struct sink_batch *sink_batch, int64_t no
     }
     is_refused = why.code != 0 && relay_refused(r, batch, now_ms);
     rc = relay_settle(r, batch);
-    if (is_refused) {
+    if (r->state == RELAY_REFUSING) {
+        /* it ends anyway, for the reason that it has */
+    } else if (is_refused) {
         relay_leave(r, now_ms, RELAY_BACKOFF, out);
     } else if (rc != 0) {
         relay_fail(r, now_ms, rc, "publish", why.code != 0 ? why.text : NULL, out);

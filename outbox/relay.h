@@ -46,6 +46,7 @@
     X(SETTLING)    /* those are sent: waiting until the broker has them all */                     \
     X(MAINTAINING) /* telling the database what is passed; rotation */                             \
     X(IDLE)        /* nothing new; waiting for a wake-up or the next poll */                       \
+    X(REFUSING)    /* the database is told why, and that a person has to say what is right */      \
     X(DRAINING)    /* something failed or stops: waiting until the sink gives all batches back */  \
     X(BACKOFF)     /* waiting before the next attempt */                                           \
     X(FENCED)      /* another relay took over: this one must not go on */                          \
@@ -94,13 +95,14 @@ enum relay_event_type {
     RELAY_EV_STOP,
     RELAY_EV_TICK,         /* the deadline has come (early is harmless) */
     RELAY_EV_WAKE,         /* the database says that something was published */
-    RELAY_EV_DB_CONNECTED, /* db, reports, rows_published, stored, given_up, cleared */
+    RELAY_EV_DB_CONNECTED, /* db, reports, rows_published, stored, given_up, cleared, knows_error */
     RELAY_EV_DB_FAILED,    /* code, text: the connection is gone or useless, and closed */
     RELAY_EV_SNAPSHOT,     /* snapshots, count, has_rows, has_parked, wants_replay */
     RELAY_EV_READ_DONE,    /* all rows were fed with relay_row */
     RELAY_EV_MAINTAINED,   /* reports */
     RELAY_EV_ADOPTED,      /* snapshots[0]: what is passed now */
     RELAY_EV_PARKED,       /* durably */
+    RELAY_EV_TOLD,         /* durably: why the relay ends */
     RELAY_EV_OPENED        /* code, text, epoch, position */
 };
 
@@ -116,6 +118,7 @@ struct relay_event {
     const struct snapshot *stored;   /* of the broker's position, as last reported; NULL: never */
     const struct snapshot *given_up; /* sees all rows that were truncated; NULL: none were */
     uint64_t cleared;                /* replayed rows are removed up to this number; 0: none */
+    bool knows_error;                /* the database was told one that has not been taken back */
     struct snapshot *snapshots;      /* ascending; the last is the present. Contents may be taken */
     size_t snapshot_count;
     bool is_cut; /* there are more steps between the last but one and the present than were named */
@@ -129,6 +132,7 @@ struct relay_event {
 enum relay_db_command {
     RELAY_DB_NONE,
     RELAY_DB_CONNECT,  /* -> DB_CONNECTED with the identity; the database is told relay_error() */
+    RELAY_DB_REFUSE,   /* -> TOLD; the database is told relay_error(), with which the relay ends */
     RELAY_DB_CLOSE,    /* whatever is outstanding is forgotten; no event follows */
     RELAY_DB_SNAPSHOT, /* -> SNAPSHOT: what is new since relay_cursor()->old; hold_wake. When there
                           are rows, all that the present snapshot sees is made durable first */
@@ -162,7 +166,7 @@ struct relay_update {
     uint64_t park_id;  /* PARK: id of the row */
     bool is_whole_topic;  /* PARK: all of its topic is held, not only its key */
     uint64_t report_rows; /* MAINTAIN: rows acknowledged since the last one */
-    bool has_recovered;   /* MAINTAIN: the error that the database was told is over */
+    bool has_recovered;   /* MAINTAIN: whatever error the database was told is over */
     bool has_news;        /* relay_error() says something that has not been reported yet */
     int64_t deadline_ms;
 };

@@ -30,8 +30,7 @@ static void refuse(struct relay *r, int64_t now_ms, const struct db_identity *th
                   ", if what it holds must not be published with --discard=%" PRIu64 "/%" PRIu32,
                   why, db_identity_format(&r->cursor.db, mine), theirs->system_id, theirs->timeline,
                   theirs->system_id, theirs->timeline);
-    r->has_news = true;
-    relay_leave(r, now_ms, RELAY_REFUSED, out);
+    relay_refuse(r, now_ms, out);
 }
 
 /* A broker that knows nothing of what the database was told to be published: another, or wiped. */
@@ -47,8 +46,7 @@ static void refuse_no_position(struct relay *r, int64_t now_ms, struct relay_upd
         ", with what comes from now on, with --discard=%" PRIu64 "/%" PRIu32,
         r->cfg.source, r->db_rows, here->system_id, here->timeline, here->system_id,
         here->timeline);
-    r->has_news = true;
-    relay_leave(r, now_ms, RELAY_REFUSED, out);
+    relay_refuse(r, now_ms, out);
 }
 
 /*
@@ -76,8 +74,7 @@ static void refuse_put_back(struct relay *r, int64_t now_ms, const struct positi
         " to publish again what the outbox still has (the rest stays missing), or with "
         "--discard=%" PRIu64 "/%" PRIu32 " to go on with what comes from now on",
         r->cfg.source, what, here->system_id, here->timeline, here->system_id, here->timeline);
-    r->has_news = true;
-    relay_leave(r, now_ms, RELAY_REFUSED, out);
+    relay_refuse(r, now_ms, out);
 }
 
 /* Is something gone that the broker does not have? */
@@ -172,7 +169,7 @@ void relay_on_connected(struct relay *r, const struct relay_event *ev, struct re
         relay_fail(r, ev->now_ms, rc, "connect", NULL, out);
         return;
     }
-    r->has_told = r->error.code != 0;
+    r->has_told = r->error.code != 0 || ev->knows_error;
     r->source.system_id = ev->db.system_id;
     r->source.timeline = ev->db.timeline;
     r->empty_polls = 1;
@@ -245,8 +242,7 @@ static void opened(struct relay *r, const struct relay_event *ev, struct relay_u
         (void)err_set(&r->error, rc,
                       "the position stored by the broker for source %s cannot be read: %s",
                       r->cfg.source, escrow_strerror(rc));
-        r->has_news = true;
-        relay_leave(r, ev->now_ms, RELAY_REFUSED, out);
+        relay_refuse(r, ev->now_ms, out);
     } else if (ev->position.len == 0 && r->db_rows > 0) {
         no_position(r, ev->now_ms, out);
     } else if (!db_identity_equal(&stored.db, &r->cursor.db)) {
@@ -286,8 +282,7 @@ void relay_on_opened(struct relay *r, const struct relay_event *ev, struct relay
                       "must not be "
                       "published, with --discard=SYSTEM/TIMELINE",
                       ev->text != NULL ? ev->text : "position of another database");
-        r->has_news = true;
-        relay_leave(r, ev->now_ms, RELAY_REFUSED, out);
+        relay_refuse(r, ev->now_ms, out);
     } else if (ev->code != 0) {
         relay_fail(r, ev->now_ms, ev->code, "open source at the broker", ev->text, out);
     } else {

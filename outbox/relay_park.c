@@ -135,8 +135,8 @@ bool relay_refused(struct relay *r, const struct batch *batch, int64_t now_ms)
                    ? RELAY_ALONE_ROW
                    : RELAY_ALONE_TRANSACTION;
 
-    if (r->state == RELAY_DRAINING || r->flight.next != &batch->node ||
-        batch->sink.message_count == 0 ||
+    if (r->state == RELAY_DRAINING || r->state == RELAY_REFUSING ||
+        r->flight.next != &batch->node || batch->sink.message_count == 0 ||
         (!is_about_messages(batch->sink.code) && !is_about_topic(batch->sink.code))) {
         return false;
     }

@@ -19,7 +19,7 @@ struct relay {
     bool is_peeking; /* which only tells the position: opened is what can be gone on from */
     bool is_woken;   /* a wake-up came while something else was going on */
     bool has_news;
-    bool has_told; /* the database was told an error */
+    bool has_told; /* the database was told an error, by this relay or one before */
     struct err_ctx error;
     struct backoff backoff;
     struct relay_stats stats;
@@ -103,6 +103,13 @@ void relay_leave(struct relay *r, int64_t now_ms, enum relay_state to, struct re
 
 /* In DRAINING, and everything is back: go to where the relay was leaving for. */
 void relay_drained(struct relay *r, int64_t now_ms);
+
+/*
+ * relay_error() says why a person has to decide: tell the database, then end. Only in OPENING: what
+ * a snapshot told (the database is behind its position) stays untold, for the transaction ids that
+ * are written with are what the database is behind by, and it would be ahead in the end.
+ */
+void relay_refuse(struct relay *r, int64_t now_ms, struct relay_update *out);
 
 /* Something failed: say it, count it, leave. */
 void relay_fail(struct relay *r, int64_t now_ms, int code, const char *what, const char *text,

@@ -258,7 +258,7 @@ int relay_settle(struct relay *r, struct batch *batch)
 
     CHECK(r->flight_bytes >= batch->sink.size_bytes);
     r->flight_bytes -= batch->sink.size_bytes;
-    if (r->state == RELAY_DRAINING) {
+    if (r->state == RELAY_DRAINING || r->state == RELAY_REFUSING) {
         rc = 0; /* what was stored, the broker says at the next OPENED */
     } else if (rc == 0 && !is_next) {
         rc = ESCROW_EPROTO; /* answered out of order: not the sink this code believes in */

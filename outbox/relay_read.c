@@ -79,7 +79,7 @@ void relay_report(struct relay *r, int64_t now_ms, struct relay_update *out)
         relay_fail(r, now_ms, rc, "acknowledged position", NULL, out);
         return;
     }
-    out->has_recovered = r->has_told && r->error.code == 0;
+    out->has_recovered = r->error.code == 0;
     r->has_told = r->has_told && !out->has_recovered;
     out->report_rows = r->stats.rows_acked - r->maintained_acked;
     r->maintained_acked = r->stats.rows_acked;

@@ -41,6 +41,7 @@ GRANT EXECUTE ON FUNCTION
     escrow.database_identity(),
     escrow.reader_register(text, integer),
     escrow.reader_says(text, integer, text),
+    escrow.reader_refuses(text, integer, text),
     escrow.reader_report(text, integer, pg_snapshot, bigint),
     escrow.reader_report(text, integer, pg_snapshot, pg_snapshot, bigint),
     escrow.reader_put_back(text, integer, bigint, pg_snapshot, bigint, text, boolean),

@@ -35,11 +35,18 @@ static void put_said(struct buf *out, const char *text)
     buf_append_str(out, "'");
 }
 
+/* A call, up to where its further arguments come. */
+static void put_reader(struct buf *out, const char *function, const char *source, uint32_t lane)
+{
+    buf_append_fmt(out, "SELECT escrow.%s(", function);
+    put_literal(out, source);
+    buf_append_fmt(out, ", %" PRIu32, lane);
+}
+
 static void put_says(struct buf *out, const char *source, uint32_t lane, const char *error)
 {
-    buf_append_str(out, "SELECT escrow.reader_says(");
-    put_literal(out, source);
-    buf_append_fmt(out, ", %" PRIu32 ", ", lane);
+    put_reader(out, "reader_says", source, lane);
+    buf_append_str(out, ", ");
     if (error == NULL) {
         buf_append_str(out, "NULL");
     } else {
@@ -113,7 +120,8 @@ void query_setup(struct buf *out, const char *source, uint32_t lane, const char 
 {
     /* Columns of version 7: asked for so that a schema without them can be named as what it is. */
     static const char *const added[] = {"to_jsonb(r) ->> 'stored'", "to_jsonb(r) ->> 'given_up'",
-                                        "to_jsonb(r) ->> 'cleared'"};
+                                        "to_jsonb(r) ->> 'cleared'",
+                                        "to_jsonb(r) ->> 'error' IS NOT NULL"};
 
     buf_append_str(
         out,
@@ -128,7 +136,12 @@ void query_setup(struct buf *out, const char *source, uint32_t lane, const char 
         "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write'); ");
     buf_append_str(out, look_sql);
     buf_append_str(out, "LISTEN escrow_outbox; ");
-    put_says(out, source, lane, error);
+    if (error != NULL) {
+        put_says(out, source, lane, error);
+    } else {
+        put_reader(out, "reader_register", source, lane);
+        buf_append_str(out, "); ");
+    }
     buf_append_str(out, "SELECT i.system_identifier, i.timeline, i.database_oid, i.database_name, "
                         "(SELECT max(version) FROM escrow.migration), ");
     put_own(out, "r.reports", source, lane);
@@ -139,6 +152,14 @@ void query_setup(struct buf *out, const char *source, uint32_t lane, const char 
         put_own(out, added[i], source, lane);
     }
     buf_append_str(out, " FROM escrow.database_identity() AS i");
+}
+
+void query_refuse(struct buf *out, const char *source, uint32_t lane, const char *error)
+{
+    put_reader(out, "reader_refuses", source, lane);
+    buf_append_str(out, ", ");
+    put_said(out, error);
+    buf_append_str(out, ")");
 }
 
 void query_recovered(struct buf *out, const char *source, uint32_t lane)

@@ -19,14 +19,19 @@
 /*
  * First message of a session: settings, LISTEN, registration. Each message below may give several
  * results; the one that counts is that with QUERY_..._COLUMNS columns. error: why the last attempt
- * failed, any text; NULL: it did not. Columns: system identifier, timeline, database oid, database
- * name, version of the schema, reports of this source, rows that it has reported as published,
- * snapshots `stored` and `given_up` of the reader, `cleared` (NULL: none, or an older schema).
+ * failed, any text; NULL: it did not, which takes back nothing that was said before. Columns:
+ * system identifier, timeline, database oid, database name, version of the schema, reports of this
+ * source, rows that it has reported as published, snapshots `stored` and `given_up` of the reader,
+ * `cleared` (NULL: none, or an older schema), whether it has said an error that it has not taken
+ * back.
  */
-#define QUERY_SETUP_COLUMNS 10
+#define QUERY_SETUP_COLUMNS 11
 void query_setup(struct buf *out, const char *source, uint32_t lane, const char *error);
 
-/* To go before another statement: the reader works again. */
+/* The relay ends with this error, and a person has to say what is right. */
+void query_refuse(struct buf *out, const char *source, uint32_t lane, const char *error);
+
+/* To go before another statement: the reader works. */
 void query_recovered(struct buf *out, const char *source, uint32_t lane);
 
 /*

@@ -51,6 +51,7 @@ struct relay_loop {
     struct snapshot stored; /* sees nothing: not told */
     struct snapshot given_up;
     uint64_t cleared;
+    bool knows_error; /* it was told one, and not that it is over */
     bool is_put_back; /* the database is being told that the broker was put back */
     bool accepts_loss;
     struct snapshot steps[STEPS_MAX];
@@ -127,6 +128,7 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
     if (!PQgetisnull(res, 0, 9) && !field_u64(res, 9, &rl->cleared)) {
         return false;
     }
+    rl->knows_error = field_bool(res, 10);
     rl->identity.timeline = (uint32_t)timeline;
     rl->identity.db_oid = (uint32_t)oid;
     rl->schema_version = (int)version;
@@ -209,6 +211,7 @@ static void on_result(void *arg, const PGresult *res)
     case RELAY_DB_CLOSE:
     case RELAY_DB_READ:
     case RELAY_DB_PARK: /* done says it */
+    case RELAY_DB_REFUSE:
     case RELAY_DB_REPLAY:
         break;
     }
@@ -248,7 +251,8 @@ static void setup_done(struct relay_loop *rl)
                                   .rows_published = rl->rows_published,
                                   .stored = &rl->stored,
                                   .given_up = &rl->given_up,
-                                  .cleared = rl->cleared});
+                                  .cleared = rl->cleared,
+                                  .knows_error = rl->knows_error});
 }
 
 /*
@@ -330,6 +334,9 @@ static void on_done(void *arg, const struct pg_error *err)
         return;
     case RELAY_DB_PARK:
         feed(rl, (struct relay_event){.type = RELAY_EV_PARKED});
+        return;
+    case RELAY_DB_REFUSE:
+        feed(rl, (struct relay_event){.type = RELAY_EV_TOLD});
         return;
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
@@ -520,6 +527,9 @@ static void build_sql(struct relay_loop *rl, const struct relay_update *up)
         break;
     case RELAY_DB_PARK:
         query_park(&rl->sql, &owner, up->park_id, up->is_whole_topic, relay_refusal(rl->relay));
+        break;
+    case RELAY_DB_REFUSE:
+        query_refuse(&rl->sql, cfg->source, cfg->lane, relay_error(rl->relay)->text);
         break;
     case RELAY_DB_NONE:
     case RELAY_DB_CONNECT:

@@ -13,6 +13,9 @@ struct section {
     const char *sql;
 };
 
+/* A moment, for people and programs. */
+#define AT(time) "to_char(" time " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+
 static const struct section sections[] = {
     {"database", "Database", "",
      "SELECT i.database_name AS name, i.system_identifier AS system, i.timeline, "
@@ -24,21 +27,45 @@ static const struct section sections[] = {
      * The lag is as of the reader's last report: at most a second or so behind the broker's truth.
      */
     {"readers", "Readers", "none yet: escrow-relay run has not been started for this database",
-     "SELECT r.source, r.lane, round(extract(epoch FROM clock_timestamp() - "
-     "r.reported_at)::numeric, 1) AS reported_seconds_ago, "
-     "l.rows AS lag_rows, l.bytes AS lag_bytes, round(extract(epoch FROM clock_timestamp() - "
-     "l.oldest)::numeric, 1) AS lag_seconds, "
-     "r.rows_acked AS published_rows, r.passed::text AS passed, "
-     "r.error, round(extract(epoch FROM clock_timestamp() - r.error_since)::numeric, 1) AS "
-     "failing_seconds, r.error_count AS failed_attempts, "
-     "(r.system_identifier, r.timeline, r.database_oid) IS NOT DISTINCT FROM "
-     "(i.system_identifier, i.timeline, i.database_oid) AS is_of_this_database "
-     "FROM escrow.reader AS r CROSS JOIN escrow.database_identity() AS i CROSS JOIN LATERAL "
-     "(SELECT count(*) AS rows, coalesce(sum(octet_length(o.body)), 0)::bigint AS bytes, "
-     "min(o.created_at) AS oldest "
-     "FROM escrow.outbox AS o WHERE o.xid >= coalesce(pg_snapshot_xmin(r.passed), '0') "
-     "AND NOT pg_visible_in_snapshot(o.xid, coalesce(r.passed, '1:1:'))) AS l ORDER BY r.source, "
-     "r.lane"},
+     "SELECT r.source, r.lane, "
+     "CASE WHEN r.is_refused THEN 'REFUSED: nothing is published; escrow-relay has ended, and ends "
+     "again until somebody decides' "
+     "WHEN r.error IS NOT NULL THEN 'FAILING: nothing is published until it is over; escrow-relay "
+     "tries again by itself' "
+     "WHEN h.count > 0 THEN 'HOLDING: ' || h.count || ' topics or keys; what comes for them is "
+     "parked, all else is published' "
+     "WHEN r.passed IS NULL THEN 'NEW: it has not reported yet' "
+     "ELSE 'well, as of its last report' END AS state, "
+     "CASE WHEN r.error IS NOT NULL THEN " AT("r.error_since") " ELSE " AT(
+         "h.since") " END AS since, "
+                    "CASE WHEN r.is_refused THEN 'start escrow-relay as the error says' "
+                    "WHEN r.error IS NOT NULL THEN 'mend what the error says; escrow-relay need "
+                    "not be restarted' "
+                    "WHEN h.count > 0 THEN 'see held' END AS to_do, "
+                    "round(extract(epoch FROM clock_timestamp() - "
+                    "r.reported_at)::numeric, 1) AS reported_seconds_ago, "
+                    "l.rows AS lag_rows, l.bytes AS lag_bytes, round(extract(epoch FROM "
+                    "clock_timestamp() - "
+                    "l.oldest)::numeric, 1) AS lag_seconds, "
+                    "r.rows_acked AS published_rows, r.passed::text AS passed, "
+                    "r.error, round(extract(epoch FROM clock_timestamp() - "
+                    "r.error_since)::numeric, 1) AS "
+                    "failing_seconds, r.error_count AS failed_attempts, "
+                    "(r.system_identifier, r.timeline, r.database_oid) IS NOT DISTINCT FROM "
+                    "(i.system_identifier, i.timeline, i.database_oid) AS is_of_this_database "
+                    "FROM escrow.reader AS r CROSS JOIN escrow.database_identity() AS i CROSS JOIN "
+                    "LATERAL "
+                    "(SELECT count(*) AS count, min(k.since) AS since FROM escrow.outbox_hold AS k "
+                    "WHERE k.source = r.source AND k.lane = r.lane AND NOT k.wanted) AS h CROSS "
+                    "JOIN LATERAL "
+                    "(SELECT count(*) AS rows, coalesce(sum(octet_length(o.body)), 0)::bigint AS "
+                    "bytes, "
+                    "min(o.created_at) AS oldest "
+                    "FROM escrow.outbox AS o WHERE o.xid >= coalesce(pg_snapshot_xmin(r.passed), "
+                    "'0') "
+                    "AND NOT pg_visible_in_snapshot(o.xid, coalesce(r.passed, '1:1:'))) AS l ORDER "
+                    "BY r.source, "
+                    "r.lane"},
     {"partitions", "Partitions", "",
      "SELECT n AS slot, n = s.slot AS is_current, "
      "pg_total_relation_size(format('escrow.outbox_%s', n)::regclass) AS bytes "
@@ -68,16 +95,27 @@ static const struct section sections[] = {
      "ORDER BY open_seconds DESC NULLS LAST LIMIT 10"},
     {"held", "Topics and keys that are held: what comes for them is parked, in order", "none",
      "SELECT h.source, h.topic, CASE h.ordering_key WHEN '' THEN 'all of the topic' ELSE 'key ' || "
-     "h.ordering_key END AS holds, h.error, "
-     "round(extract(epoch FROM clock_timestamp() - h.since)::numeric, 1) AS held_seconds, "
-     "(SELECT count(*) FROM escrow.outbox_parked AS p WHERE p.source = h.source AND p.lane = "
-     "h.lane AND p.topic = h.topic AND (h.ordering_key = '' OR p.ordering_key = h.ordering_key)) "
-     "AS parked_rows, "
-     "CASE WHEN h.wanted THEN 'being published again' WHEN h.try_at IS NULL THEN "
-     "'until somebody mends it: escrow-relay replay' ELSE 'tried again in ' || "
-     "greatest(0, round(extract(epoch FROM h.try_at - clock_timestamp())::numeric)) || "
-     "' seconds' END AS next "
-     "FROM escrow.outbox_hold AS h ORDER BY h.source, h.lane, h.topic, h.ordering_key LIMIT 20"},
+     "h.ordering_key END AS holds, h.error, " AT(
+         "h.since") " AS since, "
+                    "round(extract(epoch FROM clock_timestamp() - h.since)::numeric, 1) AS "
+                    "held_seconds, "
+                    "(SELECT count(*) FROM escrow.outbox_parked AS p WHERE p.source = h.source AND "
+                    "p.lane = "
+                    "h.lane AND p.topic = h.topic AND (h.ordering_key = '' OR p.ordering_key = "
+                    "h.ordering_key)) "
+                    "AS parked_rows, "
+                    "CASE WHEN h.wanted THEN 'being published again' WHEN h.try_at IS NULL THEN "
+                    "'until somebody mends it: escrow-relay replay' ELSE 'tried again in ' || "
+                    "greatest(0, round(extract(epoch FROM h.try_at - clock_timestamp())::numeric)) "
+                    "|| "
+                    "' seconds' END AS next, "
+                    "CASE WHEN h.wanted THEN 'nothing' WHEN h.ordering_key = '' THEN 'create the "
+                    "topic, or make "
+                    "it writable for escrow-relay; then all goes out by itself' ELSE 'mend what "
+                    "the error says, "
+                    "then escrow-relay replay CONDITION' END AS to_do "
+                    "FROM escrow.outbox_hold AS h ORDER BY h.source, h.lane, h.topic, "
+                    "h.ordering_key LIMIT 20"},
     {"parked", "Rows that are parked (escrow-relay replay CONDITION publishes them again)", "none",
      "SELECT p.id, p.source, p.topic, p.ordering_key, p.error, round(extract(epoch FROM "
      "clock_timestamp() - "

@@ -140,9 +140,9 @@ START_TEST(an_old_schema_is_said)
     struct rig r;
 
     rig_init(&r, &fixture, "fail_version", 100);
-    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 7");
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 8");
     rig_start(&r);
-    rig_until_error(&r, "has version 6");
+    rig_until_error(&r, "has version 7");
     rig_fini(&r);
 }
 END_TEST
@@ -319,6 +319,10 @@ START_TEST(a_refusal_for_a_moment_parks_nothing)
     rig_until_error(&r, "not authenticated");
     rig_until(&r, has_failed_to_open, &r, "refusals of keys");
     ck_assert_ptr_nonnull(strstr(status_text(&r), "not authenticated: "));
+    ck_assert_ptr_nonnull(
+        strstr(status_text(&r), "FAILING: nothing is published until it is over"));
+    ck_assert_ptr_nonnull(
+        strstr(status_text(&r), "mend what the error says; escrow-relay need not"));
     ck_assert_str_eq(pg_test_sql(r.pg, "SELECT error_count >= 3 AND error_since < now() "
                                        "FROM escrow.reader"),
                      "t");
@@ -330,6 +334,7 @@ START_TEST(a_refusal_for_a_moment_parks_nothing)
     ck_assert_int_eq(relay_error(relay_loop_relay(r.relay))->code, 0);
     rig_until(&r, has_taken_it_back, &r, "the end of the error in the database");
     ck_assert_ptr_null(strstr(status_text(&r), "not authenticated"));
+    ck_assert_ptr_nonnull(strstr(status_text(&r), "well, as of its last report"));
     rig_check_books(&r);
     rig_fini(&r);
 }

@@ -1,5 +1,6 @@
 /* Restored, cloned and foreign databases: refused until a person says what they are. */
 #include "escrow/errors.h"
+#include "outbox/pg/status.h"
 #include "outbox/position.h"
 #include "tests/integration/pg/pg_main.h"
 #include "tests/integration/pg/rig.h"
@@ -272,6 +273,47 @@ static bool has_reported_a_row(void *arg)
     return strcmp(pg_test_sql(r->pg, "SELECT rows_acked = 1 FROM escrow.reader"), "t") == 0;
 }
 
+/* What escrow-relay status says of the reader, as JSON and in words. */
+static void expect_status(struct rig *r, const char *state, bool is_refused)
+{
+    struct buf out;
+    struct err_ctx err;
+    const char *words;
+
+    buf_init(&out, 0);
+    ck_assert_msg(status_run(r->conninfo, true, &out, &err) == 0, "%s", err.text);
+    buf_append_u8(&out, 0);
+    {
+        const char *values[] = {(char *)out.ptr, state, is_refused ? "t" : "f"};
+        PGresult *res = PQexecParams(
+            r->pg,
+            "SELECT d->>'state' LIKE $2 || '%' AND CASE WHEN $3::boolean THEN "
+            "(d->>'since')::timestamptz BETWEEN now() - interval '1 minute' AND now() + interval "
+            "'1 s' AND d->>'to_do' = 'start escrow-relay as the error says' AND d->>'error' LIKE "
+            "'%--adopt=%' ELSE d->>'since' IS NULL AND d->>'to_do' IS NULL AND d->>'error' IS NULL "
+            "END FROM (SELECT $1::jsonb->'readers'->0) AS s(d)",
+            3, NULL, values, NULL, NULL, 0);
+        ck_assert_msg(PQresultStatus(res) == PGRES_TUPLES_OK, "%s", PQerrorMessage(r->pg));
+        ck_assert_msg(strcmp(PQgetvalue(res, 0, 0), "t") == 0, "%s", (char *)out.ptr);
+        PQclear(res);
+    }
+    buf_clear(&out);
+    ck_assert_msg(status_run(r->conninfo, false, &out, &err) == 0, "%s", err.text);
+    buf_append_u8(&out, 0);
+    words = strstr((char *)out.ptr, "\n  state  ");
+    ck_assert_ptr_nonnull(words);
+    ck_assert_ptr_nonnull(strstr(words, state));
+    buf_fini(&out);
+}
+
+static bool is_well(void *arg)
+{
+    struct rig *r = arg;
+
+    return strcmp(pg_test_sql(r->pg, "SELECT error IS NULL AND NOT is_refused FROM escrow.reader"),
+                  "t") == 0;
+}
+
 /* As read_hint; the broker has lost everything. */
 static void refuse_wiped_broker(struct rig *r)
 {
@@ -283,6 +325,7 @@ static void refuse_wiped_broker(struct rig *r)
     ck_assert_ptr_nonnull(strstr(r->why.text, "says that 1 rows were published"));
     read_hint(r);
     finish(r);
+    expect_status(r, "REFUSED: nothing is published", true);
 }
 
 START_TEST(a_broker_that_lost_the_position_is_refused)
@@ -303,10 +346,19 @@ START_TEST(a_broker_that_lost_the_position_is_refused)
     rig_stop(&r);
     (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '2')");
     refuse_wiped_broker(&r);
+    (void)pg_test_sql(r.pg, "UPDATE escrow.reader SET error_since = '2001-02-03Z'");
+    rig_start(&r); /* started again in vain: it is refused since then, not since now */
+    rig_until_ended(&r, RELAY_REFUSED);
+    finish(&r);
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT error_since = '2001-02-03Z' AND error_count = 2 "
+                                       "FROM escrow.reader"),
+                     "t");
     r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
     rig_start(&r);
     rig_until_count(&r, 2);
     ck_assert_str_eq(rig_bodies(&r), "1 2");
+    rig_until(&r, is_well, &r, "the end of the refusal");
+    expect_status(&r, "well, as of its last report", false);
     rig_stop(&r);
     r.cfg.relay.foreign = RELAY_FOREIGN_REFUSE;
     rig_start(&r);

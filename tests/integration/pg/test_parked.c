@@ -428,6 +428,13 @@ START_TEST(parking_and_replaying_need_no_more_than_the_role)
 }
 END_TEST
 
+static bool is_over(void *arg)
+{
+    struct rig *r = arg;
+
+    return strcmp(pg_test_sql(r->pg, "SELECT error IS NULL FROM escrow.reader"), "t") == 0;
+}
+
 START_TEST(the_status_shows_what_is_held)
 {
     /* Which topic or key, why, how many rows wait for it. */
@@ -442,10 +449,13 @@ START_TEST(the_status_shows_what_is_held)
     publish(&r, "missing", "k", "2");
     rig_start(&r);
     until_parked(&r, "1 2");
+    rig_until(&r, is_over, &r, "the end of the failure: all else goes on");
     buf_init(&out, 0);
     ck_assert_msg(status_run(r.conninfo, false, &out, &err) == 0, "%s", err.text);
     (void)slice_to_cstr(buf_slice(&out), text, sizeof text);
     buf_fini(&out);
+    ck_assert_ptr_nonnull(strstr(text, "HOLDING: 1 topics or keys; what comes for them is parked"));
+    ck_assert_ptr_nonnull(strstr(text, "create the topic, or make it writable for escrow-relay"));
     ck_assert_ptr_nonnull(strstr(text, "all of the topic"));
     ck_assert_ptr_nonnull(strstr(text, "parked_rows   2"));
     ck_assert_ptr_nonnull(strstr(text, "tried again in "));

@@ -68,6 +68,17 @@ static void expect(struct desk *d, enum relay_state state, enum relay_db_command
     ck_assert_int_eq(d->up.db, db);
 }
 
+/* A relay that refuses says so to the database before it ends. */
+static void answer_refusal(struct desk *d)
+{
+    expect(d, RELAY_REFUSING, RELAY_DB_REFUSE);
+    ck_assert(d->up.has_news);
+    ck_assert(!d->up.must_close_db);
+    ck_assert(!d->up.must_open_sink);
+    feed(d, (struct relay_event){.type = RELAY_EV_TOLD});
+    ck_assert(d->up.must_close_db);
+}
+
 /* OPENED with this position: what a peek tells, and, unless that is refused, the open. */
 static void answer_open(struct desk *d, uint64_t epoch, struct slice position)
 {
@@ -80,6 +91,9 @@ static void answer_open(struct desk *d, uint64_t epoch, struct slice position)
         feed(d,
              (struct relay_event){.type = RELAY_EV_OPENED, .epoch = epoch, .position = position});
         ck_assert(!d->up.must_open_sink);
+    }
+    if (relay_state(d->relay) == RELAY_REFUSING) {
+        answer_refusal(d);
     }
 }
 
@@ -254,6 +268,54 @@ START_TEST(the_database_is_told_now_and_then)
     feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
     expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT); /* nothing to tell */
     desk_fini(&d);
+}
+END_TEST
+
+START_TEST(an_error_of_a_relay_before_is_taken_back_at_the_next_report)
+{
+    /* It may have died of it: the database knows, the new one does not. Nothing else to report. */
+    struct desk d;
+
+    desk_init(&d);
+    feed(&d, (struct relay_event){.type = RELAY_EV_START});
+    feed(&d, (struct relay_event){.type = RELAY_EV_DB_CONNECTED, .db = here, .knows_error = true});
+    answer_open(&d, 9, SLICE_EMPTY);
+    answer_snapshot(&d, "100:100:", false);
+    expect(&d, RELAY_IDLE, RELAY_DB_NONE);
+    d.now_ms += 1000;
+    feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
+    expect(&d, RELAY_MAINTAINING, RELAY_DB_MAINTAIN);
+    ck_assert(d.up.has_recovered);
+    desk_fini(&d);
+}
+END_TEST
+
+START_TEST(a_refusal_that_the_database_cannot_be_told_is_one_all_the_same)
+{
+    /*
+     * The statement fails (an older right), its answer does not come, or somebody stops the relay.
+     */
+    struct desk d;
+
+    for (int i = 0; i < 3; i++) {
+        desk_init(&d);
+        feed(&d, (struct relay_event){.type = RELAY_EV_START});
+        feed(&d, (struct relay_event){
+                     .type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3, .rows_published = 1});
+        feed(&d, (struct relay_event){.type = RELAY_EV_OPENED});
+        expect(&d, RELAY_REFUSING, RELAY_DB_REFUSE);
+        if (i == 0) {
+            feed(&d, (struct relay_event){.type = RELAY_EV_DB_FAILED, .code = ESCROW_EDB});
+        } else if (i == 1) {
+            tick_at_deadline(&d);
+        } else {
+            feed(&d, (struct relay_event){.type = RELAY_EV_STOP});
+        }
+        ck_assert_int_eq(relay_state(d.relay), i == 2 ? RELAY_STOPPED : RELAY_REFUSED);
+        ck_assert_int_eq(relay_error(d.relay)->code, ESCROW_EFOREIGN);
+        ck_assert(!d.up.has_news); /* it was said when it was asked */
+        desk_fini(&d);
+    }
 }
 END_TEST
 
@@ -474,7 +536,8 @@ START_TEST(a_database_behind_its_position_is_refused)
     desk_init(&d);
     go(&d, buf_slice(&bytes));
     answer_snapshot(&d, "55:55:", true);
-    ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
+    ck_assert(d.up.has_news);
+    ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED); /* and nothing is written there */
     desk_fini(&d);
     buf_clear(&bytes);
     encode(&bytes, here, 4, "50:60:50");
@@ -509,7 +572,6 @@ START_TEST(a_broker_without_a_position_is_refused)
     desk_init(&d);
     go_without_position(&d, 1);
     ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
-    ck_assert(d.up.has_news);
     ck_assert_int_eq(relay_error(d.relay)->code, ESCROW_EFOREIGN);
     ck_assert_ptr_nonnull(
         strstr(relay_error(d.relay)->text, "no position of source s, the database says that 1 "));
@@ -707,7 +769,7 @@ START_TEST(a_relay_that_is_refused_has_taken_no_epoch)
                      .type = RELAY_EV_DB_CONNECTED, .db = here, .reports = 3, .rows_published = 1});
         ck_assert(d.up.is_peek);
         feed(&d, (struct relay_event){.type = RELAY_EV_OPENED, .position = buf_slice(&bytes[i])});
-        ck_assert(!d.up.must_open_sink);
+        answer_refusal(&d);
         ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
         desk_fini(&d);
         buf_fini(&bytes[i]);
@@ -731,6 +793,7 @@ START_TEST(what_moves_between_peek_and_open_is_looked_at_again)
     encode(&bytes, copy, 0, "50:50:");
     feed(&d,
          (struct relay_event){.type = RELAY_EV_OPENED, .epoch = 2, .position = buf_slice(&bytes)});
+    answer_refusal(&d);
     ck_assert_int_eq(relay_state(d.relay), RELAY_REFUSED);
     desk_fini(&d);
     buf_fini(&bytes);
@@ -790,6 +853,8 @@ int main(void)
     tcase_add_test(tc, the_happy_path);
     tcase_add_test(tc, polls_get_rarer_and_a_wake_up_comes_first);
     tcase_add_test(tc, the_database_is_told_now_and_then);
+    tcase_add_test(tc, an_error_of_a_relay_before_is_taken_back_at_the_next_report);
+    tcase_add_test(tc, a_refusal_that_the_database_cannot_be_told_is_one_all_the_same);
     tcase_add_test(tc, rows_out_of_order_are_refused);
     tcase_add_test(tc, a_failed_batch_drains_and_backs_off);
     tcase_add_test(tc, a_fenced_relay_ends);

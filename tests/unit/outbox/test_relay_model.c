@@ -376,6 +376,7 @@ static void answer_db(struct world *w)
     case RELAY_DB_READ:
     case RELAY_DB_REPLAY:
     case RELAY_DB_ADOPT:
+    case RELAY_DB_REFUSE:
         ck_abort_msg("not expected here");
     }
 }

@@ -192,6 +192,7 @@ static void answer_db(struct office *o, enum relay_db_command asked)
     case RELAY_DB_NONE:
     case RELAY_DB_CLOSE:
     case RELAY_DB_ADOPT:
+    case RELAY_DB_REFUSE:
     case RELAY_DB_REPLAY:
         ck_abort_msg("not expected here");
     }
