@@ -11,10 +11,12 @@
  */
 #include "src/client/pg_end.h"
 
+#include "core/base/buf.h"
 #include "src/client/client_private.h"
 #include "src/client/pg_session.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 int pg_end_not_known(const char *what)
@@ -93,9 +95,14 @@ static int commit_outcome(PGconn *conn, PGresult *res, bool has_statements)
 
 /* ---- notices ---- */
 
+#define STANDBY_WAIT "SyncRepWaitForLSN" /* the function of the server that gives the warning */
+
+/* Who hears what the server says while COMMIT runs: receiver in front of libpq's, or a trace. */
 struct listener {
-    PQnoticeReceiver before;
+    PQnoticeReceiver before; /* libpq's own; NULL: the application's, which stays, and a trace */
     bool is_standby_unsure;
+    FILE *trace;
+    struct buf traced; /* what it has written, once it is closed */
 };
 
 static void on_notice(void *arg, const PGresult *res)
@@ -104,7 +111,7 @@ static void on_notice(void *arg, const PGresult *res)
     const char *from = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
 
     l->is_standby_unsure =
-        l->is_standby_unsure || (from != NULL && strcmp(from, "SyncRepWaitForLSN") == 0);
+        l->is_standby_unsure || (from != NULL && strcmp(from, STANDBY_WAIT) == 0);
     l->before(NULL, res);
 }
 
@@ -123,34 +130,73 @@ static PQnoticeReceiver default_receiver(void)
     return receiver;
 }
 
+static ssize_t on_traced(void *arg, const char *bytes, size_t len)
+{
+    buf_append(arg, bytes, len); /* what does not fit is known at the end */
+    return (ssize_t)len;
+}
+
 /*
- * Only in front of libpq's own: the argument of another receiver cannot be had, so it could neither
- * be called nor put back.
+ * A receiver of ours goes only in front of libpq's own: the argument of another cannot be had, so
+ * that one could neither be called nor put back. Beside another the connection is traced: that
+ * shows every message of the server, whoever receives it. false: no memory.
  */
 static bool listen_begin(PGconn *conn, struct listener *l)
 {
-    l->before = PQsetNoticeReceiver(conn, NULL, NULL);
-    if (l->before == NULL || l->before != default_receiver()) {
+    PQnoticeReceiver receiver = PQsetNoticeReceiver(conn, NULL, NULL);
+
+    *l = (struct listener){.before = NULL};
+    if (receiver != NULL && receiver == default_receiver()) {
+        l->before = receiver;
+        (void)PQsetNoticeReceiver(conn, on_notice, l);
+        return true;
+    }
+    buf_init(&l->traced, 0);
+    l->trace = fopencookie(&l->traced, "w", (cookie_io_functions_t){.write = on_traced});
+    if (l->trace == NULL) {
         return false;
     }
-    (void)PQsetNoticeReceiver(conn, on_notice, l);
+    PQtrace(conn, l->trace);
     return true;
+}
+
+/*
+ * Did the server say that the standby may not have it? Or can that not be known for want of memory?
+ */
+static bool listen_end(PGconn *conn, struct listener *l)
+{
+    bool is_closed;
+
+    if (l->trace == NULL) {
+        (void)PQsetNoticeReceiver(conn, l->before, NULL);
+        return l->is_standby_unsure;
+    }
+    PQuntrace(conn);
+    is_closed = fclose(l->trace) == 0; /* it is written now */
+    l->is_standby_unsure = !is_closed || buf_failed(&l->traced) ||
+                           (l->traced.len > 0 && memmem(l->traced.ptr, l->traced.len, STANDBY_WAIT,
+                                                        sizeof STANDBY_WAIT - 1) != NULL);
+    buf_fini(&l->traced);
+    return l->is_standby_unsure;
 }
 
 /* ---- COMMIT ---- */
 
 int pg_end_commit(PGconn *conn, const char *sql, bool has_statements)
 {
-    struct listener listener = {.is_standby_unsure = false};
-    bool is_listening = listen_begin(conn, &listener);
-    PGresult *res = PQexec(conn, sql);
-    int rc = commit_outcome(conn, res, has_statements);
+    struct listener listener;
+    bool is_standby_unsure;
+    PGresult *res;
+    int rc;
 
-    if (is_listening) {
-        (void)PQsetNoticeReceiver(conn, listener.before, NULL);
+    if (!listen_begin(conn, &listener)) {
+        return last_error_set(ESCROW_EROLLEDBACK, "commit: out of memory; rolled back");
     }
+    res = PQexec(conn, sql);
+    rc = commit_outcome(conn, res, has_statements);
     PQclear(res);
-    if (rc == 0 && listener.is_standby_unsure) {
+    is_standby_unsure = listen_end(conn, &listener);
+    if (rc == 0 && is_standby_unsure) {
         rc = last_error_set(ESCROW_EDB,
                             "commit: committed, but the wait for the synchronous standby was "
                             "cancelled: a fail-over may lose it; its messages are left to "

@@ -70,10 +70,11 @@ ESCROW_API int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_
  *                         database and messages will agree, as above. Also: it committed, but its
  *                         wait for the synchronous standby was cancelled, so that a fail-over may
  *                         lose it (escrow_last_error says so; the connection is good): messages
- *                         follow by check-back, whose answer waits for the standby. This cannot be
- *                         seen on a connection with a receiver of its own for notices
- *                         (PQsetNoticeReceiver; a processor does no harm): there it is 0, and after
- *                         such a fail-over a message may be there whose transaction is not
+ *                         follow by check-back, whose answer waits for the standby. Receivers and
+ *                         processors of notices stay as they are. On a connection with a receiver
+ *                         of
+ *                         its own (PQsetNoticeReceiver) a trace of yours (PQtrace) ends here: libpq
+ *                         has room for one, and it is needed to see that
  *   ESCROW_EINVAL         the transaction had been ended by other means (your own COMMIT or
  *                         ROLLBACK); its messages are rolled back, whichever it was
  *   any other             a message could not be stored; the database was rolled back

@@ -96,6 +96,31 @@ START_TEST(a_commit_delivers_all_messages)
 }
 END_TEST
 
+static void no_notice(void *arg, const PGresult *res)
+{
+    ck_assert_ptr_eq(arg, &bag);
+    ck_assert_ptr_nonnull(res);
+}
+
+/* A receiver of the application's own for notices delays nothing, and stays. */
+START_TEST(a_receiver_of_notices_makes_no_difference)
+{
+    static const char *const texts[] = {"one", "two"};
+    struct escrow_pg_txn *txn = NULL;
+
+    (void)PQsetNoticeReceiver(conn, no_notice, &bag);
+    for (int i = 0; i < 2; i++) {
+        OK(escrow_pg_begin(producer, conn, &txn));
+        (void)pg_test_sql(conn, "UPDATE account SET cents = cents - 10 WHERE id = 1");
+        OK(publish(txn, texts[i]));
+        OK(escrow_pg_commit(&txn));
+    }
+    ck_assert(PQsetNoticeReceiver(conn, NULL, NULL) == no_notice);
+    ck_assert_str_eq(cents(), "80");
+    expect_only(texts, 2);
+}
+END_TEST
+
 /* Rolled back: neither the row nor the message. */
 START_TEST(a_rollback_delivers_nothing)
 {
@@ -442,6 +467,7 @@ static void add(TCase *tc)
     tcase_add_unchecked_fixture(tc, start_pg, stop_pg);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_commit_delivers_all_messages);
+    tcase_add_test(tc, a_receiver_of_notices_makes_no_difference);
     tcase_add_test(tc, a_rollback_delivers_nothing);
     tcase_add_test(tc, a_failed_statement_rolls_back_the_messages);
     tcase_add_test(tc, a_commit_that_fails_rolls_back_the_messages);

@@ -120,17 +120,25 @@ END_TEST
 
 static void keep_result(void *arg, const PGresult *res)
 {
+    ck_assert_ptr_eq(arg, notices);
     keep_notice(arg, PQresultErrorMessage(res));
 }
 
-/* With a receiver of the application's own nothing is listened to, and the receiver stays. */
-START_TEST(a_receiver_of_the_application_stays)
+/* A receiver of the application's own changes nothing, and stays, with its argument. */
+START_TEST(a_receiver_of_the_application_stays_and_hides_nothing)
 {
+    int rc;
+
     (void)PQsetNoticeReceiver(conn, keep_result, notices);
-    OK(commit_is_cancelled());
+    rc = commit_is_cancelled();
+    ck_assert_int_eq(rc, ESCROW_EDB);
+    ck_assert_ptr_nonnull(strstr(escrow_last_error(), "standby"));
     ck_assert_ptr_nonnull(strstr(notices, "standby"));
     ck_assert(PQsetNoticeReceiver(conn, NULL, NULL) == keep_result);
-    expect("90", 1, 0);
+    notices[0] = '\0';
+    (void)pg_test_sql(conn, "DO $$ BEGIN RAISE NOTICE 'still heard'; END $$");
+    ck_assert_ptr_nonnull(strstr(notices, "still heard"));
+    expect("90", 0, 1);
 }
 END_TEST
 
@@ -152,7 +160,7 @@ static void add(TCase *tc)
     tcase_add_unchecked_fixture(tc, start_pg, stop_pg);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_commit_that_the_standby_may_not_have_is_left_to_check_back);
-    tcase_add_test(tc, a_receiver_of_the_application_stays);
+    tcase_add_test(tc, a_receiver_of_the_application_stays_and_hides_nothing);
 }
 
 int main(void)
