@@ -101,6 +101,7 @@ static int pg_identify(struct escrow_pg_txn *t)
 static void half_free(struct escrow_pg_txn *t, struct pg_half *h)
 {
     client_memory_give(t->producer->client, h->bytes);
+    buf_fini(&h->op.packed); /* of one that did not even start */
     escrow_message_free(&h->message);
     waiter_fini(&h->waiter);
     mem_free(h);
@@ -211,7 +212,7 @@ static int half_new(struct escrow_pg_txn *t, const struct escrow_message *messag
                     struct pg_half **out)
 {
     struct escrow_client *c = t->producer->client;
-    size_t bytes = 2 * send_bytes(message);
+    size_t bytes = 2 * send_bytes(message); /* as of an asynchronous send */
     struct pg_half *h;
 
     if (!client_memory_take(c, bytes)) {
@@ -234,11 +235,14 @@ static int half_new(struct escrow_pg_txn *t, const struct escrow_message *messag
     h->op.producer = t->producer;
     h->op.kind = SEND_HALF;
     h->op.topic = h->message->topic;
-    h->op.body = slice_of(h->message->body, h->message->body_len);
     h->op.extra = buf_slice(&t->extra);
     h->op.done = half_done;
     h->op.task.run = half_start;
     buf_init(&h->op.properties, 0);
+    if (send_pack(&h->op, h->message) != 0) {
+        half_free(t, h);
+        return last_error_set(ESCROW_ENOMEM, "publish: no memory to compress the body");
+    }
     *out = h;
     return 0;
 }

@@ -2,13 +2,16 @@
 #include "core/proto/codes.h"
 #include "core/proto/record.h"
 #include "core/proto/send_request.h"
+#include "escrow/pg.h"
 #include "tests/integration/client/rig.h"
+#include "tests/lib/pg_fixture.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define LONG_LEN 100000
 
+static struct pg_fixture pg;
 static struct rig rig;
 static struct bag bag;
 static char text[LONG_LEN + 1];
@@ -207,6 +210,52 @@ START_TEST(every_way_to_send_and_to_receive)
 }
 END_TEST
 
+/* So are messages of a PostgreSQL transaction; what is short, or does not get shorter, is not. */
+START_TEST(messages_of_a_database_transaction_are_compressed_too)
+{
+    const struct escrow_option one[] = {{"queues", "1"}, {NULL, NULL}};
+    struct escrow_client *c = rig_client(&rig);
+    struct escrow_producer *p = NULL;
+    struct escrow_consumer *k;
+    struct escrow_pg_txn *txn = NULL;
+    char conninfo[160];
+    PGconn *conn;
+    static const char *const topics[] = {"Paid", "Brief"};
+
+    pg_fixture_database(&pg, "compress", conninfo, sizeof conninfo);
+    conn = pg_test_connect(conninfo);
+    OK(escrow_producer_new(c, "shop", one, &p));
+    OK(escrow_pg_begin(p, conn, &txn));
+    for (size_t i = 0; i < 2; i++) {
+        struct escrow_message *m = rig_message(topics[i], i == 0 ? text : "short");
+        OK(escrow_pg_publish(txn, m));
+        escrow_message_free(&m);
+    }
+    OK(escrow_pg_commit(&txn));
+    PQfinish(conn);
+    k = rig_consume(c, "readers", "Paid", "*", NULL, describes, &bag);
+    bag_wait_for(&bag, "text -");
+    check_stored("Paid", SYSFLAG_COMPRESSED, true);
+    escrow_consumer_free(&k);
+    k = rig_consume(c, "readers", "Brief", "*", NULL, describes, &bag);
+    bag_wait_for(&bag, "5 -");
+    check_stored("Brief", 0, true);
+    escrow_consumer_free(&k);
+    escrow_producer_free(&p);
+    escrow_client_free(&c);
+}
+END_TEST
+
+static void start_pg(void)
+{
+    pg_fixture_start(&pg, NULL);
+}
+
+static void stop_pg(void)
+{
+    pg_fixture_stop(&pg);
+}
+
 /* One that says it is compressed and is not arrives as it is, and those behind it arrive too. */
 START_TEST(a_damaged_body_is_handed_over_as_it_is)
 {
@@ -233,8 +282,10 @@ END_TEST
 
 static void add(TCase *tc)
 {
+    tcase_add_unchecked_fixture(tc, start_pg, stop_pg);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, a_long_body_is_stored_compressed);
+    tcase_add_test(tc, messages_of_a_database_transaction_are_compressed_too);
     tcase_add_test(tc, it_can_be_switched_off);
     tcase_add_test(tc, every_way_to_send_and_to_receive);
     tcase_add_test(tc, a_damaged_body_is_handed_over_as_it_is);
