@@ -237,14 +237,27 @@ static void connect_step(struct pg_conn *c, PostgresPollingStatusType step)
     }
 }
 
-/* Notices, and what the server says to an idle connection before it ends it. */
-static void on_notice(void *arg, const char *message)
+/*
+ * Notices, and what the server says to an idle connection before it ends it. One of them is an
+ * error: the end of a statement waited for a synchronous standby, and somebody has cancelled that.
+ * PostgreSQL goes on as if the standby had it, and nobody here may. Its text is translated, the
+ * function of the server that it comes from is its own.
+ */
+static void on_notice(void *arg, const PGresult *res)
 {
+    struct pg_conn *c = arg;
+    const char *from = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
     char line[ERR_TEXT_MAX];
 
-    (void)arg;
-    copy_line(line, sizeof line, message);
+    copy_line(line, sizeof line, PQresultErrorMessage(res));
     log_debug("outbox.db.notice", "%s", line);
+    if (from != NULL && strcmp(from, "SyncRepWaitForLSN") == 0 && !c->has_error) {
+        c->has_error = true;
+        c->error = (struct pg_error){.needs_person = false};
+        (void)snprintf(c->error.text, sizeof c->error.text,
+                       "the wait for the synchronous standby was cancelled: it may not have what "
+                       "is asked about");
+    }
 }
 
 /* Names are addresses now: connect. */
@@ -277,8 +290,8 @@ static void on_resolved(void *arg, const struct pg_hosts *hosts)
         lose_by_libpq(c, ESCROW_ECONN);
         return;
     }
-    (void)PQsetNoticeProcessor(c->pg, on_notice, NULL); /* returns the one before */
-    connect_step(c, PGRES_POLLING_WRITING); /* libpq's rule: behave as if it had said so */
+    (void)PQsetNoticeReceiver(c->pg, on_notice, c); /* returns the one before */
+    connect_step(c, PGRES_POLLING_WRITING);         /* libpq's rule: behave as if it had said so */
 }
 
 void pg_conn_open(struct pg_conn *c, const char *conninfo)

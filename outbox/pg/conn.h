@@ -39,7 +39,10 @@ struct pg_conn_handlers {
      * One CopyData message. Not 0: the connection is closed and lost with that code. May be NULL.
      */
     int (*copy_data)(void *arg, struct slice bytes);
-    /* The statement is over: its effects are committed if err is NULL. The next one may be sent. */
+    /*
+     * The statement is over: its effects are committed if err is NULL, on a synchronous standby
+     * too. The next one may be sent.
+     */
     void (*done)(void *arg, const struct pg_error *err);
     /* A notification came in. May be NULL. */
     void (*notified)(void *arg);
