@@ -263,10 +263,29 @@ static bool addr_is_silent(const struct registry_addr *a, int64_t now_ms)
     return now_ms - a->seen_ms > a->timeout_ms;
 }
 
+static bool version_is_older(const struct data_version *a, const struct data_version *b)
+{
+    if (a->state_version != b->state_version) {
+        return a->state_version < b->state_version;
+    }
+    return a->timestamp_ms != b->timestamp_ms ? a->timestamp_ms < b->timestamp_ms
+                                              : a->counter < b->counter;
+}
+
+/* Has it missed registrations, and is the newcomer what it was, or later? */
+static bool addr_gives_way(const struct registry_broker *broker, const struct registry_addr *a,
+                           int64_t now_ms, const struct registration *reg)
+{
+    return now_ms - a->seen_ms > REGISTRY_QUIET_MS &&
+           !(broker->has_version && version_is_older(&reg->version, &broker->version));
+}
+
 /*
  * The live entry of another address under the id that is claimed, NULL when there is none. RocketMQ
  * gives it away to any newcomer; its brokers rely on that after an election only: the new master
- * has a higher state version, or (older ones, without any) it was known under another id.
+ * has a higher state version, or (older ones, without any) it was known under another id. A machine
+ * that vanished says no goodbye, and its connection stays open for long: what it held is free again
+ * for the broker that was moved.
  */
 static const struct registry_addr *broker_find_holder(const struct registry_broker *broker,
                                                       int64_t now_ms,
@@ -279,7 +298,8 @@ static const struct registry_addr *broker_find_holder(const struct registry_brok
         const struct registry_addr *a = &broker->addrs[i];
         bool is_same_addr = slice_eq_str(reg->addr, a->addr);
         is_known = is_known || is_same_addr;
-        if (a->broker_id == reg->broker_id && !is_same_addr && !addr_is_silent(a, now_ms)) {
+        if (a->broker_id == reg->broker_id && !is_same_addr && !addr_is_silent(a, now_ms) &&
+            !addr_gives_way(broker, a, now_ms, reg)) {
             holder = a;
         }
     }

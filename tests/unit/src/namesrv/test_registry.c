@@ -271,6 +271,39 @@ START_TEST(a_name_that_a_live_broker_holds_is_refused_to_another_address)
 }
 END_TEST
 
+START_TEST(a_broker_that_was_moved_takes_its_name_when_registrations_were_missed)
+{
+    /*
+     * Its machine vanished, so the connection is still open. Not with an older data version, not
+     * earlier, and not back again from one that is alive.
+     */
+    struct registry r;
+    struct topic_config t = topic("T", 4);
+    struct registration a = make("n", "1.1.1.1:1", &t, 1, 7);
+    struct registration moved = make("n", "2.2.2.2:2", &t, 1, 7);
+    struct registration older = make("n", "3.3.3.3:3", &t, 1, 6);
+    char text[REGISTRY_REFUSAL_MAX + 1];
+
+    registry_init(&r, key);
+    moved.conn = 2;
+    older.conn = 3;
+    ck_assert_int_eq(registry_register(&r, 1000, &a), 0);
+    ck_assert_int_eq(registry_register(&r, 1000 + REGISTRY_QUIET_MS, &moved), ESCROW_EEXIST);
+    ck_assert_int_eq(registry_register(&r, 1001 + REGISTRY_QUIET_MS, &older), ESCROW_EEXIST);
+    registry_refusal(&r, 1001 + REGISTRY_QUIET_MS, &moved, text, sizeof text);
+    ck_assert_str_eq(text, "");
+    ck_assert_int_eq(registry_register(&r, 1001 + REGISTRY_QUIET_MS, &moved), 0);
+    ck_assert_uint_eq(route_brokers(&r, "T"), 1);
+    ck_assert_int_eq(registry_register(&r, 1002 + REGISTRY_QUIET_MS, &a), ESCROW_EEXIST);
+    registry_refusal(&r, 1002 + REGISTRY_QUIET_MS, &a, text, sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, "live broker at 2.2.2.2:2;"));
+    registry_on_close(&r, 1); /* the kernel gives up at last */
+    ck_assert_uint_eq(route_brokers(&r, "T"), 1);
+    registry_check(&r);
+    registry_fini(&r);
+}
+END_TEST
+
 START_TEST(an_elected_master_takes_the_name_over)
 {
     /*
@@ -464,6 +497,7 @@ int main(void)
     tcase_add_test(tc, topics_are_taken_over_when_the_version_changed);
     tcase_add_test(tc, a_slave_brings_no_topics_and_takes_none_away);
     tcase_add_test(tc, a_name_that_a_live_broker_holds_is_refused_to_another_address);
+    tcase_add_test(tc, a_broker_that_was_moved_takes_its_name_when_registrations_were_missed);
     tcase_add_test(tc, an_elected_master_takes_the_name_over);
     tcase_add_test(tc, names_that_could_harm_are_refused);
     tcase_add_test(tc, a_broker_with_many_topics_goes_at_once_and_whole);
