@@ -63,7 +63,8 @@
     X(backoff_max_ms, "backoff.max.ms", NUMBER, "10000", 100, 600000,                              \
       "longest wait before trying again")                                                          \
     X(topic_wait_ms, "topic.wait.ms", NUMBER, "10000", 0, 3600000,                                 \
-      "a topic that cannot be written to: so long all wait for it, then its rows are parked")      \
+      "a topic that cannot be written to: so long the rows of ALL topics wait for it, then its "   \
+      "rows are parked and the others go on; 0: nobody waits")                                     \
     X(db_timeout_ms, "db.timeout.ms", NUMBER, "30000", 100, 3600000,                               \
       "an answer of PostgreSQL that takes longer is a failure")                                    \
     X(publish_timeout_ms, "publish.timeout.ms", NUMBER, "10000", 100, 600000,                      \

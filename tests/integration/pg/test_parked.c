@@ -175,6 +175,35 @@ START_TEST(a_topic_that_takes_nothing_is_parked_in_order_and_stops_no_other)
 }
 END_TEST
 
+START_TEST(with_no_time_to_wait_other_topics_do_not_wait)
+{
+    /*
+     * topic.wait.ms = 0: what is refused for its topic is parked at once; order is kept in the same
+     * way, and the topic gets everything when it is there.
+     */
+    struct rig r;
+
+    rig_init(&r, &fixture, "parked_no_wait", 100);
+    r.broker.missing_topic = "missing";
+    r.cfg.relay.topic_wait_ms = 0;
+    rig_start(&r);
+    rig_until_idle(&r);
+    publish(&r, "missing", "k", "1");
+    publish(&r, "t", "k", "2");
+    publish(&r, "missing", "k", "3");
+    until_parked(&r, "1 3");
+    rig_until_count(&r, 1);
+    ck_assert_str_eq(rig_bodies(&r), "2");
+    ck_assert_uint_eq(relay_stats(relay_loop_relay(r.relay))->topic_waits, 0);
+    r.broker.missing_topic = NULL;
+    (void)pg_test_sql(r.pg, "UPDATE escrow.outbox_hold SET try_at = now()");
+    until_parked(&r, "");
+    rig_until_count(&r, 3);
+    ck_assert_str_eq(rig_bodies(&r), "2 1 3");
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_topic_that_is_tried_in_vain_is_tried_again_later)
 {
     /* Only the one row; a row that is bad in itself does not keep its topic closed. */
@@ -468,6 +497,7 @@ static void add_tests(Suite *suite)
 {
     ADD(suite, a_row_that_the_broker_refuses_holds_up_its_key_alone);
     ADD(suite, a_topic_that_takes_nothing_is_parked_in_order_and_stops_no_other);
+    ADD(suite, with_no_time_to_wait_other_topics_do_not_wait);
     ADD(suite, a_topic_that_is_tried_in_vain_is_tried_again_later);
     ADD(suite, a_part_of_a_key_takes_what_is_before_it_along);
     ADD(suite, a_row_is_parked_or_published_wherever_the_relay_is_killed);
