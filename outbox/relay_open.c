@@ -213,6 +213,7 @@ static void go_on(struct relay *r, const struct relay_event *ev, struct position
     r->cursor.reports = r->db_reports;
     position_init(stored);
     r->must_claim = true;
+    r->must_report = ev->position.len > 0 && r->db_stored.xmax <= 1;
     if (relay_must_park(r, ev->position)) {
         out->park_id = r->park_id;
         out->is_whole_topic = r->is_whole_topic;

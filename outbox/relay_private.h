@@ -32,6 +32,7 @@ struct relay {
     struct snapshot db_given_up; /* sees all rows that are truncated */
     uint64_t db_cleared;         /* replayed rows are gone up to this number */
     bool is_put_back;  /* the broker's position is before db_stored: the database is to be told */
+    bool must_report;  /* it was never told the broker's position (an older version): soon, then */
     bool accepts_loss; /* and before what is gone, and a person has said that it stays missing */
     uint64_t seen_order_id; /* last row fed, for the order check */
     uint64_t seen_id;

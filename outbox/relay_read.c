@@ -56,7 +56,7 @@ bool relay_is_report_due(const struct relay *r, int64_t now_ms)
     int64_t due_ms = r->maintain_due_ms;
     bool has_recovered = r->has_told && r->error.code == 0;
 
-    if (r->stats.rows_acked == r->maintained_acked && !has_recovered) {
+    if (r->stats.rows_acked == r->maintained_acked && !has_recovered && !r->must_report) {
         due_ms += (int64_t)(QUIET_MAINTAIN - 1) * r->cfg.maintain_ms;
     }
     return now_ms >= due_ms;
@@ -81,6 +81,7 @@ void relay_report(struct relay *r, int64_t now_ms, struct relay_update *out)
     }
     out->has_recovered = r->error.code == 0;
     r->has_told = r->has_told && !out->has_recovered;
+    r->must_report = false;
     out->report_rows = r->stats.rows_acked - r->maintained_acked;
     r->maintained_acked = r->stats.rows_acked;
     out->has_parked = r->has_parked;

@@ -32,6 +32,21 @@ static PGconn *empty_database(const char *name, char *conninfo, size_t size)
     return database_in(name, "UTF8", conninfo, size);
 }
 
+static const char *status_text(const char *conninfo)
+{
+    static char text[16384];
+    struct buf out;
+    struct err_ctx err;
+
+    buf_init(&out, 0);
+    ck_assert_msg(status_run(conninfo, false, &out, &err) == 0, "%s", err.text);
+    ck_assert_uint_lt(out.len, sizeof text);
+    memcpy(text, out.ptr, out.len);
+    text[out.len] = '\0';
+    buf_fini(&out);
+    return text;
+}
+
 START_TEST(every_version_upgrades_to_the_newest)
 {
     /*
@@ -45,12 +60,22 @@ START_TEST(every_version_upgrades_to_the_newest)
         struct migrate_result result;
         ck_assert_int_eq(migrate_run(conninfo, from, &result, &err), 0);
         ck_assert_int_eq(result.version_after, from);
+        if (from > 0) { /* a relay was at work, and has not been since */
+            (void)pg_test_sql(pg, "SELECT escrow.reader_register('s', 0)");
+            (void)pg_test_sql(pg, "SELECT escrow.reader_report('s', 0, pg_current_snapshot(), 1)");
+        }
         ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
         ck_assert_int_eq(result.version_before, from);
         ck_assert_int_eq(result.version_after, SCHEMA_VERSION);
         ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
         ck_assert_int_eq(result.version_before, SCHEMA_VERSION);
         (void)pg_test_sql(pg, "SELECT escrow.publish('t', '1')");
+        (void)pg_test_sql(pg, "SELECT escrow.outbox_rotate(1)");
+        (void)pg_test_sql(pg, "SELECT escrow.outbox_rotate(1)");
+        ck_assert_ptr_nonnull(strstr(status_text(conninfo), from > 0
+                                                                ? "state                 well, as "
+                                                                  "of its last report"
+                                                                : "none yet: escrow-relay"));
         PQfinish(pg);
     }
 }
@@ -207,21 +232,6 @@ END_TEST
 static bool is_clean(void *arg)
 {
     return cleaner_removed(arg) >= 5;
-}
-
-static const char *status_text(const char *conninfo)
-{
-    static char text[16384];
-    struct buf out;
-    struct err_ctx err;
-
-    buf_init(&out, 0);
-    ck_assert_msg(status_run(conninfo, false, &out, &err) == 0, "%s", err.text);
-    ck_assert_uint_lt(out.len, sizeof text);
-    memcpy(text, out.ptr, out.len);
-    text[out.len] = '\0';
-    buf_fini(&out);
-    return text;
 }
 
 START_TEST(only_markers_that_nobody_can_ask_about_are_removed)

@@ -271,6 +271,50 @@ START_TEST(the_database_is_told_now_and_then)
 }
 END_TEST
 
+static void encode(struct buf *out, struct db_identity db, uint64_t reports, const char *old)
+{
+    struct position p;
+
+    position_init(&p);
+    p.db = db;
+    p.reports = reports;
+    ck_assert_int_eq(snapshot_parse(&p.old, slice_str(old)), 0);
+    position_encode(&p, out);
+    position_fini(&p);
+}
+
+START_TEST(a_database_that_was_never_told_the_position_is_told_soon)
+{
+    /*
+     * By a version before it was: nothing is refused or put back for want of it, and the report
+     * that brings it does not wait for something to publish. Told, the next one is due much later.
+     */
+    struct desk d;
+    struct buf bytes;
+
+    buf_init(&bytes, 0);
+    encode(&bytes, here, 3, "50:50:");
+    desk_init(&d);
+    go(&d, buf_slice(&bytes));
+    expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+    ck_assert(!d.up.is_put_back);
+    answer_snapshot(&d, "60:60:", false);
+    for (int i = 0; i < 2; i++) {
+        d.now_ms += 1000;
+        feed(&d, (struct relay_event){.type = RELAY_EV_TICK});
+        if (i == 0) {
+            expect(&d, RELAY_MAINTAINING, RELAY_DB_MAINTAIN);
+            ck_assert_uint_eq(relay_stored(d.relay)->xmax, 50);
+            feed(&d, (struct relay_event){.type = RELAY_EV_MAINTAINED, .reports = 4});
+        }
+        expect(&d, RELAY_SNAPSHOT, RELAY_DB_SNAPSHOT);
+        answer_snapshot(&d, "60:60:", false);
+    }
+    desk_fini(&d);
+    buf_fini(&bytes);
+}
+END_TEST
+
 START_TEST(an_error_of_a_relay_before_is_taken_back_at_the_next_report)
 {
     /* It may have died of it: the database knows, the new one does not. Nothing else to report. */
@@ -467,18 +511,6 @@ START_TEST(stopping_waits_for_what_the_sink_has)
     desk_fini(&d);
 }
 END_TEST
-
-static void encode(struct buf *out, struct db_identity db, uint64_t reports, const char *old)
-{
-    struct position p;
-
-    position_init(&p);
-    p.db = db;
-    p.reports = reports;
-    ck_assert_int_eq(snapshot_parse(&p.old, slice_str(old)), 0);
-    position_encode(&p, out);
-    position_fini(&p);
-}
 
 START_TEST(a_foreign_position_needs_the_right_word)
 {
@@ -853,6 +885,7 @@ int main(void)
     tcase_add_test(tc, the_happy_path);
     tcase_add_test(tc, polls_get_rarer_and_a_wake_up_comes_first);
     tcase_add_test(tc, the_database_is_told_now_and_then);
+    tcase_add_test(tc, a_database_that_was_never_told_the_position_is_told_soon);
     tcase_add_test(tc, an_error_of_a_relay_before_is_taken_back_at_the_next_report);
     tcase_add_test(tc, a_refusal_that_the_database_cannot_be_told_is_one_all_the_same);
     tcase_add_test(tc, rows_out_of_order_are_refused);
