@@ -183,6 +183,9 @@ int log_scan_next(struct log_scan *scan, struct envelope *e, struct slice *paylo
     scan->epoch = e->epoch;
     scan->synced = e->synced;
     scan->pos = scan_after(scan, scan->pos, e);
+    if (e->type == STORE_FILLER) {
+        scan->filled = scan->pos;
+    }
     return 1;
 }
 
@@ -308,6 +311,24 @@ static int search_run(struct search *s, uint64_t from, uint64_t to, struct err_c
     return rc;
 }
 
+/*
+ * A FILLER is written only when the name of the next segment is durable, and no segment is unlinked
+ * before one below it: if the last one ends with a FILLER, somebody took away those behind.
+ */
+static int judge_filler(const struct log_scan *scan, uint64_t bad, struct err_ctx *err)
+{
+    char path[SEGMENT_PATH_MAX];
+
+    if (bad != scan->segs->allocated || bad != scan->filled || bad == 0) {
+        return 0;
+    }
+    segment_path(bad, path);
+    return err_set(err, ESCROW_ECORRUPT,
+                   "%s: segment is missing: a FILLER at the end of the one before says that the "
+                   "log goes on at log offset %" PRIu64,
+                   path, bad);
+}
+
 int recovery_judge(struct log_scan *scan, struct recovery_end *out, struct err_ctx *err)
 {
     char where[RECOVERY_WHERE_MAX];
@@ -317,8 +338,11 @@ int recovery_judge(struct log_scan *scan, struct recovery_end *out, struct err_c
                       ? segs->allocated
                       : out->bad + RECOVERY_SEARCH_BYTES;
     struct search s = {.segs = segs, .probe = scan, .bad = out->bad, .dirty_end = out->cut};
-    int rc = search_run(&s, out->cut, to, err);
+    int rc = judge_filler(scan, out->bad, err);
 
+    if (rc == 0) {
+        rc = search_run(&s, out->cut, to, err);
+    }
     if (rc == 0 && s.witness != 0) {
         return err_set(err, ESCROW_ECORRUPT,
                        "%s: %s, but everything up to log offset %" PRIu64

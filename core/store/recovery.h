@@ -29,6 +29,7 @@ struct log_scan {
     uint32_t seed;
     uint32_t epoch;  /* of the last record */
     uint64_t synced; /* of the last record */
+    uint64_t filled; /* where the log goes on behind the last FILLER; 0 = there was none */
     bool is_fresh;   /* the next record is the first after a seek: its epoch is not judged */
     const char *why; /* after the end: why there is no record at pos; static storage */
     uint8_t *buf;
@@ -82,7 +83,8 @@ ESCROW_MUST_USE int recovery_find_end(struct segments *segs, uint32_t seed, uint
 /*
  * Judge what stands behind the end of a scan: out->bad, out->cut and out->why are set,
  * out->dirty_end is filled. The scan is used for its buffer and stands anywhere afterwards. 0 or
- * ESCROW_ECORRUPT, as recovery_find_end.
+ * ESCROW_ECORRUPT, as recovery_find_end: also when the scan's last record is a FILLER and the
+ * segment behind it is missing.
  */
 ESCROW_MUST_USE int recovery_judge(struct log_scan *scan, struct recovery_end *out,
                                    struct err_ctx *err);

@@ -521,6 +521,59 @@ START_TEST(a_missing_segment_is_named)
 }
 END_TEST
 
+/* The offline look finds this too, and nothing else. */
+struct finding {
+    uint32_t count;
+    char text[ERR_TEXT_MAX];
+};
+
+static void note_finding(void *arg, int code, const char *text)
+{
+    struct finding *f = arg;
+
+    ck_assert_int_lt(code, 0);
+    f->count++;
+    (void)snprintf(f->text, sizeof f->text, "%s", text);
+}
+
+static void found(const char *place)
+{
+    struct finding f = {.count = 0};
+    struct inspect_verify how = {.finding = note_finding, .arg = &f};
+    struct inspect_report report;
+    struct inspect *in;
+    struct err_ctx err;
+
+    ck_assert_msg(inspect_open(disk, &in, &err) == 0, "%s", err.text);
+    ck_assert_int_eq(inspect_verify(in, &how, &report, &err), 0);
+    inspect_close(&in);
+    ck_assert_uint_eq(report.findings, f.count);
+    ck_assert_msg(f.count == 1 && strstr(f.text, place) != NULL, "%u findings, \"%s\"", f.count,
+                  f.text);
+}
+
+START_TEST(a_missing_last_segment_is_named)
+{
+    /*
+     * Killed, no checkpoint: the FILLER that ends the segment before says that the log goes on.
+     * What was prepared ahead may be missing: a crash never leaves that, but nothing was in it.
+     */
+    three_segments();
+    test_store_close(&ts);
+    (void)sim_disk_remove(disk, "log/00000000000003145728");
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    test_store_close(&ts);
+    (void)sim_disk_remove(disk, "log/00000000000003145728");
+    ck_assert(sim_disk_remove(disk, "log/00000000000002097152"));
+    found("log/00000000000002097152: segment is missing: a FILLER");
+    refused(ESCROW_ECORRUPT, "log/00000000000002097152: segment is missing: a FILLER");
+    ck_assert(sim_disk_remove(disk, SEGMENT_1));
+    found(SEGMENT_1 ": segment is missing");
+    refused(ESCROW_ECORRUPT, SEGMENT_1 ": segment is missing: a FILLER");
+    shut();
+}
+END_TEST
+
 START_TEST(exchanged_segments_are_corruption)
 {
     /* Valid records at another place: every offset is wrong. */
@@ -829,6 +882,7 @@ int main(void)
     tcase_add_test(tc, a_payload_that_makes_no_sense_is_corruption);
     tcase_add_test(tc, an_owner_that_refuses_a_record_stops_the_start);
     tcase_add_test(tc, a_missing_segment_is_named);
+    tcase_add_test(tc, a_missing_last_segment_is_named);
     tcase_add_test(tc, exchanged_segments_are_corruption);
     tcase_add_test(tc, a_log_older_than_its_checkpoint_is_corruption);
     tcase_add_test(tc, a_checkpoint_of_another_store_is_corruption);
