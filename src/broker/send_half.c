@@ -1,4 +1,5 @@
 /* A message that waits for the decision of its transaction. */
+#include "core/proto/names.h"
 #include "core/proto/tags.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/half_again.h"
@@ -33,8 +34,7 @@ void send_half(struct send *s, struct slice properties)
 {
     struct broker *b = s->broker;
     struct record_fields fields = send_fields(s, s->req->body, properties);
-    struct txn_half_info info = {.group = s->props.pgroup.len > 0 ? s->props.pgroup
-                                                                  : s->in.producer_group,
+    struct txn_half_info info = {.group = s->props.pgroup,
                                  .txn_id = s->props.uniq_key,
                                  .topic = slice_str(s->topic->name),
                                  .queue = (uint32_t)s->in.queue_id,
@@ -51,6 +51,12 @@ void send_half(struct send *s, struct slice properties)
     if (s->props.pgroup.len == 0) {
         request_fail(s->req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_EINVAL,
                      "a half message needs the property PGROUP: nobody could be asked about it");
+        return;
+    }
+    if (name_check_group(s->props.pgroup) != 0) {
+        request_fail(s->req, RESPONSE_INVALID_PARAMETER, ESCROW_EINVAL,
+                     "the property PGROUP is not the name of a group: nobody could be asked about "
+                     "the half message");
         return;
     }
     fields.sys_flag |= SYSFLAG_TXN_PREPARED;

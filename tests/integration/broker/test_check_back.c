@@ -7,6 +7,7 @@
 #include "tests/lib/broker_fixture.h"
 
 #include "core/proto/body_inspect.h"
+#include "core/proto/names.h"
 #include "escrow/errors.h"
 
 #include <arpa/inet.h>
@@ -561,6 +562,35 @@ START_TEST(a_marked_message_is_a_half_unless_it_is_a_delayed_retry)
 }
 END_TEST
 
+START_TEST(a_half_of_what_is_no_group_is_refused)
+{
+    /* Nobody could be asked: no heartbeat is taken for such a group. The longest name is one. */
+    char longest[32 + NAME_GROUP_LEN_MAX + 2];
+    const char *const names[] = {"UNIQ_KEY=a;PGROUP=a b", "UNIQ_KEY=b;PGROUP=a/b",
+                                 "UNIQ_KEY=c;PGROUP=a.b", longest};
+    struct broker_fixture f;
+    struct client c;
+    struct test_message m = {.topic = "T", .body = SLICE_LIT("half"), .is_half = true};
+    int len = snprintf(longest, sizeof longest, "UNIQ_KEY=d;PGROUP=");
+
+    memset(longest + len, 'g', NAME_GROUP_LEN_MAX + 1);
+    longest[len + NAME_GROUP_LEN_MAX + 1] = '\0';
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        m.properties = names[i];
+        ck_assert_int_eq(client_try_send(&c, &m), RESPONSE_INVALID_PARAMETER);
+    }
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 0);
+    longest[len + NAME_GROUP_LEN_MAX] = '\0';
+    (void)client_send(&c, &m);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 #define SPLIT_ROUNDS 12
 
 START_TEST(one_decision_over_three_topics_is_whole_after_sigkill)
@@ -744,6 +774,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, who_may_not_decide_is_refused);
     tcase_add_test(tc, an_undecided_half_can_be_reached_by_no_request);
     tcase_add_test(tc, a_marked_message_is_a_half_unless_it_is_a_delayed_retry);
+    tcase_add_test(tc, a_half_of_what_is_no_group_is_refused);
     tcase_add_test(tc, one_decision_over_three_topics_is_whole_after_sigkill);
     tcase_add_test(tc, a_half_sent_again_is_the_same_half);
     tcase_add_test(tc, a_half_with_another_body_is_another_message);
