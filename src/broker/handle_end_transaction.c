@@ -8,6 +8,7 @@
 #include "src/broker/dispatch.h"
 #include "src/broker/transactions.h"
 
+#define END_UNKNOWN  0
 #define END_COMMIT   8
 #define END_ROLLBACK 12
 
@@ -110,7 +111,14 @@ void handle_end_transaction(struct request *req)
         return;
     }
     item = (struct txn_end_item){.offset = (uint64_t)in.offset, .txn_id = in.msg_id};
-    if (in.outcome != END_COMMIT && in.outcome != END_ROLLBACK) {
+    if (in.outcome != END_UNKNOWN && in.outcome != END_COMMIT && in.outcome != END_ROLLBACK) {
+        request_fail(req, -1, ESCROW_EINVAL,
+                     "END_TRANSACTION: commitOrRollback %d is none of 0 (unknown), 8 (commit) and "
+                     "12 (rollback)",
+                     in.outcome);
+        return;
+    }
+    if (in.outcome == END_UNKNOWN) {
         end_unknown(req, &in, &item);
         return;
     }

@@ -591,6 +591,29 @@ START_TEST(a_half_of_what_is_no_group_is_refused)
 }
 END_TEST
 
+START_TEST(an_outcome_that_is_none_is_refused)
+{
+    /* Neither committed nor rolled back, and the client is told; 0 is "unknown", as asked. */
+    static const int32_t outcomes[] = {3, -1, 4, 9, 16, INT32_MAX};
+    struct broker_fixture f;
+    struct client c;
+    int64_t half;
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    half = send_half(&c, "T", "x");
+    for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++) {
+        ck_assert_int_eq(client_end(&c, "pg", half, "x", outcomes[i]), RESPONSE_INVALID_PARAMETER);
+    }
+    ck_assert_int_eq(client_end(&c, "pg", half, "x", 0), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_metric(&c, "txn_undecided"), 1);
+    ck_assert_int_eq(client_end(&c, "pg", half, "x", 8), RESPONSE_SUCCESS);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 #define SPLIT_ROUNDS 12
 
 START_TEST(one_decision_over_three_topics_is_whole_after_sigkill)
@@ -775,6 +798,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, an_undecided_half_can_be_reached_by_no_request);
     tcase_add_test(tc, a_marked_message_is_a_half_unless_it_is_a_delayed_retry);
     tcase_add_test(tc, a_half_of_what_is_no_group_is_refused);
+    tcase_add_test(tc, an_outcome_that_is_none_is_refused);
     tcase_add_test(tc, one_decision_over_three_topics_is_whole_after_sigkill);
     tcase_add_test(tc, a_half_sent_again_is_the_same_half);
     tcase_add_test(tc, a_half_with_another_body_is_another_message);
