@@ -30,7 +30,7 @@ static int inspect_load(struct inspect *in, struct err_ctx *err)
     int rc = inspect_lock(in, err);
 
     if (rc == 0) {
-        rc = store_format_read(in->disk, &in->format, err);
+        rc = folder_read_format(in->disk, &in->format, err);
     }
     if (rc == ESCROW_ENOTFOUND) {
         return err_set(err, rc, "%s: no such file: there is no store in this folder",
@@ -41,11 +41,11 @@ static int inspect_load(struct inspect *in, struct err_ctx *err)
     }
     segments_init(&in->segs, in->disk, in->format.segment_bytes);
     in->checkpoint_rc = checkpoint_read(in->disk, &in->checkpoint, &in->checkpoint_err);
-    rc = segments_load(&in->segs,
-                       in->checkpoint_rc == 0 && in->checkpoint.head.salt == in->format.salt
-                           ? in->checkpoint.head.log_first
-                           : 0,
-                       err);
+    if (in->checkpoint_rc == 0) {
+        in->checkpoint_rc =
+            folder_check_checkpoint(&in->format, &in->checkpoint, &in->checkpoint_err);
+    }
+    rc = segments_load(&in->segs, in->checkpoint_rc == 0 ? in->checkpoint.head.log_first : 0, err);
     if (rc != 0) {
         return rc;
     }
@@ -147,6 +147,27 @@ static int inspect_end(struct inspect *in, struct err_ctx *err)
     rc = recovery_judge(&in->scan, &end, err);
     log_scan_seek(&in->scan, end.bad); /* asking again gives the same answer */
     in->tail = end.dirty_end - end.cut;
+    if (rc == 0 && in->checkpoint_rc == 0) {
+        rc = folder_check_end(&in->segs, &in->checkpoint, &end, err);
+    }
+    return rc;
+}
+
+int inspect_check(struct inspect *in, struct err_ctx *err)
+{
+    struct folder folder = {
+        .disk = in->disk, .segs = &in->segs, .seed = envelope_seed(in->format.salt)};
+    struct folder_record last;
+    int rc;
+
+    if (in->checkpoint_rc != 0 && in->checkpoint_rc != ESCROW_ENOTFOUND) {
+        return err_set(err, in->checkpoint_rc, "%s", in->checkpoint_err.text);
+    }
+    folder.ckpt = in->checkpoint_rc == 0 ? &in->checkpoint : NULL;
+    rc = folder_check_segments(&folder, &last, err);
+    if (rc == 0 && folder.ckpt != NULL) {
+        rc = store_segments_decode(&in->segs, folder.ckpt, 0, err);
+    }
     return rc;
 }
 

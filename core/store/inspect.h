@@ -5,7 +5,8 @@
  * Owns:    what it opened. Slices in a record are borrowed until the next call.
  * Thread:  any one thread.
  * Errors:  ESCROW_ELOCKED a server has the folder (the lock is shared out to one at a time);
- *          ESCROW_EVERSION; ESCROW_ENOTFOUND there is no store here; ESCROW_EIO.
+ *          ESCROW_EVERSION; ESCROW_ENOTFOUND there is no store here; ESCROW_ECORRUPT `format` is
+ *          damaged or missing, or segments are; ESCROW_EIO.
  */
 #ifndef CORE_STORE_INSPECT_H
 #define CORE_STORE_INSPECT_H
@@ -28,6 +29,12 @@ struct inspect_info {
     uint32_t segments;
 };
 void inspect_info(const struct inspect *in, struct inspect_info *info);
+
+/*
+ * Do segments and checkpoint fit together? What a start refuses besides damaged records
+ * (folder_check.h): ESCROW_ECORRUPT, ESCROW_EVERSION, with the file.
+ */
+ESCROW_MUST_USE int inspect_check(struct inspect *in, struct err_ctx *err);
 
 /*
  * Continue at this physical offset, which must be the start of a record (a segment's first offset
@@ -74,7 +81,8 @@ struct inspect_report {
 
 /*
  * Verify everything: every record of the log, every queue entry against the record it points to,
- * zeros where nothing was written, the checkpoint. 0 when it went through (report->findings says
+ * zeros where nothing was written, the checkpoint, and all for which a start of the store refuses.
+ * 0 when it went through (report->findings says
  * whether the store is sound), otherwise why it could not.
  */
 struct inspect_verify {

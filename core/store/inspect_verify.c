@@ -6,6 +6,7 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/proto/names.h"
+#include "core/store/damage.h"
 #include "core/store/fetch.h"
 #include "core/store/inspect_private.h"
 #include "core/store/key_index.h"
@@ -24,6 +25,7 @@ struct verify {
     struct inspect_report *report;
     struct queues *queues; /* NULL without a checkpoint */
     uint64_t position;     /* of the checkpoint: queue entries of records below exist */
+    uint64_t log_end;      /* UINT64_MAX when it was not found */
     uint64_t total;
 };
 
@@ -48,15 +50,19 @@ static int open_queues(struct verify *v)
 {
     struct queues_options options = {.disk = v->in->disk};
     struct queues_open_report report;
+    struct skips skips = {.count = 0};
     struct slice section;
     struct err_ctx err = {.code = 0};
     int rc;
 
-    if (v->in->checkpoint_rc == ESCROW_ENOTFOUND) {
-        return 0;
+    rc = inspect_check(v->in, &err);
+    if (rc == ESCROW_ENOMEM) {
+        return rc;
+    }
+    if (rc != 0) {
+        finding(v, rc, err.text);
     }
     if (v->in->checkpoint_rc != 0) {
-        finding(v, v->in->checkpoint_rc, v->in->checkpoint_err.text);
         return 0;
     }
     rc = queues_new(&v->queues, &options);
@@ -66,6 +72,10 @@ static int open_queues(struct verify *v)
     if (rc == 0) {
         rc = queues_verify(v->queues, &report, &err);
     }
+    if (rc == 0 && checkpoint_find(&v->in->checkpoint, DAMAGE_SECTION, &section)) {
+        rc = skips_load(&skips, v->queues, section, &err);
+    }
+    skips_fini(&skips);
     if (rc != 0 && rc != ESCROW_ENOMEM) {
         finding(v, rc, err.text);
         queues_free(&v->queues);
@@ -270,6 +280,7 @@ static int verify_log(struct verify *v, struct err_ctx *err)
             continue;
         }
         if (rc == 0) {
+            v->log_end = in->group;
             break;
         }
         if (rc != ESCROW_ECORRUPT) {
@@ -301,6 +312,9 @@ static void verify_index(struct verify *v)
         (void)checkpoint_find(&v->in->checkpoint, KEY_INDEX_SECTION, &section);
     }
     rc = key_index_open(&index, &options, section, &report, &err);
+    if (rc == 0) {
+        rc = folder_check_index(v->log_end, key_index_end(index), &err);
+    }
     if (rc != 0) {
         finding(v, rc, err.text);
     } else if (report.dropped_count > 0) {
@@ -312,8 +326,11 @@ static void verify_index(struct verify *v)
 int inspect_verify(struct inspect *in, const struct inspect_verify *how,
                    struct inspect_report *report, struct err_ctx *err)
 {
-    struct verify v = {
-        .in = in, .how = how, .report = report, .total = in->segs.allocated - in->segs.first};
+    struct verify v = {.in = in,
+                       .how = how,
+                       .report = report,
+                       .log_end = UINT64_MAX,
+                       .total = in->segs.allocated - in->segs.first};
     int rc;
 
     *report = (struct inspect_report){.records = 0};

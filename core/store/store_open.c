@@ -10,15 +10,13 @@
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
+#include "core/store/folder_check.h"
 #include "core/store/log_job.h"
 #include "core/store/recovery.h"
 #include "core/store/store_private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-/* Section "log": offset of the last record below the position, its checksum. */
-#define LOG_SECTION_BYTES 12
 
 #define START_PAYLOAD_BYTES 16
 
@@ -37,22 +35,10 @@ static int take_lock(struct store *st, struct err_ctx *err)
     return rc;
 }
 
-static int any_entry(void *arg, const char *name, bool is_dir)
-{
-    (void)arg;
-    (void)name;
-    (void)is_dir;
-    return 1;
-}
-
 static int create_format(struct store *st, struct err_ctx *err)
 {
-    int rc = disk_list(st->disk, SEGMENT_FOLDER, any_entry, NULL, NULL);
+    int rc;
 
-    if (rc == 1) {
-        return err_set(err, ESCROW_ECORRUPT, "%s: file is missing, but there are segments in %s/",
-                       STORE_FORMAT_PATH, SEGMENT_FOLDER);
-    }
     st->format = (struct store_format){
         .version = STORE_FORMAT_VERSION,
         .salt = (uint32_t)(st->cfg.random_seed ^ (st->cfg.random_seed >> 32)),
@@ -68,7 +54,7 @@ static int create_format(struct store *st, struct err_ctx *err)
 
 static int load_format(struct store *st, struct store_recovery *recovery, struct err_ctx *err)
 {
-    int rc = store_format_read(st->disk, &st->format, err);
+    int rc = folder_read_format(st->disk, &st->format, err);
 
     if (rc == ESCROW_ENOTFOUND) {
         recovery->is_new = true;
@@ -81,116 +67,33 @@ static int load_format(struct store *st, struct store_recovery *recovery, struct
 
 /* ------------------------------------------------------------------ checkpoint */
 
-/*
- * Does a damaged record still say the checksum that it was written with? Then it is the one that
- * the checkpoint remembers, and its damage is behind the checkpoint like any other.
- */
-static bool is_same_but_damaged(struct store *st, uint64_t offset, uint32_t crc)
-{
-    uint8_t head[ENVELOPE_SIZE];
-    size_t got = 0;
-
-    return segments_read(&st->segs, offset, head, sizeof head, &got, NULL) == 0 &&
-           got == sizeof head && get_le32(head + ENVELOPE_AT_CRC) == crc;
-}
-
-/*
- * The checkpoint remembers the last record below its position: a log that was rolled back or
- * exchanged does not have it.
- */
-static int check_last_record(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
-{
-    char where[RECOVERY_WHERE_MAX];
-    struct log_scan scan;
-    struct envelope e = {0};
-    struct slice section;
-    struct slice payload;
-    uint64_t offset;
-    uint32_t crc;
-    int rc;
-
-    if (!checkpoint_find(ckpt, STORE_LOG_SECTION, &section) || section.len != LOG_SECTION_BYTES) {
-        return err_set(err, ESCROW_ECORRUPT, "%s: section \"%s\" is missing", CHECKPOINT_PATH,
-                       STORE_LOG_SECTION);
-    }
-    offset = get_le64(section.ptr);
-    crc = get_le32(section.ptr + 8);
-    if (offset < st->segs.first || offset >= ckpt->head.position || offset % ENVELOPE_ALIGN != 0) {
-        return err_set(err, ESCROW_ECORRUPT, "%s: last record at log offset %" PRIu64 "?",
-                       CHECKPOINT_PATH, offset);
-    }
-    rc = log_scan_init(&scan, &st->segs, st->seed, offset, 0);
-    if (rc == 0) {
-        log_scan_seek(&scan, offset);
-        rc = log_scan_next(&scan, &e, &payload, err);
-    }
-    if (rc == 0 && is_same_but_damaged(st, offset, crc)) {
-        rc = 1;
-        e.crc = crc;
-    }
-    if (rc == 0 || (rc == 1 && e.crc != crc)) {
-        rc = err_set(err, ESCROW_ECORRUPT,
-                     "%s: %s, but the checkpoint was written with the record that was here",
-                     recovery_where(&st->segs, offset, where),
-                     rc == 0 ? scan.why : "another record");
-    } else if (rc == 1) {
-        st->last_offset = offset;
-        st->last_crc = crc;
-        rc = 0;
-    }
-    log_scan_fini(&scan);
-    return rc;
-}
-
-static int check_checkpoint(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
-{
-    const struct checkpoint_head *head = &ckpt->head;
-
-    if (head->salt != st->format.salt) {
-        return err_set(err, ESCROW_ECORRUPT, "%s: belongs to another store", CHECKPOINT_PATH);
-    }
-    if (st->segs.count == 0 || head->log_first != st->segs.first) {
-        return err_set(err, ESCROW_ECORRUPT,
-                       "%s: the log begins at offset %" PRIu64 ", with %" PRIu64
-                       " the checkpoint knows: segments are missing",
-                       SEGMENT_FOLDER, st->segs.first, head->log_first);
-    }
-    if (head->position > st->segs.allocated || head->position % ENVELOPE_ALIGN != 0) {
-        return err_set(err, ESCROW_ECORRUPT,
-                       "%s: the log ends at offset %" PRIu64 ", before the checkpoint's %" PRIu64
-                       ": segments are missing",
-                       SEGMENT_FOLDER, st->segs.allocated, head->position);
-    }
-    return check_last_record(st, ckpt, err);
-}
-
 static int load_checkpoint(struct store *st, struct checkpoint *ckpt, struct err_ctx *err)
 {
+    struct folder folder = {.disk = st->disk, .segs = &st->segs, .seed = st->seed};
+    struct folder_record last = {.offset = UINT64_MAX};
     int rc = checkpoint_read(st->disk, ckpt, err);
-    bool is_missing = rc == ESCROW_ENOTFOUND;
 
-    if (rc == 0 || is_missing) {
+    if (rc == 0) {
+        folder.ckpt = ckpt;
+        rc = folder_check_checkpoint(&st->format, ckpt, err);
+    } else if (rc == ESCROW_ENOTFOUND) {
+        rc = 0;
+    }
+    if (rc == 0) {
         /* Segments below were given up; a crash may have left any of them. */
         rc = segments_load(&st->segs, ckpt->head.log_first, err);
         st->low = st->segs.first;
         st->unlinked = st->segs.first;
     }
-    if (rc == 0 && is_missing) {
-        if (st->segs.count > 0 && st->segs.first != 0) {
-            return err_set(err, ESCROW_ECORRUPT,
-                           "%s: file is missing, and the log begins at offset %" PRIu64
-                           ": its state cannot be rebuilt",
-                           CHECKPOINT_PATH, st->segs.first);
-        }
-        return 0;
-    }
     if (rc == 0) {
-        rc = check_checkpoint(st, ckpt, err);
+        rc = folder_check_segments(&folder, &last, err);
     }
-    if (rc == 0) {
-        rc = store_segments_decode(st, ckpt, err);
+    if (rc == 0 && folder.ckpt != NULL) {
+        rc = store_segments_decode(&st->segs, ckpt, st->cfg.now_ms, err);
     }
-    if (rc == 0) {
+    if (rc == 0 && folder.ckpt != NULL) {
+        st->last_offset = last.offset;
+        st->last_crc = last.crc;
         st->checkpoint_at = ckpt->head.position;
         st->checkpoint_size = ckpt->size_bytes;
         st->visible = ckpt->head.position;
@@ -364,20 +267,12 @@ static int load_owner(struct store *st, const struct checkpoint *ckpt, struct er
 static int find_end(struct store *st, const struct checkpoint *ckpt, struct recovery_end *end,
                     struct err_ctx *err)
 {
-    char where[RECOVERY_WHERE_MAX];
     const struct checkpoint_head *head = &ckpt->head;
-    uint64_t want =
-        head->is_clean && head->log_end > head->position ? head->log_end : head->position;
     int rc = recovery_find_end(&st->segs, st->seed,
                                head->position > st->segs.first ? head->position : st->segs.first,
                                head->epoch, end, err);
 
-    if (rc == 0 && end->cut < want) {
-        rc = err_set(err, ESCROW_ECORRUPT,
-                     "%s: %s, but the log had been closed at log offset %" PRIu64,
-                     recovery_where(&st->segs, end->bad, where), end->why, want);
-    }
-    return rc;
+    return rc == 0 ? folder_check_end(&st->segs, ckpt, end, err) : rc;
 }
 
 static int replay(struct store *st, const struct recovery_end *end, struct store_recovery *recovery,
@@ -566,11 +461,8 @@ int store_recover(struct store *st, struct store_recovery *recovery, struct err_
     if (rc == 0) {
         rc = load_index(st, &ckpt, recovery, err);
     }
-    if (rc == 0 && key_index_end(st->index) > end.cut) {
-        rc = err_set(err, ESCROW_ECORRUPT,
-                     "commit log: ends at log offset %" PRIu64 ", but records up to %" PRIu64
-                     " are in the key index",
-                     end.cut, key_index_end(st->index));
+    if (rc == 0) {
+        rc = folder_check_index(end.cut, key_index_end(st->index), err);
     }
     if (rc == 0) {
         rc = load_owner(st, &ckpt, err);

@@ -8,13 +8,13 @@
 #include "core/store/checkpoint.h"
 #include "core/store/commit_log.h"
 #include "core/store/damage.h"
+#include "core/store/folder_check.h"
 #include "core/store/key_index.h"
 #include "core/store/queues.h"
 #include "core/store/segment.h"
 #include "core/store/store.h"
 #include "core/store/store_format.h"
 
-#define STORE_LOG_SECTION      "log"
 #define STORE_SEGMENTS_SECTION "segments"
 
 struct store {
@@ -122,8 +122,8 @@ ESCROW_MUST_USE int store_apply_skip(struct store *st, struct slice payload, str
 ESCROW_MUST_USE int store_segments_encode(const struct store *st, struct buf *b);
 
 /* What the checkpoint says of each segment; one without the section is of an older version. */
-ESCROW_MUST_USE int store_segments_decode(struct store *st, const struct checkpoint *ckpt,
-                                          struct err_ctx *err);
+ESCROW_MUST_USE int store_segments_decode(struct segments *segs, const struct checkpoint *ckpt,
+                                          int64_t now_ms, struct err_ctx *err);
 
 /* Recovery's part of store_open: everything from the lock to the START record. */
 ESCROW_MUST_USE int store_recover(struct store *st, struct store_recovery *recovery,

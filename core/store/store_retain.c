@@ -100,9 +100,9 @@ int store_segments_encode(const struct store *st, struct buf *b)
     return buf_failed(b) ? ESCROW_ENOMEM : 0;
 }
 
-int store_segments_decode(struct store *st, const struct checkpoint *ckpt, struct err_ctx *err)
+int store_segments_decode(struct segments *segs, const struct checkpoint *ckpt, int64_t now_ms,
+                          struct err_ctx *err)
 {
-    struct segments *segs = &st->segs;
     struct slice section;
     uint32_t count;
 
@@ -110,7 +110,7 @@ int store_segments_decode(struct store *st, const struct checkpoint *ckpt, struc
         /* Of an older version: nobody knows how old they are, so their time begins now. */
         for (size_t i = 0; i < segs->count; i++) {
             bool is_used = segs->first + i * segs->segment_bytes < ckpt->head.position;
-            segs->list[i].used_ms = is_used ? st->cfg.now_ms : 0;
+            segs->list[i].used_ms = is_used ? now_ms : 0;
         }
         return 0;
     }

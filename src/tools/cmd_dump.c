@@ -216,6 +216,9 @@ static int dump_records(struct dump *d, struct inspect *in)
     if (rc == ESCROW_ECORRUPT) {
         say_next(d, in);
     }
+    if (rc == 0) {
+        rc = inspect_check(in, &d->err); /* all was read; would a server take the folder? */
+    }
     return rc < 0 ? rc : 0;
 }
 
@@ -282,7 +285,9 @@ int dump_main(int argc, char **argv)
         "epoch, type\n"
         "('+': more of the same atomic group follow), and what is in it. core/store/FORMAT.md "
         "explains\n"
-        "them. Reads only; checks every record. Exit status 1 at a record that is damaged.\n\n",
+        "them. Reads only; checks every record. Exit status 1 at a record that is damaged, or if a "
+        "server\n"
+        "would refuse the folder.\n\n",
         args, ARG_LIST_COUNT(args)};
     enum args_result parsed = args_parse(&list, &argc, argv);
     bool is_segment;

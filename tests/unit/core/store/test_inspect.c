@@ -8,6 +8,7 @@
 #include "tests/lib/test_store.h"
 #include "tests/unit/core/base/unit_main.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -231,6 +232,141 @@ START_TEST(a_bad_checkpoint_and_index_are_findings)
 }
 END_TEST
 
+/* A start is refused and changes nothing; the offline look says the same. */
+static void refused(int code, const char *place)
+{
+    struct disk *before = sim_disk_clone(disk);
+    struct findings f;
+
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), code);
+    ck_assert_msg(strstr(ts.err.text, place) != NULL, "\"%s\" does not say %s", ts.err.text, place);
+    ck_assert(sim_disk_equal(disk, before));
+    disk_free(&before);
+    (void)verify(&f);
+    ck_assert_uint_ge(f.count, 1);
+    ck_assert_msg(strstr(f.first, place) != NULL, "\"%s\" does not say %s", f.first, place);
+}
+
+/* Two segments and a bit, stopped. */
+static void three_segments(void)
+{
+    static char body[100001];
+
+    memset(body, 'x', sizeof body - 1);
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    while (store_watermarks(ts.st).appended < 2 * STORE_SEGMENT_BYTES_MIN + 200000) {
+        ck_assert_int_eq(test_send(&ts, "A", 0, body, NULL), 0);
+        ck_assert_int_eq(test_store_run(&ts), 0);
+    }
+    ck_assert_int_eq(test_store_stop(&ts), 0);
+}
+
+START_TEST(segments_that_a_start_misses_are_findings)
+{
+    /* The first one, with the checkpoint and without; all of them but for what came from them. */
+    struct disk *whole;
+
+    three_segments();
+    whole = disk;
+    disk = sim_disk_clone(whole);
+    ck_assert(sim_disk_remove(disk, SEGMENT_0));
+    refused(ESCROW_ECORRUPT, "segments are missing");
+    ck_assert(sim_disk_remove(disk, "checkpoint"));
+    refused(ESCROW_ECORRUPT, "its state cannot be rebuilt");
+    for (uint64_t at = 1; at < 4; at++) {
+        char path[64];
+        (void)snprintf(path, sizeof path, "log/%020" PRIu64, at * STORE_SEGMENT_BYTES_MIN);
+        (void)sim_disk_remove(disk, path);
+    }
+    refused(ESCROW_ECORRUPT, "log: every segment is missing, but queues was derived from some");
+    disk_free(&disk);
+    disk = whole;
+}
+END_TEST
+
+START_TEST(a_store_that_was_only_made_is_sound)
+{
+    /* The power went before its first segment had a name: `format` and an empty folder. */
+    struct disk *whole = disk;
+    struct findings f;
+
+    disk = sim_disk_new();
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    test_store_close(&ts);
+    ck_assert(sim_disk_remove(disk, SEGMENT_0));
+    (void)sim_disk_remove(disk, "log/00000000000001048576");
+    (void)verify(&f);
+    ck_assert_msg(f.count == 0, "%s", f.first);
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    test_store_close(&ts);
+    disk_free(&disk);
+    disk = whole;
+}
+END_TEST
+
+START_TEST(a_checkpoint_of_another_store_is_a_finding)
+{
+    /* As valid as can be, but with another salt. */
+    struct store_config cfg;
+    struct disk *other = sim_disk_new();
+    uint64_t size = 0;
+    uint8_t *bytes;
+
+    test_store_config(&cfg);
+    cfg.random_seed = 99;
+    ck_assert_int_eq(test_store_open(&ts, other, &cfg), 0);
+    ck_assert_int_eq(test_store_stop(&ts), 0);
+    ck_assert(sim_disk_file_size(other, "checkpoint", &size));
+    bytes = mem_calloc(1, (size_t)size);
+    ck_assert(sim_disk_peek(other, "checkpoint", 0, bytes, (size_t)size));
+    ck_assert(sim_disk_cut(disk, "checkpoint", size));
+    ck_assert(sim_disk_poke(disk, "checkpoint", 0, bytes, (size_t)size));
+    refused(ESCROW_ECORRUPT, "checkpoint: belongs to another store");
+    mem_free(bytes);
+    disk_free(&other);
+}
+END_TEST
+
+START_TEST(a_log_that_a_clean_stop_saw_longer_is_a_finding)
+{
+    /* The last record is zeros: nothing behind it says so, but the checkpoint does. */
+    static const uint8_t zeros[64];
+    struct findings f;
+    struct inspect_report r = verify(&f);
+
+    ck_assert(sim_disk_poke(disk, SEGMENT_0, r.bytes - sizeof zeros, zeros, sizeof zeros));
+    ck_assert(sim_disk_poke(disk, SEGMENT_0, offsets[5], zeros, sizeof zeros));
+    refused(ESCROW_ECORRUPT, "the checkpoint was written with the record that was here");
+}
+END_TEST
+
+START_TEST(a_folder_without_format_is_no_new_store)
+{
+    /* Whatever else of a store there is. */
+    static const char *const files[] = {SEGMENT_0, "checkpoint"};
+    struct disk *whole = disk;
+    struct inspect *in;
+    struct err_ctx err;
+
+    for (size_t keep = 0; keep < 2; keep++) {
+        disk = sim_disk_clone(whole);
+        ck_assert(sim_disk_remove(disk, "format"));
+        for (size_t i = 0; i < 2; i++) {
+            ck_assert(i == keep || sim_disk_remove(disk, files[i]));
+        }
+        if (keep == 1) {
+            (void)sim_disk_remove(disk, "log/00000000000001048576");
+        }
+        ck_assert_int_eq(inspect_open(disk, &in, &err), ESCROW_ECORRUPT);
+        ck_assert_ptr_nonnull(strstr(err.text, "format: file is missing, but there is "));
+        ck_assert_int_eq(test_store_open(&ts, disk, NULL), ESCROW_ECORRUPT);
+        ck_assert_str_eq(ts.err.text, err.text);
+        disk_free(&disk);
+    }
+    disk = whole;
+}
+END_TEST
+
 START_TEST(a_folder_in_use_or_without_a_store_is_refused)
 {
     /* Each with its line. */
@@ -261,6 +397,11 @@ int main(void)
     tcase_add_test(tc, a_wrong_queue_entry_is_found);
     tcase_add_test(tc, a_torn_tail_is_no_finding);
     tcase_add_test(tc, a_bad_checkpoint_and_index_are_findings);
+    tcase_add_test(tc, segments_that_a_start_misses_are_findings);
+    tcase_add_test(tc, a_store_that_was_only_made_is_sound);
+    tcase_add_test(tc, a_checkpoint_of_another_store_is_a_finding);
+    tcase_add_test(tc, a_log_that_a_clean_stop_saw_longer_is_a_finding);
+    tcase_add_test(tc, a_folder_without_format_is_no_new_store);
     tcase_add_test(tc, a_folder_in_use_or_without_a_store_is_refused);
     suite_add_tcase(s, tc);
     return unit_run(s);
