@@ -229,7 +229,8 @@ static int verify_queues(struct verify *v)
 
 static void count_record(struct verify *v, const struct store_record *rec)
 {
-    char text[ERR_TEXT_MAX];
+    struct err_ctx err = {.code = 0};
+    int rc;
 
     v->report->records++;
     v->report->messages += rec->type == STORE_MESSAGE;
@@ -240,11 +241,9 @@ static void count_record(struct verify *v, const struct store_record *rec)
     if (rec->type == STORE_MESSAGE) {
         verify_message(v, rec);
     }
-    if (!store_type_is_known((unsigned)rec->type)) {
-        char where[RECOVERY_WHERE_MAX];
-        (void)snprintf(text, sizeof text, "%s: record type %u is not known",
-                       recovery_where(&v->in->segs, rec->offset, where), (unsigned)rec->type);
-        finding(v, ESCROW_EVERSION, text);
+    rc = recovery_check_version(&v->in->segs, rec->offset, (unsigned)rec->type, rec->payload, &err);
+    if (rc != 0) {
+        finding(v, rc, err.text);
     }
 }
 

@@ -9,6 +9,7 @@
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
+#include "core/store/store_format.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 
 #define SCAN_CHUNK_BYTES (1u << 20)
 #define SETTLE_BYTES     (1u << 20)
+#define START_VERSION_AT 8 /* in the payload of a START */
 
 const char *recovery_where(const struct segments *segs, uint64_t offset,
                            char text[RECOVERY_WHERE_MAX])
@@ -191,11 +193,35 @@ int log_scan_next(struct log_scan *scan, struct envelope *e, struct slice *paylo
 
 /* ------------------------------------------------------------------ the end of the log */
 
+int recovery_check_version(const struct segments *segs, uint64_t offset, unsigned type,
+                           struct slice payload, struct err_ctx *err)
+{
+    char where[RECOVERY_WHERE_MAX];
+    uint32_t version;
+
+    if (!store_type_is_known(type)) {
+        return err_set(err, ESCROW_EVERSION,
+                       "%s: record type %u is not known to this version of the program",
+                       recovery_where(segs, offset, where), type);
+    }
+    if (type != STORE_START || payload.len < START_VERSION_AT + sizeof version) {
+        return 0;
+    }
+    version = get_le32(payload.ptr + START_VERSION_AT);
+    if (version > STORE_FORMAT_VERSION) {
+        return err_set(err, ESCROW_EVERSION,
+                       "%s: from here on the log has format version %" PRIu32
+                       ", this program knows version %u",
+                       recovery_where(segs, offset, where), version, STORE_FORMAT_VERSION);
+    }
+    return 0;
+}
+
 static int find_last_record(struct log_scan *scan, struct recovery_end *out, struct err_ctx *err)
 {
     char where[RECOVERY_WHERE_MAX];
     struct envelope e;
-    struct slice payload;
+    struct slice payload = SLICE_EMPTY;
     int rc;
 
     for (;;) {
@@ -204,10 +230,9 @@ static int find_last_record(struct log_scan *scan, struct recovery_end *out, str
         if (rc <= 0) {
             break;
         }
-        if (!store_type_is_known(e.type)) {
-            return err_set(err, ESCROW_EVERSION,
-                           "%s: record type %u is not known to this version of the program",
-                           recovery_where(scan->segs, at, where), e.type);
+        rc = recovery_check_version(scan->segs, at, e.type, payload, err);
+        if (rc != 0) {
+            return rc;
         }
         if (e.type == STORE_START && out->group_records > 0) {
             return err_set(err, ESCROW_ECORRUPT, "%s: an epoch begins inside an atomic group",

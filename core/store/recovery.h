@@ -59,6 +59,14 @@ void log_scan_seek(struct log_scan *scan, uint64_t from);
 ESCROW_MUST_USE int log_scan_next(struct log_scan *scan, struct envelope *e, struct slice *payload,
                                   struct err_ctx *err);
 
+/*
+ * May this version of the program go on behind this record? ESCROW_EVERSION: its type is unknown,
+ * or it is the START of a process that wrote a later version of the format.
+ */
+ESCROW_MUST_USE int recovery_check_version(const struct segments *segs, uint64_t offset,
+                                           unsigned type, struct slice payload,
+                                           struct err_ctx *err);
+
 struct recovery_end {
     uint64_t bad;       /* X: no valid record here */
     uint64_t cut;       /* G: where the log ends; < bad when a group is incomplete */

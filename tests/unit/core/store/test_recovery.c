@@ -44,6 +44,37 @@ static void refused(int code, const char *place)
     disk_free(&before);
 }
 
+/* The offline look finds this too, and nothing else. */
+struct finding {
+    uint32_t count;
+    char text[ERR_TEXT_MAX];
+};
+
+static void note_finding(void *arg, int code, const char *text)
+{
+    struct finding *f = arg;
+
+    ck_assert_int_lt(code, 0);
+    f->count++;
+    (void)snprintf(f->text, sizeof f->text, "%s", text);
+}
+
+static void found(const char *place)
+{
+    struct finding f = {.count = 0};
+    struct inspect_verify how = {.finding = note_finding, .arg = &f};
+    struct inspect_report report;
+    struct inspect *in;
+    struct err_ctx err;
+
+    ck_assert_msg(inspect_open(disk, &in, &err) == 0, "%s", err.text);
+    ck_assert_int_eq(inspect_verify(in, &how, &report, &err), 0);
+    inspect_close(&in);
+    ck_assert_uint_eq(report.findings, f.count);
+    ck_assert_msg(f.count == 1 && strstr(f.text, place) != NULL, "%u findings, \"%s\"", f.count,
+                  f.text);
+}
+
 /* Messages a, b, c in batches of their own; the physical offsets of their records. */
 static void three_batches(uint64_t offsets[3])
 {
@@ -337,19 +368,25 @@ START_TEST(a_format_version_from_the_future_is_refused)
 END_TEST
 
 /* Put a record of any type at the end of the log, as another version might have. */
-static uint64_t add_record(unsigned type, uint32_t epoch)
+static uint64_t add_bytes(unsigned type, uint32_t epoch, uint8_t *record, uint32_t length)
 {
-    uint8_t record[48] = {0};
     struct store_format format;
-    struct envelope e = {.length = 48, .type = (uint8_t)type, .epoch = epoch};
+    struct envelope e = {.length = length, .type = (uint8_t)type, .epoch = epoch};
 
     e.offset = store_watermarks(ts.st).durable;
     e.synced = e.offset;
     test_store_close(&ts);
     ck_assert_int_eq(store_format_read(disk, &format, NULL), 0);
     envelope_encode(record, &e, envelope_seed(format.salt));
-    ck_assert(sim_disk_poke(disk, SEGMENT_0, e.offset, record, sizeof record));
+    ck_assert(sim_disk_poke(disk, SEGMENT_0, e.offset, record, length));
     return e.offset;
+}
+
+static uint64_t add_record(unsigned type, uint32_t epoch)
+{
+    uint8_t record[48] = {0};
+
+    return add_bytes(type, epoch, record, sizeof record);
 }
 
 START_TEST(an_unknown_record_type_stops_the_start)
@@ -369,6 +406,33 @@ START_TEST(an_unknown_record_type_stops_the_start)
         (void)snprintf(want, sizeof want, "at offset %llu (log offset %llu): record type %u",
                        (unsigned long long)at, (unsigned long long)at, types[i]);
         refused(ESCROW_EVERSION, want);
+        shut();
+    }
+}
+END_TEST
+
+START_TEST(a_start_of_a_later_version_stops_the_start)
+{
+    /* A later program may have written anything behind it. One of this version is no matter. */
+    for (uint32_t version = STORE_FORMAT_VERSION; version <= STORE_FORMAT_VERSION + 1; version++) {
+        uint8_t record[ENVELOPE_SIZE + 16] = {0};
+        char want[128];
+        uint64_t offsets[3];
+        uint64_t at;
+
+        three_batches(offsets);
+        put_le32(record + ENVELOPE_SIZE + 8, version);
+        at = add_bytes(STORE_START, 2, record, sizeof record);
+        (void)snprintf(want, sizeof want,
+                       "(log offset %llu): from here on the log has format version %u",
+                       (unsigned long long)at, version);
+        if (version > STORE_FORMAT_VERSION) {
+            found(want);
+            refused(ESCROW_EVERSION, want);
+        } else {
+            ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+            ck_assert_uint_eq(ts.recovery.epoch, 3);
+        }
         shut();
     }
 }
@@ -520,37 +584,6 @@ START_TEST(a_missing_segment_is_named)
     shut();
 }
 END_TEST
-
-/* The offline look finds this too, and nothing else. */
-struct finding {
-    uint32_t count;
-    char text[ERR_TEXT_MAX];
-};
-
-static void note_finding(void *arg, int code, const char *text)
-{
-    struct finding *f = arg;
-
-    ck_assert_int_lt(code, 0);
-    f->count++;
-    (void)snprintf(f->text, sizeof f->text, "%s", text);
-}
-
-static void found(const char *place)
-{
-    struct finding f = {.count = 0};
-    struct inspect_verify how = {.finding = note_finding, .arg = &f};
-    struct inspect_report report;
-    struct inspect *in;
-    struct err_ctx err;
-
-    ck_assert_msg(inspect_open(disk, &in, &err) == 0, "%s", err.text);
-    ck_assert_int_eq(inspect_verify(in, &how, &report, &err), 0);
-    inspect_close(&in);
-    ck_assert_uint_eq(report.findings, f.count);
-    ck_assert_msg(f.count == 1 && strstr(f.text, place) != NULL, "%u findings, \"%s\"", f.count,
-                  f.text);
-}
 
 START_TEST(a_missing_last_segment_is_named)
 {
@@ -877,6 +910,7 @@ int main(void)
     tcase_add_test(tc, a_forged_record_in_a_body_is_not_believed);
     tcase_add_test(tc, a_format_version_from_the_future_is_refused);
     tcase_add_test(tc, an_unknown_record_type_stops_the_start);
+    tcase_add_test(tc, a_start_of_a_later_version_stops_the_start);
     tcase_add_test(tc, an_epoch_begins_wherever_the_log_ended);
     tcase_add_test(tc, an_epoch_that_never_began_is_cut);
     tcase_add_test(tc, a_payload_that_makes_no_sense_is_corruption);
