@@ -76,13 +76,45 @@ int folder_read_format(struct disk *disk, struct store_format *out, struct err_c
 
 /* ------------------------------------------------------------------ checkpoint and segments */
 
-int folder_check_checkpoint(const struct store_format *format, const struct checkpoint *ckpt,
-                            struct err_ctx *err)
+static bool log_has_beginning(struct disk *disk, const struct store_format *format)
 {
-    if (ckpt->head.salt != format->salt) {
-        return err_set(err, ESCROW_ECORRUPT, "%s: belongs to another store", CHECKPOINT_PATH);
+    struct segments segs;
+    bool has;
+
+    segments_init(&segs, disk, format->segment_bytes);
+    has = segments_load(&segs, 0, NULL) == 0 && segs.count > 0 && segs.first == 0;
+    segments_fini(&segs);
+    return has;
+}
+
+int folder_advise(struct disk *disk, const struct store_format *format, int rc, struct err_ctx *err)
+{
+    char text[ERR_TEXT_MAX];
+
+    if (rc != ESCROW_ECORRUPT || err == NULL) {
+        return rc;
     }
-    return 0;
+    (void)slice_to_cstr(slice_str(err->text), text, sizeof text);
+    return err_set(
+        err, rc, "%s; %s", text,
+        log_has_beginning(disk, format)
+            ? "the log has its beginning: if escrow verify finds nothing else, delete the "
+              "file " CHECKPOINT_PATH
+              "; the next start builds it and the queues again from the log, and nothing is lost"
+            : "the beginning of the log is gone or damaged, and only the checkpoint and the queues "
+              "know what it said: restore the data folder from a backup");
+}
+
+int folder_read_checkpoint(struct disk *disk, const struct store_format *format,
+                           struct checkpoint *out, struct err_ctx *err)
+{
+    int rc = checkpoint_read(disk, out, err);
+
+    if (rc == 0 && out->head.salt != format->salt) {
+        checkpoint_fini(out);
+        rc = err_set(err, ESCROW_ECORRUPT, "%s: belongs to another store", CHECKPOINT_PATH);
+    }
+    return folder_advise(disk, format, rc, err);
 }
 
 /*

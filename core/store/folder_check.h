@@ -25,9 +25,19 @@
 ESCROW_MUST_USE int folder_read_format(struct disk *disk, struct store_format *out,
                                        struct err_ctx *err);
 
-/* Is it this store's? */
-ESCROW_MUST_USE int folder_check_checkpoint(const struct store_format *format,
-                                            const struct checkpoint *ckpt, struct err_ctx *err);
+/*
+ * The file `checkpoint`, if it is this store's: as checkpoint_read. ESCROW_ECORRUPT also says what
+ * can be done about it.
+ */
+ESCROW_MUST_USE int folder_read_checkpoint(struct disk *disk, const struct store_format *format,
+                                           struct checkpoint *out, struct err_ctx *err);
+
+/*
+ * Behind the words of an error about the checkpoint or a queue's file: can it be built again from
+ * the log? Changes nothing else; returns rc, and leaves all but ESCROW_ECORRUPT alone.
+ */
+ESCROW_MUST_USE int folder_advise(struct disk *disk, const struct store_format *format, int rc,
+                                  struct err_ctx *err);
 
 struct folder {
     struct disk *disk;

@@ -40,11 +40,8 @@ static int inspect_load(struct inspect *in, struct err_ctx *err)
         return rc;
     }
     segments_init(&in->segs, in->disk, in->format.segment_bytes);
-    in->checkpoint_rc = checkpoint_read(in->disk, &in->checkpoint, &in->checkpoint_err);
-    if (in->checkpoint_rc == 0) {
-        in->checkpoint_rc =
-            folder_check_checkpoint(&in->format, &in->checkpoint, &in->checkpoint_err);
-    }
+    in->checkpoint_rc =
+        folder_read_checkpoint(in->disk, &in->format, &in->checkpoint, &in->checkpoint_err);
     rc = segments_load(&in->segs, in->checkpoint_rc == 0 ? in->checkpoint.head.log_first : 0, err);
     if (rc != 0) {
         return rc;

@@ -71,6 +71,7 @@ static int open_queues(struct verify *v)
     }
     if (rc == 0) {
         rc = queues_verify(v->queues, &report, &err);
+        rc = folder_advise(v->in->disk, &v->in->format, rc, &err);
     }
     if (rc == 0 && checkpoint_find(&v->in->checkpoint, DAMAGE_SECTION, &section)) {
         rc = skips_load(&skips, v->queues, section, &err);

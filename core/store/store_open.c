@@ -71,11 +71,10 @@ static int load_checkpoint(struct store *st, struct checkpoint *ckpt, struct err
 {
     struct folder folder = {.disk = st->disk, .segs = &st->segs, .seed = st->seed};
     struct folder_record last = {.offset = UINT64_MAX};
-    int rc = checkpoint_read(st->disk, ckpt, err);
+    int rc = folder_read_checkpoint(st->disk, &st->format, ckpt, err);
 
     if (rc == 0) {
         folder.ckpt = ckpt;
-        rc = folder_check_checkpoint(&st->format, ckpt, err);
     } else if (rc == ESCROW_ENOTFOUND) {
         rc = 0;
     }
@@ -122,6 +121,7 @@ static int load_queues(struct store *st, const struct checkpoint *ckpt,
     }
     if (rc == 0) {
         rc = queues_verify(st->queues, &report, err);
+        rc = folder_advise(st->disk, &st->format, rc, err);
     }
     if (rc == 0) {
         rc = queues_cut(st->queues, &report, err);

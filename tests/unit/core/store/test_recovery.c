@@ -671,6 +671,63 @@ START_TEST(a_checkpoint_of_another_store_is_corruption)
 }
 END_TEST
 
+/* Follow the advice of a refusal: nothing is lost by it. */
+static void rebuild_without_checkpoint(const char *bodies)
+{
+    ck_assert(sim_disk_remove(disk, "checkpoint"));
+    ck_assert_msg(test_store_open(&ts, disk, NULL) == 0, "%s", ts.err.text);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), bodies);
+}
+
+#define QUEUE_FILE "queues/U/0/00000000000000000000"
+
+START_TEST(a_refusal_says_what_can_be_built_again)
+{
+    /* A damaged checkpoint, a short and a missing file of a queue: all of it is in the log. */
+    uint64_t offsets[3];
+    struct disk *whole;
+
+    three_batches(offsets);
+    for (int i = 0; i < 2000; i++) { /* more than may ride in the checkpoint */
+        ck_assert_int_eq(test_send(&ts, "U", 0, "x", NULL), 0);
+    }
+    ck_assert_int_eq(test_store_stop(&ts), 0);
+    whole = disk;
+    for (int i = 0; i < 3; i++) {
+        disk = sim_disk_clone(whole);
+        if (i == 0) {
+            flip("checkpoint", 30);
+        } else if (i == 1) {
+            ck_assert(sim_disk_cut(disk, QUEUE_FILE, 100));
+        } else {
+            ck_assert(sim_disk_remove(disk, QUEUE_FILE));
+        }
+        found("delete the file checkpoint; the next start builds it and the queues again");
+        refused(ESCROW_ECORRUPT, "delete the file checkpoint; the next start builds it");
+        rebuild_without_checkpoint("a,b,c");
+        test_store_close(&ts);
+        disk_free(&disk);
+    }
+    disk = whole;
+    shut();
+}
+END_TEST
+
+START_TEST(a_refusal_says_what_cannot_be_built_again)
+{
+    /* The front of the log was given up: without its checkpoint nobody knows what was there. */
+    three_segments();
+    ck_assert_int_eq(test_store_retain(&ts, STORE_SEGMENT_BYTES_MIN), 0);
+    ck_assert_int_eq(test_store_stop(&ts), 0);
+    flip("checkpoint", 30);
+    found("restore the data folder from a backup");
+    refused(ESCROW_ECORRUPT, "restore the data folder from a backup");
+    ck_assert(sim_disk_remove(disk, "checkpoint"));
+    refused(ESCROW_ECORRUPT, "its state cannot be rebuilt");
+    shut();
+}
+END_TEST
+
 START_TEST(derived_files_are_rebuilt)
 {
     /* Checkpoint, queues and index deleted: all of it comes back from the log. */
@@ -920,6 +977,8 @@ int main(void)
     tcase_add_test(tc, exchanged_segments_are_corruption);
     tcase_add_test(tc, a_log_older_than_its_checkpoint_is_corruption);
     tcase_add_test(tc, a_checkpoint_of_another_store_is_corruption);
+    tcase_add_test(tc, a_refusal_says_what_can_be_built_again);
+    tcase_add_test(tc, a_refusal_says_what_cannot_be_built_again);
     tcase_add_test(tc, derived_files_are_rebuilt);
     tcase_add_test(tc, a_read_only_disk_is_refused);
     tcase_add_test(tc, a_full_disk_at_the_first_start_is_refused);
