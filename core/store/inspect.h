@@ -81,9 +81,9 @@ struct inspect_report {
 
 /*
  * Verify everything: every record of the log, every queue entry against the record it points to,
- * zeros where nothing was written, the checkpoint, and all for which a start of the store refuses.
- * 0 when it went through (report->findings says
- * whether the store is sound), otherwise why it could not.
+ * zeros where nothing was written, the key index page by page, the checkpoint, and all for which a
+ * start of the store refuses. 0 when it went through (report->findings says whether the store is
+ * sound), otherwise why it could not.
  */
 struct inspect_verify {
     inspect_finding_fn *finding;   /* may be NULL */

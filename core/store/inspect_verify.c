@@ -299,7 +299,12 @@ static int verify_log(struct verify *v, struct err_ctx *err)
     return 0;
 }
 
-static void verify_index(struct verify *v)
+static void index_damaged(void *arg, const char *text)
+{
+    finding(arg, ESCROW_ECORRUPT, text);
+}
+
+static int verify_index(struct verify *v)
 {
     struct key_index_options options = {.disk = v->in->disk};
     struct key_index_report report = {0};
@@ -312,15 +317,21 @@ static void verify_index(struct verify *v)
         (void)checkpoint_find(&v->in->checkpoint, KEY_INDEX_SECTION, &section);
     }
     rc = key_index_open(&index, &options, section, &report, &err);
+    if (rc == 0 && report.dropped_count > 0) {
+        finding(v, ESCROW_ECORRUPT, report.dropped);
+    }
+    if (rc == 0) {
+        rc = key_index_verify(index, index_damaged, v, &err);
+    }
     if (rc == 0) {
         rc = folder_check_index(v->log_end, key_index_end(index), &err);
     }
-    if (rc != 0) {
-        finding(v, rc, err.text);
-    } else if (report.dropped_count > 0) {
-        finding(v, ESCROW_ECORRUPT, report.dropped);
-    }
     key_index_free(&index);
+    if (rc != 0 && rc != ESCROW_ENOMEM) {
+        finding(v, rc, err.text);
+        rc = 0;
+    }
+    return rc;
 }
 
 int inspect_verify(struct inspect *in, const struct inspect_verify *how,
@@ -342,7 +353,9 @@ int inspect_verify(struct inspect *in, const struct inspect_verify *how,
         rc = verify_queues(&v);
     }
     if (rc == 0) {
-        verify_index(&v);
+        rc = verify_index(&v);
+    }
+    if (rc == 0) {
         progress(&v, v.total);
     }
     queues_free(&v.queues);

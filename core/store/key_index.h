@@ -70,6 +70,14 @@ ESCROW_MUST_USE int key_index_open(struct key_index **out, const struct key_inde
                                    struct slice section, struct key_index_report *report,
                                    struct err_ctx *err);
 
+/*
+ * Read every page of every file: damage that a look-up would meet. Blocks. fn is called for each
+ * file that is damaged, with the first place. ESCROW_ENOMEM, or what the disk answers.
+ */
+typedef void key_index_damage_fn(void *arg, const char *text);
+ESCROW_MUST_USE int key_index_verify(const struct key_index *ix, key_index_damage_fn *fn, void *arg,
+                                     struct err_ctx *err);
+
 /* No job may be under way. NULL inside is fine. */
 void key_index_free(struct key_index **ix);
 

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define VERIFY_PAGES 64u
+
 #define SECTION_HEAD 24u /* begin u64, end u64, count u32, zero u32 */
 
 /* ------------------------------------------------------------------ folder */
@@ -312,6 +314,40 @@ int key_index_open(struct key_index **out, const struct key_index_options *optio
     }
     *out = ix;
     return 0;
+}
+
+static int verify_file(const struct key_index_file *file, uint8_t *pages, struct err_ctx *err)
+{
+    uint64_t left = key_index_file_size(file->meta.entry_count) / KEY_INDEX_PAGE_SIZE;
+    uint32_t at = 0;
+    int rc = 0;
+
+    while (rc == 0 && left > 0) {
+        uint32_t count = left < VERIFY_PAGES ? (uint32_t)left : VERIFY_PAGES;
+        rc = key_index_file_read(file, at, count, pages, err);
+        at += count;
+        left -= count;
+    }
+    return rc;
+}
+
+int key_index_verify(const struct key_index *ix, key_index_damage_fn *fn, void *arg,
+                     struct err_ctx *err)
+{
+    uint8_t *pages = mem_alloc((size_t)VERIFY_PAGES * KEY_INDEX_PAGE_SIZE);
+    int rc = pages == NULL ? err_set(err, ESCROW_ENOMEM, "index: out of memory") : 0;
+
+    for (uint32_t i = 0; rc == 0 && i < ix->file_count; i++) {
+        struct err_ctx why = {.code = 0};
+        int one = verify_file(ix->files[i], pages, &why);
+        if (one == ESCROW_ECORRUPT || one == ESCROW_EIO) {
+            fn(arg, why.text);
+        } else if (one != 0) {
+            rc = err_set(err, one, "%s", why.text);
+        }
+    }
+    mem_free(pages);
+    return rc;
 }
 
 static void free_garbage(struct key_index *ix)

@@ -111,8 +111,9 @@ int verify_main(int argc, char **argv)
     const struct arg_list list = {"verify DATADIR [OPTION]...",
                                   "Reads all of a stopped broker's data: every record of the log, "
                                   "every queue entry against the record\n"
-                                  "it points to, the checkpoint, and whether they fit together as "
-                                  "a start wants it. Changes nothing.\n"
+                                  "it points to, every page of the key index, the checkpoint, and "
+                                  "whether they fit together as a\n"
+                                  "start wants it. Changes nothing. "
                                   "Exit status 0 sound, 1 not sound or not readable, 3 no such "
                                   "folder, or no store in it.\n\n",
                                   args, ARG_LIST_COUNT(args)};

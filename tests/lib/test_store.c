@@ -4,6 +4,8 @@
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/proto/properties.h"
+#include "core/store/key_index.h"
+#include "core/store/key_index_file.h"
 #include "tests/lib/test_txn.h"
 #include "txn/decision.h"
 #include "txn/release.h"
@@ -393,6 +395,33 @@ int test_append(struct test_store *ts, enum store_type type, const struct test_m
     }
     return ts->txn != NULL && type == STORE_HALF ? test_txn_append(ts, &f, out)
                                                  : store_append_message(ts->st, type, &f, ts, out);
+}
+
+static int first_name(void *arg, const char *name, bool is_dir)
+{
+    CHECK(!is_dir);
+    (void)snprintf(arg, 64, KEY_INDEX_FOLDER "/%s", name);
+    return 1;
+}
+
+uint32_t test_fill_index(struct test_store *ts, const char *topic, char *path)
+{
+    char keys[900];
+    struct test_message m = {.topic = topic, .body = SLICE_LIT("x"), .keys = keys};
+    struct store_receipt r;
+    uint32_t words = 0;
+
+    while (words < KEY_INDEX_FILE_ENTRIES + 1000) {
+        size_t len = 0;
+        while (len < sizeof keys - 16) {
+            len += (size_t)snprintf(keys + len, sizeof keys - len, "%x ", words++);
+        }
+        CHECK(test_append(ts, STORE_MESSAGE, &m, &r) == 0);
+        CHECK(test_store_run(ts) == 0);
+    }
+    CHECK(test_store_checkpoint(ts, true) == 0);
+    CHECK(disk_list(ts->disk, KEY_INDEX_FOLDER, first_name, path, NULL) == 1);
+    return words;
 }
 
 int test_send(struct test_store *ts, const char *topic, uint32_t queue_id, const char *body,

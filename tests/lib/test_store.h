@@ -117,6 +117,12 @@ ESCROW_MUST_USE int test_send(struct test_store *ts, const char *topic, uint32_t
 ESCROW_MUST_USE int test_half(struct test_store *ts, const struct test_message *m,
                               struct store_receipt *out);
 
+/*
+ * Messages of `topic` with the keys "0", "1", ... in hexadecimal until one file of the key index is
+ * full, and a checkpoint. path: that file, at least 64 bytes. Returns how many keys there are.
+ */
+uint32_t test_fill_index(struct test_store *ts, const char *topic, char *path);
+
 /* Decide halves (by physical offset), all in one record. They must have been applied. */
 ESCROW_MUST_USE int test_decide(struct test_store *ts, bool commit, const uint64_t *offsets,
                                 uint32_t count, struct store_receipt *out);

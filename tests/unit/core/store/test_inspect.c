@@ -340,6 +340,33 @@ START_TEST(a_log_that_a_clean_stop_saw_longer_is_a_finding)
 }
 END_TEST
 
+START_TEST(a_damaged_page_of_the_key_index_is_a_finding)
+{
+    /* Wherever it is: header, entries, slots. A start does not read them all. */
+    char path[64];
+    struct findings f;
+    uint64_t size = 0;
+
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    (void)test_fill_index(&ts, "A", path);
+    ck_assert_int_eq(test_store_stop(&ts), 0);
+    (void)verify(&f);
+    ck_assert_msg(f.count == 0, "%s", f.first);
+    ck_assert(sim_disk_file_size(disk, path, &size));
+    for (uint64_t at = 100; at < size; at += (size / 8192 + 1) * 4096) {
+        char want[160];
+        flip(path, at);
+        (void)verify(&f);
+        (void)snprintf(want, sizeof want, "%s: checksum of %s at byte %" PRIu64, path,
+                       at < 4096 ? "the header does not match" : "a page does not match",
+                       at - at % 4096);
+        ck_assert_uint_eq(f.count, 1);
+        ck_assert_msg(strstr(f.first, want) != NULL, "\"%s\", not %s", f.first, want);
+        flip(path, at);
+    }
+}
+END_TEST
+
 START_TEST(a_folder_without_format_is_no_new_store)
 {
     /* Whatever else of a store there is. */
@@ -401,6 +428,7 @@ int main(void)
     tcase_add_test(tc, a_store_that_was_only_made_is_sound);
     tcase_add_test(tc, a_checkpoint_of_another_store_is_a_finding);
     tcase_add_test(tc, a_log_that_a_clean_stop_saw_longer_is_a_finding);
+    tcase_add_test(tc, a_damaged_page_of_the_key_index_is_a_finding);
     tcase_add_test(tc, a_folder_without_format_is_no_new_store);
     tcase_add_test(tc, a_folder_in_use_or_without_a_store_is_refused);
     suite_add_tcase(s, tc);
