@@ -11,11 +11,13 @@
  * until it is filled.
  */
 #include "core/store/key_index.h"
-#include "core/store/key_index_private.h"
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
 #include "core/base/mem.h"
+#include "core/store/key_index_private.h"
+
+#include <stdio.h>
 
 /* On disk for ever: the bytes "escrow key index" (FORMAT.md). */
 static const struct hash_key fixed_key = {.k0 = UINT64_C(0x6b20776f72637365),
@@ -313,6 +315,17 @@ void key_index_file_retire(struct key_index *ix, struct key_index_file *file)
     file->is_retired = true;
     if (file->pins == 0) {
         key_index_file_discard(ix, file);
+    }
+}
+
+void key_index_file_lose(struct key_index *ix, struct key_index_file *file, const char *text)
+{
+    char path[sizeof file->path + sizeof ": a page is damaged"];
+
+    (void)snprintf(path, sizeof path, "%s: a page is damaged", file->path); /* fits */
+    key_index_file_retire(ix, file);
+    if (ix->lost != NULL) {
+        ix->lost(ix->lost_arg, text[0] != '\0' ? text : path);
     }
 }
 

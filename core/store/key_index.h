@@ -43,11 +43,17 @@
 
 struct key_index;
 
+/* A file is damaged; text says which, where and how. */
+typedef void key_index_damage_fn(void *arg, const char *text);
+
 struct key_index_options {
-    struct disk *disk;     /* borrowed, outlives the index */
-    uint64_t log_min;      /* first offset the log has: as key_index_trim */
-    uint32_t file_entries; /* 0 = KEY_INDEX_FILE_ENTRIES; small in tests */
-    uint32_t merge_files;  /* 0 = KEY_INDEX_MERGE_FILES; at least 2 */
+    struct disk *disk;         /* borrowed, outlives the index */
+    uint64_t log_min;          /* first offset the log has: as key_index_trim */
+    uint32_t file_entries;     /* 0 = KEY_INDEX_FILE_ENTRIES; small in tests */
+    uint32_t merge_files;      /* 0 = KEY_INDEX_MERGE_FILES; at least 2 */
+    key_index_damage_fn *lost; /* a look-up or a merge met damage: once for a file, which is a gap
+                                  from now on; on the loop. May be NULL */
+    void *lost_arg;
 };
 
 /* What key_index_open found, for log lines. */
@@ -74,7 +80,6 @@ ESCROW_MUST_USE int key_index_open(struct key_index **out, const struct key_inde
  * Read every page of every file: damage that a look-up would meet. Blocks. fn is called for each
  * file that is damaged, with the first place. ESCROW_ENOMEM, or what the disk answers.
  */
-typedef void key_index_damage_fn(void *arg, const char *text);
 ESCROW_MUST_USE int key_index_verify(const struct key_index *ix, key_index_damage_fn *fn, void *arg,
                                      struct err_ctx *err);
 

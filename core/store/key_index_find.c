@@ -22,6 +22,8 @@ struct key_index_find {
     uint32_t hit_count;
     uint32_t memory_count;
     uint32_t source_count;
+    uint32_t why_source;          /* of `why` */
+    struct err_ctx why;           /* the first damage */
     struct find_source *sources;  /* newest first */
     struct key_index_hit *hits;   /* count_max */
     struct key_index_hit *memory; /* count_max */
@@ -132,8 +134,16 @@ int key_index_find_run(struct key_index_find *find, struct err_ctx *err)
                 find->hits[find->hit_count++] = find->memory[source->first + k];
             }
         } else {
+            struct err_ctx why = {.code = 0};
             int rc = key_index_file_find(source->file, &find->filter, find->hits, &find->hit_count,
-                                         find->count_max, result == 0 ? err : NULL);
+                                         find->count_max, &why);
+            if (rc != 0 && result == 0) {
+                find->why = why;
+                find->why_source = i;
+                if (err != NULL) {
+                    *err = why;
+                }
+            }
             if (rc != 0 && rc != ESCROW_ECORRUPT) {
                 return rc;
             }
@@ -169,7 +179,7 @@ void key_index_find_done(struct key_index_find **find_at)
         if (find->sources[i].is_bad) {
             file->is_bad = true;
             if (!file->is_retired && !file->is_merging) {
-                key_index_file_retire(ix, file);
+                key_index_file_lose(ix, file, i == find->why_source ? find->why.text : "");
             }
         }
         key_index_file_unpin(ix, file);

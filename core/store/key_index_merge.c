@@ -27,6 +27,7 @@ struct merge_input {
     uint32_t next;               /* index of the entry after `head` */
     bool is_end;                 /* no head */
     bool is_bad;                 /* a page failed its checksum */
+    struct err_ctx why;          /* then */
     struct key_index_entry head; /* the smallest entry not merged yet */
 };
 
@@ -170,7 +171,7 @@ static int input_advance(struct merge_input *in, struct err_ctx *err)
         uint32_t left = in->file->meta.entry_count - in->next;
         uint32_t pages = (left + KEY_INDEX_PAGE_ENTRIES - 1) / KEY_INDEX_PAGE_ENTRIES;
         pages = pages < READ_PAGES ? pages : READ_PAGES;
-        rc = key_index_file_read(in->file, 1 + page, pages, in->pages, err);
+        rc = key_index_file_read(in->file, 1 + page, pages, in->pages, &in->why);
         in->first = in->next;
         in->loaded = left < pages * KEY_INDEX_PAGE_ENTRIES ? left : pages * KEY_INDEX_PAGE_ENTRIES;
     }
@@ -182,12 +183,15 @@ static int input_advance(struct merge_input *in, struct err_ctx *err)
                                    (size_t)(at % KEY_INDEX_PAGE_ENTRIES) * KEY_INDEX_ENTRY_SIZE,
                                &in->head);
         if (in->head.hash < last) {
-            rc = err_set(err, ESCROW_ECORRUPT, "%s: entry %u is out of order", in->file->path,
+            rc = err_set(&in->why, ESCROW_ECORRUPT, "%s: entry %u is out of order", in->file->path,
                          in->next - 1);
         }
     }
     if (rc == ESCROW_ECORRUPT) {
         in->is_bad = true; /* the file's own flag is the loop's */
+    }
+    if (rc != 0 && err != NULL) {
+        *err = in->why;
     }
     return rc;
 }
@@ -283,8 +287,10 @@ static void release_inputs(struct key_index *ix, struct key_index_merge *merge, 
         struct key_index_file *file = merge->inputs[i].file;
         file->is_merging = false;
         file->is_bad = file->is_bad || merge->inputs[i].is_bad;
-        if (are_replaced || file->is_bad) {
+        if (are_replaced) {
             key_index_file_retire(ix, file);
+        } else if (file->is_bad) {
+            key_index_file_lose(ix, file, merge->inputs[i].why.text);
         }
         key_index_file_unpin(ix, file);
     }

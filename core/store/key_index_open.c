@@ -287,6 +287,8 @@ int key_index_open(struct key_index **out, const struct key_index_options *optio
     ix->file_entries = options->file_entries == 0 ? KEY_INDEX_FILE_ENTRIES : options->file_entries;
     ix->merge_files = options->merge_files == 0 ? KEY_INDEX_MERGE_FILES : options->merge_files;
     ix->log_min = options->log_min;
+    ix->lost = options->lost;
+    ix->lost_arg = options->lost_arg;
     CHECK(ix->merge_files >= 2);
     rc = decode_section(ix, section, &tail, err);
     if (rc == 0) {

@@ -33,6 +33,8 @@ struct key_index {
     struct disk *disk;
     uint32_t file_entries;
     uint32_t merge_files;
+    key_index_damage_fn *lost;
+    void *lost_arg;
     struct key_index_file **files; /* by begin */
     uint32_t file_count;
     uint32_t file_cap;
@@ -89,6 +91,12 @@ void key_index_files_insert(struct key_index *ix, struct key_index_file *file);
 
 /* Out of the set; unlinked by the next flush once nobody uses it. */
 void key_index_file_retire(struct key_index *ix, struct key_index_file *file);
+
+/*
+ * The same, because it is damaged: its range is a gap now, and the owner is told. text: where; ""
+ * when that is not known any more.
+ */
+void key_index_file_lose(struct key_index *ix, struct key_index_file *file, const char *text);
 void key_index_file_unpin(struct key_index *ix, struct key_index_file *file);
 
 /* Close it and put it in the garbage. */

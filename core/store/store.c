@@ -140,6 +140,7 @@ struct store_stats store_stats(const struct store *st)
         .damaged = st->damage.met,
         .damaged_stops = damaged_stops(st),
         .skips = st->skips.count,
+        .index_lost = st->index_lost,
         .is_disk_full = st->log.is_disk_full,
         .is_refusing = st->is_refusing,
     };

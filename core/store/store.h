@@ -146,6 +146,13 @@ struct store_owner {
     void (*damaged)(void *arg, const struct store_damage *damage);
 
     /*
+     * A file of the key index was found damaged and given up, on the loop; text says which and
+     * where. Messages whose place in the log it covered are not found by key until the next
+     * store_open, which builds it again. May be NULL.
+     */
+    void (*index_lost)(void *arg, const char *text);
+
+    /*
      * For repair of the key index, when one of its files was lost: call fn for every message that
      * this DECISION or RELEASE record makes visible in its own queue. Changes nothing. May be NULL:
      * such messages are then not found by key.
@@ -346,6 +353,7 @@ struct store_stats {
     uint64_t damaged;           /* places where damage was met, since the start */
     uint64_t damaged_stops;     /* of those that are known, entries at which a pull stops */
     uint64_t skips;             /* ranges in which pulls go on behind damage */
+    uint64_t index_lost;        /* files of the key index found damaged since the start */
     bool is_disk_full;          /* the last preparation of a segment found no space */
     bool is_refusing;           /* store_refuse */
 };

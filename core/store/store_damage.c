@@ -46,6 +46,16 @@ void store_note_damage(struct store *st, const struct damage_met *met, int rc,
     }
 }
 
+void store_note_index_lost(void *arg, const char *text)
+{
+    struct store *st = arg;
+
+    st->index_lost++;
+    if (st->owner.index_lost != NULL) {
+        st->owner.index_lost(st->owner.arg, text);
+    }
+}
+
 bool store_damage_next(const struct store *st, uint64_t *cursor, struct store_damage *out)
 {
     const struct damage *d = &st->damage;

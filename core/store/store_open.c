@@ -208,7 +208,8 @@ static int fill_index_gap(struct store *st, struct log_scan *scan, uint64_t begi
 static int load_index(struct store *st, const struct checkpoint *ckpt,
                       struct store_recovery *recovery, struct err_ctx *err)
 {
-    struct key_index_options options = {.disk = st->disk, .log_min = st->low};
+    struct key_index_options options = {
+        .disk = st->disk, .log_min = st->low, .lost = store_note_index_lost, .lost_arg = st};
     struct key_index_report report = {0};
     struct log_scan scan = {0};
     struct slice section;

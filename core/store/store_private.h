@@ -29,6 +29,7 @@ struct store {
     struct key_index *index;
     struct skips skips;
     struct damage damage;
+    uint64_t index_lost; /* files of the key index, since the start */
     uint32_t seed;
     uint32_t epoch;
     uint64_t visible;
@@ -113,6 +114,9 @@ static inline bool store_is_damage(int rc)
 /* Remember it, and tell the owner if it is new. err has the words. */
 void store_note_damage(struct store *st, const struct damage_met *met, int rc,
                        const struct err_ctx *err);
+
+/* key_index_options.lost: arg is the store. */
+void store_note_index_lost(void *arg, const char *text);
 
 /* A SKIPPED record is applied. */
 ESCROW_MUST_USE int store_apply_skip(struct store *st, struct slice payload, struct err_ctx *err);

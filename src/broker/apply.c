@@ -281,5 +281,6 @@ const struct store_owner broker_store_owner = {
     .checkpoint_save = broker_checkpoint_save,
     .checkpoint_load = broker_checkpoint_load,
     .damaged = damage_tell,
+    .index_lost = damage_tell_index,
     .list_releases = broker_list_releases,
 };

@@ -43,6 +43,18 @@ void damage_tell(void *arg, const struct store_damage *d)
     }
 }
 
+void damage_tell_index(void *arg, const char *text)
+{
+    (void)arg;
+    log_error(
+        "store.index.lost",
+        "%s; the file is removed: messages stored in its range of the log are not found by key, "
+        "and "
+        "committed halves among them not by offset, until the broker starts again and builds it "
+        "again from the log; nothing is lost",
+        text);
+}
+
 void damage_advise(struct err_ctx *err, const struct store_entry_ref *entry)
 {
     char text[ERR_TEXT_MAX];

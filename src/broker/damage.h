@@ -15,6 +15,9 @@
 /* store_owner.damaged; arg is the struct broker. */
 void damage_tell(void *arg, const struct store_damage *damage);
 
+/* store_owner.index_lost. */
+void damage_tell_index(void *arg, const char *text);
+
 /* Is this the error of a reader that met damage? It has been told then. */
 static inline bool damage_is_error(int error)
 {

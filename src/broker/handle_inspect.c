@@ -267,6 +267,9 @@ static void put_store(struct list_writer *w, const struct broker *b)
         s.damaged_stops);
     put(w, "log_skips", "ranges of queues whose damaged messages are passed over", METRIC_GAUGE,
         s.skips);
+    put(w, "index_files_lost",
+        "files of the key index found damaged: look-ups miss messages until the next start",
+        METRIC_COUNTER, s.index_lost);
     put(w, "disk_full", "1 when new messages are refused for lack of space", METRIC_GAUGE,
         s.is_disk_full || s.is_refusing ? 1 : 0);
 }

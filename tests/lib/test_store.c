@@ -192,6 +192,14 @@ static void owner_damaged(void *arg, const struct store_damage *damage)
     (void)snprintf(ts->damage_text, sizeof ts->damage_text, "%s", damage->text);
 }
 
+static void owner_index_lost(void *arg, const char *text)
+{
+    struct test_store *ts = arg;
+
+    ts->index_lost_count++;
+    (void)snprintf(ts->index_lost_text, sizeof ts->index_lost_text, "%s", text);
+}
+
 static int owner_list(void *arg, enum store_type type, struct slice decision, store_release_fn *fn,
                       void *fn_arg)
 {
@@ -234,6 +242,7 @@ static int open_store(struct test_store *ts, const struct store_config *cfg)
         .checkpoint_save = owner_save,
         .checkpoint_load = owner_load,
         .damaged = owner_damaged,
+        .index_lost = owner_index_lost,
         .list_releases = ts->txn != NULL ? owner_list_txn : owner_list,
     };
 

@@ -52,6 +52,8 @@ struct test_store {
     uint64_t damage_offset;
     int64_t damage_queue_offset; /* -1: without a queue */
     char damage_text[512];
+    uint32_t index_lost_count; /* calls of store_owner.index_lost; the last one: */
+    char index_lost_text[512];
     struct disk *disk;
     struct store *st;
     struct test_owner owner;

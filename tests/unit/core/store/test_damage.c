@@ -571,12 +571,73 @@ START_TEST(a_skip_that_makes_no_sense_is_refused)
 }
 END_TEST
 
+/* How many messages of T have this key. */
+static uint32_t look_up(const char *key)
+{
+    struct store_key_query query = {.topic = SLICE_LIT("T"),
+                                    .key = slice_str(key),
+                                    .begin_ms = 0,
+                                    .end_ms = INT64_MAX,
+                                    .max = 8};
+    struct store_fetch *fetch = store_fetch_new(ts.st);
+    uint64_t offsets[8];
+    uint32_t count = 0;
+    int rc;
+
+    while ((rc = store_query_key(ts.st, &query, fetch, offsets, &count, &ts.err)) ==
+           ESCROW_EAGAIN) {
+        store_fetch_run(fetch);
+    }
+    ck_assert_int_eq(rc, 0);
+    store_fetch_free(&fetch);
+    return count;
+}
+
+START_TEST(a_damaged_page_of_the_key_index_is_told_and_built_again)
+{
+    /*
+     * The first look-up that meets it is told, and counted: its file is given up, whose keys nobody
+     * finds until the next start, which reads the log again. The memory's keys are found all along.
+     */
+    char path[64];
+    char newest[16];
+    uint64_t size = 0;
+    uint32_t count;
+
+    open_new();
+    count = test_fill_index(&ts, "T", path);
+    (void)snprintf(newest, sizeof newest, "%x", count - 1);
+    ck_assert_uint_eq(look_up("77"), 1);
+    ck_assert(sim_disk_file_size(disk, path, &size));
+    for (uint64_t at = 4096; at < size; at += 4096) {
+        flip(path, at);
+    }
+    ck_assert_uint_eq(ts.index_lost_count, 0);
+    ck_assert_uint_eq(look_up("77"), 0);
+    ck_assert_uint_eq(ts.index_lost_count, 1);
+    ck_assert_msg(strstr(ts.index_lost_text, path) != NULL, "%s", ts.index_lost_text);
+    ck_assert_ptr_nonnull(strstr(ts.index_lost_text, "checksum of a page does not match at byte"));
+    ck_assert_uint_eq(look_up("78"), 0);
+    ck_assert_uint_eq(look_up(newest), 1);
+    ck_assert_uint_eq(ts.index_lost_count, 1);
+    ck_assert_uint_eq(store_stats(ts.st).index_lost, 1);
+    ck_assert_int_eq(test_store_checkpoint(&ts, false), 0); /* due: there is a file to unlink */
+    ck_assert(!sim_disk_file_size(disk, path, &size));
+    open_again();
+    ck_assert_uint_eq(look_up("77"), 1);
+    ck_assert_uint_eq(look_up("78"), 1);
+    ck_assert_uint_eq(store_stats(ts.st).index_lost, 0);
+    shut();
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("core/store/damage");
     TCase *tc = tcase_create("damage");
 
     tcase_add_test(tc, a_pull_stops_at_damage_and_says_so_once);
+    tcase_add_test(tc, a_damaged_page_of_the_key_index_is_told_and_built_again);
     tcase_add_test(tc, every_byte_of_a_record_stops_a_pull_until_it_is_skipped);
     tcase_add_test(tc, a_skip_outlives_restarts_and_checkpoints);
     tcase_add_test(tc, the_last_record_before_the_checkpoint_may_be_damaged_too);
