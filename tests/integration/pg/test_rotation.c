@@ -194,6 +194,95 @@ START_TEST(without_a_reader_nothing_is_emptied)
 }
 END_TEST
 
+/*
+ * One row in partition 0 that reader `r` has passed; partition 1 is being filled. The session that
+ * is returned has another one in partition 0, in a transaction that is open.
+ */
+static PGconn *start_two_rows(struct rig *r)
+{
+    PGconn *writer = pg_test_connect(r->conninfo);
+
+    (void)pg_test_sql(r->pg, "SET statement_timeout = '20s'"); /* waiting is a failure */
+    (void)pg_test_sql(r->pg, "SELECT escrow.reader_register('r', 0)");
+    (void)pg_test_sql(r->pg, "SELECT escrow.publish('t', 'early')");
+    (void)pg_test_sql(writer, "BEGIN; SELECT escrow.publish('t', 'late')");
+    ck_assert_str_eq(
+        pg_test_sql(r->pg, "SELECT is_switched FROM escrow.outbox_rotate(1, '0 seconds')"), "t");
+    (void)pg_test_sql(r->pg, "SELECT escrow.reader_report('r', 0, pg_current_snapshot(), 1)");
+    return writer;
+}
+
+static const char *bodies(struct rig *r)
+{
+    return pg_test_sql(r->pg, "SELECT string_agg(convert_from(body, 'UTF8'), ' ' ORDER BY id) "
+                              "FROM escrow.outbox");
+}
+
+START_TEST(a_writer_that_commits_between_the_two_looks_keeps_its_partition)
+{
+    /*
+     * Rotation stands still after its first look, which found nothing that is needed; the writer
+     * commits, so that the lock is free. What it wrote is there for the reader, until it has it.
+     */
+    struct rig r;
+    PGconn *writer;
+    PGconn *rotation;
+    PGresult *res;
+
+    rig_init(&r, &fixture, "rot_looks", 100);
+    writer = start_two_rows(&r);
+    (void)pg_test_sql(r.pg, "ALTER FUNCTION escrow.outbox_is_needed RENAME TO look");
+    (void)pg_test_sql(r.pg, "CREATE FUNCTION escrow.outbox_is_needed(slot smallint) RETURNS "
+                            "boolean LANGUAGE plpgsql AS $$ DECLARE answer boolean := "
+                            "escrow.look(slot); BEGIN PERFORM pg_advisory_xact_lock(77); RETURN "
+                            "answer; END $$");
+    (void)pg_test_sql(r.pg, "SELECT pg_advisory_lock(77)");
+    rotation = pg_test_connect(r.conninfo);
+    ck_assert_int_eq(PQsendQuery(rotation, "SELECT emptied, blocked FROM escrow.outbox_rotate()"),
+                     1);
+    while (number(pg_test_sql(
+               r.pg,
+               "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")) == 0) {
+        rig_run_ms(&r, 5);
+    }
+    (void)pg_test_sql(writer, "COMMIT");
+    (void)pg_test_sql(r.pg, "SELECT pg_advisory_unlock(77)");
+    res = PQgetResult(rotation);
+    ck_assert_msg(PQresultStatus(res) == PGRES_TUPLES_OK, "%s", PQerrorMessage(rotation));
+    ck_assert_str_eq(PQgetvalue(res, 0, 0), "0");
+    ck_assert_str_eq(PQgetvalue(res, 0, 1), "0"); /* it had the lock, and looked again */
+    PQclear(res);
+    PQfinish(rotation);
+    ck_assert_str_eq(bodies(&r), "early late");
+    (void)pg_test_sql(r.pg, "SELECT escrow.reader_report('r', 0, pg_current_snapshot(), 2)");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT emptied FROM escrow.outbox_rotate()"), "1");
+    ck_assert_str_eq(bodies(&r), "");
+    PQfinish(writer);
+    rig_fini(&r);
+}
+END_TEST
+
+START_TEST(a_writer_that_has_not_ended_blocks_its_partition_and_nobody_waits)
+{
+    /* Rotation comes back at once, with the lock not got; the writer's row is kept. */
+    struct rig r;
+    PGconn *writer;
+
+    rig_init(&r, &fixture, "rot_open", 100);
+    writer = start_two_rows(&r);
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT emptied || ' ' || blocked FROM "
+                                       "escrow.outbox_rotate()"),
+                     "0 1");
+    (void)pg_test_sql(writer, "COMMIT");
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT emptied || ' ' || blocked FROM "
+                                       "escrow.outbox_rotate()"),
+                     "0 0");
+    ck_assert_str_eq(bodies(&r), "early late");
+    PQfinish(writer);
+    rig_fini(&r);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     ADD(suite, partitions_rotate_under_load_and_nothing_is_lost);
@@ -201,4 +290,6 @@ static void add_tests(Suite *suite)
     ADD(suite, an_open_writer_keeps_its_partition);
     ADD(suite, a_slower_reader_keeps_what_it_needs);
     ADD(suite, without_a_reader_nothing_is_emptied);
+    ADD(suite, a_writer_that_commits_between_the_two_looks_keeps_its_partition);
+    ADD(suite, a_writer_that_has_not_ended_blocks_its_partition_and_nobody_waits);
 }
