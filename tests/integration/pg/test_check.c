@@ -170,6 +170,24 @@ START_TEST(a_running_transaction_is_in_progress_and_nothing_waits)
 }
 END_TEST
 
+START_TEST(a_marked_transaction_is_known_by_its_lock)
+{
+    /*
+     * The half of a client that marks by the function need not carry a transaction id: rule 3 of
+     * sql/README.md. A check that went on to insert would wait for the transaction; here for ever.
+     */
+    struct bench b;
+
+    bench_init(&b, "check_lock");
+    (void)pg_test_sql(b.pg, "ALTER FUNCTION escrow.transaction_check SET lock_timeout = 0");
+    (void)pg_test_sql(b.pg, "BEGIN; SELECT escrow.transaction_mark('t1')");
+    ck_assert_str_eq(check(&b, "t1", NULL), "in_progress");
+    (void)pg_test_sql(b.pg, "COMMIT");
+    ck_assert_str_eq(check(&b, "t1", NULL), "commit");
+    bench_fini(&b);
+}
+END_TEST
+
 START_TEST(a_transaction_that_had_not_begun_fails_when_it_comes)
 {
     /*
@@ -651,6 +669,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_marker_that_committed_means_commit);
     ADD(suite, a_transaction_that_rolled_back_means_rollback);
     ADD(suite, a_running_transaction_is_in_progress_and_nothing_waits);
+    ADD(suite, a_marked_transaction_is_known_by_its_lock);
     ADD(suite, a_transaction_that_had_not_begun_fails_when_it_comes);
     ADD(suite, an_id_cannot_be_used_by_two_transactions);
     ADD(suite, a_marked_transaction_commits_durably_whatever_the_session_says);
