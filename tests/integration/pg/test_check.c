@@ -188,6 +188,30 @@ START_TEST(a_marked_transaction_is_known_by_its_lock)
 }
 END_TEST
 
+START_TEST(a_marker_goes_when_its_broker_has_passed_its_half)
+{
+    /*
+     * Its oldest undecided half is at 200: that one it may still ask for, however old the marker.
+     * When it has decided it, the marker goes.
+     */
+    struct bench b;
+    static const char clean[] = "SELECT escrow.transaction_clean('{a#1}', '{0}', '{%d}', false, "
+                                "'-1 hour', '-infinity')";
+    static const char left[] = "SELECT string_agg(txn_id, ' ' ORDER BY txn_id) "
+                               "FROM escrow.transaction_marker";
+
+    bench_init(&b, "check_clean");
+    (void)pg_test_sql(b.pg, "SELECT escrow.transaction_mark('t' || n, 'a#1', n) "
+                            "FROM unnest('{199,200,201}'::bigint[]) AS n");
+    ck_assert_str_eq(pg_test_sql(b.pg, clean, 200), "1");
+    ck_assert_str_eq(pg_test_sql(b.pg, left), "t200 t201");
+    ck_assert_str_eq(check(&b, "t200", NULL), "commit");
+    ck_assert_str_eq(pg_test_sql(b.pg, clean, 201), "1");
+    ck_assert_str_eq(pg_test_sql(b.pg, left), "t201");
+    bench_fini(&b);
+}
+END_TEST
+
 START_TEST(a_transaction_that_had_not_begun_fails_when_it_comes)
 {
     /*
@@ -670,6 +694,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_transaction_that_rolled_back_means_rollback);
     ADD(suite, a_running_transaction_is_in_progress_and_nothing_waits);
     ADD(suite, a_marked_transaction_is_known_by_its_lock);
+    ADD(suite, a_marker_goes_when_its_broker_has_passed_its_half);
     ADD(suite, a_transaction_that_had_not_begun_fails_when_it_comes);
     ADD(suite, an_id_cannot_be_used_by_two_transactions);
     ADD(suite, a_marked_transaction_commits_durably_whatever_the_session_says);
