@@ -8,7 +8,7 @@
  * The highest number; this program needs at least it. Asserted against the files when they are
  * compiled in.
  */
-#define SCHEMA_VERSION 8
+#define SCHEMA_VERSION 9
 
 struct schema_file {
     int version;

@@ -140,9 +140,9 @@ START_TEST(an_old_schema_is_said)
     struct rig r;
 
     rig_init(&r, &fixture, "fail_version", 100);
-    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 8");
+    (void)pg_test_sql(r.pg, "DELETE FROM escrow.migration WHERE version = 9");
     rig_start(&r);
-    rig_until_error(&r, "has version 7");
+    rig_until_error(&r, "has version 8");
     rig_fini(&r);
 }
 END_TEST

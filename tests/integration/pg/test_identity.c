@@ -369,6 +369,33 @@ START_TEST(a_broker_that_lost_the_position_is_refused)
 }
 END_TEST
 
+START_TEST(a_new_broker_that_counts_its_epochs_from_one_is_taken)
+{
+    /* Not for one that another relay has overtaken; and what is parked goes out there, once. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "id_new_broker", 100);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    rig_until_count(&r, 1);
+    rig_until(&r, has_reported_a_row, &r, "the report");
+    rig_stop(&r);
+    (void)pg_test_sql(r.pg, "UPDATE escrow.reader SET epoch = 1000000");
+    (void)pg_test_sql(r.pg, "INSERT INTO escrow.outbox_parked (source, lane, id, xid, created_at, "
+                            "topic, body, error, wanted, replay_no) VALUES ('test', 0, 500, "
+                            "'1000000', now(), 't', 'parked', 'e', true, 7)");
+    r.broker.epoch = 0;
+    refuse_wiped_broker(&r);
+    r.cfg.relay.foreign = RELAY_FOREIGN_ADOPT;
+    rig_start(&r);
+    rig_until_count(&r, 2);
+    ck_assert_str_eq(rig_bodies(&r), "1 parked");
+    ck_assert_uint_eq(relay_stats(relay_loop_relay(r.relay))->failures, 0);
+    ck_assert_str_eq(pg_test_sql(r.pg, "SELECT replay_no FROM escrow.outbox_parked"), "1");
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_broker_that_lost_the_position_is_given_the_present)
 {
     /* What the outbox holds is left out. */
@@ -558,6 +585,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_restored_backup_is_refused_and_can_be_adopted);
     ADD(suite, a_restored_backup_that_went_on_is_refused_too);
     ADD(suite, a_broker_that_lost_the_position_is_refused);
+    ADD(suite, a_new_broker_that_counts_its_epochs_from_one_is_taken);
     ADD(suite, a_broker_that_lost_the_position_is_given_the_present);
     ADD(suite, a_broker_put_back_gets_again_what_the_outbox_still_has);
     ADD(suite, a_broker_put_back_behind_truncated_rows_is_refused);

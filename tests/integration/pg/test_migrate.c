@@ -149,7 +149,7 @@ START_TEST(many_at_once_install_it_once)
         ck_assert_int_eq(waitpid(pids[i], &status, 0), pids[i]);
         ck_assert_int_eq(WEXITSTATUS(status), 0);
     }
-    ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.migration"), "8");
+    ck_assert_str_eq(pg_test_sql(pg, "SELECT count(*) FROM escrow.migration"), "9");
     PQfinish(pg);
 }
 END_TEST
@@ -174,7 +174,7 @@ START_TEST(what_is_wrong_is_said_and_changes_nothing)
     (void)pg_test_sql(pg, "DELETE FROM escrow.migration");
     (void)pg_test_sql(pg, "DROP SCHEMA escrow CASCADE");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
-    (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (9, '009_future', '')");
+    (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (10, '010_future', '')");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_EVERSION);
     ck_assert_int_eq(migrate_run("host=/nowhere", SCHEMA_VERSION, &result, &err), ESCROW_ECONN);
     PQfinish(pg);
