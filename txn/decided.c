@@ -155,9 +155,35 @@ void decided_fini(struct decided *d)
     *d = (struct decided){0};
 }
 
+/*
+ * The oldest entries that are not in the section yet. Slots do not move; the ring grows only when
+ * it begins at slot 0, so that what is left never goes around its old end.
+ */
+static void save_oldest(struct decided *d, uint32_t count)
+{
+    uint32_t slot = d->save_next;
+    uint8_t *p = d->save_to;
+
+    CHECK(count <= d->save_left);
+    d->save_left -= count;
+    for (; count > 0; count--, p += DECIDED_SAVE_BYTES) {
+        const struct decided_entry *entry = decided_slot(d, slot);
+
+        put_le64(p, entry->id);
+        put_le64(p + 8, entry->offset);
+        put_le64(p + 16, entry->fact);
+        slot = slot + 1 == d->ring ? 0 : slot + 1;
+    }
+    d->save_next = slot;
+    d->save_to = p;
+}
+
 static void decided_forget_oldest(struct decided *d)
 {
     CHECK(d->count > 0);
+    if (d->save_left > 0 && d->save_next == d->first) {
+        save_oldest(d, 1);
+    }
     fragment_index_remove(&d->by_id, decided_slot(d, d->first)->id, d->first);
     d->first = d->first + 1 == d->ring ? 0 : d->first + 1;
     d->count--;
@@ -271,21 +297,33 @@ size_t decided_bytes(const struct decided *d)
 
 void decided_save(const struct decided *d, struct buf *out)
 {
-    uint8_t *p = buf_reserve(out, 4 + (size_t)d->count * DECIDED_SAVE_BYTES);
+    size_t room = (size_t)d->count * DECIDED_SAVE_BYTES;
 
-    if (p == NULL) {
-        return;
+    buf_append_le32(out, d->count);
+    if (room > 0 && buf_reserve(out, room) != NULL) {
+        buf_commit(out, room);
     }
-    put_le32(p, d->count);
-    p += 4;
-    for (uint32_t i = 0; i < d->count; i++, p += DECIDED_SAVE_BYTES) {
-        const struct decided_entry *entry =
-            decided_slot(d, (uint32_t)(((uint64_t)d->first + i) % d->ring));
-        put_le64(p, entry->id);
-        put_le64(p + 8, entry->offset);
-        put_le64(p + 16, entry->fact);
-    }
-    buf_commit(out, 4 + (size_t)d->count * DECIDED_SAVE_BYTES);
+}
+
+void decided_save_start(struct decided *d, uint8_t *bytes)
+{
+    CHECK(d->save_left == 0);
+    CHECK(get_le32(bytes) == d->count);
+    d->save_to = bytes + 4;
+    d->save_next = d->first;
+    d->save_left = d->count;
+}
+
+bool decided_save_more(struct decided *d, uint32_t max)
+{
+    save_oldest(d, d->save_left < max ? d->save_left : max);
+    return d->save_left > 0;
+}
+
+void decided_save_stop(struct decided *d)
+{
+    d->save_left = 0;
+    d->save_to = NULL;
 }
 
 int decided_load(struct decided *d, struct slice *in)
@@ -322,6 +360,7 @@ void decided_check(const struct decided *d)
     CHECK(d->ring <= d->count_max);
     CHECK(d->ring <= d->chunk_count * DECIDED_CHUNK);
     CHECK(d->first < d->ring);
+    CHECK(d->save_left <= d->count);
     CHECK(d->by_id.count == d->count);
     fragment_index_check(&d->by_id);
     for (uint32_t i = 0; i < d->count; i++) {

@@ -65,7 +65,10 @@ struct decided {
     uint32_t ring; /* slots in use as a ring: chunk_count * DECIDED_CHUNK, or count_max when full */
     uint32_t count_max;
     struct fragment_index by_id;
-    bool may_grow; /* false once memory was refused; tried again after a full turn */
+    uint8_t *save_to;   /* where the next entry goes of a section that is being written */
+    uint32_t save_next; /* its slot */
+    uint32_t save_left; /* entries that were not written yet */
+    bool may_grow;      /* false once memory was refused; tried again after a full turn */
 };
 
 /* Allocates the first chunk: ESCROW_ENOMEM. count_max >= 1. */
@@ -100,10 +103,17 @@ bool decided_any(const struct decided *d, decided_match_fn *match, void *arg);
 size_t decided_bytes(const struct decided *d);
 
 /*
- * Append all entries, oldest first (24 bytes each behind a count); and read them back into an
- * empty one. ECORRUPT.
+ * For the checkpoint: a count, and 24 bytes for each entry, oldest first. decided_save appends the
+ * count and leaves room; decided_save_start, before anything is put, says where that is now;
+ * decided_save_more writes at most `max` entries, and is true while there are more. Entries that
+ * are forgotten in between are written before. decided_save_stop gives up.
  */
 void decided_save(const struct decided *d, struct buf *out);
+void decided_save_start(struct decided *d, uint8_t *bytes);
+bool decided_save_more(struct decided *d, uint32_t max);
+void decided_save_stop(struct decided *d);
+
+/* Read them back into an empty one. ESCROW_ECORRUPT. */
 ESCROW_MUST_USE int decided_load(struct decided *d, struct slice *in);
 
 void decided_check(const struct decided *d);

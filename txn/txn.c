@@ -116,6 +116,7 @@ int txn_new(const struct txn_config *config, uint64_t seed, struct txn_now now, 
 void txn_free(struct txn *t)
 {
     if (t != NULL) {
+        txn_save_close(t);
         half_table_fini(&t->table);
         decided_fini(&t->decided);
         group_names_fini(&t->group_names);
@@ -507,6 +508,7 @@ void txn_group_reachable(struct txn *t, struct slice group, struct txn_now now)
 void txn_check(const struct txn *t)
 {
     uint64_t reserve = 0;
+    size_t applied = 0;
 
     half_table_check(&t->table);
     routes_check(&t->table.routes);
@@ -518,7 +520,14 @@ void txn_check(const struct txn *t)
         struct decided_fact fact;
         CHECK(!decided_find_offset(&t->decided, h->offset, &fact, NULL, NULL));
         reserve += txn_reserve_share(h);
+        if ((h->flags & HALF_F_APPLIED) != 0) {
+            CHECK(h->offset <= t->applied_to);
+            applied++;
+        } else {
+            CHECK_IMPLIES(t->applied_count > 0, h->offset > t->applied_to);
+        }
     }
+    CHECK(applied == t->applied_count);
     CHECK(reserve == t->reserve_bytes);
 }
 

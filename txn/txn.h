@@ -465,6 +465,7 @@ struct txn_gauges {
     size_t asking;       /* questions out */
     size_t bytes_halves; /* memory of the half table */
     size_t bytes_decided;
+    size_t bytes_save;  /* of halves as a checkpoint under way wants them */
     uint64_t scan_work; /* halves and groups touched by timers since the start */
 };
 
@@ -475,10 +476,19 @@ void txn_gauges(const struct txn *t, struct txn_gauges *gauges);
 /* ---- checkpoint ------------------------------------------------------------------------------ */
 
 /*
- * Append the section (buf_failed when memory is short). It says what is durable and applied now,
- * nothing in flight.
+ * The section in two steps, so that the loop serves others while a million halves are written.
+ * txn_save appends it (buf_failed when memory is short), with room for halves and decisions.
+ * txn_save_more writes at most `max` of them there: 1 while there are more, 0 when it is complete,
+ * ESCROW_ENOMEM: give the checkpoint up. `bytes` is where the buffer's bytes begin, which from the
+ * first call on may not move; that call follows before anything else happens to *t, or never does.
+ *
+ * The section says what was durable and applied at txn_save, nothing in flight, whatever is applied
+ * until it is complete. A half that changes before it was written costs 60 bytes until then.
  */
-void txn_save(const struct txn *t, struct txn_now now, struct buf *out);
+#define TXN_SAVE_PIECE 8192u /* halves, or decisions, for one turn of the loop */
+
+void txn_save(struct txn *t, struct txn_now now, struct buf *out);
+ESCROW_MUST_USE int txn_save_more(struct txn *t, uint8_t *bytes, uint32_t max);
 
 /*
  * Read a section into a struct txn just made. ESCROW_ECORRUPT, ESCROW_EVERSION, ESCROW_ENOMEM:

@@ -58,6 +58,14 @@ static int recover_half(struct txn *t, const struct txn_half_info *info, uint64_
     return 0;
 }
 
+void txn_half_applied(struct txn *t, struct half *half)
+{
+    CHECK(t->applied_count == 0 || half->offset > t->applied_to);
+    half->flags |= HALF_F_APPLIED;
+    t->applied_count++;
+    t->applied_to = half->offset;
+}
+
 int txn_apply_half(struct txn *t, const struct txn_half_info *info, uint64_t offset,
                    struct txn_now now, struct err_ctx *err)
 {
@@ -78,7 +86,7 @@ int txn_apply_half(struct txn *t, const struct txn_half_info *info, uint64_t off
     if ((half->flags & HALF_F_APPLIED) != 0) {
         return err_set(err, ESCROW_ECORRUPT, "half at %" PRIu64 ": applied twice", offset);
     }
-    half->flags |= HALF_F_APPLIED;
+    txn_half_applied(t, half);
     if (half->state == HALF_APPENDING) {
         half_table_move(&t->table, half, HALF_PREPARED, "half durable");
         check_back_start(&t->check_back, half, first_delay_ms(t, info, now), now.mono_ms);
@@ -161,6 +169,7 @@ static int check_all_fit(const struct txn *t, enum decision_kind kind, struct de
 
 static void apply_expire(struct txn *t, struct half *half)
 {
+    txn_save_keep(t, half);
     half->flags |= HALF_F_EXPIRED;
     t->counters.expired++;
     if (half_is_deciding(half)) {
@@ -181,6 +190,7 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     struct hash128 id = half_id(half);
     uint16_t tag;
 
+    txn_save_keep(t, half);
     if (!half_is_deciding(half)) {
         txn_begin_decision(t, half, head->kind, "read in recovery");
     }
@@ -197,6 +207,7 @@ static void apply_final(struct txn *t, struct half *half, const struct decision_
     }
     tag = group->tag; /* the group may go with its last half */
     half_table_remove(&t->table, half);
+    t->applied_count--;
     decided_put(&t->decided, id, tag, &fact);
 }
 
@@ -283,6 +294,7 @@ int txn_apply_check(struct txn *t, struct slice payload, struct txn_now now, str
         if (half == NULL || entry.checks <= half->checks) {
             continue;
         }
+        txn_save_keep(t, half);
         half->checks = (uint8_t)(entry.checks > UINT8_MAX ? UINT8_MAX : entry.checks);
         t->counters.rounds_counted++;
         if (half->checks >= t->config.checks_max) {

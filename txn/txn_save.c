@@ -13,6 +13,16 @@
  *
  * Only what is durable and applied is in it. What is in flight lies behind the checkpoint's log
  * position and is read again.
+ *
+ * A million halves take 40 ms to write, so txn_save only leaves room for them, and txn_save_more
+ * fills it, a bounded number in each turn of the loop, in log order. A record that is applied in
+ * between and changes a half that was not written yet has its bytes kept first; they are written at
+ * its place, instead of what it has become. So what a half is in the section is what it was when
+ * txn_save was called. (When it is to be asked about next, and the back-off step, no record says:
+ * they are as of when it was written or kept.) Halves that came later have higher offsets: the walk
+ * ends before them.
+ *
+ * Failure modes: no memory to keep a half. The section is given up; nothing else notices.
  */
 #include "txn/txn_private.h"
 
@@ -21,11 +31,7 @@
 #include "core/base/mem.h"
 #include "escrow/errors.h"
 
-#include <inttypes.h>
-
-#define SAVE_VERSION    3u
-#define SAVE_HEAD_BYTES 40u
-#define SAVE_HALF_BYTES 56u
+#define AT_OFFSET 16u /* in the bytes of a half */
 
 static void save_routes(const struct routes *r, struct buf *out)
 {
@@ -43,6 +49,7 @@ static void save_routes(const struct routes *r, struct buf *out)
     }
 }
 
+/* The durable state of a half, 56 bytes. */
 static void save_half(const struct txn *t, const struct half *half, int64_t now_ms, uint8_t *p)
 {
     bool is_expired = half_durable_state(half) == HALF_EXPIRED;
@@ -65,235 +72,168 @@ static void save_half(const struct txn *t, const struct half *half, int64_t now_
     put_le64(p + 48, (uint64_t)remaining);
 }
 
-void txn_save(const struct txn *t, struct txn_now now, struct buf *out)
-{
-    size_t applied = 0;
+/* ---- halves that changed before they were written -------------------------------------------- */
 
-    for (const struct half *h = half_table_oldest(&t->table); h != NULL;
-         h = half_table_next(&t->table, h)) {
-        applied += (h->flags & HALF_F_APPLIED) != 0;
+static uint64_t kept_offset(const struct txn_save *s, uint32_t i)
+{
+    return get_le64(s->kept.ptr + (size_t)i * TXN_SAVE_HALF_BYTES + AT_OFFSET);
+}
+
+/* One half may be kept more than once: expired, then decided. What it was first is what counts. */
+static bool kept_before(void *owner, uint32_t a, uint32_t b)
+{
+    const struct txn_save *s = owner;
+    uint64_t at_a = kept_offset(s, a);
+    uint64_t at_b = kept_offset(s, b);
+
+    return at_a != at_b ? at_a < at_b : a < b;
+}
+
+static void kept_placed(void *owner, uint32_t id, uint32_t place)
+{
+    (void)owner; /* only the first is ever taken out */
+    (void)id;
+    (void)place;
+}
+
+static const struct heap_ops kept_ops = {kept_before, kept_placed};
+
+static void save_advance(const struct txn *t, struct txn_save *s)
+{
+    s->next = half_table_next(&t->table, s->next);
+    if (s->next != NULL && s->next->offset > s->until) {
+        s->next = NULL;
     }
-    buf_append_le32(out, SAVE_VERSION);
+}
+
+void txn_save_keep(struct txn *t, const struct half *half)
+{
+    struct txn_save *s = &t->save;
+    uint32_t id = (uint32_t)(s->kept.len / TXN_SAVE_HALF_BYTES);
+    uint8_t *p;
+
+    if (s->next == NULL || half->offset < s->next->offset || half->offset > s->until) {
+        return; /* nothing is being saved, or it is written, or it came later */
+    }
+    if (half == s->next) {
+        save_advance(t, s); /* it may be removed */
+    }
+    p = s->is_short ? NULL : buf_reserve(&s->kept, TXN_SAVE_HALF_BYTES);
+    if (p == NULL || heap_reserve(&s->order, id + 1) != 0) {
+        s->is_short = true;
+        return;
+    }
+    save_half(t, half, s->now.mono_ms, p);
+    buf_commit(&s->kept, TXN_SAVE_HALF_BYTES);
+    heap_push(&s->order, id);
+}
+
+size_t txn_save_bytes(const struct txn *t)
+{
+    return t->save.is_open ? t->save.kept.cap + heap_bytes(&t->save.order) : 0;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+void txn_save(struct txn *t, struct txn_now now, struct buf *out)
+{
+    struct txn_save *s = &t->save;
+
+    CHECK(!s->is_open);
+    buf_append_le32(out, TXN_SAVE_VERSION);
     buf_append_le32(out, t->table.routes.route_count);
-    buf_append_le64(out, applied);
+    buf_append_le64(out, t->applied_count);
     buf_append_le64(out, t->id_key.k0);
     buf_append_le64(out, t->id_key.k1);
     buf_append_le64(out, (uint64_t)now.wall_ms);
     save_routes(&t->table.routes, out);
-    if (applied > 0) {
-        uint8_t *p = buf_reserve(out, applied * SAVE_HALF_BYTES);
-
-        if (p == NULL) {
-            return;
-        }
-        for (const struct half *h = half_table_oldest(&t->table); h != NULL;
-             h = half_table_next(&t->table, h)) {
-            if ((h->flags & HALF_F_APPLIED) != 0) {
-                save_half(t, h, now.mono_ms, p);
-                p += SAVE_HALF_BYTES;
-            }
-        }
-        buf_commit(out, applied * SAVE_HALF_BYTES);
+    *s = (struct txn_save){.now = now, .halves_at = out->len, .count = t->applied_count};
+    if (s->count > 0 && buf_reserve(out, s->count * TXN_SAVE_HALF_BYTES) != NULL) {
+        buf_commit(out, s->count * TXN_SAVE_HALF_BYTES);
     }
+    s->decided_at = out->len;
     decided_save(&t->decided, out);
     group_names_save(&t->group_names, out);
 }
 
-/* ---- and back -------------------------------------------------------------------------------- */
-
-struct load {
-    struct txn *t;
-    struct txn_now now;
-    struct slice rest;
-    uint32_t version;
-    int64_t elapsed_ms;   /* wall clock since the section was written; never negative */
-    uint32_t *route_ids;  /* from the section's ids to ours */
-    uint32_t route_count; /* of route_ids */
-};
-
-static void load_skip(struct load *l, size_t n)
+/* The state of now is what will be written: nothing was applied since txn_save. */
+static void save_open(struct txn *t, uint8_t *bytes)
 {
-    l->rest = slice_of(l->rest.ptr + n, l->rest.len - n);
+    struct txn_save *s = &t->save;
+
+    CHECK(s->count == t->applied_count);
+    s->is_open = true;
+    s->to = bytes + s->halves_at;
+    s->end = s->to + s->count * TXN_SAVE_HALF_BYTES;
+    s->until = t->applied_to;
+    s->last = UINT64_MAX;
+    s->next = s->count == 0 ? NULL : half_table_oldest(&t->table);
+    buf_init(&s->kept, s->count * TXN_SAVE_HALF_BYTES); /* its limit */
+    heap_init(&s->order, &kept_ops, s);
+    decided_save_start(&t->decided, bytes + s->decided_at);
 }
 
-/* A length byte and that much text, 1 to max. */
-static bool load_text(struct load *l, size_t max, struct slice *text)
+void txn_save_close(struct txn *t)
 {
-    size_t len;
+    struct txn_save *s = &t->save;
 
-    if (l->rest.len < 1) {
-        return false;
+    if (s->is_open) {
+        buf_fini(&s->kept);
+        heap_fini(&s->order);
+        decided_save_stop(&t->decided);
+        *s = (struct txn_save){.is_open = false};
     }
-    len = l->rest.ptr[0];
-    load_skip(l, 1);
-    if (len < 1 || len > max || len > l->rest.len) {
-        return false;
-    }
-    *text = slice_of(l->rest.ptr, len);
-    load_skip(l, len);
-    return true;
 }
 
-static int load_routes(struct load *l, uint32_t count)
+/* The half of the lowest offset that was not written, as it was kept or as it is. */
+static void save_lowest(struct txn *t)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        struct slice group;
-        struct slice topic;
-        uint32_t id;
-        int rc;
+    struct txn_save *s = &t->save;
+    uint32_t id = heap_top(&s->order);
+    uint64_t offset;
 
-        if (l->rest.len < 4) {
-            return ESCROW_ECORRUPT;
-        }
-        id = get_le32(l->rest.ptr);
-        load_skip(l, 4);
-        if (id >= l->route_count || l->route_ids[id] != UINT32_MAX ||
-            !load_text(l, GROUP_LEN_MAX, &group) || !load_text(l, TOPIC_LEN_MAX, &topic)) {
-            return ESCROW_ECORRUPT;
-        }
-        rc = routes_intern(&l->t->table.routes, group, topic, &l->route_ids[id]);
-        if (rc != 0) {
-            return rc;
-        }
-        if (l->t->table.routes.route_count != i + 1) {
-            return ESCROW_ECORRUPT; /* the same names twice */
-        }
+    if (id == HEAP_NONE || (s->next != NULL && s->next->offset < kept_offset(s, id))) {
+        CHECK(s->next != NULL);
+        CHECK(s->to < s->end);
+        CHECK((s->next->flags & HALF_F_APPLIED) != 0);
+        save_half(t, s->next, s->now.mono_ms, s->to);
+        s->last = s->next->offset;
+        s->to += TXN_SAVE_HALF_BYTES;
+        save_advance(t, s);
+        return;
     }
-    return 0;
+    offset = kept_offset(s, id);
+    heap_remove(&s->order, 0);
+    if (s->next != NULL && s->next->offset == offset) {
+        save_advance(t, s);
+    }
+    if (offset != s->last) {
+        CHECK(s->to < s->end);
+        memcpy(s->to, s->kept.ptr + (size_t)id * TXN_SAVE_HALF_BYTES, TXN_SAVE_HALF_BYTES);
+        s->last = offset;
+        s->to += TXN_SAVE_HALF_BYTES;
+    }
 }
 
-static bool half_bytes_are_valid(const struct load *l, const uint8_t *p)
+int txn_save_more(struct txn *t, uint8_t *bytes, uint32_t max)
 {
-    const struct half_table *table = &l->t->table;
-    struct hash128 id = {.lo = get_le64(p), .hi = get_le64(p + 8)};
-    uint32_t route = get_le32(p + 40);
+    struct txn_save *s = &t->save;
 
-    if (route >= l->route_count || l->route_ids[route] == UINT32_MAX) {
-        return false;
+    if (!s->is_open) {
+        save_open(t, bytes);
     }
-    if ((get_le64(p + 24) & (0xFFFF & ~(uint64_t)HALF_QUEUE_HELD)) >= QUEUES_PER_TOPIC_MAX ||
-        p[45] > 15 || p[46] > 1 || p[47] != 0 || (int64_t)get_le64(p + 48) < -1) {
-        return false;
+    while (max > 0 && !s->is_short && (s->next != NULL || heap_top(&s->order) != HEAP_NONE)) {
+        save_lowest(t);
+        max--;
     }
-    if (table->newest != HALF_NONE &&
-        half_table_at(table, table->newest)->offset >= get_le64(p + 16)) {
-        return false;
+    if (s->is_short) {
+        txn_save_close(t);
+        return ESCROW_ENOMEM;
     }
-    return half_table_find_id(table, id) == NULL;
-}
-
-static int load_half(struct load *l, const uint8_t *p)
-{
-    struct txn *t = l->t;
-    struct txn_half_info info;
-    struct half *half;
-    int64_t remaining;
-    int rc;
-
-    if (!half_bytes_are_valid(l, p)) {
-        return ESCROW_ECORRUPT;
+    if (max == 0 || decided_save_more(&t->decided, max)) {
+        return 1;
     }
-    rc = half_table_reserve(&t->table);
-    if (rc != 0) {
-        return rc;
-    }
-    info = (struct txn_half_info){
-        .queue = (uint32_t)(get_le64(p + 24) & (0xFFFF & ~(uint64_t)HALF_QUEUE_HELD)),
-        .is_held = (get_le64(p + 24) & HALF_QUEUE_HELD) != 0,
-        .size_bytes = get_le32(p + 32),
-        .tag_hash = (int32_t)get_le32(p + 36),
-        .store_ms = (int64_t)(get_le64(p + 24) >> 16),
-    };
-    half = txn_insert(t, &info, (struct hash128){.lo = get_le64(p), .hi = get_le64(p + 8)},
-                      l->route_ids[get_le32(p + 40)], get_le64(p + 16));
-    half->checks = p[44];
-    half_set_step(half, p[45]);
-    half->flags |= HALF_F_APPLIED;
-    half_table_move(&t->table, half, HALF_PREPARED, "checkpoint");
-    if (p[46] == 1) {
-        half->flags |= HALF_F_EXPIRED;
-        txn_begin_decision(t, half, DECISION_EXPIRE, "checkpoint");
-        half_table_move(&t->table, half, HALF_EXPIRED, "checkpoint");
-        return 0;
-    }
-    remaining = (int64_t)get_le64(p + 48) - l->elapsed_ms;
-    check_back_start(&t->check_back, half, remaining < 0 ? 0 : remaining, l->now.mono_ms);
-    return 0;
-}
-
-static bool is_open(void *arg, uint64_t offset)
-{
-    const struct txn *t = arg;
-
-    return half_table_find_offset(&t->table, offset) != NULL;
-}
-
-static int load_all(struct load *l, uint32_t routes, uint64_t halves)
-{
-    int rc = load_routes(l, routes);
-
-    if (rc != 0) {
-        return rc;
-    }
-    if (l->rest.len / SAVE_HALF_BYTES < halves) {
-        return ESCROW_ECORRUPT;
-    }
-    for (uint64_t i = 0; i < halves; i++) {
-        rc = load_half(l, l->rest.ptr);
-        if (rc != 0) {
-            return rc;
-        }
-        load_skip(l, SAVE_HALF_BYTES);
-    }
-    for (uint32_t i = 0; i < l->route_count; i++) {
-        if (l->route_ids[i] != UINT32_MAX) {
-            routes_drop_unused(&l->t->table.routes, l->route_ids[i]);
-        }
-    }
-    rc = decided_load(&l->t->decided, &l->rest);
-    if (rc == 0 && l->version >= 3) {
-        rc = group_names_load(&l->t->group_names, &l->rest);
-    }
-    if (rc == 0 && (l->rest.len != 0 || decided_any(&l->t->decided, is_open, l->t))) {
-        rc = ESCROW_ECORRUPT;
-    }
-    return rc;
-}
-
-int txn_load(struct txn *t, struct slice section, struct txn_now now, struct err_ctx *err)
-{
-    struct load l = {.t = t, .now = now, .rest = section, .route_count = ROUTES_MAX};
-    const uint8_t *p = section.ptr;
-    int64_t saved_ms;
-    int rc;
-
-    CHECK(t->table.count == 0 && t->decided.count == 0);
-    if (section.len < SAVE_HEAD_BYTES) {
-        return err_set(err, ESCROW_ECORRUPT, "transactions: section too short");
-    }
-    if (get_le32(p) < 1 || get_le32(p) > SAVE_VERSION) {
-        return err_set(err, ESCROW_EVERSION, "transactions: version %" PRIu32 " is not known",
-                       get_le32(p));
-    }
-    l.route_ids = mem_alloc(ROUTES_MAX * sizeof *l.route_ids);
-    if (l.route_ids == NULL) {
-        return err_set(err, ESCROW_ENOMEM, "transactions: out of memory");
-    }
-    for (uint32_t i = 0; i < ROUTES_MAX; i++) {
-        l.route_ids[i] = UINT32_MAX;
-    }
-    l.version = get_le32(p);
-    t->check_back.now_ms = now.mono_ms;
-    t->id_key = (struct hash_key){.k0 = get_le64(p + 16), .k1 = get_le64(p + 24)};
-    saved_ms = (int64_t)get_le64(p + 32);
-    l.elapsed_ms = now.wall_ms > saved_ms && saved_ms >= 0 ? now.wall_ms - saved_ms : 0;
-    load_skip(&l, SAVE_HEAD_BYTES);
-    rc = load_all(&l, get_le32(p + 4), get_le64(p + 8));
-    mem_free(l.route_ids);
-    if (rc != 0) {
-        return err_set(err, rc, "transactions: section cannot be loaded, at byte %zu of %zu",
-                       section.len - l.rest.len, section.len);
-    }
-    txn_dcheck(t);
+    CHECK(s->to == s->end);
+    txn_save_close(t);
     return 0;
 }

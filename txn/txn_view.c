@@ -193,6 +193,7 @@ void txn_gauges(const struct txn *t, struct txn_gauges *gauges)
         .asking = t->check_back.asking,
         .bytes_halves = half_table_bytes(&t->table),
         .bytes_decided = decided_bytes(&t->decided),
+        .bytes_save = txn_save_bytes(t),
         .scan_work = t->check_back.halves.work + t->check_back.groups.work,
     };
     for (int s = 0; s < HALF_STATE_COUNT; s++) {

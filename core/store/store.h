@@ -134,6 +134,15 @@ struct store_owner {
     int (*checkpoint_save)(void *arg, struct store_sections *sections);
 
     /*
+     * Some more of what checkpoint_save only left room for: as much as one turn of the loop has
+     * time for. `bytes` is where the buffer of the sections begins now, and stays. Called at once
+     * after checkpoint_save, then as long as it returns 1, with records applied in between: what it
+     * writes is what held at checkpoint_save. 0: complete. ESCROW_ENOMEM: this checkpoint is given
+     * up. May be NULL.
+     */
+    int (*checkpoint_more)(void *arg, uint8_t *bytes);
+
+    /*
      * One section of the checkpoint; called for each before the first apply(). Unknown name:
      * ESCROW_EVERSION.
      */
@@ -418,6 +427,13 @@ struct flush_job;
  * asks for one whenever anything is newer than the last checkpoint. Calls owner->checkpoint_save.
  */
 struct flush_job *store_flush_take(struct store *st, bool force);
+
+/*
+ * Before the job may run: write some more of the owner's state (owner->checkpoint_more). Bounded
+ * work, for one turn of the loop; true while there is more. When memory is short the job is given
+ * up, as if there had been none: *job is NULL then.
+ */
+ESCROW_MUST_USE bool store_flush_more(struct store *st, struct flush_job **job);
 void flush_job_run(struct flush_job *job); /* [job] */
 
 /*

@@ -1,8 +1,9 @@
 /*
  * Checkpoints. On the loop everything that changes is copied or encoded, at one point of the log:
- * `visible`. The job writes queue entries, then index files, then the checkpoint that names them,
- * each synced before the next. So whatever a checkpoint speaks of is on disk, and what is on disk
- * beyond it is cut and written again by the next start.
+ * `visible`. What takes long the owner writes in pieces, over several turns (store_flush_more), and
+ * sees to it that it is still of that point. The job writes queue entries, then index files, then
+ * the checkpoint that names them, each synced before the next. So whatever a checkpoint speaks of
+ * is on disk, and what is on disk beyond it is cut and written again by the next start.
  *
  * A checkpoint that follows store_retain_done also says that the log begins later. When it is
  * durable the job unlinks the segments below, oldest first; whatever stays is unlinked by the next
@@ -29,6 +30,7 @@ struct flush_job {
     uint64_t unlinked;  /* segments below have no file any more; grows as the job goes on */
     uint64_t unlink_to; /* up to here they may go */
     bool has_checkpoint;
+    bool has_more; /* the owner has not written everything yet */
     bool is_stuck; /* one could not be unlinked */
     int rc;
     struct err_ctx err;
@@ -141,6 +143,26 @@ static void flush_free(struct flush_job *job, int rc)
     mem_free(job);
 }
 
+/* What the owner writes in pieces: one of them. */
+static int encode_more(struct flush_job *job)
+{
+    const struct store_owner *owner = &job->st->owner;
+    int rc = owner->checkpoint_more == NULL ? 0 : owner->checkpoint_more(owner->arg, job->buf.ptr);
+
+    job->has_more = rc == 1;
+    return rc < 0 ? rc : 0;
+}
+
+/* Memory is short: try again later. */
+static void flush_give_up(struct flush_job *job, int rc)
+{
+    struct store *st = job->st;
+
+    flush_free(job, rc);
+    st->flush_retry_at = st->visible + FLUSH_RETRY_BYTES;
+    st->is_trim_due = false; /* store_retain_take asks again */
+}
+
 static struct flush_job *flush_take(struct store *st, bool has_checkpoint, bool is_clean)
 {
     struct flush_job *job = mem_calloc(1, sizeof *job);
@@ -161,11 +183,12 @@ static struct flush_job *flush_take(struct store *st, bool has_checkpoint, bool 
     }
     if (rc == 0 && has_checkpoint) {
         rc = encode_checkpoint(st, job, is_clean);
+        if (rc == 0) {
+            rc = encode_more(job);
+        }
     }
     if (rc != 0) {
-        flush_free(job, rc);
-        st->flush_retry_at = st->visible + FLUSH_RETRY_BYTES;
-        st->is_trim_due = false; /* store_retain_take asks again */
+        flush_give_up(job, rc);
         return NULL;
     }
     if (has_checkpoint) {
@@ -185,6 +208,24 @@ struct flush_job *store_flush_take(struct store *st, bool force)
         return NULL;
     }
     return flush_take(st, has_checkpoint, force && st->visible == st->log.appended);
+}
+
+bool store_flush_more(struct store *st, struct flush_job **job)
+{
+    struct flush_job *j = *job;
+    int rc = 0;
+
+    CHECK(j == st->flush);
+    if (j->has_more) {
+        rc = encode_more(j);
+    }
+    if (rc != 0) {
+        *job = NULL;
+        st->flush = NULL;
+        flush_give_up(j, rc);
+        return false;
+    }
+    return j->has_more;
 }
 
 int store_flush_replay(struct store *st, struct err_ctx *err)
@@ -219,6 +260,7 @@ static void unlink_segments(struct flush_job *job)
 void flush_job_run(struct flush_job *job)
 {
     CHECK(job->rc == 0);
+    CHECK(!job->has_more); /* store_flush_more first */
     job->rc = queues_flush_run(job->queues, &job->err);
     if (job->rc == 0) {
         job->rc = key_index_flush_run(job->index, &job->err);

@@ -235,6 +235,13 @@ static int broker_checkpoint_save(void *arg, struct store_sections *sections)
     return buf_failed(out) ? ESCROW_ENOMEM : 0;
 }
 
+static int broker_checkpoint_more(void *arg, uint8_t *bytes)
+{
+    struct broker *b = arg;
+
+    return txn_save_more(b->txn, bytes, TXN_SAVE_PIECE);
+}
+
 static int broker_checkpoint_load(void *arg, struct slice name, struct slice data,
                                   struct err_ctx *err)
 {
@@ -279,6 +286,7 @@ static int broker_list_releases(void *arg, enum store_type type, struct slice pa
 const struct store_owner broker_store_owner = {
     .apply = broker_apply,
     .checkpoint_save = broker_checkpoint_save,
+    .checkpoint_more = broker_checkpoint_more,
     .checkpoint_load = broker_checkpoint_load,
     .damaged = damage_tell,
     .index_lost = damage_tell_index,

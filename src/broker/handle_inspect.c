@@ -310,6 +310,8 @@ static void put_txn(struct list_writer *w, const struct broker *b)
     put(w, "txn_remembered", "decided halves remembered", METRIC_GAUGE, g.decided);
     put(w, "txn_halves_bytes", "memory of the half table", METRIC_GAUGE, g.bytes_halves);
     put(w, "txn_decided_bytes", "memory of decided halves", METRIC_GAUGE, g.bytes_decided);
+    put(w, "txn_save_bytes", "memory of halves that changed while a checkpoint is written",
+        METRIC_GAUGE, g.bytes_save);
 }
 
 static void put_timers(struct list_writer *w, struct broker *b)

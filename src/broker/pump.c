@@ -339,6 +339,29 @@ static void flush_done(struct pool_job *job)
     }
 }
 
+/*
+ * The half store's part of a checkpoint is written in pieces, one for each turn of the loop: those
+ * who send and pull are served in between. Then the pool has it.
+ */
+static void flush_start(struct pump *p)
+{
+    struct broker *b = p->broker;
+
+    if (p->flush == NULL && !p->is_stopping) {
+        p->flush = store_flush_take(b->store, false);
+        p->is_flush_out = false;
+    }
+    if (p->flush == NULL || p->is_flush_out) {
+        return;
+    }
+    if (store_flush_more(b->store, &p->flush)) {
+        loop_defer(b->loop, &p->gather); /* no sleep before the next piece */
+    } else if (p->flush != NULL) {
+        p->is_flush_out = true;
+        CHECK(pool_submit(&p->jobs, &p->flush_pool_job) == 0);
+    }
+}
+
 static void jobs_start(struct pump *p)
 {
     struct broker *b = p->broker;
@@ -349,12 +372,7 @@ static void jobs_start(struct pump *p)
             CHECK(pool_submit(&p->jobs, &p->segment_pool_job) == 0);
         }
     }
-    if (p->flush == NULL && !p->is_stopping) {
-        p->flush = store_flush_take(b->store, false);
-        if (p->flush != NULL) {
-            CHECK(pool_submit(&p->jobs, &p->flush_pool_job) == 0);
-        }
-    }
+    flush_start(p);
 }
 
 static void pump_run(void *arg)
@@ -418,8 +436,8 @@ static bool pump_is_busy(const struct pump *p)
 {
     struct store_watermarks w = store_watermarks(p->broker->store);
 
-    return p->batch != NULL || w.visible < w.appended || pool_in_flight(&p->jobs) > 0 ||
-           pool_in_flight(&p->pool) > 0;
+    return p->batch != NULL || w.visible < w.appended || p->flush != NULL ||
+           pool_in_flight(&p->jobs) > 0 || pool_in_flight(&p->pool) > 0;
 }
 
 void pump_settle(struct pump *p)
@@ -443,6 +461,8 @@ void pump_stop(struct pump *p)
                                    pool_in_flight(&p->pool) > 0);
     }
     p->flush = store_flush_take(b->store, true);
+    while (p->flush != NULL && store_flush_more(b->store, &p->flush)) {
+    }
     if (p->flush != NULL) {
         flush_job_run(p->flush);
         flush_done(&p->flush_pool_job);

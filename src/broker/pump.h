@@ -80,6 +80,7 @@ struct pump {
     struct segment_job *segment;
     struct pool_job flush_pool_job;
     struct flush_job *flush;
+    bool is_flush_out;           /* the pool has it; before, the loop writes to it piece by piece */
     struct pending_ring visible; /* wait for the record to be applied */
     struct pending_ring written; /* asynchronous flush: wait for the write only */
     struct loop_hook hook;

@@ -33,6 +33,7 @@ struct explorer {
     uint64_t lost;     /* events that were appended, not acknowledged, and did not survive */
     uint64_t retained; /* times a part of the log was given up */
     uint64_t carried;  /* held messages that were carried out of the way before */
+    uint64_t pieces;   /* of checkpoints, with records applied behind them */
     char where[256];
 };
 
@@ -237,6 +238,7 @@ static void explore(struct explorer *x)
     }
     x->retained += x->script.retained;
     x->carried += x->script.carried;
+    x->pieces += x->script.pieces;
     script_end(&x->script);
     disk_free(&disk);
 }
@@ -279,9 +281,10 @@ int main(int argc, char **argv)
     (void)printf("%" PRIu64 " crash points, %" PRIu64 " states recovered (%" PRIu64
                  " after a second cut), %" PRIu64 " torn tails cut, %" PRIu64
                  " unacknowledged events lost, log given up %" PRIu64 " times, %" PRIu64
-                 " held messages carried: all sound\n",
-                 x.points, x.states, x.again, x.cuts, x.lost, x.retained, x.carried);
-    if (x.points == 0 || x.cuts == 0 || x.retained == 0 || x.carried == 0) {
+                 " held messages carried, %" PRIu64 " times records between pieces of a checkpoint"
+                 ": all sound\n",
+                 x.points, x.states, x.again, x.cuts, x.lost, x.retained, x.carried, x.pieces);
+    if (x.points == 0 || x.cuts == 0 || x.retained == 0 || x.carried == 0 || x.pieces == 0) {
         (void)fprintf(stderr, "crash_explorer: nothing was explored\n");
         return 1;
     }

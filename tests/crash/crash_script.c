@@ -397,6 +397,25 @@ static void step_skip(struct script *s)
     e->end = skip.end;
 }
 
+/* A checkpoint; now and then halves come and are decided while it is written, piece by piece. */
+static void step_checkpoint(struct script *s)
+{
+    struct flush_job *job = store_flush_take(s->ts.st, true);
+    bool is_overlapped = rand_below(&s->skips, 2) == 0;
+
+    for (int n = 0; is_overlapped && n < 4 && job != NULL && store_flush_more(s->ts.st, &job);
+         n++) {
+        (void)try_decide(s);
+        if (s->ts.owner.half_count <= TEST_HALVES_MAX - 50) {
+            (void)try_message(s, STORE_HALF);
+        }
+        run_jobs(s);
+        s->pieces++;
+    }
+    MUST(s, test_store_flush(&s->ts, &job));
+    s->model.low_acked = store_watermarks(s->ts.st).first;
+}
+
 /*
  * Give up one or more of the oldest segments that nothing needs, and say so in a checkpoint; now
  * and then only in memory, so that a restart forgets it or a later checkpoint says it.
@@ -498,8 +517,7 @@ void script_step(struct script *s)
     } else if (dice < 92) {
         step_overlap(s);
     } else if (dice < 93) {
-        MUST(s, test_store_checkpoint(&s->ts, true));
-        s->model.low_acked = store_watermarks(s->ts.st).first;
+        step_checkpoint(s);
     } else if (dice < 96) {
         step_retain(s);
     } else {

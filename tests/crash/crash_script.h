@@ -23,6 +23,7 @@ struct script {
     uint64_t steps;
     uint64_t retained; /* times a part of the log was given up */
     uint64_t carried;  /* held messages that were carried out of the way before */
+    uint64_t pieces;   /* of checkpoints, with records applied behind them */
 };
 
 /* Opens a new store on the disk. */

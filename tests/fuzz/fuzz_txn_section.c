@@ -69,6 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         buf_init(&section, 0);
         txn_save(t, now, &section);
         CHECK(!buf_failed(&section));
+        CHECK(txn_save_more(t, section.ptr, UINT32_MAX) == 0);
         CHECK(load(buf_slice(&section), now, &again) == 0);
         txn_free(again);
         buf_fini(&section);

@@ -164,6 +164,13 @@ static int owner_save(void *arg, struct store_sections *sections)
     return ts->txn == NULL ? 0 : test_txn_save(ts, sections);
 }
 
+static int owner_save_more(void *arg, uint8_t *bytes)
+{
+    struct test_store *ts = arg;
+
+    return ts->txn == NULL ? 0 : test_txn_save_more(ts, bytes);
+}
+
 static int owner_load(void *arg, struct slice name, struct slice data, struct err_ctx *err)
 {
     struct test_store *ts = arg;
@@ -240,6 +247,7 @@ static int open_store(struct test_store *ts, const struct store_config *cfg)
         .arg = ts,
         .apply = owner_apply,
         .checkpoint_save = owner_save,
+        .checkpoint_more = owner_save_more,
         .checkpoint_load = owner_load,
         .damaged = owner_damaged,
         .index_lost = owner_index_lost,
@@ -321,15 +329,22 @@ int test_store_run(struct test_store *ts)
     return rc;
 }
 
+int test_store_flush(struct test_store *ts, struct flush_job **job)
+{
+    while (*job != NULL && store_flush_more(ts->st, job)) {
+    }
+    if (*job == NULL) {
+        return 0;
+    }
+    flush_job_run(*job);
+    return store_flush_done(ts->st, job, &ts->err);
+}
+
 int test_store_checkpoint(struct test_store *ts, bool force)
 {
     struct flush_job *job = store_flush_take(ts->st, force);
 
-    if (job == NULL) {
-        return 0;
-    }
-    flush_job_run(job);
-    return store_flush_done(ts->st, &job, &ts->err);
+    return test_store_flush(ts, &job);
 }
 
 int test_store_give_up(struct test_store *ts, uint64_t first)

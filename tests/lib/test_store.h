@@ -88,6 +88,9 @@ ESCROW_MUST_USE int test_store_run(struct test_store *ts);
 /* One checkpoint, if anything is newer than the last. */
 ESCROW_MUST_USE int test_store_checkpoint(struct test_store *ts, bool force);
 
+/* Complete one that was taken; NULL inside is fine. */
+ESCROW_MUST_USE int test_store_flush(struct test_store *ts, struct flush_job **job);
+
 /*
  * Give up the log below `first`, in memory; with the checkpoint that makes it durable, and the
  * unlinking that follows.

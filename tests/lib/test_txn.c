@@ -150,6 +150,12 @@ int test_txn_apply(struct test_store *ts, const struct store_record *rec, struct
     return txn_apply_half(ts->txn, &info, rec->offset, now_of(ts), err);
 }
 
+/* Two halves at a time: a crash test is to see what happens in between. */
+int test_txn_save_more(struct test_store *ts, uint8_t *bytes)
+{
+    return txn_save_more(ts->txn, bytes, 2);
+}
+
 int test_txn_save(struct test_store *ts, struct store_sections *sections)
 {
     struct buf *b = store_section(sections, "txn");

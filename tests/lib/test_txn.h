@@ -22,6 +22,7 @@ void test_txn_sync_reserve(struct test_store *ts);
 ESCROW_MUST_USE int test_txn_apply(struct test_store *ts, const struct store_record *rec,
                                    struct err_ctx *err);
 ESCROW_MUST_USE int test_txn_save(struct test_store *ts, struct store_sections *sections);
+ESCROW_MUST_USE int test_txn_save_more(struct test_store *ts, uint8_t *bytes);
 ESCROW_MUST_USE int test_txn_load(struct test_store *ts, struct slice name, struct slice data,
                                   struct err_ctx *err);
 

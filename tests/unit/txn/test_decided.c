@@ -205,6 +205,8 @@ START_TEST(saved_and_loaded_it_knows_the_same)
         put(&d, n);
     }
     decided_save(&d, &b);
+    decided_save_start(&d, b.ptr);
+    ck_assert(!decided_save_more(&d, UINT32_MAX));
     ck_assert(!buf_failed(&b));
     for (size_t i = 0; i < 3; i++) {
         struct decided copy;
@@ -225,6 +227,44 @@ START_TEST(saved_and_loaded_it_knows_the_same)
 }
 END_TEST
 
+START_TEST(what_is_forgotten_while_it_is_saved_is_in_the_section)
+{
+    /*
+     * Saved in pieces, each followed by entries that push the oldest ones out or make the ring
+     * grow:
+     * every byte as if it had been saved at once.
+     */
+    for (uint64_t puts = 0; puts < 60; puts++) {
+        struct decided d;
+        struct buf whole;
+        struct buf b;
+        uint64_t n = 0;
+
+        buf_init(&b, 0);
+        buf_init(&whole, 0);
+        ck_assert_int_eq(decided_init(&d, puts % 2 == 0 ? 1500 : 3000), 0);
+        while (n < 1000 + puts * 50) { /* also a ring that begins in the middle */
+            put(&d, ++n);
+        }
+        decided_save(&d, &whole);
+        decided_save_start(&d, whole.ptr);
+        ck_assert(!decided_save_more(&d, UINT32_MAX));
+        decided_save(&d, &b);
+        decided_save_start(&d, b.ptr);
+        while (decided_save_more(&d, 50)) {
+            for (uint64_t i = 0; i < puts * 5; i++) {
+                put(&d, ++n);
+            }
+            decided_check(&d);
+        }
+        ck_assert(slice_eq(buf_slice(&b), buf_slice(&whole)));
+        buf_fini(&b);
+        buf_fini(&whole);
+        decided_fini(&d);
+    }
+}
+END_TEST
+
 START_TEST(a_damaged_section_is_corrupt)
 {
     /* Each length that is too short, and a fact that cannot be. */
@@ -236,6 +276,8 @@ START_TEST(a_damaged_section_is_corrupt)
     put(&d, 1);
     put(&d, 2);
     decided_save(&d, &b);
+    decided_save_start(&d, b.ptr);
+    ck_assert(!decided_save_more(&d, UINT32_MAX));
     for (size_t len = 0; len < b.len; len++) {
         struct decided copy;
         struct slice in = slice_of(b.ptr, len);
@@ -293,6 +335,7 @@ int main(void)
     tcase_add_test(tc, without_memory_the_oldest_makes_room);
     tcase_add_test(tc, the_newest_entry_of_an_id_counts);
     tcase_add_test(tc, saved_and_loaded_it_knows_the_same);
+    tcase_add_test(tc, what_is_forgotten_while_it_is_saved_is_in_the_section);
     tcase_add_test(tc, a_damaged_section_is_corrupt);
     tcase_add_test(tc, a_refused_allocation_at_the_start_leaks_nothing);
     suite_add_tcase(suite, tc);

@@ -21,6 +21,7 @@
 
 static struct world w;
 static struct rand rnd;
+static struct rand saves; /* apart, so that the rest of a run is the same with and without them */
 
 /* ---- the reference --------------------------------------------------------------------------- */
 
@@ -331,6 +332,14 @@ static void do_crash(void)
     }
 }
 
+/* A checkpoint that takes its time: world_save_some compares it with one that does not. */
+static void do_save(void)
+{
+    if (w.save.len > 0 || rand_below(&saves, 8) == 0) {
+        (void)world_save_some(&w, (uint32_t)rand_below(&saves, 4));
+    }
+}
+
 START_TEST(random_use_agrees_with_the_log)
 {
     /*
@@ -344,6 +353,7 @@ START_TEST(random_use_agrees_with_the_log)
     config.interval_ms = 5000;
     config.interval_max_ms = 20000;
     rand_init(&rnd, (uint64_t)_i);
+    rand_init(&saves, ~(uint64_t)_i);
     world_init(&w, &config, (uint64_t)_i);
     for (int step = 0; step < 600; step++) {
         switch (rand_below(&rnd, 8)) {
@@ -371,6 +381,7 @@ START_TEST(random_use_agrees_with_the_log)
             do_answer();
             break;
         }
+        do_save();
         if (step % 10 == 0) {
             check_all();
         }
@@ -394,6 +405,8 @@ START_TEST(the_random_runs_reach_everything)
     uint64_t duplicates = 0;
     uint64_t refused = 0;
     uint64_t stale = 0;
+    uint64_t kept = 0;
+    uint64_t whole = 0;
 
     world_config(&config);
     config.checks_max = 2;
@@ -413,6 +426,12 @@ START_TEST(the_random_runs_reach_everything)
             do_tick();
             do_answer();
             do_answer();
+            if (step > 50) { /* with enough halves that some change before they are written */
+                struct txn_gauges gauges;
+                whole += world_save_some(&w, 1);
+                txn_gauges(w.t, &gauges);
+                kept += gauges.bytes_save > 0;
+            }
         }
         expired += txn_counters(w.t)->expired;
         after_expiry += txn_counters(w.t)->decided_after_expiry;
@@ -428,6 +447,8 @@ START_TEST(the_random_runs_reach_everything)
     ck_assert_uint_gt(duplicates, 100);
     ck_assert_uint_gt(refused, 20);
     ck_assert_uint_gt(stale, 100);
+    ck_assert_uint_gt(kept, 100);
+    ck_assert_uint_gt(whole, 100);
 }
 END_TEST
 

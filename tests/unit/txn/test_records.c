@@ -290,7 +290,7 @@ static int scenario(struct world *sw)
     CHECK(rc == 0); /* cannot fail live */
     buf_init(&section, 0);
     txn_save(sw->t, sw->now, &section);
-    rc = buf_failed(&section) ? ESCROW_ENOMEM : 0;
+    rc = buf_failed(&section) ? ESCROW_ENOMEM : txn_save_more(sw->t, section.ptr, UINT32_MAX);
     buf_fini(&section);
     return rc;
 }

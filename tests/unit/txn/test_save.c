@@ -140,6 +140,7 @@ START_TEST(a_wait_goes_on_where_the_checkpoint_left_it)
     ck_assert_int_eq(txn_apply_half(w.t, &info, 4096, w.now, NULL), 0);
     world_pass(&w, 20000);
     txn_save(w.t, w.now, &section);
+    ck_assert_int_eq(txn_save_more(w.t, section.ptr, UINT32_MAX), 0);
     for (int i = 0; i < 3; i++) {
         struct txn_now now = {.mono_ms = 77, .wall_ms = w.now.wall_ms + down[i]};
         struct txn_row row;
@@ -152,6 +153,26 @@ START_TEST(a_wait_goes_on_where_the_checkpoint_left_it)
         txn_free(copy);
     }
     buf_fini(&section);
+}
+END_TEST
+
+START_TEST(the_half_that_comes_next_may_go_and_its_slot_be_used_again)
+{
+    /* One is written; the one behind it is decided, and a new half takes its place in memory. */
+    uint64_t second;
+
+    (void)world_half(&w, "g", "1", "t", NULL);
+    second = world_half(&w, "g", "2", "t", NULL);
+    (void)world_half(&w, "g", "3", "t", NULL);
+    world_sync(&w);
+    ck_assert(!world_save_some(&w, 1));
+    (void)world_end(&w, DECISION_COMMIT, DECISION_BY_PRODUCER, "g", second, "2");
+    world_sync(&w);
+    (void)world_half(&w, "g", "4", "t", NULL);
+    world_sync(&w);
+    ck_assert(world_save_some(&w, 10)); /* compares */
+    world_crash(&w, 0, 1000);
+    ck_assert_int_eq(world_state(&w, second), HALF_COMMITTED); /* read again */
 }
 END_TEST
 
@@ -367,6 +388,9 @@ START_TEST(every_failed_allocation_is_reported)
         fired = mem_fault_fired() != 0;
         mem_fault_at(0);
         ck_assert_int_eq(buf_failed(&section), fired);
+        if (!fired) {
+            ck_assert_int_eq(txn_save_more(w.t, section.ptr, UINT32_MAX), 0);
+        }
         buf_fini(&section);
         buf_init(&section, 0);
     }
@@ -383,6 +407,7 @@ int main(void)
     tcase_add_test(tc, a_checkpoint_holds_what_is_durable_and_nothing_that_is_in_flight);
     tcase_add_test(tc, duplicates_are_recognised_after_a_restart_from_a_checkpoint);
     tcase_add_test(tc, a_wait_goes_on_where_the_checkpoint_left_it);
+    tcase_add_test(tc, the_half_that_comes_next_may_go_and_its_slot_be_used_again);
     tcase_add_test(tc, an_empty_store_is_saved_and_loaded);
     tcase_add_test(tc, every_shorter_or_longer_section_is_corrupt);
     tcase_add_test(tc, a_half_that_is_open_and_decided_is_corrupt);

@@ -1,5 +1,6 @@
 #include "tests/unit/txn/world.h"
 
+#include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "escrow/errors.h"
@@ -26,6 +27,8 @@ void world_init(struct world *w, const struct txn_config *config, uint64_t seed)
     w->next_offset = 4096;
     txn_update_init(&w->u);
     buf_init(&w->checkpoint, 0);
+    buf_init(&w->save, 0);
+    buf_init(&w->save_whole, 0);
     rc = txn_new(config, seed, w->now, &w->t);
     CHECK(rc == 0);
 }
@@ -35,6 +38,8 @@ void world_fini(struct world *w)
     txn_free(w->t);
     txn_update_fini(&w->u);
     buf_fini(&w->checkpoint);
+    buf_fini(&w->save);
+    buf_fini(&w->save_whole);
     for (size_t i = 0; i < w->log_count; i++) {
         buf_fini(&w->log[i].payload);
     }
@@ -263,13 +268,66 @@ int world_fail(struct world *w, const struct txn_ask *ask, enum txn_ask_failure 
     return rc;
 }
 
+/* Back-off step and time of the next check are of no record: as of when each half was written. */
+static void forget_times(struct buf *section)
+{
+    uint8_t *p = section->ptr + 40;
+    uint64_t halves = get_le64(section->ptr + 8);
+
+    for (uint32_t routes = get_le32(section->ptr + 4); routes > 0; routes--) {
+        p += 4;        /* id */
+        p += 1 + p[0]; /* group */
+        p += 1 + p[0]; /* topic */
+    }
+    for (; halves > 0; halves--, p += 56) {
+        p[45] = 0;
+        memset(p + 48, 0, 8);
+    }
+}
+
+static void save_complete(struct world *w)
+{
+    struct buf old = w->checkpoint;
+
+    w->checkpoint = w->save;
+    w->checkpoint_applied = w->save_applied;
+    w->checkpoint_releases = w->save_releases;
+    w->save = old;
+    buf_clear(&w->save);
+    buf_append_slice(&w->save, buf_slice(&w->checkpoint));
+    forget_times(&w->save);
+    forget_times(&w->save_whole);
+    CHECK(slice_eq(buf_slice(&w->save), buf_slice(&w->save_whole)));
+    buf_clear(&w->save);
+}
+
+bool world_save_some(struct world *w, uint32_t max)
+{
+    int rc;
+
+    if (w->save.len == 0) {
+        buf_clear(&w->save_whole);
+        txn_save(w->t, w->now, &w->save_whole);
+        CHECK(txn_save_more(w->t, w->save_whole.ptr, UINT32_MAX) == 0);
+        txn_save(w->t, w->now, &w->save);
+        CHECK(!buf_failed(&w->save));
+        w->save_applied = w->applied;
+        w->save_releases = w->release_count;
+    }
+    rc = txn_save_more(w->t, w->save.ptr, max);
+    CHECK(rc == 0 || rc == 1);
+    if (rc == 0) {
+        save_complete(w);
+    }
+    return rc == 0;
+}
+
 void world_checkpoint(struct world *w)
 {
-    buf_clear(&w->checkpoint);
-    txn_save(w->t, w->now, &w->checkpoint);
-    CHECK(!buf_failed(&w->checkpoint));
-    w->checkpoint_applied = w->applied;
-    w->checkpoint_releases = w->release_count;
+    if (w->save.len > 0) {
+        CHECK(world_save_some(w, UINT32_MAX));
+    }
+    CHECK(world_save_some(w, UINT32_MAX));
 }
 
 void world_crash(struct world *w, size_t kept, int64_t down_ms)
@@ -280,6 +338,7 @@ void world_crash(struct world *w, size_t kept, int64_t down_ms)
 
     txn_free(w->t);
     w->t = NULL;
+    buf_clear(&w->save);
     while (w->log_count > end) {
         buf_fini(&w->log[--w->log_count].payload);
     }

@@ -60,6 +60,11 @@ struct world {
     size_t checkpoint_applied;
     size_t checkpoint_releases;
 
+    struct buf save;       /* the one that is being written; empty = none */
+    struct buf save_whole; /* the same, written at once */
+    size_t save_applied;
+    size_t save_releases;
+
     /* The log says no. */
     bool refuses_halves;
     bool refuses_decisions;
@@ -115,8 +120,15 @@ const struct txn_ask *world_last_ask(const struct world *w);
 int world_answer(struct world *w, const struct txn_ask *ask, enum txn_answer answer);
 int world_fail(struct world *w, const struct txn_ask *ask, enum txn_ask_failure why);
 
-/* Write a checkpoint of what is applied now. */
+/* Write a checkpoint of what is applied now; one that is being written is completed before. */
 void world_checkpoint(struct world *w);
+
+/*
+ * The same in pieces, with whatever happens between the calls: begin one, or write `max` halves or
+ * decisions more. True when it is complete: it counts from then on, and holds what one that is
+ * written at once would have held.
+ */
+bool world_save_some(struct world *w, uint32_t max);
 
 /* Die, keeping the durable records and `kept` of those after them; start again after `down_ms`. */
 void world_crash(struct world *w, size_t kept, int64_t down_ms);
