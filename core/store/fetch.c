@@ -329,6 +329,7 @@ int fetch_hits(struct store_fetch *fetch, const struct key_index_query *query,
     key_index_find_done(&fetch->find);
     rc = key_index_find_take(fetch->st->index, query, &fetch->find);
     if (rc != 0) {
+        /* ESCROW_EAGAIN: the job has nothing to do, its way there and back lets others in */
         return rc;
     }
     fetch->find_hash = hash;

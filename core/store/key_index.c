@@ -4,7 +4,9 @@
  * Happy path of a put: a hash (of the key only, when the topic is the same as before) and 24 bytes
  * at the end of an array. No allocation but one per 128 Ki entries. The chains by hash are for
  * look-ups, which are rare, and their heads lie all over 256 KiB: the first look-up after a put
- * links what came since the one before. So each entry is linked once at most, and most never.
+ * links what came since the one before. So each entry is linked once at most, and most never. After
+ * a rush on a slow disk that may be millions: a look-up links KEY_INDEX_LINK_MAX of them and comes
+ * again.
  *
  * Failure modes: no memory for a new buffer: entries are dropped until there is some, and the next
  * buffer begins behind what was lost, so that the hole shows as a gap now and after every restart
@@ -135,14 +137,17 @@ void key_index_buffer_put(struct key_index_buffer *b, const struct key_index_ent
     b->entries[b->count++] = *entry;
 }
 
-void key_index_buffer_link(struct key_index_buffer *b)
+uint32_t key_index_buffer_link(struct key_index_buffer *b, uint32_t max)
 {
-    while (b->linked < b->count) {
+    uint32_t count = b->count - b->linked < max ? b->count - b->linked : max;
+
+    for (uint32_t end = b->linked + count; b->linked < end;) {
         uint32_t *head = &b->heads[b->entries[b->linked].hash >> 48];
 
         b->next[b->linked] = *head;
         *head = ++b->linked;
     }
+    return count;
 }
 
 static void buffer_seal(struct key_index *ix, struct key_index_buffer *b, uint64_t end)

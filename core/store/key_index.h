@@ -38,8 +38,9 @@
 #define KEY_INDEX_MERGE_FILES  16u            /* of one level that stay, and that one merge takes */
 #define KEY_INDEX_LEVEL_MAX    2u             /* 33 million entries: a merge needs 800 MB more */
 #define KEY_INDEX_MERGE_STEP   (1400u * 1024) /* entries one flush merges: 32 MiB */
-#define KEY_INDEX_SEALED_MAX   64u   /* 300 MiB wait for a flush; beyond, puts are dropped */
-#define KEY_INDEX_HITS_MAX     1024u /* results of one lookup */
+#define KEY_INDEX_SEALED_MAX   64u          /* 300 MiB wait for a flush; beyond, puts are dropped */
+#define KEY_INDEX_HITS_MAX     1024u        /* results of one lookup */
+#define KEY_INDEX_LINK_MAX     (64u * 1024) /* entries that one call of a lookup puts in order */
 
 struct key_index;
 
@@ -129,7 +130,11 @@ struct key_index_hit {
 
 struct key_index_find;
 
-/* A lookup job. ESCROW_ENOMEM, ESCROW_EINVAL (count_max). Several may be under way. */
+/*
+ * A lookup job. ESCROW_ENOMEM, ESCROW_EINVAL (count_max). Several may be under way. ESCROW_EAGAIN:
+ * much was put since the last one, and has to be put in order first; call again in another turn of
+ * the loop, each does some of it.
+ */
 ESCROW_MUST_USE int key_index_find_take(struct key_index *ix, const struct key_index_query *query,
                                         struct key_index_find **out);
 

@@ -1,6 +1,7 @@
 /*
- * Look-ups. take gathers what is in memory, which only the loop may read, and pins the files that
- * may hold more; run reads those, newest first. The two are joined in the order of their ranges:
+ * Look-ups. Before the first one sees everything in chains, take may ask to be called again. It
+ * gathers what is in memory, which only the loop may read, and pins the files that may hold more;
+ * run reads those, newest first. The two are joined in the order of their ranges:
  * files and buffers do not overlap.
  */
 #include "core/base/check.h"
@@ -61,13 +62,29 @@ static struct key_index_find *find_new(struct key_index *ix, const struct key_in
     return find;
 }
 
-static void add_buffer(struct key_index_find *find, struct key_index_buffer *b)
+/*
+ * Everything in memory into the chains, or so much that the loop may do it in one turn; is that
+ * all?
+ */
+static bool link_some(struct key_index *ix)
+{
+    uint32_t left = KEY_INDEX_LINK_MAX;
+
+    for (uint32_t s = 0; s < ix->sealed_count; s++) {
+        left -= key_index_buffer_link(ix->sealed[s], left);
+    }
+    if (ix->active != NULL) {
+        left -= key_index_buffer_link(ix->active, left);
+    }
+    return left > 0;
+}
+
+static void add_buffer(struct key_index_find *find, const struct key_index_buffer *b)
 {
     struct find_source source = {.first = find->memory_count};
-    uint32_t at;
+    uint32_t at = b->heads[find->filter.hash >> 48];
 
-    key_index_buffer_link(b);
-    at = b->heads[find->filter.hash >> 48];
+    CHECK(b->linked == b->count);
     while (at != 0 && find->memory_count < find->count_max) {
         const struct key_index_entry *entry = &b->entries[at - 1];
         if (key_index_matches(&find->filter, entry)) {
@@ -103,6 +120,9 @@ int key_index_find_take(struct key_index *ix, const struct key_index_query *quer
     *out = NULL;
     if (query->count_max == 0 || query->count_max > KEY_INDEX_HITS_MAX) {
         return ESCROW_EINVAL;
+    }
+    if (!link_some(ix)) {
+        return ESCROW_EAGAIN;
     }
     find = find_new(ix, query);
     if (find == NULL) {

@@ -78,8 +78,11 @@ void key_index_buffer_free(struct key_index_buffer *b);
 void key_index_buffer_recycle(struct key_index *ix, struct key_index_buffer *b);
 void key_index_buffer_put(struct key_index_buffer *b, const struct key_index_entry *entry);
 
-/* Put into the chains what was put since the last call: before a look-up. */
-void key_index_buffer_link(struct key_index_buffer *b);
+/*
+ * Put into the chains what was put since the last call, at most `max` entries: before a look-up.
+ * How many they were.
+ */
+uint32_t key_index_buffer_link(struct key_index_buffer *b, uint32_t max);
 
 /* ---- files ---- */
 

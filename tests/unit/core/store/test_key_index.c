@@ -59,6 +59,53 @@ START_TEST(a_look_up_sees_what_came_since_the_one_before)
 }
 END_TEST
 
+START_TEST(a_look_up_after_a_rush_takes_several_calls_and_finds_everything)
+{
+    /* Each call puts its share in order, and no more; what comes in between is found too. */
+    struct key_index_options options = {.file_entries = 0};
+    struct key_index_query q = {
+        .topic = SLICE_LIT("t"), .key = SLICE_LIT("rare"), .end_ms = INT64_MAX, .count_max = 100};
+    struct key_index_report report;
+    struct key_index_find *job = NULL;
+    const struct key_index_hit *hits;
+    uint64_t at = 0;
+    uint32_t rare = 0;
+    uint32_t calls = 1;
+    uint32_t count;
+    int rc;
+
+    key_index_free(&ix);
+    ix = open_index(disk, &options, SLICE_EMPTY, &report);
+    for (uint32_t i = 0; i < 5 * KEY_INDEX_LINK_MAX + 7; i++) {
+        bool is_rare = i % 10000 == 0;
+        at += 8;
+        key_index_put(ix, at, at, 1, q.topic, is_rare ? q.key : slice_of(&i, sizeof i));
+        rare += is_rare;
+    }
+    ck_assert_uint_eq(ix->sealed_count, 2);
+    while ((rc = key_index_find_take(ix, &q, &job)) == ESCROW_EAGAIN) {
+        uint32_t linked = ix->active->linked;
+        for (uint32_t s = 0; s < ix->sealed_count; s++) {
+            linked += ix->sealed[s]->linked;
+        }
+        ck_assert_uint_eq(linked, calls * KEY_INDEX_LINK_MAX);
+        ck_assert_ptr_null(job);
+        at += 8;
+        key_index_put(ix, at, at, 1, q.topic, q.key);
+        rare++;
+        calls++;
+    }
+    ck_assert_int_eq(rc, 0);
+    ck_assert_uint_eq(calls, 6);
+    ck_assert_int_eq(key_index_find_run(job, NULL), 0);
+    hits = key_index_find_hits(job, &count);
+    ck_assert_uint_eq(count, rare);
+    ck_assert_uint_eq(hits[0].offset, at);
+    ck_assert_uint_eq(hits[count - 1].offset, 8);
+    key_index_find_done(&job);
+}
+END_TEST
+
 START_TEST(time_and_number_of_results_are_limits)
 {
     /* Every window of time and small numbers of results, over memory and files. */
@@ -490,6 +537,7 @@ int main(void)
     tcase_add_test(t, the_hash_is_the_one_of_the_format);
     tcase_add_test(t, a_key_is_found_newest_first_in_memory_and_in_files);
     tcase_add_test(t, a_look_up_sees_what_came_since_the_one_before);
+    tcase_add_test(t, a_look_up_after_a_rush_takes_several_calls_and_finds_everything);
     tcase_add_test(t, time_and_number_of_results_are_limits);
     tcase_add_test(t, a_number_of_results_outside_the_limits_is_refused);
     tcase_add_test(t, any_topic_and_key_can_be_put);
