@@ -109,6 +109,9 @@ void inspect_seek(struct inspect *in, uint64_t offset)
     if (aligned < in->segs.first) {
         aligned = in->segs.first;
     }
+    if (aligned > in->segs.allocated) {
+        aligned = in->segs.allocated;
+    }
     log_scan_seek(&in->scan, aligned);
     in->group = aligned;
     in->group_count = 0;

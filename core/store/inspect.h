@@ -38,7 +38,8 @@ ESCROW_MUST_USE int inspect_check(struct inspect *in, struct err_ctx *err);
 
 /*
  * Continue at this physical offset, which must be the start of a record (a segment's first offset
- * always is, when in the log).
+ * always is, when in the log). Before the first segment: at its first record; behind the last one:
+ * at the end.
  */
 void inspect_seek(struct inspect *in, uint64_t offset);
 

@@ -21,7 +21,8 @@ struct dump {
     bool is_json;
     bool is_bodies;
     char root[4096];
-    uint64_t end; /* stop here: the end of the segment that was named */
+    /* stop here: the end of the segment that was named; its begin before dump_bounds */
+    uint64_t end;
     struct buf out;
 };
 
@@ -186,6 +187,40 @@ static void say_next(struct dump *d, struct inspect *in)
     }
 }
 
+/* Behind the last whole group: what the checkpoint does not know yet is read. */
+static int find_end(struct dump *d, struct inspect *in, uint64_t *end)
+{
+    struct inspect_info info;
+    struct store_record rec;
+    int rc;
+
+    inspect_info(in, &info);
+    *end = info.checkpoint;
+    inspect_seek(in, info.checkpoint);
+    while ((rc = inspect_next(in, &rec, &d->err)) == 1) {
+        *end = rec.is_more ? *end : rec.end;
+    }
+    return rc;
+}
+
+/* Not one record from --from on: is that the end of the log, or where is it? */
+static int dump_nothing(struct dump *d, struct inspect *in)
+{
+    uint64_t end = 0;
+    int rc = find_end(d, in, &end);
+
+    if (rc == 0 && d->from > end) {
+        return err_set(&d->err, ESCROW_ENOTFOUND,
+                       "nothing at log offset %" PRIu64 ": the log ends at %" PRIu64, d->from, end);
+    }
+    if (rc == 0 && d->from < end) {
+        return err_set(&d->err, ESCROW_ENOTFOUND,
+                       "no record begins at log offset %" PRIu64 "; the log ends at %" PRIu64,
+                       d->from, end);
+    }
+    return rc;
+}
+
 static int dump_records(struct dump *d, struct inspect *in)
 {
     struct store_record rec;
@@ -203,6 +238,9 @@ static int dump_records(struct dump *d, struct inspect *in)
         if (d->out.len > 65536 && !out_flush(&d->out)) {
             return err_set(&d->err, ESCROW_EIO, "standard output cannot be written");
         }
+    }
+    if (rc == 0 && n == 0) {
+        rc = dump_nothing(d, in);
     }
     if (rc == 0 && inspect_tail(in) > 0) {
         (void)fprintf(stderr,
@@ -240,18 +278,31 @@ static bool split_segment(struct dump *d, const char *path)
     } else {
         (void)snprintf(d->root, sizeof d->root, "%.*s/..", (int)len, path); /* checked by access */
     }
-    d->end = first; /* plus the segment's size, once known */
+    d->end = first; /* until dump_bounds */
     return true;
 }
 
-static int dump_run(struct dump *d, bool is_segment)
+/* Make from and end ready for the log that is there. */
+static int dump_bounds(struct dump *d, const struct inspect_info *info, bool is_segment)
+{
+    d->end = is_segment ? d->end + info->segment_bytes : UINT64_MAX;
+    d->from = d->from > info->first ? d->from : info->first;
+    if (is_segment && d->from >= d->end) {
+        return err_set(&d->err, ESCROW_ENOTFOUND,
+                       "nothing at log offset %" PRIu64 ": the segment ends at %" PRIu64, d->from,
+                       d->end);
+    }
+    return 0;
+}
+
+static int dump_run(struct dump *d, const char *path, bool is_segment)
 {
     struct disk *disk = NULL;
     struct inspect *in = NULL;
     struct inspect_info info;
     int rc;
 
-    if (access(d->root, F_OK) != 0) {
+    if (access(path, F_OK) != 0) {
         return err_set(&d->err, ESCROW_ENOTFOUND, "no such folder or segment");
     }
     rc = disk_posix_new(d->root, &disk, &d->err);
@@ -260,8 +311,10 @@ static int dump_run(struct dump *d, bool is_segment)
     }
     if (rc == 0) {
         inspect_info(in, &info);
-        d->end = is_segment ? d->end + info.segment_bytes : UINT64_MAX;
-        inspect_seek(in, d->from > info.first ? d->from : info.first);
+        rc = dump_bounds(d, &info, is_segment);
+    }
+    if (rc == 0) {
+        inspect_seek(in, d->from);
         rc = dump_records(d, in);
     }
     inspect_close(&in);
@@ -287,7 +340,9 @@ int dump_main(int argc, char **argv)
         "explains\n"
         "them. Reads only; checks every record. Exit status 1 at a record that is damaged, or if a "
         "server\n"
-        "would refuse the folder.\n\n",
+        "would refuse the folder; 3 when there is no such folder or segment, or --from is behind "
+        "the end of\n"
+        "the log.\n\n",
         args, ARG_LIST_COUNT(args)};
     enum args_result parsed = args_parse(&list, &argc, argv);
     bool is_segment;
@@ -304,7 +359,7 @@ int dump_main(int argc, char **argv)
         (void)slice_to_cstr(slice_str(argv[0]), d.root, sizeof d.root);
     }
     buf_init(&d.out, 0);
-    rc = dump_run(&d, is_segment);
+    rc = dump_run(&d, argv[0], is_segment);
     buf_fini(&d.out);
     cli.err = d.err;
     return rc == 0 ? CLI_OK : cli_fail(&cli, rc, "dump %s", argv[0]);

@@ -463,6 +463,32 @@ is "$(grep -c '"type":"HALF"' <<<"$out")" "$((4 + 9 * 200))"
 has "$out" '"type":"RELEASE".*"kind":"due"'
 has "$out" '"body":"hello"'
 
+# --from behind the end of the log: one line that says where it ends, whatever lies there.
+for from in 18446744073709551615 99999999999999 $((1 << 30)) $((1 << 26)) $(((1 << 26) - 4)) $(((1 << 26) - 800)); do
+    expect 3 dump "$work/data" --from "$from"
+    one_line
+    has "$err" "nothing at log offset $from: the log ends at [0-9]+ "
+    is "$out" ""
+done
+end=$(sed -n 's/.*ends at \([0-9]*\) .*/\1/p' <<<"$err")
+expect 0 dump "$work/data" --from "$end"
+is "$out$err" ""
+expect 3 dump "$work/data" --from "$((end + 8))"
+cp -r --sparse=always "$work/data" "$work/killed"
+rm "$work/killed/checkpoint" # which else vouches for what is before it
+expect 0 dump "$work/killed"
+last=$(tail -n 1 <<<"$out" | awk '{print $1}')
+expect 3 dump "$work/killed" --from "$((last + 8))"
+has "$err" "no record begins at log offset $((last + 8)); the log ends at $end "
+rm -r "$work/killed"
+expect 3 dump "$segment" --from $((1 << 26))
+has "$err" 'the segment ends at 67108864 '
+for name in 00000000000000000008 00000000099999999999; do
+    expect 3 dump "$work/data/log/$name"
+    has "$err" 'no such folder or segment'
+    one_line
+done
+
 # A byte of a stored body is turned: found, named, not repaired.
 at=$(grep -abo hello "$segment" | head -n 1 | cut -d : -f 1)
 printf 'J' | dd of="$segment" bs=1 seek="$at" conv=notrunc status=none

@@ -144,6 +144,29 @@ START_TEST(records_are_listed_in_order)
 }
 END_TEST
 
+START_TEST(what_lies_behind_the_log_is_its_end)
+{
+    /* Wherever somebody points to behind it: the end, and no crash. */
+    static const uint64_t behind[] = {0, 1, 8, 4096, UINT64_C(99999999999999)};
+    struct inspect_info info;
+    struct store_record rec;
+    struct inspect *in;
+
+    ck_assert_int_eq(inspect_open(disk, &in, NULL), 0);
+    inspect_info(in, &info);
+    for (size_t i = 0; i < sizeof behind / sizeof behind[0]; i++) {
+        inspect_seek(in, info.allocated + behind[i]);
+        ck_assert_int_eq(inspect_next(in, &rec, NULL), 0);
+        ck_assert_uint_eq(inspect_tail(in), 0);
+    }
+    inspect_seek(in, UINT64_MAX);
+    ck_assert_int_eq(inspect_next(in, &rec, NULL), 0);
+    inspect_seek(in, offsets[4]);
+    ck_assert_int_eq(inspect_next(in, &rec, NULL), 1);
+    inspect_close(&in);
+}
+END_TEST
+
 START_TEST(a_sound_store_has_no_findings)
 {
     /* Counts of everything. */
@@ -419,6 +442,7 @@ int main(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, records_are_listed_in_order);
+    tcase_add_test(tc, what_lies_behind_the_log_is_its_end);
     tcase_add_test(tc, a_sound_store_has_no_findings);
     tcase_add_test(tc, damage_is_reported_and_walked_around);
     tcase_add_test(tc, a_wrong_queue_entry_is_found);
