@@ -74,7 +74,24 @@ static size_t frame_size_max(const struct tcp_conn *conn)
 {
     size_t max = conn->options->frame_size_max;
 
-    return conn->is_refused && max > TCP_REFUSED_FRAME_MAX ? TCP_REFUSED_FRAME_MAX : max;
+    return (conn->is_refused || conn->is_over) && max > TCP_REFUSED_FRAME_MAX
+               ? TCP_REFUSED_FRAME_MAX
+               : max;
+}
+
+/* The owner may tell the peer; `begun` is the frame that it is about, as far as it is there. */
+static void limit_reached(struct tcp_conn *conn, int reason, struct slice begun)
+{
+    if (conn->ops->on_limit != NULL) {
+        conn->ops->on_limit(conn, reason, begun);
+        if (conn->state == TCP_CONN_OPEN && reason == ESCROW_ETOOBIG &&
+            begun.len < TCP_REFUSED_FRAME_MAX) {
+            return; /* it cannot say yet whom to answer */
+        }
+    }
+    if (conn->state == TCP_CONN_OPEN) {
+        tcp_conn_fail(conn, reason, 0);
+    }
 }
 
 static size_t hand_out_frames(struct tcp_conn *conn, const uint8_t *data, size_t len)
@@ -85,7 +102,7 @@ static size_t hand_out_frames(struct tcp_conn *conn, const uint8_t *data, size_t
         uint64_t size = frame_size(data + used, len - used);
 
         if (size > frame_size_max(conn)) {
-            tcp_conn_fail(conn, ESCROW_ETOOBIG, 0);
+            limit_reached(conn, ESCROW_ETOOBIG, slice_of(data + used, len - used));
             break;
         }
         if (size == 0 || size > len - used) {
@@ -127,8 +144,12 @@ static size_t hand_out(struct tcp_conn *conn, const uint8_t *data, size_t len)
 static void tail_changed(struct tcp_conn *conn, size_t before, size_t used)
 {
     struct tcp *tcp = conn->tcp;
-    size_t len = conn->tail.len;
+    size_t len;
 
+    if (conn->state == TCP_CONN_DRAINING) {
+        buf_fini(&conn->tail); /* nobody will look at it */
+    }
+    len = conn->tail.len;
     CHECK(tcp->buffered_bytes >= before);
     tcp->buffered_bytes = tcp->buffered_bytes - before + len;
     if (len == 0 || is_blocked(conn)) {
@@ -142,7 +163,11 @@ static void tail_changed(struct tcp_conn *conn, size_t before, size_t used)
     }
     if (tcp->buffered_bytes_max != 0 && tcp->buffered_bytes > tcp->buffered_bytes_max &&
         len > TCP_MEMORY_FAIR_BYTES) {
-        tcp_conn_fail(conn, ESCROW_ELIMIT, 0);
+        limit_reached(conn, ESCROW_ELIMIT, slice_of(conn->tail.ptr, len));
+        if (conn->state == TCP_CONN_DRAINING) {
+            tcp->buffered_bytes -= len;
+            buf_fini(&conn->tail);
+        }
     }
 }
 
@@ -368,7 +393,9 @@ static void sweep_open(struct tcp_conn *conn, int64_t now_ms)
     } else if (conn->frame_ms != 0 &&
                has_passed(now_ms, conn->frame_ms, options->stall_timeout_ms)) {
         tcp_conn_close(conn, ESCROW_ETIMEOUT);
-    } else if (!is_blocked(conn) && has_passed(now_ms, last_ms, options->idle_timeout_ms)) {
+    } else if (!is_blocked(conn) &&
+               has_passed(now_ms, last_ms,
+                          conn->is_over ? TCP_OVER_MS : options->idle_timeout_ms)) {
         tcp_conn_close(conn, ESCROW_ETIMEOUT);
     } else if (conn->tail.len == 0 && has_passed(now_ms, last_ms, TCP_SWEEP_MS_MAX)) {
         buf_fini(&conn->tail); /* idle: keep nothing */

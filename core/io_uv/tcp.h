@@ -70,6 +70,14 @@ struct tcp_ops {
     /* Instead of on_frame: all bytes there are; returns how many it used. The rest comes again,
      * with more behind it. */
     size_t (*on_data)(struct tcp_conn *conn, struct slice data);
+    /*
+     * Beyond a limit: a frame above frame_size_max begins (ESCROW_ETOOBIG), or this connection
+     * holds more than its share of the memory there is (ESCROW_ELIMIT). `begun` is what is there of
+     * the frame, borrowed until return. The owner may answer and then calls tcp_conn_drain, or
+     * tcp_conn_close. When it does neither it is called again with more of a large frame, up to 64
+     * KiB; then, as without on_limit, the connection is closed with the reason.
+     */
+    void (*on_limit)(struct tcp_conn *conn, int reason, struct slice begun);
     /* Output above out_high_bytes could not be sent (true); it fell to out_low_bytes (false). */
     void (*on_pressure)(struct tcp_conn *conn, bool is_high);
     /*
@@ -119,7 +127,7 @@ extern const struct tcp_options tcp_options_default;
 
 struct tcp_stats {
     uint64_t accepted;
-    uint64_t refused; /* over conn_count_max, or the owner said no */
+    uint64_t refused; /* over conn_count_max, told so or not, or the owner said no */
     uint64_t closed;
     uint64_t bytes_in;
     uint64_t bytes_out;
@@ -200,6 +208,7 @@ struct tcp_conn {
     bool is_shut;       /* draining: our end is closed for writing */
     bool is_undecided;  /* accepted, and the first byte is still to come */
     bool is_refused;    /* it was not TLS, and had to be */
+    bool is_over;       /* accepted beyond conn_count_max */
 };
 
 /* ---- context ---- */
@@ -221,6 +230,7 @@ struct tcp_listen_config {
     const char *host; /* numeric; borrowed for the call */
     uint16_t port;    /* 0: the kernel chooses, see tcp_listener_addr */
     size_t conn_count_max;
+    size_t over_count_max; /* so many more are taken to be told that they are: tcp_conn_is_over */
     /*
      * A new connection: return a tcp_conn prepared with tcp_conn_init (embedded in a new session),
      * or NULL to refuse it. The connection is open when this returns.
@@ -314,6 +324,15 @@ bool tcp_conn_is_encrypted(const struct tcp_conn *conn);
 static inline bool tcp_conn_is_refused(const struct tcp_conn *conn)
 {
     return conn->is_refused;
+}
+
+/*
+ * One more than conn_count_max: the owner answers its first frame with that, and drains it. Frames
+ * above 64 KiB and two seconds without one close it.
+ */
+static inline bool tcp_conn_is_over(const struct tcp_conn *conn)
+{
+    return conn->is_over;
 }
 
 /* Our own end of an open connection. ESCROW_ECLOSED. */

@@ -88,19 +88,21 @@ static bool accept_failed(struct tcp_listener *listener, int errnum)
 static void accepted(struct tcp_listener *listener, int fd, const struct sockaddr_storage *ss)
 {
     struct tcp *tcp = listener->tcp;
+    bool is_over = listener->conn_count >= listener->conn_count_max;
     struct tcp_conn *conn = NULL;
     struct tcp_addr peer;
     int rc;
 
     tcp_addr_from_sockaddr(ss, &peer);
-    if (listener->conn_count < listener->conn_count_max) {
+    if (listener->conn_count < listener->conn_count_max + listener->over_count_max) {
         conn = listener->on_accept(listener->arg, &peer);
     }
     if (conn == NULL) {
         refuse(listener, fd);
         return;
     }
-    tcp->stats.accepted++;
+    tcp->stats.accepted += !is_over;
+    tcp->stats.refused += is_over;
     tcp_conn_adopt(tcp, conn);
     conn->peer = peer;
     if (!listener->is_closed) {
@@ -109,6 +111,7 @@ static void accepted(struct tcp_listener *listener, int fd, const struct sockadd
     }
     rc = uv_tcp_open(&conn->uv, fd);
     conn->is_undecided = conn->options->tls != NULL;
+    conn->is_over = is_over;
     tcp_conn_opened(conn, TCP_CONN_OPEN);
     if (rc != 0) {
         (void)close(fd); /* not uv's: it refused it */
@@ -195,6 +198,7 @@ int tcp_listen(struct tcp *tcp, const struct tcp_listen_config *config, struct t
     listener->tcp = tcp;
     listener->fd = fd;
     listener->conn_count_max = config->conn_count_max;
+    listener->over_count_max = config->over_count_max;
     listener->on_accept = config->on_accept;
     listener->arg = config->arg;
     tcp_addr_from_sockaddr(&ss, &listener->addr);

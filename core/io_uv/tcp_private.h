@@ -54,7 +54,8 @@ enum tcp_state {
 #define TCP_CIPHER_AHEAD       ((size_t)256 * 1024) /* encrypted before the kernel takes it */
 #define TCP_TLS_OUT_SLACK      ((size_t)512 * 1024) /* of TLS itself, above out_max_bytes */
 #define TCP_HANDSHAKES_MAX     16 /* steps in one iteration: each costs up to a millisecond */
-#define TCP_REFUSED_FRAME_MAX  ((size_t)64 * 1024)
+#define TCP_REFUSED_FRAME_MAX  ((size_t)64 * 1024) /* what on_limit looks at, too */
+#define TCP_OVER_MS            2000 /* a connection too many may be silent for so long */
 
 /* A run of output bytes. */
 struct tcp_segment {
@@ -82,6 +83,7 @@ struct tcp_listener {
     struct tcp_addr addr;
     size_t conn_count;
     size_t conn_count_max;
+    size_t over_count_max;
     struct tcp_conn *(*on_accept)(void *arg, const struct tcp_addr *peer);
     void *arg;
     struct loop_timer retry; /* after an error that is not a connection's */

@@ -53,4 +53,11 @@ struct frame {
  */
 ESCROW_MUST_USE int frame_decode(struct slice in, struct frame *out);
 
+/*
+ * The header of a frame that will not be read, so that it can be refused by name: `in` begins with
+ * it. 0: type and header are filled, the body is empty; ESCROW_EAGAIN: the header is not complete;
+ * ESCROW_ETOOBIG, ESCROW_EPROTO as above, whatever the frame's own size.
+ */
+ESCROW_MUST_USE int frame_decode_header(struct slice in, struct frame *out);
+
 #endif

@@ -148,6 +148,7 @@ static int listen_on(struct broker *b, uint64_t port, size_t index, struct err_c
     struct tcp_listen_config lc = {.host = b->config->listen_host,
                                    .port = (uint16_t)port,
                                    .conn_count_max = (size_t)b->config->connections_max,
+                                   .over_count_max = SESSIONS_OVER_MAX,
                                    .on_accept = session_accept,
                                    .arg = b};
 

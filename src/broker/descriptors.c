@@ -1,13 +1,15 @@
 #include "src/broker/descriptors.h"
 
 #include "core/base/log.h"
+#include "src/broker/session.h"
 
 #include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
 
-#define DESCRIPTORS_OWN 256 /* log, queues, index, callbacks, name servers, the loop */
-#define PORTS           3   /* broker, its VIP port, name server */
+#define PORTS 3 /* broker, its VIP port, name server */
+/* Log, queues, index, callbacks, name servers, the loop; and connections too many. */
+#define DESCRIPTORS_OWN (256 + PORTS * SESSIONS_OVER_MAX)
 
 void descriptors_prepare(struct config *c)
 {

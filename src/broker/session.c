@@ -3,13 +3,15 @@
  * answers now or later. Answers are appended to the connection's output and leave with one system
  * call per loop iteration.
  *
- * Failures: a frame that is not one closes the connection without an answer (as RocketMQ does). An
+ * Failures: a frame that is not one closes the connection without an answer (as RocketMQ does); one
+ * that is above a limit is answered, and then the connection is drained. An
  * answer that does not fit in the peer's output means that it does not read: it is closed. A
  * session whose connection closed stays as an empty shell until the last deferred request lets go
  * of it.
  */
 #include "src/broker/session.h"
 
+#include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
@@ -19,9 +21,13 @@
 #include "src/broker/dispatch.h"
 #include "src/broker/hold.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+/* connections_max */
+#define SESSION_OVER_TEXT "%" PRIu64 " connections are open on this port, connections.max"
 
 static struct session *session_of(struct tcp_conn *conn)
 {
@@ -90,6 +96,51 @@ static void session_finish(struct session *s, uint32_t bytes)
     }
 }
 
+static void session_answer_error(struct session *s, struct answer_to to, int32_t code, int error,
+                                 const char *text);
+
+/*
+ * Beyond a limit: who is to be answered is in the header of the frame that is not read. Nothing of
+ * it has happened.
+ */
+static void session_on_limit(struct tcp_conn *conn, int reason, struct slice begun)
+{
+    struct session *s = session_of(conn);
+    struct broker *b = s->broker;
+    char text[ERR_TEXT_MAX];
+    char peer[TCP_ADDR_TEXT_MAX];
+    struct frame frame;
+    int rc = frame_decode_header(begun, &frame);
+
+    if (rc == ESCROW_EAGAIN) {
+        return;
+    }
+    if (rc == 0) {
+        rc = header_decode(&b->header, frame.type, frame.header);
+    }
+    if (rc != 0 || header_is_response(&b->header) || header_is_oneway(&b->header)) {
+        tcp_conn_close(conn, reason);
+        return;
+    }
+    if (tcp_conn_is_over(conn)) {
+        reason = ESCROW_ELIMIT;
+        (void)snprintf(text, sizeof text, SESSION_OVER_TEXT, b->config->connections_max);
+    } else if (reason == ESCROW_ETOOBIG) {
+        (void)snprintf(text, sizeof text,
+                       "a frame of %" PRIu64 " bytes is above frame.max.bytes, %" PRIu64,
+                       (uint64_t)get_be32(begun.ptr) + 4, b->config->frame_max_bytes);
+    } else {
+        (void)snprintf(text, sizeof text,
+                       "all connections together hold more than memory.max.bytes, %" PRIu64,
+                       b->config->memory_max_bytes);
+    }
+    b->metrics.requests_failed++;
+    log_peer_warn("session.refused", "%s: %s",
+                  tcp_addr_format(tcp_conn_peer(conn), peer, sizeof peer), text);
+    session_answer_error(s, answer_to(&b->header), -1, reason, text);
+    tcp_conn_drain(conn);
+}
+
 static void session_on_frame(struct tcp_conn *conn, struct slice bytes)
 {
     struct session *s = session_of(conn);
@@ -122,12 +173,18 @@ static void session_on_frame(struct tcp_conn *conn, struct slice bytes)
         tcp_conn_pause(conn);
     }
     b->metrics.requests++;
+    if (tcp_conn_is_over(conn)) {
+        request_fail(&req, -1, ESCROW_ELIMIT, SESSION_OVER_TEXT, b->config->connections_max);
+        tcp_conn_drain(conn);
+        return;
+    }
     dispatch_request(&req);
     CHECK(req.is_finished);
 }
 
 static const struct tcp_ops session_ops = {
     .on_frame = session_on_frame,
+    .on_limit = session_on_limit,
     .on_close = session_on_close,
 };
 

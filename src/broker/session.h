@@ -36,6 +36,9 @@ struct broker;
  */
 #define SESSION_REQUEST_BYTES 1024u
 
+/* Connections beyond connections.max, of one port, that hear so before they are closed. */
+#define SESSIONS_OVER_MAX 8
+
 struct session {
     struct tcp_conn conn; /* first: the connection's callbacks get back to the session */
     uint32_t magic;

@@ -30,6 +30,24 @@ static void check_in_pieces(struct slice in, int rc, size_t frame_size)
     }
 }
 
+/*
+ * The header of a frame that is refused: what a whole frame says, and no byte more than it needs.
+ */
+static void check_header_alone(struct slice in, int rc, const struct frame *whole)
+{
+    struct frame alone;
+    int alone_rc = frame_decode_header(in, &alone);
+
+    CHECK(alone_rc == 0 || alone_rc == ESCROW_EAGAIN || alone_rc == ESCROW_EPROTO ||
+          alone_rc == ESCROW_ETOOBIG);
+    CHECK_IMPLIES(alone_rc == 0, alone.size <= in.len && alone.header.len <= HEADER_SIZE_MAX);
+    if (rc == 0) {
+        CHECK(alone_rc == 0);
+        CHECK(alone.type == whole->type);
+        CHECK(alone.header.ptr == whole->header.ptr && alone.header.len == whole->header.len);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct slice rest = slice_of(data, size);
@@ -41,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         int rc = frame_decode(rest, &frame);
 
         check_in_pieces(rest, rc, rc == 0 ? frame.size : 0);
+        check_header_alone(rest, rc, &frame);
         if (rc != 0) {
             CHECK(rc == ESCROW_EAGAIN || rc == ESCROW_EPROTO || rc == ESCROW_ETOOBIG);
             CHECK_IMPLIES(rc == ESCROW_EAGAIN,

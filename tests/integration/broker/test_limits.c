@@ -179,11 +179,15 @@ START_TEST(half_open_frames_cost_what_has_arrived)
 }
 END_TEST
 
-START_TEST(connections_over_the_limit_are_closed_at_once)
+START_TEST(connections_over_the_limit_are_told_so_and_closed)
 {
-    /* The limit is per port; when one goes, the next comes in. */
+    /*
+     * The limit is per port; when one goes, the next comes in. Of those that are too many eight may
+     * ask something, and are answered SYSTEM_BUSY.
+     */
     struct broker_fixture f;
     struct client c[5];
+    struct client over[9];
     int64_t deadline_ms;
 
     broker_fixture_start(&f, (const char *const[]){"--connections.max", "3", NULL});
@@ -191,11 +195,24 @@ START_TEST(connections_over_the_limit_are_closed_at_once)
         client_open(&c[i], f.port, HEADER_JSON);
         ck_assert_int_ge(client_metric(&c[i], "connections"), i + 1);
     }
-    client_open(&c[3], f.port, HEADER_JSON);
-    client_expect_closed(&c[3]);
-    client_close(&c[3]);
+    for (int i = 0; i < 8; i++) {
+        client_open(&over[i], f.port, (enum header_type)(i % HEADER_TYPE_COUNT));
+    }
     client_open(&c[4], f.name_port, HEADER_JSON);
-    ck_assert_int_eq(client_metric(&c[4], "connections_refused"), 1);
+    ck_assert_int_eq(client_metric(&c[4], "connections_refused"), 8);
+    client_open(&over[8], f.port, HEADER_JSON);
+    client_expect_closed(&over[8]);
+    for (int i = 0; i < 8; i++) {
+        (void)client_begin(&over[i], REQUEST_GET_BROKER_CLUSTER_INFO, 0);
+        ck_assert_int_eq(client_call(&over[i], SLICE_EMPTY), RESPONSE_SYSTEM_BUSY);
+        ck_assert_int_eq(client_error(&over[i]), ESCROW_ELIMIT);
+        ck_assert_ptr_nonnull(memmem(over[i].header.remark.ptr, over[i].header.remark.len,
+                                     "connections.max", strlen("connections.max")));
+        client_expect_closed(&over[i]);
+        client_close(&over[i]);
+    }
+    client_close(&over[8]);
+    ck_assert_int_eq(client_metric(&c[4], "connections_refused"), 9);
     client_close(&c[0]);
     deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
     while (client_metric(&c[4], "connections") > 3) {
@@ -208,6 +225,87 @@ START_TEST(connections_over_the_limit_are_closed_at_once)
             client_close(&c[i]);
         }
     }
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+START_TEST(a_silent_connection_too_many_is_closed)
+{
+    /* It holds a place among those that would be told, so it has two seconds. */
+    struct broker_fixture f;
+    struct client c[2];
+
+    broker_fixture_start(&f, (const char *const[]){"--connections.max", "1", NULL});
+    client_open(&c[0], f.port, HEADER_JSON);
+    ck_assert_int_eq(client_metric(&c[0], "connections"), 1);
+    client_open(&c[1], f.port, HEADER_JSON);
+    client_expect_closed(&c[1]);
+    client_close(&c[1]);
+    client_close(&c[0]);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+/* What the server may refuse while it is being sent. */
+static void send_as_far_as_it_goes(struct client *c, size_t from, size_t to)
+{
+    int rc = client_raw(c, c->out.ptr + from, to - from);
+
+    if (rc != 0) {
+        ck_assert_int_eq(rc, ESCROW_ECLOSED);
+    }
+}
+
+START_TEST(a_frame_over_the_limit_is_answered_and_not_read)
+{
+    /*
+     * frame.max.bytes = 64 KiB, frames of 100 KiB and of 3 MiB: MESSAGE_ILLEGAL with both numbers,
+     * also when the header comes in pieces, then the end; nothing is stored. A one-way request has
+     * no answer, only the end.
+     */
+    struct broker_fixture f;
+    uint8_t *body = zeros(3 * MIB);
+
+    broker_fixture_start(&f, (const char *const[]){"--frame.max.bytes", "64k", NULL});
+    for (int i = 0; i < 9; i++) {
+        struct test_message m = {.topic = "T",
+                                 .body = slice_of(body, i < 3 ? (size_t)100 * 1024 : 3 * MIB)};
+        struct client c;
+        size_t first = i < 6 ? 0 : 20;
+
+        client_open(&c, f.port, (enum header_type)(i % HEADER_TYPE_COUNT));
+        client_put_send(&c, &m, 0);
+        ck_assert_int_eq(client_raw(&c, c.out.ptr, first), 0);
+        if (first > 0) {
+            ck_assert_int_eq(client_receive(&c, 50), ESCROW_ETIMEOUT);
+        }
+        send_as_far_as_it_goes(&c, first, c.out.len);
+        buf_clear(&c.out);
+        ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(c.header.code, RESPONSE_MESSAGE_ILLEGAL);
+        ck_assert_int_eq(c.header.opaque, c.opaque);
+        ck_assert_int_eq(client_error(&c), ESCROW_ETOOBIG);
+        ck_assert_ptr_nonnull(
+            memmem(c.header.remark.ptr, c.header.remark.len, "65536", strlen("65536")));
+        client_expect_closed(&c);
+        client_close(&c);
+    }
+    for (int i = 0; i < 2; i++) { /* nobody to answer: one-way, and no header at all */
+        struct test_message m = {.topic = "T", .body = slice_of(body, (size_t)100 * 1024)};
+        struct client c;
+
+        client_open(&c, f.port, HEADER_JSON);
+        client_put_send(&c, &m, HEADER_FLAG_ONEWAY);
+        if (i == 1) {
+            memset(c.out.ptr + 8, 'x', 40);
+        }
+        send_as_far_as_it_goes(&c, 0, c.out.len);
+        buf_clear(&c.out);
+        client_expect_closed(&c);
+        client_close(&c);
+    }
+    expect_alive(&f);
+    mem_free(body);
     broker_fixture_stop(&f);
 }
 END_TEST
@@ -571,6 +669,42 @@ START_TEST(memory_of_all_connections_is_limited)
 }
 END_TEST
 
+START_TEST(whoever_meets_the_memory_limit_is_told_so)
+{
+    /*
+     * memory.max.bytes = 16 MiB: 16 connections that each send 3 MiB of a message of 3 MiB and a
+     * byte. Those beyond are answered SYSTEM_BUSY, which means that nothing happened.
+     */
+    struct broker_fixture f;
+    struct client c[16];
+    uint8_t *body = zeros(3 * MIB + 1);
+    int told = 0;
+
+    broker_fixture_start(&f, (const char *const[]){"--memory.max.bytes", "16m", NULL});
+    for (int i = 0; i < 16; i++) {
+        struct test_message m = {.topic = "T", .body = slice_of(body, 3 * MIB + 1)};
+        client_open(&c[i], f.port, HEADER_MSGPACK);
+        client_put_send(&c[i], &m, 0);
+        send_as_far_as_it_goes(&c[i], 0, c[i].out.len - 1);
+        buf_clear(&c[i].out);
+    }
+    for (int i = 0; i < 16; i++) {
+        if (client_receive(&c[i], 200) == 0) {
+            ck_assert_int_eq(c[i].header.code, RESPONSE_SYSTEM_BUSY);
+            ck_assert_int_eq(client_error(&c[i]), ESCROW_ELIMIT);
+            told++;
+        }
+    }
+    ck_assert_int_ge(told, 8);
+    for (int i = 0; i < 16; i++) {
+        client_close(&c[i]);
+    }
+    expect_alive(&f);
+    mem_free(body);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 START_TEST(a_connection_is_in_at_most_1024_groups)
 {
     /* A heartbeat that wants more is refused and looks through a bounded list. */
@@ -627,7 +761,10 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_body_over_the_limit_is_refused_and_the_connection_stays);
     tcase_add_test(tc, one_byte_at_a_time_is_a_request_too);
     tcase_add_test(tc, half_open_frames_cost_what_has_arrived);
-    tcase_add_test(tc, connections_over_the_limit_are_closed_at_once);
+    tcase_add_test(tc, connections_over_the_limit_are_told_so_and_closed);
+    tcase_add_test(tc, a_silent_connection_too_many_is_closed);
+    tcase_add_test(tc, a_frame_over_the_limit_is_answered_and_not_read);
+    tcase_add_test(tc, whoever_meets_the_memory_limit_is_told_so);
     tcase_add_test(tc, connections_leave_the_store_its_descriptors);
     tcase_add_test(tc, ten_thousand_pulls_without_reading_do_not_grow_the_server);
     tcase_add_test(tc, pulls_that_all_wake_at_once_meet_the_output_limit);

@@ -113,6 +113,31 @@ START_TEST(lengths_that_contradict_each_other_are_refused)
 }
 END_TEST
 
+START_TEST(the_header_of_a_frame_that_is_too_big_can_be_read)
+{
+    /* As soon as it is there, whatever the frame's length; with the rules of a frame's header. */
+    uint8_t bytes[32] = {0x7f, 0xff, 0xff, 0xff, 2, 0, 0, 12};
+    struct frame frame;
+
+    for (size_t len = 0; len < 20; len++) {
+        ck_assert_int_eq(frame_decode_header(slice_of(bytes, len), &frame), ESCROW_EAGAIN);
+    }
+    ck_assert_int_eq(frame_decode(slice_of(bytes, 20), &frame), ESCROW_ETOOBIG);
+    ck_assert_int_eq(frame_decode_header(slice_of(bytes, 20), &frame), 0);
+    ck_assert_int_eq(frame.type, HEADER_MSGPACK);
+    ck_assert_uint_eq(frame.header.len, 12);
+    ck_assert_ptr_eq(frame.header.ptr, bytes + 8);
+    ck_assert_uint_eq(frame.body.len, 0);
+    bytes[4] = 3;
+    ck_assert_int_eq(frame_decode_header(slice_of(bytes, 20), &frame), ESCROW_EPROTO);
+    bytes[4] = 2;
+    bytes[5] = 0xff;
+    ck_assert_int_eq(frame_decode_header(slice_of(bytes, 20), &frame), ESCROW_ETOOBIG);
+    memcpy(bytes, (const uint8_t[]){0, 0, 0, 15, 2, 0, 0, 12}, 8); /* longer than its frame */
+    ck_assert_int_eq(frame_decode_header(slice_of(bytes, 20), &frame), ESCROW_EPROTO);
+}
+END_TEST
+
 START_TEST(a_header_above_the_limit_is_refused_before_it_arrives)
 {
     /* 256 KiB is allowed, one byte more is not, although the frame has room for it. */
@@ -133,6 +158,7 @@ int main(void)
     tcase_add_test(tests, frames_back_to_back_are_read_one_by_one);
     tcase_add_test(tests, a_frame_above_the_limit_is_refused_at_its_fourth_byte);
     tcase_add_test(tests, lengths_that_contradict_each_other_are_refused);
+    tcase_add_test(tests, the_header_of_a_frame_that_is_too_big_can_be_read);
     tcase_add_test(tests, a_header_above_the_limit_is_refused_before_it_arrives);
     return run_tests(tests, "core/proto/frame");
 }
