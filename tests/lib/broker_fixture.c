@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -218,6 +219,54 @@ size_t broker_fixture_rss(const struct broker_fixture *f)
     ck_assert_int_eq(fscanf(in, "%*s %lu", &pages), 1);
     (void)fclose(in);
     return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The thread of the process that has this name; -1: none yet, threads name themselves. */
+static pid_t thread_named(pid_t pid, const char *name)
+{
+    char path[64];
+    DIR *dir;
+    const struct dirent *entry;
+    pid_t found = -1;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid); /* fits */
+    dir = opendir(path);
+    ck_assert_ptr_nonnull(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        char comm[400];
+        char text[32] = "";
+        int fd;
+        (void)snprintf(comm, sizeof comm, "%s/%s/comm", path, entry->d_name); /* fits */
+        fd = open(comm, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && read(fd, text, sizeof text - 1) > 0 &&
+            strncmp(text, name, strlen(name)) == 0) {
+            found = (pid_t)strtol(entry->d_name, NULL, 10);
+        }
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    (void)closedir(dir);
+    return found;
+}
+
+pid_t broker_fixture_hold_log(const struct broker_fixture *f)
+{
+    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+    pid_t thread;
+
+    while ((thread = thread_named(f->pid, "escrow-log")) < 0) {
+        test_await(-1, deadline_ms, "the log thread");
+    }
+    ck_assert_msg(ptrace(PTRACE_SEIZE, thread, NULL, NULL) == 0, "ptrace: %s", strerror(errno));
+    ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, thread, NULL, NULL), 0);
+    ck_assert_int_eq(waitpid(thread, NULL, __WALL), thread);
+    return thread;
+}
+
+void broker_fixture_release_log(pid_t thread)
+{
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, thread, NULL, NULL), 0);
 }
 
 /* ---- folders ---- */

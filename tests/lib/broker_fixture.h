@@ -68,6 +68,14 @@ const char *broker_fixture_log(struct broker_fixture *f);
 /* Resident memory of the process, bytes. */
 size_t broker_fixture_rss(const struct broker_fixture *f);
 
+/*
+ * The log thread stands still (ptrace), as with a disk that takes for ever, until it is released,
+ * which has to be before the process is stopped. With `--flush async` everything goes through it;
+ * without, what comes alone is synced on the loop.
+ */
+pid_t broker_fixture_hold_log(const struct broker_fixture *f);
+void broker_fixture_release_log(pid_t thread);
+
 /* A sum over names, sizes and contents of every file of a folder but `lock`. */
 uint64_t folder_sum(const char *folder);
 

@@ -9,16 +9,12 @@
 #include "core/base/mem.h"
 #include "escrow/errors.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define BODY_BYTES 16384
@@ -371,35 +367,6 @@ START_TEST(no_space_for_a_new_folder_stops_the_start)
 }
 END_TEST
 
-/* The thread of the process that has this name; -1: none yet, threads name themselves. */
-static pid_t thread_named(pid_t pid, const char *name)
-{
-    char path[64];
-    DIR *dir;
-    const struct dirent *entry;
-    pid_t found = -1;
-
-    (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid); /* fits */
-    dir = opendir(path);
-    ck_assert_ptr_nonnull(dir);
-    while ((entry = readdir(dir)) != NULL) {
-        char comm[400];
-        char text[32] = "";
-        int fd;
-        (void)snprintf(comm, sizeof comm, "%s/%s/comm", path, entry->d_name); /* fits */
-        fd = open(comm, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && read(fd, text, sizeof text - 1) > 0 &&
-            strncmp(text, name, strlen(name)) == 0) {
-            found = (pid_t)strtol(entry->d_name, NULL, 10);
-        }
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-    }
-    (void)closedir(dir);
-    return found;
-}
-
 #define SLOW_SENDS 1000 /* many more than are synced on the loop */
 
 START_TEST(nothing_is_answered_or_visible_before_it_is_on_disk)
@@ -411,7 +378,6 @@ START_TEST(nothing_is_answered_or_visible_before_it_is_on_disk)
     struct broker_fixture f;
     struct client c;
     struct client other;
-    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
     pid_t thread;
     int answered = 0;
 
@@ -419,12 +385,7 @@ START_TEST(nothing_is_answered_or_visible_before_it_is_on_disk)
     client_open(&c, f.port, HEADER_MSGPACK);
     client_open(&other, f.port, HEADER_MSGPACK);
     client_topic(&c, "T", 1);
-    while ((thread = thread_named(f.pid, "escrow-log")) < 0) {
-        test_await(-1, deadline_ms, "the log thread");
-    }
-    ck_assert_msg(ptrace(PTRACE_SEIZE, thread, NULL, NULL) == 0, "ptrace: %s", strerror(errno));
-    ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, thread, NULL, NULL), 0);
-    ck_assert_int_eq(waitpid(thread, NULL, __WALL), thread);
+    thread = broker_fixture_hold_log(&f);
     for (int i = 0; i < SLOW_SENDS; i++) {
         client_put_send(&c, &(struct test_message){.topic = "T", .body = SLICE_LIT("slow")}, 0);
     }
@@ -435,7 +396,7 @@ START_TEST(nothing_is_answered_or_visible_before_it_is_on_disk)
     ck_assert_int_lt(answered, SLOW_SENDS / 2);
     ck_assert_int_eq(client_max_offset(&other, "T", 0), answered);
     ck_assert_int_gt(client_metric(&other, "log_end"), client_metric(&other, "log_visible"));
-    ck_assert_int_eq(ptrace(PTRACE_DETACH, thread, NULL, NULL), 0);
+    broker_fixture_release_log(thread);
     while (answered < SLOW_SENDS) {
         ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
         ck_assert_int_eq(c.header.code, RESPONSE_SUCCESS);

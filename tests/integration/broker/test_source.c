@@ -7,7 +7,7 @@
 
 static struct broker_fixture f;
 
-static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const char *next)
+static void put_publish(struct buf *body, uint64_t epoch, const char *prev, const char *next)
 {
     struct publish_writer pub;
     struct publish_head head = {.source = SLICE_LIT("db"),
@@ -17,13 +17,19 @@ static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const
                                 .prev = slice_str(prev)};
     struct publish_row row = {
         .topic = SLICE_LIT("Out"), .body = SLICE_LIT("row"), .born_ms = 1, .queue_id = -1};
+
+    publish_begin(&pub, body, &head);
+    publish_put(&pub, &row);
+    (void)publish_end(&pub, slice_str(next));
+}
+
+static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const char *next)
+{
     struct buf body;
     int32_t code;
 
     buf_init(&body, 0);
-    publish_begin(&pub, &body, &head);
-    publish_put(&pub, &row);
-    (void)publish_end(&pub, slice_str(next));
+    put_publish(&body, epoch, prev, next);
     (void)client_begin(c, REQUEST_ESCROW_PUBLISH_BATCH, 0);
     code = client_call(c, buf_slice(&body));
     buf_fini(&body);
@@ -113,8 +119,82 @@ START_TEST(an_outbox_batch_is_stored_once_and_by_its_owner)
 }
 END_TEST
 
+static void receive(struct client *c)
+{
+    ck_assert_int_eq(client_receive(c, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(c->header.code, RESPONSE_SUCCESS);
+}
+
+/* Send it. It is handled, since what is sent behind it is answered; it is not answered. */
+static void submit_in_vain(struct client *c, int32_t code, const struct buf *body)
+{
+    (void)client_begin(c, code, 0);
+    client_submit(c, buf_slice(body));
+    (void)client_begin(c, REQUEST_ESCROW_STATUS, 0);
+    client_submit(c, SLICE_EMPTY);
+    receive(c);
+    ck_assert_int_eq(c->header.opaque, c->opaque);
+    ck_assert_int_eq(client_receive(c, 300), ESCROW_ETIMEOUT);
+}
+
+START_TEST(a_batch_that_is_not_on_disk_is_not_said_to_be_there)
+{
+    /*
+     * The disk takes for ever. Neither the batch, nor its repetition by a relay that has lost its
+     * connection, nor the question where the source stands is answered: a relay that believed it
+     * would go on behind the batch, and a crash would take the batch away.
+     */
+    struct client first;
+    struct client again;
+    struct client asks;
+    struct source_open_answer open;
+    struct source_open_request peek = {.source = SLICE_LIT("db"),
+                                       .system_id = 7,
+                                       .timeline = 1,
+                                       .owner = SLICE_LIT("y"),
+                                       .peek = true};
+    struct publish_answer answer;
+    struct buf batch;
+    struct buf question;
+    pid_t thread;
+
+    broker_fixture_start(&f, (const char *const[]){"--flush", "async", NULL});
+    client_open(&first, f.port, HEADER_JSON);
+    client_open(&again, f.port, HEADER_JSON);
+    client_open(&asks, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_source_open(&first, "db", 0, &open), RESPONSE_SUCCESS);
+    ck_assert_int_eq(publish(&first, open.epoch, "", "p1"), RESPONSE_SUCCESS);
+    buf_init(&batch, 0);
+    buf_init(&question, 0);
+    put_publish(&batch, open.epoch, "p1", "p2");
+    source_open_request_encode(&question, &peek);
+    thread = broker_fixture_hold_log(&f);
+    submit_in_vain(&first, REQUEST_ESCROW_PUBLISH_BATCH, &batch);
+    submit_in_vain(&again, REQUEST_ESCROW_PUBLISH_BATCH, &batch);
+    submit_in_vain(&asks, REQUEST_ESCROW_SOURCE_OPEN, &question);
+    broker_fixture_release_log(thread);
+    receive(&first);
+    ck_assert_int_eq(publish_answer_decode(first.body, &answer), 0);
+    ck_assert_uint_eq(answer.count, 1);
+    receive(&again);
+    ck_assert_int_eq(publish_answer_decode(again.body, &answer), 0);
+    ck_assert_int_eq(answer.offset, PUBLISH_OFFSET_NONE);
+    receive(&asks);
+    ck_assert_int_eq(source_open_answer_decode(asks.body, &open), 0);
+    ck_assert(slice_eq_str(open.position, "p2"));
+    ck_assert_int_eq(client_metric(&first, "outbox_batches"), 2);
+    buf_fini(&batch);
+    buf_fini(&question);
+    client_close(&first);
+    client_close(&again);
+    client_close(&asks);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
+    tcase_add_test(tc, a_batch_that_is_not_on_disk_is_not_said_to_be_there);
     tcase_add_test(tc, an_outbox_batch_is_stored_once_and_by_its_owner);
 }
 
