@@ -169,10 +169,14 @@ static void namesrv_data_version(struct request *req)
 {
     struct broker *b = req->broker;
     struct slice name = SLICE_EMPTY;
+    struct slice addr = SLICE_EMPTY;
     struct data_version version;
     struct header_writer w;
     int rc = header_get_str(req->header, "brokerName", &name);
 
+    if (rc == 0) {
+        rc = header_opt_str(req->header, "brokerAddr", &addr);
+    }
     if (rc == 0) {
         rc = data_version_decode(req->body, &version);
     }
@@ -180,6 +184,7 @@ static void namesrv_data_version(struct request *req)
         request_fail(req, -1, rc, "data version: malformed request");
         return;
     }
+    registry_seen(&b->namesrv.registry, name, addr, loop_mono_ms(b->loop));
     if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
         header_put_bool(&w, "changed", !registry_is_current(&b->namesrv.registry, name, &version));
         header_end(&w);

@@ -417,6 +417,17 @@ bool registry_is_current(const struct registry *r, struct slice broker_name,
     return broker != NULL && broker->has_version && version_eq(&broker->version, version);
 }
 
+void registry_seen(struct registry *r, struct slice broker_name, struct slice addr, int64_t now_ms)
+{
+    struct registry_broker *broker = broker_find(r, broker_name);
+
+    for (size_t i = 0; broker != NULL && i < broker->addr_count; i++) {
+        if (slice_eq_str(addr, broker->addrs[i].addr)) {
+            broker->addrs[i].seen_ms = now_ms;
+        }
+    }
+}
+
 size_t registry_set_writable(struct registry *r, struct slice broker_name, bool is_writable)
 {
     struct registry_broker *broker = broker_find(r, broker_name);

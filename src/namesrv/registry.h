@@ -129,6 +129,13 @@ bool registry_is_current(const struct registry *r, struct slice broker_name,
                          const struct data_version *version);
 
 /*
+ * A broker asked whether its registration is current: it is alive. RocketMQ's brokers register only
+ * what has changed when they are told so (forceRegister=false). An address that is not registered
+ * is not made so.
+ */
+void registry_seen(struct registry *r, struct slice broker_name, struct slice addr, int64_t now_ms);
+
+/*
  * Forget a topic everywhere; the next changed registration of a broker that still has it brings it
  * back.
  */

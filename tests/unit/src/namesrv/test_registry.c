@@ -151,7 +151,7 @@ END_TEST
 
 START_TEST(silence_ends_a_broker_at_its_own_time)
 {
-    /* 120 s by default, or what the broker asked for; each heartbeat counts again. */
+    /* 120 s by default, or what the broker asked for; each heartbeat and each question counts. */
     struct registry r;
     struct topic_config t = topic("T", 4);
     struct registration a = make("a", "1.1.1.1:1", &t, 1, 1);
@@ -166,7 +166,11 @@ START_TEST(silence_ends_a_broker_at_its_own_time)
     ck_assert_uint_eq(route_brokers(&r, "T"), 1);
     ck_assert_int_eq(registry_register(&r, 100000, &a), 0);
     ck_assert_uint_eq(registry_expire(&r, 220000), 0);
-    ck_assert_uint_eq(registry_expire(&r, 220001), 1);
+    registry_seen(&r, SLICE_LIT("a"), SLICE_LIT("9.9.9.9:9"), 200000); /* not its address */
+    registry_seen(&r, SLICE_LIT("b"), SLICE_LIT("2.2.2.2:2"), 200000); /* gone */
+    registry_seen(&r, SLICE_LIT("a"), SLICE_LIT("1.1.1.1:1"), 110000);
+    ck_assert_uint_eq(registry_expire(&r, 230000), 0);
+    ck_assert_uint_eq(registry_expire(&r, 230001), 1);
     ck_assert_uint_eq(route_brokers(&r, "T"), 0);
     registry_fini(&r);
 }
