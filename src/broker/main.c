@@ -8,6 +8,7 @@
 #include "core/base/mem.h"
 #include "core/io_uv/clock_system.h"
 #include "core/io_uv/disk_posix.h"
+#include "core/io_uv/standard_fds.h"
 #include "src/broker/broker.h"
 #include "src/broker/descriptors.h"
 
@@ -206,6 +207,10 @@ int main(int argc, char **argv)
     int status;
 
     log_set_program("escrowd");
+    if (standard_fds_open(&err) != 0) {
+        log_error("start", "%s", err.text);
+        return EXIT_FAILURE;
+    }
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             usage();

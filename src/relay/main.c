@@ -13,6 +13,7 @@
 #include "core/base/log.h"
 #include "core/io_uv/clock_system.h"
 #include "core/io_uv/small_file.h"
+#include "core/io_uv/standard_fds.h"
 #include "core/io_uv/tls_files.h"
 #include "outbox/pg/check_http.h"
 #include "outbox/pg/cleaner.h"
@@ -478,6 +479,9 @@ int main(int argc, char **argv)
     int code;
 
     log_set_program("escrow-relay");
+    if (standard_fds_open(&p.err) != 0) {
+        return fail(&p.err);
+    }
     if (argc < 2 || has_word(argc, argv, "--help") || has_word(argc, argv, "-h") ||
         strcmp(command, "help") == 0) {
         usage();

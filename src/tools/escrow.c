@@ -2,6 +2,7 @@
  * escrow: the command line. Each subcommand is a function <name>_main(argc, argv) that returns the
  * exit code.
  */
+#include "core/io_uv/standard_fds.h"
 #include "src/tools/bench.h"
 #include "src/tools/commands.h"
 #include "src/tools/out.h"
@@ -61,7 +62,12 @@ static int printed(int code)
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
+    struct err_ctx err;
 
+    if (standard_fds_open(&err) != 0) {
+        (void)fprintf(stderr, "escrow: %s\n", err.text);
+        return CLI_FAILED;
+    }
     (void)signal(SIGPIPE,
                  /* `escrow ... | head` ends quietly; sockets are written with the signal blocked */
                  SIG_DFL);

@@ -225,7 +225,7 @@ bool out_flush(struct buf *out)
 
 bool out_sync(void)
 {
-    if (fflush(stdout) == 0) {
+    if (fflush(stdout) == 0 && ferror(stdout) == 0) {
         return true;
     }
     end_if_pipe_is_closed();

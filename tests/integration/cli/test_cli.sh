@@ -90,6 +90,11 @@ for printing in "$escrow --help" "$escrow --version" "$escrow consume --help" "$
     $printing >/dev/full 2>"$work/err" || status=$?
     [ "$status" -eq 1 ] || fault "$printing to a full disk: status $status"
     has "$(cat "$work/err")" 'standard output: cannot be written'
+    status=0
+    # shellcheck disable=SC2086
+    $printing >&- 2>"$work/err" || status=$?
+    [ "$status" -eq 1 ] || fault "$printing with standard output closed: status $status"
+    has "$(cat "$work/err")" 'standard output: cannot be written'
 done
 
 export ESCROW_NAMESRV=127.0.0.1:1
@@ -439,6 +444,25 @@ for topic in A5C35A3C96E1 1987654321 1787654321987; do
 done
 expect 1 bench producer --addr 127.0.0.1:1 --timeout 1s
 
+# What could not be written is no success, however long; nor is it when there is nowhere to write.
+for asking in status topics "topics show Bench --json" "bench producer --count 10"; do
+    for how in full closed; do
+        checks=$((checks + 1))
+        status=0
+        # shellcheck disable=SC2086
+        case $how in
+        full) "$escrow" $asking >/dev/full 2>"$work/err" || status=$? ;;
+        closed) "$escrow" $asking <&- >&- 2>"$work/err" || status=$? ;;
+        esac
+        [ "$status" -eq 1 ] || fault "escrow $asking, standard output $how: status $status"
+        has "$(cat "$work/err")" 'standard output: cannot be written'
+    done
+done
+status=0
+"$escrow" topics <&- >&- 2>&- || status=$?
+is "$status" 1
+"$escrow" produce Closed x --quiet <&- 2>&- || fault "produce without standard input and error: status $?"
+
 # Closed pipes end quietly.
 status=0
 "$escrow" status 2>"$work/err" | head -n 1 >/dev/null || status=$?
@@ -496,6 +520,19 @@ expect 1 verify "$work/data"
 has "$err" "$(basename "$segment")|offset"
 expect 1 dump "$work/data"
 has "$err" ESCROW_ECORRUPT
+
+# A server with none of the three descriptors serves and stops cleanly; nothing of its own gets their numbers.
+"$escrowd" --data.dir "$work/silent" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 --log.segment.bytes 64m \
+    --disk.warning.ratio 100 <&- >&- 2>&- &
+pid=$!
+for ((i = 0; i < 600; i++)); do
+    [ ! -e "$work/silent/log/00000000000000000000" ] || break
+    pause
+done
+for fd in 0 1 2; do
+    is "$(readlink "/proc/$pid/fd/$fd")" /dev/null
+done
+stop
 
 # ---- access control ----
 

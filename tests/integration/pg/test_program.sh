@@ -55,6 +55,11 @@ wait_log() {
 mkfifo "$folder/never"
 lines() { if [ -f "$1" ]; then wc -l <"$1"; else echo 0; fi; }
 
+# Nowhere to print to is an error, and no abort.
+status=0
+"$relay" print-config <&- >&- 2>&- || status=$?
+[ $status -eq 1 ] || fail "print-config with closed descriptors: status $status"
+
 start_escrowd() {
     local from
     from=$(lines "$folder/escrowd.log")
