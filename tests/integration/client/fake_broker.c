@@ -173,6 +173,19 @@ static void on_store_offset(struct fake_broker *f, struct answer *a)
     answer_send(a, SLICE_EMPTY);
 }
 
+/* A send is refused for good, unless its connection is to be cut. */
+static void on_send(struct fake_broker *f, struct answer *a)
+{
+    f->sends++;
+    if (f->cuts > 0) {
+        f->cuts--;
+        (void)shutdown(a->conn->fd, SHUT_RDWR); /* poll says so next */
+        return;
+    }
+    a->code = RESPONSE_NO_PERMISSION;
+    answer_send(a, SLICE_EMPTY);
+}
+
 static void on_request(struct fake_broker *f, struct fake_connection *conn, struct slice body)
 {
     struct answer a = {conn, f->header.opaque, RESPONSE_SUCCESS, NULL, 0};
@@ -203,6 +216,9 @@ static void on_request(struct fake_broker *f, struct fake_connection *conn, stru
         return;
     case REQUEST_PULL_MESSAGE:
         on_pull(f, &a);
+        return;
+    case REQUEST_SEND_MESSAGE_V2:
+        on_send(f, &a);
         return;
     default:
         a.code = RESPONSE_REQUEST_CODE_NOT_SUPPORTED;
@@ -386,6 +402,13 @@ void fake_fall_silent(struct fake_broker *f)
     for (size_t i = 0; i < FAKE_CONNECTIONS_MAX; i++) {
         f->connections[i].is_silent = true;
     }
+    (void)pthread_mutex_unlock(&f->lock);
+}
+
+void fake_cut_sends(struct fake_broker *f, uint64_t count)
+{
+    (void)pthread_mutex_lock(&f->lock);
+    f->cuts = count;
     (void)pthread_mutex_unlock(&f->lock);
 }
 

@@ -47,7 +47,9 @@ struct fake_broker {
     uint64_t pulls; /* how many came */
     uint64_t pings; /* heartbeats */
     uint64_t accepted;
-    uint64_t closed; /* by the client */
+    uint64_t closed; /* by the client, or cut */
+    uint64_t sends;  /* that came */
+    uint64_t cuts;   /* so many sends from now on are not answered: the connection is closed */
     char client_id[256];
     struct fake_connection connections[FAKE_CONNECTIONS_MAX]; /* the thread's */
     struct header header;                                     /* the thread's */
@@ -65,6 +67,9 @@ void fake_set_route(struct fake_broker *f, const char *addr);
 
 /* The connections that are open now get no answer any more; new ones do. */
 void fake_fall_silent(struct fake_broker *f);
+
+/* The connections of the next `count` sends are closed instead of an answer. */
+void fake_cut_sends(struct fake_broker *f, uint64_t count);
 
 /* Every pull is told that its offset moved to this one. */
 void fake_move_to(struct fake_broker *f, int64_t offset);

@@ -2,6 +2,7 @@
  * Sending: every form of it, against a broker that answers, one that does not, and two of which one
  * is gone.
  */
+#include "tests/integration/client/fake_broker.h"
 #include "tests/integration/client/rig.h"
 
 #include <signal.h>
@@ -313,6 +314,31 @@ START_TEST(a_broker_that_stops_answering_leaves_the_outcome_unknown)
 END_TEST
 
 /*
+ * A try that lost its connection may have stored the message; that the next one is refused for good
+ * does not take that back. Without the first, the refusal is the result.
+ */
+START_TEST(a_refusal_behind_a_lost_connection_leaves_the_outcome_unknown)
+{
+    const struct escrow_option one_more[] = {{"retries", "1"}, {NULL, NULL}};
+    struct fake_broker fake;
+    struct escrow_client *c;
+    struct escrow_producer *p = NULL;
+
+    fake_start(&fake, 0, 0, 0);
+    c = rig_client_with(fake.addr, NULL);
+    OK(escrow_producer_new(c, "shop", one_more, &p));
+    ck_assert_int_eq(rig_send(p, FAKE_TOPIC, "refused"), ESCROW_EPERM);
+    fake_cut_sends(&fake, 1);
+    ck_assert_int_eq(rig_send(p, FAKE_TOPIC, "may be stored"), ESCROW_ETIMEOUT);
+    ck_assert_uint_eq(fake_read(&fake, &fake.sends), 3);
+    ck_assert_int_eq(rig_send(p, FAKE_TOPIC, "refused"), ESCROW_EPERM); /* of one send only */
+    escrow_producer_free(&p);
+    escrow_client_free(&c);
+    fake_stop(&fake);
+}
+END_TEST
+
+/*
  * With two brokers in the route, the one that died is left out at the next try; a half too, as
  * nothing of it was stored.
  */
@@ -390,6 +416,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_group_has_one_consumer_in_a_client);
     tcase_add_test(tc, a_name_server_that_never_answers_is_an_error_in_time);
     tcase_add_test(tc, a_broker_that_stops_answering_leaves_the_outcome_unknown);
+    tcase_add_test(tc, a_refusal_behind_a_lost_connection_leaves_the_outcome_unknown);
     tcase_add_test(tc, a_retry_goes_to_the_other_broker);
 }
 
