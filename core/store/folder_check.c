@@ -68,7 +68,7 @@ int folder_read_format(struct disk *disk, struct store_format *out, struct err_c
         found = has_derived(disk, &name, err);
     }
     if (found == 1) {
-        return err_set(err, ESCROW_ECORRUPT, "%s: file is missing, but there is %s of a store",
+        return err_set(err, ESCROW_ECORRUPT, "%s: file is missing, but there is a store's %s",
                        STORE_FORMAT_PATH, name);
     }
     return found == 0 ? rc : found;

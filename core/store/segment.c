@@ -183,6 +183,9 @@ int segments_load(struct segments *segs, uint64_t first, struct err_ctx *err)
     int rc = disk_list(segs->disk, SEGMENT_FOLDER, name_seen, &names, err);
 
     CHECK(segs->count == 0);
+    if (rc == ESCROW_ENOTFOUND) { /* it is there before `format` is */
+        rc = err_set(err, ESCROW_ECORRUPT, SEGMENT_FOLDER ": the folder is missing");
+    }
     if (rc == 0 && names.count > 0) {
         qsort(names.firsts, names.count, sizeof names.firsts[0], first_cmp);
         rc = segments_check_row(segs, &names, err);

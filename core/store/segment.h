@@ -62,8 +62,7 @@ void segments_fini(struct segments *segs);
 /*
  * List the folder and check names, sizes and that there is no gap from `first` on, where the log
  * begins. Leftover "*.tmp" files, and segments below `first`, are ignored here
- * (segments_remove_leftovers). ESCROW_ECORRUPT names the file. ESCROW_ENOTFOUND: there is no
- * folder.
+ * (segments_remove_leftovers). ESCROW_ECORRUPT names the file, or the folder if there is none.
  */
 ESCROW_MUST_USE int segments_load(struct segments *segs, uint64_t first, struct err_ctx *err);
 

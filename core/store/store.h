@@ -173,6 +173,7 @@ struct store_owner {
 /* What store_open found and did; for the log line and for tests. */
 struct store_recovery {
     bool is_new;            /* no store was here */
+    bool is_bare;           /* one was, but without a segment: never used, or its log was removed */
     uint64_t checkpoint;    /* log position of the checkpoint, where the scan began */
     uint64_t end;           /* where the log ended after recovery */
     uint64_t scanned_bytes; /* log bytes behind the checkpoint that were read as records */

@@ -452,6 +452,7 @@ int store_recover(struct store *st, struct store_recovery *recovery, struct err_
         rc = load_checkpoint(st, &ckpt, err);
     }
     if (rc == 0) {
+        recovery->is_bare = !recovery->is_new && st->segs.count == 0;
         recovery->checkpoint = st->checkpoint_at;
         rc = find_end(st, &ckpt, &end, err);
     }

@@ -98,6 +98,12 @@ static void log_recovery(const struct broker *b, const struct store_recovery *r,
         log_warn("store.recovery.cut", "%s: torn tail cut at %" PRIu64 ": %" PRIu64 " bytes, %s",
                  b->config->data_dir, r->cut_offset, r->cut_bytes, r->cut_reason);
     }
+    if (r->is_bare) {
+        log_warn("store.recovery.empty",
+                 "%s: there is a store, but its log has no file: either its first start was cut "
+                 "short, or somebody removed the log, and with it every message",
+                 b->config->data_dir);
+    }
     log_info("store.open",
              "%s: %s, log end %" PRIu64 ", replayed %" PRIu64 " records (%" PRIu64
              " bytes) in %lld ms, epoch %u",

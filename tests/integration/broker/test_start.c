@@ -243,6 +243,31 @@ START_TEST(a_damaged_byte_in_the_middle_of_the_log_stops_the_start)
 }
 END_TEST
 
+static void remove_file(const struct broker_fixture *f, const char *name)
+{
+    char path[300];
+
+    (void)snprintf(path, sizeof path, "%s/%s", f->folder, name); /* fits */
+    ck_assert(unlink(path) == 0 || errno == ENOENT);
+}
+
+START_TEST(a_store_whose_log_was_removed_says_so)
+{
+    /* It may have been made a moment ago and never used, so it starts; but not without a word. */
+    struct broker_fixture f;
+
+    broker_fixture_start(&f, (const char *const[]){"--log.segment.bytes", "1m", NULL});
+    ck_assert_ptr_null(strstr(broker_fixture_log(&f), "store.recovery.empty"));
+    broker_fixture_stop(&f);
+    remove_file(&f, "log/00000000000000000000");
+    remove_file(&f, "log/00000000000001048576");
+    remove_file(&f, "checkpoint");
+    broker_fixture_launch(&f);
+    broker_fixture_await(&f, "store.recovery.empty");
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 START_TEST(a_format_from_the_future_stops_the_start)
 {
     /* The version is named; the folder stays as it was. */
@@ -468,6 +493,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_folder_without_permission_stops_the_start);
     tcase_add_test(tc, file_environment_and_command_line_in_this_order);
     tcase_add_test(tc, a_damaged_byte_in_the_middle_of_the_log_stops_the_start);
+    tcase_add_test(tc, a_store_whose_log_was_removed_says_so);
     tcase_add_test(tc, a_format_from_the_future_stops_the_start);
     tcase_add_test(tc, sigterm_under_load_answers_what_it_took_and_loses_nothing);
     tcase_add_test(tc, a_new_broker_has_its_template_topic_as_soon_as_it_is_ready);

@@ -321,6 +321,10 @@ START_TEST(a_store_that_was_only_made_is_sound)
     (void)verify(&f);
     ck_assert_msg(f.count == 0, "%s", f.first);
     ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    ck_assert(ts.recovery.is_bare); /* told: somebody may have removed the log */
+    test_store_close(&ts);
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), 0);
+    ck_assert(!ts.recovery.is_bare);
     test_store_close(&ts);
     disk_free(&disk);
     disk = whole;
@@ -417,6 +421,29 @@ START_TEST(a_folder_without_format_is_no_new_store)
 }
 END_TEST
 
+START_TEST(a_store_without_the_folder_of_its_log_is_corrupt)
+{
+    /* The folder is durable before `format` is: no crash leaves that. */
+    uint8_t format[128];
+    struct disk *whole = disk;
+    struct inspect *in;
+    struct err_ctx err;
+    uint64_t size = 0;
+
+    ck_assert(sim_disk_file_size(disk, "format", &size));
+    ck_assert_uint_lt(size, sizeof format);
+    ck_assert(sim_disk_peek(disk, "format", 0, format, (size_t)size));
+    disk = sim_disk_new();
+    ck_assert_int_eq(disk_replace(disk, "format", format, (size_t)size, NULL), 0);
+    ck_assert_int_eq(inspect_open(disk, &in, &err), ESCROW_ECORRUPT);
+    ck_assert_str_eq(err.text, "log: the folder is missing");
+    ck_assert_int_eq(test_store_open(&ts, disk, NULL), ESCROW_ECORRUPT);
+    ck_assert_str_eq(ts.err.text, "log: the folder is missing");
+    disk_free(&disk);
+    disk = whole;
+}
+END_TEST
+
 START_TEST(a_folder_in_use_or_without_a_store_is_refused)
 {
     /* Each with its line. */
@@ -454,6 +481,7 @@ int main(void)
     tcase_add_test(tc, a_log_that_a_clean_stop_saw_longer_is_a_finding);
     tcase_add_test(tc, a_damaged_page_of_the_key_index_is_a_finding);
     tcase_add_test(tc, a_folder_without_format_is_no_new_store);
+    tcase_add_test(tc, a_store_without_the_folder_of_its_log_is_corrupt);
     tcase_add_test(tc, a_folder_in_use_or_without_a_store_is_refused);
     suite_add_tcase(s, tc);
     return unit_run(s);
