@@ -104,6 +104,10 @@ static void log_recovery(const struct broker *b, const struct store_recovery *r,
                  "short, or somebody removed the log, and with it every message",
                  b->config->data_dir);
     }
+    if (r->index_lost[0] != '\0') {
+        log_warn("store.recovery.index", "%s: %s; this file of the key index was built again",
+                 b->config->data_dir, r->index_lost);
+    }
     log_info("store.open",
              "%s: %s, log end %" PRIu64 ", replayed %" PRIu64 " records (%" PRIu64
              " bytes) in %lld ms, epoch %u",

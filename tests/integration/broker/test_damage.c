@@ -11,6 +11,7 @@
 #include "escrow/errors.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -366,6 +367,99 @@ START_TEST(a_delayed_message_that_is_damaged_is_released_and_stops_its_queue)
 }
 END_TEST
 
+/* The only file of the key index, as soon as there is one. */
+static void await_index(char path[400])
+{
+    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+    char folder[300];
+    glob_t found;
+
+    (void)snprintf(folder, sizeof folder, "%s/index/*[0-9]", f.folder);
+    while (glob(folder, 0, NULL, &found) != 0) {
+        globfree(&found);
+        ck_assert_int_lt(test_now_ms(), deadline_ms);
+        (void)client_metric(&c, "log_end");
+    }
+    (void)snprintf(path, 400, "%s", found.gl_pathv[0]);
+    globfree(&found);
+}
+
+/* Every page from this one on. */
+static void damage_pages(const char *path, off_t first)
+{
+    int fd = open(path, O_RDWR);
+    off_t size = lseek(fd, 0, SEEK_END);
+
+    ck_assert_int_ge(fd, 0);
+    for (off_t at = first * 4096; at < size; at += 4096) {
+        ck_assert_int_eq(pwrite(fd, "damage", 6, at), 6);
+    }
+    ck_assert_int_eq(close(fd), 0);
+}
+
+static int32_t query(const char *key)
+{
+    struct header_writer *w = client_begin(&c, REQUEST_QUERY_MESSAGE, 0);
+
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_str(w, "key", slice_str(key));
+    header_put_i64(w, "maxNum", 8);
+    header_put_i64(w, "beginTimestamp", 0);
+    header_put_i64(w, "endTimestamp", INT64_MAX);
+    return client_call(&c, SLICE_EMPTY);
+}
+
+START_TEST(a_damaged_file_of_the_key_index_is_told_and_counted)
+{
+    /*
+     * Its keys are not found until the next start builds it again; everybody is told once, and the
+     * gauge says so.
+     */
+    char properties[1800];
+    struct test_message m = {.topic = "T", .body = SLICE_LIT("x"), .properties = properties};
+    char path[400];
+    uint32_t words = 0;
+    int64_t deadline_ms;
+    int32_t code;
+
+    broker_fixture_start(&f, args);
+    open_client();
+    client_topic(&c, "T", 1);
+    while (words < 132 * 1024) { /* one file has 128 Ki entries */
+        size_t len = (size_t)snprintf(properties, sizeof properties, "KEYS=");
+        while (len < sizeof properties - 16) {
+            len += (size_t)snprintf(properties + len, sizeof properties - len, "%x ", words++);
+        }
+        (void)client_send(&c, &m);
+    }
+    await_index(path);
+    deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+    ck_assert_int_eq(query("77"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_metric(&c, "index_files_lost"), 0);
+    damage_pages(path, 1);
+    while ((code = query("77")) ==
+           RESPONSE_SUCCESS) { /* until memory forgets what is in the file */
+        ck_assert_int_lt(test_now_ms(), deadline_ms);
+    }
+    ck_assert_int_eq(code, RESPONSE_QUERY_NOT_FOUND);
+    ck_assert_int_eq(query("77"), RESPONSE_QUERY_NOT_FOUND);
+    ck_assert_int_eq(client_metric(&c, "index_files_lost"), 1);
+    broker_fixture_await(&f, "checksum of a page does not match at byte ");
+    ck_assert_int_eq(lines("store.index.lost"), 1);
+    stop();
+    relaunch();
+    ck_assert_int_eq(query("77"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_metric(&c, "index_files_lost"), 0);
+    stop();
+    await_index(path);
+    damage_pages(path, 0);
+    relaunch(); /* which reads the first page of each */
+    broker_fixture_await(&f, "store.recovery.index");
+    ck_assert_int_eq(query("77"), RESPONSE_SUCCESS);
+    stop();
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, a_message_that_is_damaged_while_the_broker_is_stopped);
@@ -374,6 +468,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_pop_stops_at_damage_too);
     tcase_add_test(tc, a_half_that_is_damaged_can_be_seen_and_decided);
     tcase_add_test(tc, a_delayed_message_that_is_damaged_is_released_and_stops_its_queue);
+    tcase_add_test(tc, a_damaged_file_of_the_key_index_is_told_and_counted);
 }
 
 int main(void)
