@@ -38,7 +38,8 @@ static const char about[] =
     "  producer   sends messages\n"
     "  txn        half, then commit or rollback\n"
     "  consumer   reads a topic\n"
-    "Exit status: 0 no errors, 1 errors or answers missing, 2 usage.\n\n";
+    "Exit status: 0 no errors, 1 errors or answers missing, 2 usage, 130 interrupted: what was\n"
+    "measured until then is printed.\n\n";
 
 /* What the words of an option mean; -1 when it is none. */
 static int word_of(const char *text, const char *const *words, int count)
@@ -333,6 +334,9 @@ static int run(struct bench *b)
     bool has_progress = !b->options.is_quiet && isatty(STDERR_FILENO) == 1;
     int rc = bench_connect(b);
 
+    if (b->cli->is_interrupted) {
+        return err_set(&b->cli->err, ESCROW_ESHUTDOWN, "interrupted");
+    }
     if (rc != 0) {
         return err_set(&b->cli->err, rc, "%s",
                        b->error_count > 0 ? b->errors[0].text : escrow_strerror(rc));
@@ -413,9 +417,9 @@ static int bench_all(struct bench *b, const struct cli_options *options, int hea
     if (rc != 0) {
         code = cli_fail(b->cli, rc, "bench %s", b->addr);
     } else {
-        code = b->is_failed || b->error_count > 0 || (b->missing > 0 && !b->cli->is_interrupted)
-                   ? CLI_FAILED
-                   : CLI_OK;
+        code = b->cli->is_interrupted                                 ? CLI_INTERRUPTED
+               : b->is_failed || b->error_count > 0 || b->missing > 0 ? CLI_FAILED
+                                                                      : CLI_OK;
     }
     bench_frames_free(b);
     cli_stop(b->cli);

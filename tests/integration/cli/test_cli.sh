@@ -436,6 +436,31 @@ is "$(field "$out" messages)" 300
 expect 0 bench producer --duration 200ms --warmup 50ms --server-pid "$pid"
 has "$out" 'p50 .* p90 .* p99 .* p99.9 .* max'
 expect 2 bench producer --size 0
+# Interrupted while it measures, or before: what there is, and the status says so.
+bench_topic=0
+for signal in INT TERM; do
+    for options in "--warmup 0" "--warmup 0 --json --connections 2 --window 8" "--warmup 1h --json"; do
+        bench_topic=$((bench_topic + 1))
+        checks=$((checks + 1))
+        # shellcheck disable=SC2086
+        "$escrow" bench producer --duration 1h --topic "Interrupted$bench_topic" $options >"$work/out" 2>"$work/err" &
+        bench=$!
+        for ((i = 0; i < 600; i++)); do
+            ! "$escrow" topics show "Interrupted$bench_topic" --json 2>/dev/null | grep -q '"max":[1-9]' || break
+            pause
+        done
+        kill -s "$signal" "$bench"
+        status=0
+        wait "$bench" || status=$?
+        [ "$status" -eq 130 ] || fault "bench $options, $signal: status $status, $(cat "$work/out" "$work/err")"
+        is "$(cat "$work/err")" ""
+        case $options in
+        *1h*) is "$(field "$(cat "$work/out")" messages)" 0 ;;
+        *json*) has "$(cat "$work/out")" '"messages":[1-9]' ;;
+        *) has "$(cat "$work/out")" '^  messages +[1-9]' ;;
+        esac
+    done
+done
 # Names in which the generator would patch its numbers are refused.
 for topic in A5C35A3C96E1 1987654321 1787654321987; do
     expect 1 bench producer --count 10 --header json --topic "$topic"
