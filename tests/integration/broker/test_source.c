@@ -7,33 +7,45 @@
 
 static struct broker_fixture f;
 
-static void put_publish(struct buf *body, uint64_t epoch, const char *prev, const char *next)
+/* Of the database that client_source_open names. */
+static struct publish_head head_of(uint64_t epoch, const char *prev)
+{
+    return (struct publish_head){.source = SLICE_LIT("db"),
+                                 .epoch = epoch,
+                                 .system_id = 7,
+                                 .timeline = 1,
+                                 .prev = slice_str(prev)};
+}
+
+static void put_batch(struct buf *body, const struct publish_head *head, const char *next)
 {
     struct publish_writer pub;
-    struct publish_head head = {.source = SLICE_LIT("db"),
-                                .epoch = epoch,
-                                .system_id = 7,
-                                .timeline = 1,
-                                .prev = slice_str(prev)};
     struct publish_row row = {
         .topic = SLICE_LIT("Out"), .body = SLICE_LIT("row"), .born_ms = 1, .queue_id = -1};
 
-    publish_begin(&pub, body, &head);
+    publish_begin(&pub, body, head);
     publish_put(&pub, &row);
     (void)publish_end(&pub, slice_str(next));
 }
 
-static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const char *next)
+static int32_t publish_as(struct client *c, const struct publish_head *head, const char *next)
 {
     struct buf body;
     int32_t code;
 
     buf_init(&body, 0);
-    put_publish(&body, epoch, prev, next);
+    put_batch(&body, head, next);
     (void)client_begin(c, REQUEST_ESCROW_PUBLISH_BATCH, 0);
     code = client_call(c, buf_slice(&body));
     buf_fini(&body);
     return code;
+}
+
+static int32_t publish(struct client *c, uint64_t epoch, const char *prev, const char *next)
+{
+    struct publish_head head = head_of(epoch, prev);
+
+    return publish_as(c, &head, next);
 }
 
 static void peek_source(struct client *c, const struct source_open_request *peek,
@@ -119,6 +131,35 @@ START_TEST(an_outbox_batch_is_stored_once_and_by_its_owner)
 }
 END_TEST
 
+START_TEST(a_batch_of_another_database_than_the_source_was_opened_for_is_refused)
+{
+    /*
+     * The epoch and the position are right, but mean nothing in another system or timeline. Nothing
+     * of such a batch is stored.
+     */
+    struct client c;
+    struct source_open_answer open;
+    struct publish_head head;
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_source_open(&c, "db", 0, &open), RESPONSE_SUCCESS);
+    ck_assert_int_eq(publish(&c, open.epoch, "", "p1"), RESPONSE_SUCCESS);
+    head = head_of(open.epoch, "p1");
+    head.system_id = 8;
+    ck_assert_int_eq(publish_as(&c, &head, "p2"), RESPONSE_ILLEGAL_OPERATION);
+    ck_assert_int_eq(client_error(&c), ESCROW_EFOREIGN);
+    head = head_of(open.epoch, "p1");
+    head.timeline = 2;
+    ck_assert_int_eq(publish_as(&c, &head, "p2"), RESPONSE_ILLEGAL_OPERATION);
+    ck_assert_int_eq(client_error(&c), ESCROW_EFOREIGN);
+    ck_assert_int_eq(client_metric(&c, "outbox_batches"), 1);
+    ck_assert_int_eq(publish(&c, open.epoch, "p1", "p2"), RESPONSE_SUCCESS);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static void receive(struct client *c)
 {
     ck_assert_int_eq(client_receive(c, CLIENT_WAIT_MS), 0);
@@ -153,6 +194,7 @@ START_TEST(a_batch_that_is_not_on_disk_is_not_said_to_be_there)
                                        .timeline = 1,
                                        .owner = SLICE_LIT("y"),
                                        .peek = true};
+    struct publish_head head;
     struct publish_answer answer;
     struct buf batch;
     struct buf question;
@@ -166,7 +208,8 @@ START_TEST(a_batch_that_is_not_on_disk_is_not_said_to_be_there)
     ck_assert_int_eq(publish(&first, open.epoch, "", "p1"), RESPONSE_SUCCESS);
     buf_init(&batch, 0);
     buf_init(&question, 0);
-    put_publish(&batch, open.epoch, "p1", "p2");
+    head = head_of(open.epoch, "p1");
+    put_batch(&batch, &head, "p2");
     source_open_request_encode(&question, &peek);
     thread = broker_fixture_hold_log(&f);
     submit_in_vain(&first, REQUEST_ESCROW_PUBLISH_BATCH, &batch);
@@ -194,8 +237,9 @@ END_TEST
 
 static void add_tests(TCase *tc)
 {
-    tcase_add_test(tc, a_batch_that_is_not_on_disk_is_not_said_to_be_there);
     tcase_add_test(tc, an_outbox_batch_is_stored_once_and_by_its_owner);
+    tcase_add_test(tc, a_batch_of_another_database_than_the_source_was_opened_for_is_refused);
+    tcase_add_test(tc, a_batch_that_is_not_on_disk_is_not_said_to_be_there);
 }
 
 int main(void)
