@@ -4,7 +4,8 @@
 usage: check_docs.py [ROOT]
 1. Each row of an X-macro table (errors, request and response codes, record types, half states) is a row of a table in
    its document, with the same number; each number of the disk format stands in FORMAT.md (TABLES, CONSTANTS).
-2. Each table, function and view of sql/*.sql is named in sql/README.md.
+2. Each table, function and view of sql/*.sql is named in sql/README.md, and the parameters that it gives of a function are
+   those that one of that name begins with: services call with names.
 3. Each source file is named (in `code` or in the first column of a table) by the README.md of its folder, or of one above.
 4. Each option of a program stands in its example configuration (OPTIONS).
 5. Each relative link of a document leads to a file."""
@@ -100,6 +101,21 @@ def check_sql(root):
                 yield "sql/README.md", f"does not name escrow.{name} ({path})"
 
 
+def check_parameters(root):
+    taken = {}                                      # name of a function: the parameters of each that has it
+    for path in tree.files(root, (".sql",), ("sql",)):
+        text = re.sub(r"--[^\n]*", "", tree.read(root, path))
+        for name, inside in re.findall(r"\bCREATE\s+(?:OR\s+REPLACE\s+)?FUNCTION\s+escrow\.(\w+)\s*\(([^()]*)\)", text, re.I):
+            parts = [part.split() for part in inside.split(",") if part.strip()]
+            taken.setdefault(name, []).append([part[0] for part in parts if part[0].upper() != "OUT"])
+    for name, inside in re.findall(r"\bescrow\.(\w+)\(([^()]*)\)", load(root, "sql/README.md") or ""):
+        given = [part.split()[0] for part in inside.split(",") if part.strip()]
+        if given[-1:] == ["..."]:
+            given.pop()
+        if name in taken and not any(given == names[:len(given)] for names in taken[name]):
+            yield "sql/README.md", f"gives escrow.{name} parameters that it does not have: {', '.join(given)}"
+
+
 class Page:
     """The names a README.md gives: every word of its `code` and code blocks, and of the first cells of its tables."""
 
@@ -163,7 +179,7 @@ def check_links(root):
 def check(root):
     """Yields (path, what is wrong), each once."""
     seen = set()
-    for part in (check_tables, check_constants, check_sql, check_folders, check_options, check_links):
+    for part in (check_tables, check_constants, check_sql, check_parameters, check_folders, check_options, check_links):
         for fault in part(root):
             if fault not in seen:
                 seen.add(fault)

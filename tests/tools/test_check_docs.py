@@ -18,7 +18,8 @@ TREE = {
                              "#define ENVELOPE_MAGIC UINT32_C(0x45534331)\n#define QUEUE_FILE_ENTRIES 300000u\n",
     "core/store/FORMAT.md": "| 1 | MESSAGE |\n\n40 bytes, 0x45534331, 300,000 entries\n",
     "sql/README.md": "`001_outbox.sql` makes `escrow.outbox` and `escrow.publish(...)`\n",
-    "sql/001_outbox.sql": "CREATE TABLE escrow.outbox ();\nCREATE OR REPLACE FUNCTION escrow.publish(t text)\n",
+    "sql/001_outbox.sql": "CREATE TABLE escrow.outbox ();\nCREATE OR REPLACE FUNCTION escrow.publish(t text, -- (what)\n"
+                          "    tag text DEFAULT NULL, OUT id bigint)\n",
     "src/broker/config.h": "#define CONFIG_OPTIONS(X) \\\n    X(dir, \"data.dir\", TEXT, \"\", \"a, (b\") \\\n"
                            "    X(host, \"listen.host\", TEXT, \"::1\", \"x\")\n",
     "src/broker/handle_send.c": "int x;\n",
@@ -71,6 +72,13 @@ class Docs(unittest.TestCase):
 
     def test_an_sql_object_without_a_word(self):
         self.assert_fault("sql/README.md", "`001_outbox.sql` makes `escrow.outbox`\n", "escrow.publish")
+
+    def test_a_parameter_of_another_name(self):
+        page = TREE["sql/README.md"]
+        for call in ("t text, tag text", "t", "t, ...", ""):
+            self.assertEqual(faults_of(**{"sql/README.md": page.replace("...", call)}), [])
+        for call in ("topic text", "tag text", "t text, id bigint"):
+            self.assert_fault("sql/README.md", page.replace("...", call), "escrow.publish parameters that it does not have")
 
     def test_a_file_its_folder_does_not_name(self):
         self.assert_fault("src/broker/session.c", "int x;\n", "src/broker/README.md: does not name session.c")
