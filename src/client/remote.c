@@ -411,12 +411,22 @@ static int peer_connect(struct remote_peer *peer)
 
 /* ---- sending ---- */
 
+/* Is it up, and not being closed? Then a frame that cannot be written has a reason of its own. */
+static bool peer_takes_frames(const struct remote_peer *peer)
+{
+    return peer->state == PEER_OPEN && tcp_conn_is_open(&peer->conn);
+}
+
 static int peer_write(struct remote_peer *peer, int32_t opaque, int32_t flag,
                       const struct remote_request *req)
 {
     struct header_out head = {.code = req->code, .opaque = opaque, .flag = flag};
-    int rc = write_frame(peer->remote, tcp_conn_begin(&peer->conn), peer->type, &head, req);
+    int rc;
 
+    if (!peer_takes_frames(peer)) {
+        return ESCROW_ECONN; /* nothing was sent */
+    }
+    rc = write_frame(peer->remote, tcp_conn_begin(&peer->conn), peer->type, &head, req);
     if (rc != 0) {
         tcp_conn_abandon(&peer->conn);
         return rc;
@@ -447,8 +457,6 @@ void remote_call(struct remote *r, struct remote_call *call, const struct remote
         rc = peer_write(peer, call->opaque, 0, req);
         if (rc == 0) {
             call_is_sent(call);
-        } else if (rc == ESCROW_ECLOSED) {
-            rc = ESCROW_ECONN; /* it is being closed: nothing was sent */
         }
     } else if (rc == 0) {
         struct header_out head = {.code = req->code, .opaque = call->opaque};
@@ -486,7 +494,7 @@ int remote_answer(struct remote *r, const char *addr, struct answer_to to, int32
     struct header_writer w;
     int rc;
 
-    if (peer == NULL || peer->state != PEER_OPEN || to.is_oneway) {
+    if (peer == NULL || !peer_takes_frames(peer) || to.is_oneway) {
         return ESCROW_ECONN;
     }
     answer_begin(&w, tcp_conn_begin(&peer->conn), to, code, remark);
