@@ -1,7 +1,7 @@
 /*
- * Happy path: time -> horizons from the brokers -> connect -> delete in slices until a slice was
- * not full -> close. Failures: the round ends; the next one comes by itself. Markers of a broker
- * that does not answer stay.
+ * Happy path: time -> horizons from the brokers -> connect -> settings -> delete in slices until a
+ * slice was not full -> close. Failures: the round ends; the next one comes by itself. Markers of a
+ * broker that does not answer stay.
  */
 #include "outbox/pg/cleaner.h"
 
@@ -18,6 +18,12 @@
 #define SLICE_ROWS      20000
 #define SLICE_ROWS_TEXT "20000"
 
+/* Whatever the role or the database has as its defaults. */
+#define SETUP_SQL                                                                                  \
+    "SET jit = off; SET statement_timeout = 0; SET lock_timeout = '5s'; "                          \
+    "SET search_path = pg_catalog; SET default_transaction_isolation = 'read committed'; "         \
+    "SET default_transaction_read_only = off"
+
 #define CLEAN_SQL                                                                                  \
     "SELECT escrow.transaction_clean($1::text[], $2::bigint[], $3::bigint[], $4::boolean, "        \
     "$5::interval, clock_timestamp() - $6::interval, " SLICE_ROWS_TEXT ")"
@@ -31,6 +37,7 @@ struct cleaner {
     struct sink_horizon horizon;
     bool is_asking;
     bool is_stopping;
+    bool is_setup; /* the connection has its settings */
     int64_t last_removed;
     uint64_t removed;
     bool is_missing; /* some broker did not answer, and that was said */
@@ -42,9 +49,16 @@ struct cleaner {
     char tombstones[40];
 };
 
-static void send_slice(void *arg)
+static void on_connected(void *arg)
 {
     struct cleaner *c = arg;
+
+    c->is_setup = false;
+    pg_conn_query(&c->conn, SETUP_SQL);
+}
+
+static void send_slice(struct cleaner *c)
+{
     const char *const values[] = {(const char *)c->names.ptr,
                                   (const char *)c->ages.ptr,
                                   (const char *)c->offsets.ptr,
@@ -74,6 +88,11 @@ static void on_done(void *arg, const struct pg_error *err)
         pg_conn_close(&c->conn);
         return;
     }
+    if (!c->is_setup) {
+        c->is_setup = true;
+        send_slice(c);
+        return;
+    }
     c->removed += (uint64_t)c->last_removed;
     if (c->last_removed >= SLICE_ROWS) {
         send_slice(c);
@@ -91,7 +110,7 @@ static void on_lost(void *arg, int code, const struct pg_error *err)
 }
 
 static const struct pg_conn_handlers handlers = {
-    .connected = send_slice, .result = on_result, .done = on_done, .lost = on_lost};
+    .connected = on_connected, .result = on_result, .done = on_done, .lost = on_lost};
 
 /* Three arrays of the same length: names, and until where and when their markers may go. */
 static bool put_brokers(struct cleaner *c, const struct sink_horizon *horizon)

@@ -125,6 +125,8 @@ void query_setup(struct buf *out, const char *source, uint32_t lane, const char 
 
     buf_append_str(
         out,
+        /* This message is one transaction, and begins before the settings below count. */
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; "
         /* The plans that are right for a table that is a queue, whatever its statistics say. */
         "SET jit = off; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; "
         "SET work_mem = '64MB'; SET statement_timeout = 0; SET lock_timeout = '5s'; "

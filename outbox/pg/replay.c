@@ -43,7 +43,8 @@ int replay_run(const char *conninfo, const char *condition, uint64_t *rows, stru
         rc = err_set(err, ESCROW_ECONN, "%s", why.text);
     } else {
         PQclear(PQexec(pg, "SET lock_timeout = '30s'; SET search_path = pg_catalog; "
-                           "SET default_transaction_isolation = 'read committed'"));
+                           "SET default_transaction_isolation = 'read committed'; "
+                           "SET default_transaction_read_only = off"));
         rc = ask(pg, (const char *)sql.ptr, rows, err);
     }
     buf_fini(&sql);

@@ -1,5 +1,7 @@
 /* What the relay survives, and what it says. */
 #include "escrow/errors.h"
+#include "outbox/pg/cleaner.h"
+#include "outbox/pg/replay.h"
 #include "outbox/pg/status.h"
 #include "tests/integration/pg/pg_main.h"
 #include "tests/integration/pg/rig.h"
@@ -231,6 +233,48 @@ START_TEST(the_relay_needs_no_more_than_its_role)
 }
 END_TEST
 
+static bool has_cleaned(void *arg)
+{
+    return cleaner_removed(arg) > 0;
+}
+
+START_TEST(a_role_that_only_reads_by_default_is_enough)
+{
+    /* Settings of the role count from the first message on: of relay, cleaner and replay. */
+    struct rig r;
+    struct cleaner *cleaner;
+    struct cleaner_config cfg = {.interval_ms = 10, .keep_ms = 1, .keep_tombstone_ms = 1};
+    struct err_ctx err;
+    uint64_t rows;
+    char conninfo[256];
+
+    rig_init(&r, &fixture, "fail_reads", 100);
+    pg_fixture_roles(r.conninfo);
+    (void)pg_test_sql(r.pg, "CREATE ROLE wary LOGIN IN ROLE escrow_relay; "
+                            "ALTER ROLE wary SET default_transaction_read_only = on; "
+                            "ALTER ROLE wary SET default_transaction_isolation = 'serializable'");
+    (void)pg_test_sql(r.pg, "INSERT INTO escrow.transaction_marker (txn_id, kind, created_at) "
+                            "VALUES ('r', 'R', now() - interval '1 day')");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', '1')");
+    (void)snprintf(conninfo, sizeof conninfo, "host=%s user=wary dbname=fail_reads",
+                   fixture.folder);
+    r.cfg.conninfo = conninfo;
+    rig_start(&r);
+    rig_until_count(&r, 1);
+    ck_assert_uint_eq(relay_stats(relay_loop_relay(r.relay))->failures, 0);
+    cfg.conninfo = conninfo;
+    r.broker.brokers[0] = (struct sink_broker){.name = "a#1"};
+    r.broker.broker_count = 1;
+    cleaner = cleaner_new(&r.loop, &r.broker.sink, &cfg);
+    ck_assert_ptr_nonnull(cleaner);
+    rig_until(&r, has_cleaned, cleaner, "a removed tombstone");
+    cleaner_free(cleaner);
+    ck_assert_msg(replay_run(conninfo, "true", &rows, &err) == 0, "%s", err.text);
+    rig_stop(&r);
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_broker_that_is_down_is_survived)
 {
     /* Messages wait in the table. */
@@ -392,6 +436,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_newer_schema_is_said);
     ADD(suite, a_wrong_password_is_said_and_not_hammered);
     ADD(suite, the_relay_needs_no_more_than_its_role);
+    ADD(suite, a_role_that_only_reads_by_default_is_enough);
     ADD(suite, a_broker_that_is_down_is_survived);
     ADD(suite, a_batch_that_is_refused_is_sent_again);
     ADD(suite, a_refusal_for_a_moment_parks_nothing);
