@@ -117,6 +117,37 @@ START_TEST(a_crash_while_reading_is_survived)
 }
 END_TEST
 
+START_TEST(what_was_prepared_is_published_when_it_commits)
+{
+    /* PREPARE is refused after the NOTIFY to a relay that sleeps; the lock is that of one awake. */
+    struct rig r;
+    PGconn *awake;
+
+    rig_init(&r, &fixture, "fail_prepared", 100);
+    (void)pg_test_sql(r.pg, "ALTER SYSTEM SET max_prepared_transactions = 4");
+    pg_fixture_restart(&fixture);
+    reconnect(&r);
+    (void)pg_test_sql(r.pg, "BEGIN; SELECT escrow.publish('t', 'refused')");
+    (void)pg_test_fails(r.pg, "0A000", "PREPARE TRANSACTION 'refused'");
+    awake = pg_test_connect(r.conninfo);
+    (void)pg_test_sql(awake, "SELECT pg_advisory_lock(1702060914, 1)");
+    (void)pg_test_sql(r.pg, "BEGIN; SELECT escrow.publish('t', 'committed')");
+    (void)pg_test_sql(r.pg, "PREPARE TRANSACTION 'committed'");
+    (void)pg_test_sql(r.pg, "BEGIN; SELECT escrow.publish('t', 'rolled back')");
+    (void)pg_test_sql(r.pg, "PREPARE TRANSACTION 'rolled back'");
+    PQfinish(awake);
+    rig_start(&r);
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'other')");
+    rig_until_count(&r, 1);
+    (void)pg_test_sql(r.pg, "ROLLBACK PREPARED 'rolled back'");
+    (void)pg_test_sql(r.pg, "COMMIT PREPARED 'committed'");
+    rig_until_count(&r, 2);
+    ck_assert_str_eq(rig_bodies(&r), "other committed");
+    rig_check_books(&r);
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_missing_schema_is_said_and_then_found)
 {
     /* One clear line, no tight loop; installing it is enough. */
@@ -431,6 +462,7 @@ static void add_tests(Suite *suite)
     ADD(suite, a_lost_connection_is_survived);
     ADD(suite, what_a_crash_takes_back_was_not_published);
     ADD(suite, a_crash_while_reading_is_survived);
+    ADD(suite, what_was_prepared_is_published_when_it_commits);
     ADD(suite, a_missing_schema_is_said_and_then_found);
     ADD(suite, an_old_schema_is_said);
     ADD(suite, a_newer_schema_is_said);
