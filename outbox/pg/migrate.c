@@ -16,14 +16,25 @@
     "off; "                                                                                        \
     "SELECT pg_advisory_lock(1702060914, 3)"
 
+/* A table, function, column or other object of this name exists. */
+static bool is_there_already(const char *sqlstate)
+{
+    return strcmp(sqlstate, "42P07") == 0 || strcmp(sqlstate, "42723") == 0 ||
+           strcmp(sqlstate, "42701") == 0 || strcmp(sqlstate, "42710") == 0;
+}
+
 static int pg_fail(struct err_ctx *err, PGconn *pg, PGresult *res, const char *what)
 {
     struct pg_error why;
 
     pg_error_set(&why, pg, res);
     PQclear(res);
-    return err_set(err, strcmp(why.sqlstate, "55P03") == 0 ? ESCROW_EBUSY : ESCROW_EDB, "%s: %s",
-                   what, why.text);
+    return err_set(
+        err, strcmp(why.sqlstate, "55P03") == 0 ? ESCROW_EBUSY : ESCROW_EDB, "%s: %s%s", what,
+        why.text,
+        is_there_already(why.sqlstate)
+            ? "; if the file was run by hand: escrow.migration has no row of it, see sql/README.md"
+            : "");
 }
 
 /* Run it; *out is the last result, the caller's, when it is not NULL. */
@@ -96,6 +107,9 @@ static int installed_version(PGconn *pg, int *version, struct err_ctx *err)
              "read escrow.migration", &res, err);
     if (rc != 0) {
         return rc;
+    }
+    if (PQntuples(res) == 0) { /* the table comes with its first row */
+        rc = err_set(err, ESCROW_ECONFLICT, SCHEMA_UNRECORDED);
     }
     for (int row = 0; rc == 0 && row < PQntuples(res); row++) {
         rc = compare(res, row, version, err);

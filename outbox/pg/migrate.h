@@ -21,7 +21,8 @@ struct migrate_result {
  * Bring the schema to `version` (SCHEMA_VERSION; lower ones are for tests). 0, or an error with the
  * file and PostgreSQL's message; files that were applied before it stay. ESCROW_ECONN, ESCROW_EDB,
  * ESCROW_EBUSY (somebody else holds the lock), ESCROW_EVERSION (the database is newer than this
- * program), ESCROW_ECONFLICT (a file was changed after it was applied).
+ * program), ESCROW_ECONFLICT (a file was changed after it was applied, or applied without its row
+ * of escrow.migration).
  */
 ESCROW_MUST_USE int migrate_run(const char *conninfo, int version, struct migrate_result *result,
                                 struct err_ctx *err);

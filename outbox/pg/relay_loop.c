@@ -116,10 +116,10 @@ static bool take_identity(struct relay_loop *rl, const PGresult *res)
 {
     uint64_t timeline;
     uint64_t oid;
-    uint64_t version;
+    uint64_t version = 0; /* stays when there is no row: setup_done says so */
 
     if (!field_u64(res, 0, &rl->identity.system_id) || !field_u64(res, 1, &timeline) ||
-        !field_u64(res, 2, &oid) || !field_u64(res, 4, &version) ||
+        !field_u64(res, 2, &oid) || (!PQgetisnull(res, 0, 4) && !field_u64(res, 4, &version)) ||
         !field_u64(res, 5, &rl->reports) || !field_u64(res, 6, &rl->rows_published) ||
         !field_snapshot(res, 7, &rl->stored) || !field_snapshot(res, 8, &rl->given_up)) {
         return false;
@@ -221,6 +221,11 @@ static void setup_done(struct relay_loop *rl)
 {
     char text[128];
 
+    if (rl->schema_version == 0) {
+        pg_conn_close(&rl->conn);
+        feed_db_failed(rl, ESCROW_EVERSION, SCHEMA_UNRECORDED, true);
+        return;
+    }
     if (rl->schema_version < SCHEMA_VERSION) {
         (void)snprintf(text, sizeof text,
                        "the schema has version %d, this program needs %d: run escrow-relay migrate",

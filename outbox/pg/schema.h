@@ -10,6 +10,14 @@
  */
 #define SCHEMA_VERSION 9
 
+/*
+ * Said when the tables are there and escrow.migration has no row: which version that is nobody
+ * knows. Without quotes.
+ */
+#define SCHEMA_UNRECORDED                                                                          \
+    "escrow.migration has no row: the files of sql/ were run by hand; sql/README.md says which "   \
+    "rows are missing"
+
 struct schema_file {
     int version;
     const char *name;

@@ -3,6 +3,7 @@
 #include "core/base/slice.h"
 #include "escrow/errors.h"
 #include "outbox/pg/conn.h"
+#include "outbox/pg/schema.h"
 
 #include <string.h>
 
@@ -20,9 +21,11 @@ static const struct section sections[] = {
     {"database", "Database", "",
      "SELECT i.database_name AS name, i.system_identifier AS system, i.timeline, "
      "i.database_oid::bigint AS oid, "
-     "(SELECT max(version) FROM escrow.migration) AS schema_version, "
+     "v.schema_version, CASE WHEN v.schema_version IS NULL THEN '" SCHEMA_UNRECORDED
+     "' END AS schema_error, "
      "current_setting('server_version') AS server "
-     "FROM escrow.database_identity() AS i"},
+     "FROM escrow.database_identity() AS i CROSS JOIN "
+     "(SELECT max(version) AS schema_version FROM escrow.migration) AS v"},
     /*
      * The lag is as of the reader's last report: at most a second or so behind the broker's truth.
      */

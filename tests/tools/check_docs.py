@@ -5,7 +5,8 @@ usage: check_docs.py [ROOT]
 1. Each row of an X-macro table (errors, request and response codes, record types, half states) is a row of a table in
    its document, with the same number; each number of the disk format stands in FORMAT.md (TABLES, CONSTANTS).
 2. Each table, function and view of sql/*.sql is named in sql/README.md, and the parameters that it gives of a function are
-   those that one of that name begins with: services call with names.
+   those that one of that name begins with: services call with names. Each numbered file has its line with number, name and
+   CRC-32C there, for psql.
 3. Each source file is named (in `code` or in the first column of a table) by the README.md of its folder, or of one above.
 4. Each option of a program stands in its example configuration (OPTIONS).
 5. Each relative link of a document leads to a file."""
@@ -116,6 +117,25 @@ def check_parameters(root):
             yield "sql/README.md", f"gives escrow.{name} parameters that it does not have: {', '.join(given)}"
 
 
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def check_by_hand(root):
+    lines = (load(root, "sql/README.md") or "").splitlines()
+    for path in tree.files(root, (".sql",), ("sql",)):
+        name = os.path.basename(path)[:-len(".sql")]
+        if re.match(r"\d{3}_", name):
+            line = f"{int(name[:3])} {name} {crc32c(tree.read(root, path).encode()):08x}"
+            if line not in lines:
+                yield "sql/README.md", f"has no line '{line}' among those to be run by hand"
+
+
 class Page:
     """The names a README.md gives: every word of its `code` and code blocks, and of the first cells of its tables."""
 
@@ -179,7 +199,7 @@ def check_links(root):
 def check(root):
     """Yields (path, what is wrong), each once."""
     seen = set()
-    for part in (check_tables, check_constants, check_sql, check_parameters, check_folders, check_options, check_links):
+    for part in (check_tables, check_constants, check_sql, check_parameters, check_by_hand, check_folders, check_options, check_links):
         for fault in part(root):
             if fault not in seen:
                 seen.add(fault)

@@ -180,6 +180,26 @@ START_TEST(an_old_schema_is_said)
 }
 END_TEST
 
+START_TEST(a_schema_that_nobody_wrote_down_is_said)
+{
+    /* The files were run by hand, without the rows: what to do, and no tight loop. */
+    struct rig r;
+
+    rig_init(&r, &fixture, "fail_unrecorded", 100);
+    (void)pg_test_sql(r.pg, "CREATE TABLE kept AS SELECT * FROM escrow.migration; "
+                            "DELETE FROM escrow.migration");
+    r.cfg.relay.backoff_max_ms = 500;
+    rig_start(&r);
+    rig_until_error(&r, "escrow.migration has no row: the files of sql/ were run by hand");
+    rig_run_ms(&r, 300);
+    ck_assert_uint_le(relay_stats(relay_loop_relay(r.relay))->failures, 4);
+    (void)pg_test_sql(r.pg, "INSERT INTO escrow.migration SELECT * FROM kept");
+    (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'x')");
+    rig_until_count(&r, 1);
+    rig_fini(&r);
+}
+END_TEST
+
 START_TEST(a_newer_schema_is_said)
 {
     /* As migrate says it: nothing is published on the terms of a schema that is not known here. */
@@ -465,6 +485,7 @@ static void add_tests(Suite *suite)
     ADD(suite, what_was_prepared_is_published_when_it_commits);
     ADD(suite, a_missing_schema_is_said_and_then_found);
     ADD(suite, an_old_schema_is_said);
+    ADD(suite, a_schema_that_nobody_wrote_down_is_said);
     ADD(suite, a_newer_schema_is_said);
     ADD(suite, a_wrong_password_is_said_and_not_hammered);
     ADD(suite, the_relay_needs_no_more_than_its_role);

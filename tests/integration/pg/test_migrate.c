@@ -156,7 +156,7 @@ END_TEST
 
 START_TEST(what_is_wrong_is_said_and_changes_nothing)
 {
-    /* A changed file, a newer database, an object in the way, no server. */
+    /* A changed file, a newer database, an object in the way, no rows, no server. */
     char conninfo[160];
     struct err_ctx err;
     struct migrate_result result;
@@ -165,6 +165,7 @@ START_TEST(what_is_wrong_is_said_and_changes_nothing)
     (void)pg_test_sql(pg, "CREATE SCHEMA escrow; CREATE TABLE escrow.transaction_marker (x int)");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_EDB);
     ck_assert_ptr_nonnull(strstr(err.text, "002_transaction"));
+    ck_assert_ptr_nonnull(strstr(err.text, "if the file was run by hand"));
     ck_assert_int_eq(result.version_after, 1);
     (void)pg_test_sql(pg, "DROP TABLE escrow.transaction_marker");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
@@ -172,6 +173,8 @@ START_TEST(what_is_wrong_is_said_and_changes_nothing)
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_ECONFLICT);
     ck_assert_ptr_nonnull(strstr(err.text, "002_transaction was changed"));
     (void)pg_test_sql(pg, "DELETE FROM escrow.migration");
+    ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), ESCROW_ECONFLICT);
+    ck_assert_ptr_nonnull(strstr(err.text, "escrow.migration has no row: the files of sql/"));
     (void)pg_test_sql(pg, "DROP SCHEMA escrow CASCADE");
     ck_assert_int_eq(migrate_run(conninfo, SCHEMA_VERSION, &result, &err), 0);
     (void)pg_test_sql(pg, "INSERT INTO escrow.migration VALUES (10, '010_future', '')");

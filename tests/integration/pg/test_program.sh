@@ -92,6 +92,33 @@ grep -q "run escrow-relay migrate" "$folder/status.log" || fail "status does not
 "$relay" migrate | grep -q "version [0-9]*, was 0" || fail "migrate"
 "$relay" migrate | grep -q "nothing to do" || fail "migrate again"
 
+# --- By hand, as sql/README.md says: what the relay would have installed. Without its rows: said, and they can be added.
+sql_folder=$(cd "$(dirname "$0")/../../../sql" && pwd)
+# shellcheck disable=SC2016
+sed -n '/^## By hand/,/^## For/{/^```sh$/,/^```$/{/^```/d;p}}' "$sql_folder/README.md" >"$folder/by-hand.sh"
+[ "$(wc -l <"$folder/by-hand.sh")" -gt 5 ] || fail "sql/README.md does not say what to type"
+by_hand="${db/dbname=postgres/dbname=by_hand}" files_only="${db/dbname=postgres/dbname=files_only}"
+sql "CREATE DATABASE by_hand" && sql "CREATE DATABASE files_only"
+(cd "$sql_folder" && db=$by_hand bash "$folder/by-hand.sh") >"$folder/by-hand.log" 2>&1 || fail "by hand: $(cat "$folder/by-hand.log")"
+"$relay" migrate --db "$by_hand" | grep -q "nothing to do" || fail "migrate after the files were run by hand"
+for file in "$sql_folder"/0*.sql; do
+    psql -qX -1 -v ON_ERROR_STOP=1 -d "$files_only" -f "$file"
+done
+says="escrow.migration has no row: the files of sql/ were run by hand"
+status=0
+"$relay" migrate --db "$files_only" 2>"$folder/files-only.log" || status=$?
+[ "$status" = 1 ] || fail "migrate without rows: status $status"
+grep -q "$says" "$folder/files-only.log" || fail "migrate without rows: $(cat "$folder/files-only.log")"
+[ "$(wc -l <"$folder/files-only.log")" = 1 ] || fail "more than one line: $(cat "$folder/files-only.log")"
+"$relay" status --db "$files_only" | grep -q "schema_error .*$says" || fail "status without rows"
+# shellcheck disable=SC2016
+sed 's/ -f "$name.sql"//' "$folder/by-hand.sh" >"$folder/rows-only.sh"
+(cd "$folder" && db=$files_only bash "$folder/rows-only.sh") >"$folder/by-hand.log" 2>&1 || fail "rows only: $(cat "$folder/by-hand.log")"
+"$relay" migrate --db "$files_only" | grep -q "nothing to do" || fail "migrate after the rows were added"
+"$relay" status --db "$files_only" --json | python3 -c 'import json, sys
+d = json.load(sys.stdin)["database"][0]
+assert d["schema_version"] > 6 and d["schema_error"] is None, d' || fail "status after the rows were added"
+
 # --- What is wrong with the configuration is said at once: status 2, one line.
 for bad in "--broker nonsense" "--config $folder/no-such-file" "--namesrv a:1,b" "--nonsense 1"; do
     status=0
