@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # The money transfer, smaller: examples/run.sh ends with books that balance, and says that check-backs of both ways helped; on
-# the way no line of progress shows more credited than committed, or more committed than decided.
+# the way no line of progress shows more credited than committed, or more committed than decided. The name of the temporary folder
+# has in it what a shell or a connection string could stumble over.
 #
 # usage: transfer.sh BUILD-FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/it's \"a\" \$b \\ XXXXXX")
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
+trap 'exit 1' INT TERM
+chmod 755 "$TMPDIR" # the user postgres must get through
 
 ESCROW_PROGRAMS=$1 ESCROW_TRANSFERS=600 ESCROW_KILLS=12 examples/run.sh | awk '
     { print; fflush() }
