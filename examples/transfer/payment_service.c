@@ -12,17 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char *conninfo;
-
-static volatile sig_atomic_t must_stop;
-
-static void on_signal(int signum)
-{
-    (void)signum;
-    must_stop = 1;
-}
 
 /*
  * One connection per handler thread, opened again when it was lost; the process's end closes them.
@@ -96,14 +87,19 @@ int main(int argc, char **argv)
         {"retry.level", "1"}, {"commit.ms", "200"}, {NULL, NULL}};
     struct escrow_client *client = NULL;
     struct escrow_consumer *consumer = NULL;
+    sigset_t ends;
+    int signum;
 
     if (argc != 3) {
         (void)fprintf(stderr, "usage: payment_service CONNINFO NAME-SERVERS\n");
         return 2;
     }
     conninfo = argv[1];
-    (void)signal(SIGTERM, on_signal);
-    (void)signal(SIGINT, on_signal);
+    /* Before there are threads: these two wait for sigwait below, whenever they come. */
+    (void)sigemptyset(&ends);
+    (void)sigaddset(&ends, SIGTERM);
+    (void)sigaddset(&ends, SIGINT);
+    (void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
     if (escrow_client_new(argv[2], NULL, &client) != 0 ||
         escrow_consumer_new(client, "payments", options, &consumer) != 0 ||
         escrow_consumer_subscribe(consumer, "transfers", "*") != 0 ||
@@ -111,9 +107,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "payment_service: %s\n", escrow_last_error());
         return 1;
     }
-    while (!must_stop) {
-        pause();
-    }
+    (void)sigwait(&ends, &signum);
     escrow_consumer_free(&consumer);
     escrow_client_free(&client);
     return 0;
