@@ -76,6 +76,10 @@ def interrupt(source, build, work, stage, number):
         left = [name for name in os.listdir(work) if not name.startswith("tsan.rodata.")]
         assert not left, f"left behind: {left}"
     finally:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGTERM)
+                run.wait(10)
         for pid, _ in marked(value):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -84,6 +88,7 @@ def interrupt(source, build, work, stage, number):
 def main():
     source, build = sys.argv[1:3]
     failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as by a time limit: what was started ends first
     for stage, number in STAGES:
         work = tempfile.mkdtemp(prefix="escrow-interrupt.")
         os.chmod(work, 0o755)  # the user postgres must get through
