@@ -2,7 +2,7 @@
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"
-#include "core/store/store.h"
+#include "core/proto/names.h"
 #include "escrow/errors.h"
 
 /*
@@ -160,7 +160,7 @@ bool decision_next(struct decision_iter *iter, struct decision_entry *entry)
     return true;
 }
 
-int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg)
+int decision_each_shown(struct slice payload, store_release_fn *fn, void *arg)
 {
     struct decision_head head;
     struct decision_iter iter;
@@ -170,9 +170,19 @@ int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg
     if (rc != 0) {
         return rc;
     }
-    while (head.kind == DECISION_COMMIT && decision_next(&iter, &entry)) {
+    while (head.kind != DECISION_ROLLBACK && decision_next(&iter, &entry)) {
+        bool is_parked = head.kind == DECISION_EXPIRE;
+        struct store_release release = {
+            .topic = is_parked ? SLICE_LIT(TOPIC_EXPIRED) : entry.topic,
+            .queue_id = is_parked ? 0 : entry.queue,
+            .half_offset = entry.offset,
+            .payload_size = entry.size_bytes,
+            .tag_code = entry.tag_hash,
+            .store_ms = entry.store_ms,
+            .at_ms = head.at_ms,
+        };
         if (!entry.is_held) {
-            fn(arg, entry.offset, entry.store_ms);
+            fn(arg, &release);
         }
     }
     return 0;

@@ -32,6 +32,7 @@
 #include "core/base/buf.h"
 #include "core/base/limits.h"
 #include "core/base/slice.h"
+#include "core/store/store.h"
 
 #include <stdint.h>
 
@@ -105,14 +106,12 @@ ESCROW_MUST_USE int decision_decode(struct slice payload, struct decision_head *
 /* false at the end. */
 bool decision_next(struct decision_iter *iter, struct decision_entry *entry);
 
-typedef void decision_commit_fn(void *arg, uint64_t offset,
-                                int64_t store_ms); /* allow(typedef): function */
-
 /*
- * Call fn for each half that this payload puts into its own queue: those of a commit that are not
- * held for a time, none of a rollback or an expire. ESCROW_ECORRUPT: malformed, nothing was called.
+ * Call fn for each half that this payload puts into a queue, in order: those of a commit that are
+ * not held for a time into their own, those of an expire into the parking topic's, none of a
+ * rollback. ESCROW_ECORRUPT: malformed, nothing was called.
  */
-ESCROW_MUST_USE int decision_each_commit(struct slice payload, decision_commit_fn *fn, void *arg);
+ESCROW_MUST_USE int decision_each_shown(struct slice payload, store_release_fn *fn, void *arg);
 
 struct check_entry {
     uint64_t offset;

@@ -115,7 +115,7 @@ bool release_next(struct release_iter *iter, struct release_entry *entry)
     return true;
 }
 
-int release_each_due(struct slice payload, release_due_fn *fn, void *arg)
+int release_each_due(struct slice payload, store_release_fn *fn, void *arg)
 {
     struct release_head head;
     struct release_iter iter;
@@ -123,7 +123,16 @@ int release_each_due(struct slice payload, release_due_fn *fn, void *arg)
     int rc = release_decode(payload, &head, &iter);
 
     while (rc == 0 && head.kind == RELEASE_DUE && release_next(&iter, &entry)) {
-        fn(arg, entry.offset, entry.store_ms);
+        struct store_release due = {
+            .topic = entry.topic,
+            .queue_id = entry.queue,
+            .half_offset = entry.offset,
+            .payload_size = entry.size_bytes,
+            .tag_code = entry.tag_hash,
+            .store_ms = entry.store_ms,
+            .at_ms = entry.at_ms,
+        };
+        fn(arg, &due);
     }
     return rc;
 }

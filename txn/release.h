@@ -22,6 +22,7 @@
 #include "core/base/buf.h"
 #include "core/base/limits.h"
 #include "core/base/slice.h"
+#include "core/store/store.h"
 
 #include <stdint.h>
 
@@ -73,14 +74,12 @@ ESCROW_MUST_USE int release_decode(struct slice payload, struct release_head *he
 /* false at the end. */
 bool release_next(struct release_iter *iter, struct release_entry *entry);
 
-typedef void release_due_fn(void *arg, uint64_t offset,
-                            int64_t store_ms); /* allow(typedef): function */
-
 /*
- * Call fn for each message that this payload puts into its queue: none when it is recalled.
+ * Call fn for each message that this payload puts into its queue, in order: none when it is
+ * recalled.
  * ESCROW_ECORRUPT: malformed, nothing was called.
  */
-ESCROW_MUST_USE int release_each_due(struct slice payload, release_due_fn *fn, void *arg);
+ESCROW_MUST_USE int release_each_due(struct slice payload, store_release_fn *fn, void *arg);
 
 /* "due", "recalled"; "?" for anything else. Static storage. */
 const char *release_kind_name(enum release_kind kind);

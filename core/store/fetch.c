@@ -52,6 +52,10 @@ static void fetch_complete(struct store_fetch *fetch)
             key_index_find_done(&fetch->find);
         }
         break;
+    case FETCH_REBUILD:
+        fetch->was_rebuilt = fetch->has_run;
+        store_rebuild_done(fetch->st, &fetch->rebuild, fetch->has_run);
+        break;
     }
     fetch->wish = FETCH_NOTHING;
 }
@@ -88,6 +92,9 @@ int fetch_settle(struct store_fetch *fetch, struct err_ctx *err)
         return 0;
     }
     rc = fetch->has_run && !is_given_up(fetch) ? fetch->rc : 0;
+    if (rc == ESCROW_ENOTFOUND && fetch->wish == FETCH_QUEUE) {
+        rc = ESCROW_ECORRUPT; /* the file is missing */
+    }
     fetch->bad_rc = 0;
     if (store_is_damage(rc) && fetch->wish != FETCH_INDEX) {
         fetch->bad_rc = fetch->is_narrow ? rc : 0;
@@ -175,6 +182,9 @@ void store_fetch_run(struct store_fetch *fetch)
             fetch->rc =
                 0; /* what was found elsewhere counts; the file is rebuilt by the next start */
         }
+        break;
+    case FETCH_REBUILD:
+        queue_rebuild_run(fetch->rebuild); /* what came of it is looked at when it is done */
         break;
     }
     fetch->has_run = true;
@@ -281,6 +291,32 @@ static int wish_entries(struct store *st, struct store_fetch *fetch, const struc
     return ESCROW_EAGAIN;
 }
 
+/* The entry is damaged, or its file missing: rebuilt first, by the job of this fetch. */
+static int wish_rebuild(struct store *st, struct store_fetch *fetch, const struct entry_ref *ref,
+                        struct err_ctx *err)
+{
+    struct store_rebuild_ask ask = {
+        .ref = ref,
+        .is_again = fetch != NULL && fetch->was_rebuilt && fetch->rebuild_queue == ref->queue &&
+                    fetch->rebuild_number == ref->number,
+    };
+    int rc = store_rebuild_may(st, &ask, err);
+
+    if (rc != 0 || fetch == NULL) {
+        return rc != 0 ? rc : ESCROW_EAGAIN;
+    }
+    rc = store_rebuild_take(st, ref, &fetch->rebuild);
+    if (rc != 0) {
+        return rc;
+    }
+    CHECK(fetch->wish == FETCH_NOTHING);
+    fetch->rebuild_queue = ref->queue;
+    fetch->rebuild_number = ref->number;
+    fetch->was_rebuilt = false;
+    fetch->wish = FETCH_REBUILD;
+    return ESCROW_EAGAIN;
+}
+
 int fetch_entries(struct store *st, struct store_fetch *fetch, const struct entry_ref *first,
                   struct entry_run *run, struct err_ctx *err)
 {
@@ -296,14 +332,16 @@ int fetch_entries(struct store *st, struct store_fetch *fetch, const struct entr
     }
     rc = fetch != NULL && fetch->queue == first->queue ? take_bad(fetch, FETCH_QUEUE, number, err)
                                                        : 0;
-    if (rc != 0) {
-        return rc;
+    if (rc == 0) {
+        run->entries = run->local;
+        rc = queues_read_nowait(st->queues, first->queue, number, FETCH_LOCAL_ENTRIES, run->local,
+                                &run->count);
     }
-    run->entries = run->local;
-    rc = queues_read_nowait(st->queues, first->queue, number, FETCH_LOCAL_ENTRIES, run->local,
-                            &run->count);
     if (rc == ESCROW_EAGAIN) {
         rc = wish_entries(st, fetch, first->queue, number);
+    }
+    if (store_is_damage(rc)) {
+        return wish_rebuild(st, fetch, first, err);
     }
     if (rc != 0 && rc != ESCROW_EAGAIN) {
         (void)err_set(err, rc, "queues: entry %" PRIu64 " of queue %.*s/%u: %s", number,

@@ -22,6 +22,7 @@ enum fetch_wish {
     FETCH_LOG,
     FETCH_QUEUE,
     FETCH_INDEX,
+    FETCH_REBUILD, /* of a queue file in which an entry was damaged */
 };
 
 /* The look-up of several steps that is under way. */
@@ -59,6 +60,12 @@ struct store_fetch {
     uint64_t entry_first;
     const struct queue *queue;
     struct queues_read read;
+
+    /* rebuild */
+    struct queue_rebuild *rebuild;
+    const struct queue *rebuild_queue; /* the entry it was last wished for */
+    uint64_t rebuild_number;
+    bool was_rebuilt; /* and it was done: once is enough */
 
     /* index */
     struct key_index_find *find;
@@ -115,7 +122,11 @@ struct entry_run {
     struct queue_entry local[FETCH_LOCAL_ENTRIES];
 };
 
-/* Entries from `first` on, at least one with 0; borrowed until the next call with this fetch. */
+/*
+ * Entries from `first` on, at least one with 0; borrowed until the next call with this fetch. One
+ * that is damaged in its file is rebuilt from the log first (ESCROW_EAGAIN); ESCROW_ECORRUPT: that
+ * was tried; ESCROW_ELIMIT: another file is being rebuilt.
+ */
 ESCROW_MUST_USE int fetch_entries(struct store *st, struct store_fetch *fetch,
                                   const struct entry_ref *first, struct entry_run *run,
                                   struct err_ctx *err);

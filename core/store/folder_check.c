@@ -87,7 +87,8 @@ static bool log_has_beginning(struct disk *disk, const struct store_format *form
     return has;
 }
 
-int folder_advise(struct disk *disk, const struct store_format *format, int rc, struct err_ctx *err)
+/* Behind the words of an error: can the checkpoint be built again from the log? Returns rc. */
+static int advise(struct disk *disk, const struct store_format *format, int rc, struct err_ctx *err)
 {
     char text[ERR_TEXT_MAX];
 
@@ -101,8 +102,8 @@ int folder_advise(struct disk *disk, const struct store_format *format, int rc, 
             ? "the log has its beginning: if escrow verify finds nothing else, delete the "
               "file " CHECKPOINT_PATH
               "; the next start builds it and the queues again from the log, and nothing is lost"
-            : "the beginning of the log is gone or damaged, and only the checkpoint and the queues "
-              "know what it said: restore the data folder from a backup");
+            : "the beginning of the log is gone or damaged, and only the checkpoint knows what it "
+              "said: restore the data folder from a backup");
 }
 
 int folder_read_checkpoint(struct disk *disk, const struct store_format *format,
@@ -114,7 +115,7 @@ int folder_read_checkpoint(struct disk *disk, const struct store_format *format,
         checkpoint_fini(out);
         rc = err_set(err, ESCROW_ECORRUPT, "%s: belongs to another store", CHECKPOINT_PATH);
     }
-    return folder_advise(disk, format, rc, err);
+    return advise(disk, format, rc, err);
 }
 
 /*

@@ -32,13 +32,6 @@ ESCROW_MUST_USE int folder_read_format(struct disk *disk, struct store_format *o
 ESCROW_MUST_USE int folder_read_checkpoint(struct disk *disk, const struct store_format *format,
                                            struct checkpoint *out, struct err_ctx *err);
 
-/*
- * Behind the words of an error about the checkpoint or a queue's file: can it be built again from
- * the log? Changes nothing else; returns rc, and leaves all but ESCROW_ECORRUPT alone.
- */
-ESCROW_MUST_USE int folder_advise(struct disk *disk, const struct store_format *format, int rc,
-                                  struct err_ctx *err);
-
 struct folder {
     struct disk *disk;
     struct segments *segs; /* loaded */

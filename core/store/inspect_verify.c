@@ -71,10 +71,13 @@ static int open_queues(struct verify *v)
     }
     if (rc == 0) {
         rc = queues_verify(v->queues, &report, &err);
-        rc = folder_advise(v->in->disk, &v->in->format, rc, &err);
     }
     if (rc == 0 && checkpoint_find(&v->in->checkpoint, DAMAGE_SECTION, &section)) {
         rc = skips_load(&skips, v->queues, section, &err);
+    }
+    if (rc == 0 && report.lost_count > 0) {
+        rc = err_set(&err, ESCROW_ECORRUPT, "%s; it is rebuilt from the log when it is read",
+                     report.lost);
     }
     skips_fini(&skips);
     if (rc != 0 && rc != ESCROW_ENOMEM) {

@@ -148,11 +148,6 @@ static int read_entry(struct store *st, const struct entry_ref *ref, struct stor
     struct entry_run run;
     int rc = fetch_entries(st, fetch, ref, &run, err);
 
-    if (rc == ESCROW_ENOTFOUND && ref->number >= ref->queue->min) {
-        rc = err_set(err, ESCROW_ECORRUPT,
-                     "queues: entry %" PRIu64 " of queue %.*s/%u: its file is missing", ref->number,
-                     SLICE_ARGS(queue_topic(ref->queue)), (unsigned)ref->queue->id);
-    }
     if (rc == ESCROW_ENOTFOUND) {
         return rc;
     }

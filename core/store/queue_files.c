@@ -134,14 +134,15 @@ void queue_files_unpin(struct queue_files *files, struct queue_file *file)
     }
 }
 
-void queue_files_drop(struct queue_files *files, const struct queue *q, uint32_t end)
+void queue_files_drop(struct queue_files *files, const struct queue *q, uint32_t first,
+                      uint32_t end)
 {
     struct list *pos;
     struct list *tmp;
 
     LIST_FOREACH(pos, tmp, &files->recent) {
         struct queue_file *file = LIST_ENTRY(pos, struct queue_file, recent);
-        if (file->queue != q || file->number >= end) {
+        if (file->queue != q || file->number < first || file->number >= end) {
             continue;
         }
         file_detach(files, file);

@@ -51,8 +51,9 @@ void queue_files_put(struct queue_files *files, const struct queue *q, uint32_t 
 void queue_files_pin(struct queue_file *file);
 void queue_files_unpin(struct queue_files *files, struct queue_file *file);
 
-/* Close the handles of files of `q` with numbers below `end`: they are removed. */
-void queue_files_drop(struct queue_files *files, const struct queue *q, uint32_t end);
+/* Close the handles of files [first, end) of `q`: they are removed, or may be other files now. */
+void queue_files_drop(struct queue_files *files, const struct queue *q, uint32_t first,
+                      uint32_t end);
 
 void queue_files_check(const struct queue_files *files);
 

@@ -418,6 +418,11 @@ void queues_read_done(struct queues_read *read)
     }
 }
 
+void queues_reopen(struct queues *qs, const struct queue *q, uint32_t number)
+{
+    queue_files_drop(&qs->files, q, number, number + 1);
+}
+
 int queues_search(struct queues *qs, const struct queue *q, struct queue_search *search,
                   queues_store_ms_fn *store_ms, void *arg)
 {

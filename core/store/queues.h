@@ -137,6 +137,9 @@ ESCROW_MUST_USE int queues_read_take(struct queues *qs, const struct queue *q, u
 ESCROW_MUST_USE int queues_read_run(struct queues_read *read, struct err_ctx *err);
 void queues_read_done(struct queues_read *read);
 
+/* Its file `number` may be another one now: close the handle. */
+void queues_reopen(struct queues *qs, const struct queue *q, uint32_t number);
+
 /*
  * Store time of the record at a physical offset: 0, ESCROW_EAGAIN when it is cold, or another
  * error.
@@ -208,12 +211,14 @@ struct queues_open_report {
     uint64_t cut_count;    /* files with entries beyond the checkpoint's count, cut */
     uint64_t cut_entries;  /* in these and in unlinked files beyond the count */
     uint64_t unlink_count; /* files of no queue of the checkpoint, below min, or beyond the count */
+    uint64_t lost_count;   /* files that are missing, or too short: */
+    char lost[ERR_TEXT_MAX]; /* the first of them, or "" */
 };
 
 /*
  * Once, after queues_decode (or on an empty set, without a checkpoint): are all files there and
- * long enough? Changes nothing on the disk. ESCROW_ECORRUPT with the name of the file that is
- * missing or too short, ESCROW_EIO, ESCROW_ENOMEM.
+ * long enough? Changes nothing on the disk. Those that are not are counted and named: reading them
+ * is an error (queue_rebuild.h). ESCROW_EIO, ESCROW_ENOMEM.
  */
 ESCROW_MUST_USE int queues_verify(struct queues *qs, struct queues_open_report *report,
                                   struct err_ctx *err);

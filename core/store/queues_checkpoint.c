@@ -5,7 +5,8 @@
  * file.
  *
  * Failure modes: the section is untrusted (every length is compared with what is left before it is
- * used); the folder may lack files (corrupt), have too much (cut), or hold things that are not ours
+ * used); the folder may lack files (told, and rebuilt
+ * when they are read), have too much (cut), or hold things that are not ours
  * (left alone).
  */
 #include "core/base/bytes.h"
@@ -227,11 +228,15 @@ int queues_verify(struct queues *qs, struct queues_open_report *report, struct e
         uint32_t end;
         files_of(q, &first, &end);
         for (uint32_t number = first; number < end; number++) {
-            int rc = verify_file(qs, q, number, err);
-            if (rc != 0) {
-                return rc;
+            struct err_ctx own = {.code = 0};
+            int rc = verify_file(qs, q, number, &own);
+            if (rc != 0 && rc != ESCROW_ECORRUPT) {
+                return err_set(err, rc, "%s", own.text);
             }
-            report->file_count++;
+            if (rc != 0 && report->lost_count++ == 0) {
+                memcpy(report->lost, own.text, sizeof report->lost);
+            }
+            report->file_count += rc == 0 ? 1 : 0;
         }
     }
     return 0;

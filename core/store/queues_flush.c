@@ -246,15 +246,14 @@ static int sync_below_root(struct disk *d, const char *folder, struct err_ctx *e
     return strchr(folder, '/') == NULL ? 0 : disk_sync_dir(d, folder, err);
 }
 
-static int open_file(struct queues_flush *flush, const struct queue *q, uint32_t number,
-                     struct disk_file **f, bool *is_new, struct err_ctx *err)
+int queue_file_open(struct disk *d, const struct queue *q, uint32_t number, struct disk_file **f,
+                    bool *is_new, struct err_ctx *err)
 {
-    struct disk *d = flush->set->disk;
     struct queue_path path;
     int rc;
 
     queue_path_file(&path, queue_topic(q), q->id, number);
-    *is_new = q->is_unsure; /* the loop changes it only between flushes */
+    *is_new = false;
     rc = disk_open(d, path.text, DISK_WRITE, f, err);
     if (rc == ESCROW_ENOTFOUND) {
         struct queue_path folder;
@@ -266,6 +265,21 @@ static int open_file(struct queues_flush *flush, const struct queue *q, uint32_t
         }
     }
     return rc;
+}
+
+int queue_file_sync_folders(struct disk *d, const struct queue *q, struct err_ctx *err)
+{
+    struct queue_path folder;
+
+    queue_path_queue(&folder, queue_topic(q), q->id);
+    return each_folder(d, &folder, sync_below_root, err);
+}
+
+int queue_files_sync_root(struct disk *d, struct err_ctx *err)
+{
+    int rc = disk_sync_dir(d, QUEUE_PATH_ROOT, err);
+
+    return rc == 0 ? disk_sync_dir(d, "", err) : rc;
 }
 
 /* Where the writing of a range stands. */
@@ -311,7 +325,8 @@ static int flush_file(struct queues_flush *flush, const struct queue *q, struct 
 {
     struct disk_file *f = NULL;
     bool is_new = false;
-    int rc = open_file(flush, q, (uint32_t)(at->first / QUEUE_FILE_ENTRIES), &f, &is_new, err);
+    int rc = queue_file_open(flush->set->disk, q, (uint32_t)(at->first / QUEUE_FILE_ENTRIES), &f,
+                             &is_new, err);
 
     if (rc == 0) {
         rc = write_entries(f, at, end, err);
@@ -320,18 +335,15 @@ static int flush_file(struct queues_flush *flush, const struct queue *q, struct 
         rc = disk_sync(f, err);
     }
     disk_close(&f);
-    if (rc == 0 && is_new) {
-        struct queue_path folder;
-        queue_path_queue(&folder, queue_topic(q), q->id);
+    if (rc == 0 && (is_new || q->is_unsure)) { /* the loop changes it only between flushes */
         flush->is_created = true;
-        rc = each_folder(flush->set->disk, &folder, sync_below_root, err);
+        rc = queue_file_sync_folders(flush->set->disk, q, err);
     }
     return rc;
 }
 
 int queues_flush_run(struct queues_flush *flush, struct err_ctx *err)
 {
-    struct disk *d = flush->set->disk;
     int rc = 0;
 
     flush->is_skipped = !flush->is_due && !flush->is_encoded;
@@ -345,10 +357,7 @@ int queues_flush_run(struct queues_flush *flush, struct err_ctx *err)
         }
     }
     if (rc == 0 && flush->is_created) {
-        rc = disk_sync_dir(d, QUEUE_PATH_ROOT, err);
-        if (rc == 0) {
-            rc = disk_sync_dir(d, "", err);
-        }
+        rc = queue_files_sync_root(flush->set->disk, err);
     }
     return rc;
 }
@@ -418,7 +427,7 @@ void queues_flush_done(struct queues_flush **flush_at, int rc)
     }
     for (size_t i = 0; flush->is_trimmed && i < flush->trim_count; i++) {
         const struct flush_trim *trim = &flush->trims[i];
-        queue_files_drop(&qs->files, trim->queue, trim->end_file);
+        queue_files_drop(&qs->files, trim->queue, 0, trim->end_file);
         trim->queue->first_file = trim->end_file;
     }
     qs->flush = NULL;

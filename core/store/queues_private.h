@@ -40,6 +40,16 @@ void queues_mark_dirty(struct queues *qs, struct queue *q);
 void queues_flush_encoded(struct queues_flush *flush);
 
 /*
+ * [job] A file of `q`, to be written; made, with its folders, when it is missing (*is_new: sync
+ * them when it is synced; those above all queues once, at the end).
+ */
+ESCROW_MUST_USE int queue_file_open(struct disk *d, const struct queue *q, uint32_t number,
+                                    struct disk_file **f, bool *is_new, struct err_ctx *err);
+ESCROW_MUST_USE int queue_file_sync_folders(struct disk *d, const struct queue *q,
+                                            struct err_ctx *err);
+ESCROW_MUST_USE int queue_files_sync_root(struct disk *d, struct err_ctx *err);
+
+/*
  * Files of `q` below its min may go once the checkpoint that is being encoded is durable.
  * ESCROW_ENOMEM.
  */

@@ -288,11 +288,6 @@ static bool may_pass(const struct pull *p, uint64_t number, uint64_t offset, int
 /* The entry that begins a round cannot be read. 1: passed over. */
 static int entry_failed(struct pull *p, uint64_t number, int rc)
 {
-    if (rc == ESCROW_ENOTFOUND && number >= p->queue->min) {
-        rc = err_set(p->err, ESCROW_ECORRUPT,
-                     "queues: entry %" PRIu64 " of queue %.*s/%u: its file is missing", number,
-                     SLICE_ARGS(queue_topic(p->queue)), (unsigned)p->queue->id);
-    }
     if (!may_pass(p, number, DAMAGE_NO_OFFSET, rc)) {
         return rc;
     }

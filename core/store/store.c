@@ -139,6 +139,7 @@ struct store_stats store_stats(const struct store *st)
         .oldest_ms = oldest_ms(st),
         .damaged = st->damage.met,
         .damaged_stops = damaged_stops(st),
+        .entries_rebuilt = st->entries_rebuilt,
         .skips = st->skips.count,
         .index_lost = st->index_lost,
         .is_disk_full = st->log.is_disk_full,

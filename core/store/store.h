@@ -108,7 +108,8 @@ struct store_record {
 /* Sections that the owner puts into a checkpoint. */
 struct store_sections;
 
-typedef void store_release_fn(void *fn_arg, uint64_t half_offset, int64_t store_ms);
+struct store_release;
+typedef void store_release_fn(void *fn_arg, const struct store_release *release);
 
 /*
  * Begin the section `name` (1..16 characters, each name once; "log", "queues" and "index" are the
@@ -118,6 +119,7 @@ typedef void store_release_fn(void *fn_arg, uint64_t half_offset, int64_t store_
 struct buf *store_section(struct store_sections *sections, const char *name);
 
 struct store_damage;
+struct store_rebuilt;
 
 struct store_owner {
     void *arg;
@@ -154,6 +156,9 @@ struct store_owner {
      */
     void (*damaged)(void *arg, const struct store_damage *damage);
 
+    /* Entries of a queue were damaged, and what became of it; as above. */
+    void (*rebuilt)(void *arg, const struct store_rebuilt *rebuilt);
+
     /*
      * A file of the key index was found damaged and given up, on the loop; text says which and
      * where. Messages whose place in the log it covered are not found by key until the next
@@ -162,9 +167,11 @@ struct store_owner {
     void (*index_lost)(void *arg, const char *text);
 
     /*
-     * For repair of the key index, when one of its files was lost: call fn for every message that
-     * this DECISION or RELEASE record makes visible in its own queue. Changes nothing. May be NULL:
-     * such messages are then not found by key.
+     * [job] For repair of the key index and of queues: call fn for every message that this DECISION
+     * or RELEASE record puts into a queue, in order, as its apply() calls store_release, but with
+     * the offset of the first record of a message that was carried. Changes nothing, uses nothing
+     * but its arguments. May be NULL: such messages are then not found by key, and their entries
+     * cannot be rebuilt.
      */
     int (*list_releases)(void *arg, enum store_type type, struct slice payload,
                          store_release_fn *fn, void *fn_arg);
@@ -183,7 +190,9 @@ struct store_recovery {
     uint64_t cut_records;   /* of these, valid records (an incomplete group) */
     char cut_reason[128];   /* "" when nothing was cut */
     char index_lost
-        [ERR_TEXT_MAX];         /* why a file of the key index was dropped and built again, or "" */
+        [ERR_TEXT_MAX]; /* why a file of the key index was dropped and built again, or "" */
+    char queues_lost[ERR_TEXT_MAX]; /* a queue file that is missing or too short, or "" */
+    uint64_t queue_files_lost;      /* how many: each is rebuilt from the log when it is read */
     uint64_t queue_entries_cut; /* entries ahead of the checkpoint, written again from the log */
     uint64_t segments_removed;  /* files of segments that had been given up before */
     uint32_t epoch;             /* the new one */
@@ -362,6 +371,7 @@ struct store_stats {
     int64_t oldest_ms;          /* about when the oldest message was stored; 0 = there is none */
     uint64_t damaged;           /* places where damage was met, since the start */
     uint64_t damaged_stops;     /* of those that are known, entries at which a pull stops */
+    uint64_t entries_rebuilt;   /* of queues, from the log, since the start */
     uint64_t skips;             /* ranges in which pulls go on behind damage */
     uint64_t index_lost;        /* files of the key index found damaged since the start */
     bool is_disk_full;          /* the last preparation of a segment found no space */
@@ -522,11 +532,27 @@ void store_refuse(struct store *st, bool is_refusing);
 /* ------------------------------------------------------------------ damage */
 
 /*
- * A record, or an entry of a queue, behind the checkpoint that is not what was written, or that the
- * disk cannot read. Whoever reads it gets ESCROW_ECORRUPT or ESCROW_EIO, every time; the owner is
- * told once for each place (store_owner.damaged). Nothing is removed and nothing is delivered: a
- * pull stops there until the file is put right, or a SKIPPED record lets it go on. What reads well
- * inside of a skip is delivered as ever.
+ * An entry of a queue that is damaged, or whose file is missing, is rebuilt from the log by the
+ * first reader with a fetch who meets it, all that is bad in its file at once; the owner is told
+ * (store_owner.rebuilt). ESCROW_ELIMIT of a reading function: ask again, another file is being
+ * rebuilt, or this one could not be written yet.
+ */
+struct store_rebuilt {
+    struct slice topic;
+    uint32_t queue_id;
+    int64_t first;    /* the first one that was damaged */
+    uint32_t count;   /* that were rebuilt; */
+    uint32_t left;    /* that could not be: damage from now on */
+    const char *text; /* file, entry, byte in it */
+    const char *why;  /* some are left, or "" */
+};
+
+/*
+ * A record behind the checkpoint that is not what was written, or that the disk cannot read; or an
+ * entry of a queue that could not be rebuilt. Whoever reads it gets ESCROW_ECORRUPT or ESCROW_EIO,
+ * every time; the owner is told once for each place (store_owner.damaged). Nothing is removed and
+ * nothing is delivered: a pull stops there until the file is put right, or a SKIPPED record lets it
+ * go on. What reads well inside of a skip is delivered as ever.
  */
 struct store_damage {
     uint64_t offset; /* of the record; UINT64_MAX: the entry itself is damaged */

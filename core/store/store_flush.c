@@ -288,6 +288,7 @@ int store_flush_done(struct store *st, struct flush_job **job, struct err_ctx *e
         st->segments_deleted += (j->unlinked - st->unlinked) / st->segs.segment_bytes;
         st->segments_stuck += j->is_stuck ? 1 : 0;
         st->unlinked = j->unlinked;
+        store_rebuild_again(st);
     } else if (rc != 0) {
         st->flush_retry_at = st->visible + FLUSH_RETRY_BYTES;
         if (err != NULL) {

@@ -10,6 +10,7 @@
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
+#include "core/proto/names.h"
 #include "core/store/folder_check.h"
 #include "core/store/log_job.h"
 #include "core/store/recovery.h"
@@ -121,12 +122,13 @@ static int load_queues(struct store *st, const struct checkpoint *ckpt,
     }
     if (rc == 0) {
         rc = queues_verify(st->queues, &report, err);
-        rc = folder_advise(st->disk, &st->format, rc, err);
     }
     if (rc == 0) {
         rc = queues_cut(st->queues, &report, err);
     }
     recovery->queue_entries_cut = report.cut_entries;
+    recovery->queue_files_lost = report.lost_count;
+    memcpy(recovery->queues_lost, report.lost, sizeof recovery->queues_lost);
     if (rc == 0 && checkpoint_find(ckpt, DAMAGE_SECTION, &section)) {
         rc = skips_load(&st->skips, st->queues, section, err);
     }
@@ -138,13 +140,15 @@ struct fill {
     uint64_t at;
 };
 
-static void fill_release(void *arg, uint64_t half_offset, int64_t store_ms)
+static void fill_release(void *arg, const struct store_release *release)
 {
     struct fill *fill = arg;
     struct release_mark mark;
 
-    key_index_put(fill->st->index, fill->at, half_offset, store_ms, SLICE_EMPTY,
-                  release_mark_key(&mark, half_offset));
+    if (!slice_eq_str(release->topic, TOPIC_EXPIRED)) {
+        key_index_put(fill->st->index, fill->at, release->half_offset, release->store_ms,
+                      SLICE_EMPTY, release_mark_key(&mark, release->half_offset));
+    }
 }
 
 static int fill_record(struct store *st, const struct envelope *e, struct slice payload)

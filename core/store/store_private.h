@@ -10,12 +10,23 @@
 #include "core/store/damage.h"
 #include "core/store/folder_check.h"
 #include "core/store/key_index.h"
+#include "core/store/queue_rebuild.h"
 #include "core/store/queues.h"
 #include "core/store/segment.h"
 #include "core/store/store.h"
 #include "core/store/store_format.h"
 
 #define STORE_SEGMENTS_SECTION "segments"
+
+/* A queue file of which not everything could be rebuilt: not tried again for each reader. */
+#define REBUILD_LEFT_MAX 16u
+struct rebuild_left {
+    const struct queue *queue; /* NULL: unused */
+    uint64_t first;            /* entries [first, end) */
+    uint64_t end;
+    bool is_final; /* the log does not give them; otherwise the next checkpoint forgets it */
+    char why[ERR_TEXT_MAX];
+};
 
 struct store {
     struct disk *disk;
@@ -48,6 +59,11 @@ struct store {
     bool is_refusing;          /* new messages: the owner says that the disk is too full */
     uint64_t segments_deleted; /* since the start */
     uint64_t segments_stuck;   /* could not be unlinked, by count of tries */
+
+    bool is_rebuilding;       /* a queue file: one at a time */
+    uint64_t entries_rebuilt; /* since the start */
+    uint32_t rebuild_left_next;
+    struct rebuild_left rebuild_left[REBUILD_LEFT_MAX]; /* the oldest is forgotten first */
 
     bool is_open;   /* the log is ready to append */
     bool is_replay; /* recovery is feeding apply */
@@ -120,6 +136,31 @@ void store_note_index_lost(void *arg, const char *text);
 
 /* A SKIPPED record is applied. */
 ESCROW_MUST_USE int store_apply_skip(struct store *st, struct slice payload, struct err_ctx *err);
+
+/* ---- store_rebuild.c ---- */
+
+struct entry_ref;
+
+/* A reader met a damaged entry. */
+struct store_rebuild_ask {
+    const struct entry_ref *ref;
+    bool is_again; /* just now it was rebuilt for the same reader */
+};
+
+/*
+ * May it be rebuilt? 0; ESCROW_ELIMIT: ask again, another file is being rebuilt; ESCROW_ECORRUPT:
+ * it was tried. err says which file and where.
+ */
+ESCROW_MUST_USE int store_rebuild_may(const struct store *st, const struct store_rebuild_ask *ask,
+                                      struct err_ctx *err);
+
+/* The job: run it with queue_rebuild_run. ESCROW_ENOMEM. */
+ESCROW_MUST_USE int store_rebuild_take(struct store *st, const struct entry_ref *ref,
+                                       struct queue_rebuild **out);
+void store_rebuild_done(struct store *st, struct queue_rebuild **rebuild, bool has_run);
+
+/* A checkpoint was written: what failed for want of space or memory may be tried again. */
+void store_rebuild_again(struct store *st);
 
 /* ---- store_retain.c: also for the checkpoint and recovery ---- */
 

@@ -8,7 +8,8 @@
  * Entries behind a queue's first one may lead to what was given up too; readers go on behind them.
  *
  * Failure modes: memory and errors of the disk: nothing has changed. An entry that is damaged, or
- * in a file that is missing, stays the first one of its queue: its readers will be told. Unless a
+ * in a file that is missing or cannot be read, stays the first one of its queue: its first reader
+ * has it rebuilt. Unless a
  * SKIPPED record covers it: then it goes with its neighbours.
  */
 #include "core/base/bytes.h"
@@ -256,7 +257,7 @@ static int scan_queue(struct retain_job *job, struct retain_queue *rq)
         }
         disk_close(&f);
     }
-    return rc < 0 && rc != ESCROW_ENOTFOUND ? rc : 0;
+    return rc < 0 && rc != ESCROW_ENOTFOUND && rc != ESCROW_EIO ? rc : 0;
 }
 
 void retain_job_run(struct retain_job *job)

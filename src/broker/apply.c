@@ -280,7 +280,7 @@ static int broker_list_releases(void *arg, enum store_type type, struct slice pa
 {
     (void)arg;
     return type == STORE_RELEASE ? release_each_due(payload, fn, fn_arg)
-                                 : decision_each_commit(payload, fn, fn_arg);
+                                 : decision_each_shown(payload, fn, fn_arg);
 }
 
 const struct store_owner broker_store_owner = {
@@ -290,5 +290,6 @@ const struct store_owner broker_store_owner = {
     .checkpoint_load = broker_checkpoint_load,
     .damaged = damage_tell,
     .index_lost = damage_tell_index,
+    .rebuilt = damage_rebuilt,
     .list_releases = broker_list_releases,
 };

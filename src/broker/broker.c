@@ -108,6 +108,11 @@ static void log_recovery(const struct broker *b, const struct store_recovery *r,
         log_warn("store.recovery.index", "%s: %s; this file of the key index was built again",
                  b->config->data_dir, r->index_lost);
     }
+    if (r->queue_files_lost > 0) {
+        log_warn("store.queue.lost",
+                 "%s/%s; %" PRIu64 " such files are rebuilt from the log when they are read",
+                 b->config->data_dir, r->queues_lost, r->queue_files_lost);
+    }
     log_info("store.open",
              "%s: %s, log end %" PRIu64 ", replayed %" PRIu64 " records (%" PRIu64
              " bytes) in %lld ms, epoch %u",

@@ -55,6 +55,23 @@ void damage_tell_index(void *arg, const char *text)
         text);
 }
 
+void damage_rebuilt(void *arg, const struct store_rebuilt *r)
+{
+    (void)arg;
+    if (r->count > 0) {
+        log_warn("store.queue.rebuilt",
+                 "%s: damaged or missing; %u entries of topic %.*s queue %u from here on rebuilt "
+                 "from the log, no message is lost",
+                 r->text, r->count, SLICE_ARGS(r->topic), r->queue_id);
+    }
+    if (r->why[0] != '\0') {
+        log_error("store.queue.damaged",
+                  "%s: damaged or missing; %u entries of topic %.*s queue %u could not be rebuilt "
+                  "from the log: %s",
+                  r->text, r->left, SLICE_ARGS(r->topic), r->queue_id, r->why);
+    }
+}
+
 void damage_advise(struct err_ctx *err, const struct store_entry_ref *entry)
 {
     char text[ERR_TEXT_MAX];

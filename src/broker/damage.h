@@ -18,6 +18,9 @@ void damage_tell(void *arg, const struct store_damage *damage);
 /* store_owner.index_lost. */
 void damage_tell_index(void *arg, const char *text);
 
+/* store_owner.rebuilt; arg is not used. */
+void damage_rebuilt(void *arg, const struct store_rebuilt *rebuilt);
+
 /* Is this the error of a reader that met damage? It has been told then. */
 static inline bool damage_is_error(int error)
 {

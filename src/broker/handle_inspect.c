@@ -265,6 +265,8 @@ static void put_store(struct list_writer *w, const struct broker *b)
         s.damaged);
     put(w, "log_damaged_stops", "of them, messages at which consumers stop now", METRIC_GAUGE,
         s.damaged_stops);
+    put(w, "queue_entries_rebuilt", "damaged entries of queues that were rebuilt from the log",
+        METRIC_COUNTER, s.entries_rebuilt);
     put(w, "log_skips", "ranges of queues whose damaged messages are passed over", METRIC_GAUGE,
         s.skips);
     put(w, "index_files_lost",

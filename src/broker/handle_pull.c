@@ -220,6 +220,11 @@ static void pull_fail(struct pull *pull, int error, struct err_ctx *err)
     struct store_entry_ref entry = {
         .topic = slice_str(pull->topic), .queue_id = pull->queue_id, .offset = pull->offset};
 
+    if (error == ESCROW_ELIMIT) { /* a damaged entry waits to be rebuilt */
+        deferred_fail(&pull->deferred, RESPONSE_SYSTEM_BUSY, error, err->text);
+        pull_free(pull);
+        return;
+    }
     if (damage_is_error(error)) {
         damage_advise(err, &entry);
     } else {

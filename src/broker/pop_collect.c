@@ -90,7 +90,7 @@ static int read_at(struct pop_queue_turn *turn, struct store_pull_request *req,
             .topic = turn->key.topic, .queue_id = turn->key.queue, .offset = req->offset};
         if (damage_is_error(rc)) {
             damage_advise(&err, &entry);
-        } else {
+        } else if (rc != ESCROW_ELIMIT) { /* a damaged entry waits to be rebuilt: ask again */
             log_peer_error("store.read", "topic %s queue %u offset %lld: %s", turn->pop->topic,
                            turn->key.queue, (long long)req->offset, err.text);
         }

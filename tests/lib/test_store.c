@@ -50,17 +50,21 @@ static int apply_half(struct test_store *ts, const struct store_record *rec)
     return 0;
 }
 
-static int release_entry(struct test_store *ts, const uint8_t *at, size_t topic_len,
-                         struct err_ctx *err)
+static struct store_release release_of(const uint8_t *at)
 {
-    struct store_release release = {
+    return (struct store_release){
         .half_offset = get_le64(at),
         .payload_size = get_le32(at + 8),
         .tag_code = (int64_t)get_le64(at + 12),
         .store_ms = (int64_t)get_le64(at + 20),
         .queue_id = get_le32(at + 28),
-        .topic = slice_of(at + ENTRY_FIXED, topic_len),
+        .topic = slice_of(at + ENTRY_FIXED, at[ENTRY_FIXED - 1]),
     };
+}
+
+static int release_entry(struct test_store *ts, const uint8_t *at, struct err_ctx *err)
+{
+    struct store_release release = release_of(at);
     int64_t queue_offset;
 
     return store_release(ts->st, &release, &queue_offset, err);
@@ -81,7 +85,7 @@ static int apply_decision(struct test_store *ts, const struct store_record *rec,
             return err_set(err, ESCROW_ECORRUPT, "decides a half that is not there");
         }
         half->state = commit ? TEST_HALF_COMMITTED : TEST_HALF_ROLLED_BACK;
-        rc = commit ? release_entry(ts, at, topic_len, err) : 0;
+        rc = commit ? release_entry(ts, at, err) : 0;
         if (rc != 0) {
             return rc;
         }
@@ -207,6 +211,16 @@ static void owner_index_lost(void *arg, const char *text)
     (void)snprintf(ts->index_lost_text, sizeof ts->index_lost_text, "%s", text);
 }
 
+static void owner_rebuilt(void *arg, const struct store_rebuilt *rebuilt)
+{
+    struct test_store *ts = arg;
+
+    ts->rebuilt_count += rebuilt->count;
+    ts->left_count += rebuilt->left;
+    (void)snprintf(ts->rebuilt_text, sizeof ts->rebuilt_text, "%s: %s", rebuilt->text,
+                   rebuilt->why);
+}
+
 static int owner_list(void *arg, enum store_type type, struct slice decision, store_release_fn *fn,
                       void *fn_arg)
 {
@@ -215,7 +229,8 @@ static int owner_list(void *arg, enum store_type type, struct slice decision, st
 
     (void)arg;
     for (uint8_t i = 0; decision.ptr[0] != 0 && i < decision.ptr[1]; i++) {
-        fn(fn_arg, get_le64(at), (int64_t)get_le64(at + 20));
+        struct store_release release = release_of(at);
+        fn(fn_arg, &release);
         at += ENTRY_FIXED + at[ENTRY_FIXED - 1];
     }
     return 0;
@@ -226,7 +241,7 @@ static int owner_list_txn(void *arg, enum store_type type, struct slice payload,
 {
     (void)arg;
     return type == STORE_RELEASE ? release_each_due(payload, fn, fn_arg)
-                                 : decision_each_commit(payload, fn, fn_arg);
+                                 : decision_each_shown(payload, fn, fn_arg);
 }
 
 /* ------------------------------------------------------------------ running */
@@ -251,6 +266,7 @@ static int open_store(struct test_store *ts, const struct store_config *cfg)
         .checkpoint_load = owner_load,
         .damaged = owner_damaged,
         .index_lost = owner_index_lost,
+        .rebuilt = owner_rebuilt,
         .list_releases = ts->txn != NULL ? owner_list_txn : owner_list,
     };
 

@@ -54,6 +54,9 @@ struct test_store {
     char damage_text[512];
     uint32_t index_lost_count; /* calls of store_owner.index_lost; the last one: */
     char index_lost_text[512];
+    uint32_t rebuilt_count; /* entries, of all calls of store_owner.rebuilt, and those left */
+    uint32_t left_count;
+    char rebuilt_text[1024]; /* of the last call */
     struct disk *disk;
     struct store *st;
     struct test_owner owner;

@@ -1,6 +1,6 @@
 /*
- * A byte of a log file changes behind the checkpoint: what consumers, producers and operators see,
- * and what a SKIPPED record does. Every byte of a record is tested in
+ * A byte of a log file, or of a queue file, changes behind the checkpoint: what consumers,
+ * producers and operators see, and what a SKIPPED record does. Every byte of a record is tested in
  * tests/unit/core/store/test_damage.c.
  */
 #include "tests/lib/broker_client.h"
@@ -460,12 +460,91 @@ START_TEST(a_damaged_file_of_the_key_index_is_told_and_counted)
 }
 END_TEST
 
+/* Where the entries of T/0 are. */
+static void queue_path(char path[300])
+{
+    (void)snprintf(path, 300, "%s/queues/T/0/00000000000000000000", f.folder);
+}
+
+/* The broker has written the entries of the queue to its file. */
+static void start_with_a_queue_file(void)
+{
+    char path[300];
+
+    start_with_five();
+    for (int i = 0; i < 4; i++) { /* a clean stop writes those of a queue that was quiet */
+        relaunch();
+        stop();
+    }
+    queue_path(path);
+    ck_assert_int_eq(access(path, R_OK | W_OK), 0);
+}
+
+static void check_rebuilt(int64_t entries)
+{
+    ck_assert_str_eq(pull_at(2), "plain-2,plain-3,plain-4,>5");
+    ck_assert_str_eq(pull_at(0), "plain-0,plain-1,plain-2,plain-3,plain-4,>5");
+    ck_assert_int_eq(client_metric(&c, "queue_entries_rebuilt"), entries);
+    check_metrics(0, 0, 0);
+    ck_assert_int_eq(lines("store.damaged"), 0);
+}
+
+START_TEST(a_byte_of_a_queue_file_is_put_right_while_the_broker_runs)
+{
+    /* The pull that meets it is answered; one line says which file and where. */
+    char path[300];
+    uint8_t byte;
+    int fd;
+
+    start_with_a_queue_file();
+    queue_path(path);
+    fd = open(path, O_RDWR);
+    ck_assert_int_ge(fd, 0);
+    for (off_t at = 40; at < 60; at++) {
+        relaunch();
+        if (at % 2 == 0) {
+            ck_assert_str_eq(pull_at(2), "plain-2,plain-3,plain-4,>5"); /* the file is open */
+        }
+        ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+        byte ^= 0x40;
+        ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+        ck_assert_int_eq(skip(2, -1), RESPONSE_INVALID_PARAMETER); /* it is not damaged */
+        check_rebuilt(1);
+        broker_fixture_await(&f, "queues/T/0/00000000000000000000: entry 2 at byte 40: damaged");
+        stop();
+    }
+    ck_assert_int_eq(close(fd), 0);
+}
+END_TEST
+
+START_TEST(a_queue_file_that_is_gone_is_rebuilt)
+{
+    /* The broker starts, says so, and the first pull has it. */
+    char path[300];
+
+    start_with_a_queue_file();
+    queue_path(path);
+    ck_assert_int_eq(unlink(path), 0);
+    relaunch();
+    broker_fixture_await(&f, "queues/T/0/00000000000000000000: missing");
+    check_rebuilt(5);
+    ck_assert_int_eq(access(path, R_OK | W_OK), 0);
+    stop();
+    relaunch();
+    ck_assert_int_eq(lines("store.queue"), 0); /* nothing more to say */
+    check_rebuilt(0);
+    stop();
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, a_message_that_is_damaged_while_the_broker_is_stopped);
     tcase_add_test(tc, a_message_that_is_damaged_while_the_broker_runs);
     tcase_add_test(tc, a_file_that_is_put_right_loses_nothing);
     tcase_add_test(tc, a_pop_stops_at_damage_too);
+    tcase_add_test(tc, a_byte_of_a_queue_file_is_put_right_while_the_broker_runs);
+    tcase_add_test(tc, a_queue_file_that_is_gone_is_rebuilt);
     tcase_add_test(tc, a_half_that_is_damaged_can_be_seen_and_decided);
     tcase_add_test(tc, a_delayed_message_that_is_damaged_is_released_and_stops_its_queue);
     tcase_add_test(tc, a_damaged_file_of_the_key_index_is_told_and_counted);

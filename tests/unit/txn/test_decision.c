@@ -2,6 +2,7 @@
 
 #include "core/base/mem.h"
 #include "core/base/rand.h"
+#include "core/proto/names.h"
 #include "core/store/store.h"
 #include "escrow/errors.h"
 #include "tests/unit/core/base/unit_main.h"
@@ -201,30 +202,41 @@ START_TEST(random_bytes_are_refused_or_walked_to_their_end)
 }
 END_TEST
 
-static void note_commit(void *arg, uint64_t offset, int64_t store_ms)
-{
-    uint32_t *count = arg;
-    struct decision_entry want = entry_of(++*count);
+struct shown {
+    enum decision_kind kind;
+    uint32_t count;
+};
 
-    ck_assert_uint_eq(offset, want.offset);
-    ck_assert_int_eq(store_ms, want.store_ms);
+static void note_shown(void *arg, const struct store_release *release)
+{
+    struct shown *shown = arg;
+    struct decision_entry want = entry_of(++shown->count);
+    bool is_parked = shown->kind == DECISION_EXPIRE;
+
+    ck_assert_uint_eq(release->half_offset, want.offset);
+    ck_assert_uint_eq(release->payload_size, want.size_bytes);
+    ck_assert_int_eq(release->tag_code, want.tag_hash);
+    ck_assert_int_eq(release->store_ms, want.store_ms);
+    ck_assert_uint_eq(release->queue_id, is_parked ? 0 : want.queue);
+    ck_assert(is_parked ? slice_eq_str(release->topic, TOPIC_EXPIRED)
+                        : slice_eq(release->topic, want.topic));
 }
 
-START_TEST(only_a_commit_lists_its_halves)
+START_TEST(a_commit_and_an_expire_list_their_halves_and_the_queues_they_enter)
 {
-    /* In order, with the store time of each; nothing of a rollback, an expire or a torn payload. */
+    /* In order, with all that an entry needs; nothing of a rollback or a torn payload. */
     for (int kind = DECISION_COMMIT; kind <= DECISION_EXPIRE; kind++) {
-        uint32_t count = 0;
+        struct shown shown = {.kind = (enum decision_kind)kind};
         struct buf b;
 
         buf_init(&b, 0);
         encode(&b, (enum decision_kind)kind, 3);
-        ck_assert_int_eq(decision_each_commit(buf_slice(&b), note_commit, &count), 0);
-        ck_assert_uint_eq(count, kind == DECISION_COMMIT ? 3 : 0);
-        count = 0;
-        ck_assert_int_eq(decision_each_commit(slice_of(b.ptr, b.len - 1), note_commit, &count),
+        ck_assert_int_eq(decision_each_shown(buf_slice(&b), note_shown, &shown), 0);
+        ck_assert_uint_eq(shown.count, kind == DECISION_ROLLBACK ? 0 : 3);
+        shown.count = 0;
+        ck_assert_int_eq(decision_each_shown(slice_of(b.ptr, b.len - 1), note_shown, &shown),
                          ESCROW_ECORRUPT);
-        ck_assert_uint_eq(count, 0);
+        ck_assert_uint_eq(shown.count, 0);
         buf_fini(&b);
     }
 }
@@ -309,7 +321,7 @@ int main(void)
     tcase_add_test(tc, every_shorter_or_longer_payload_is_corrupt);
     tcase_add_test(tc, fields_out_of_bounds_are_corrupt);
     tcase_add_test(tc, random_bytes_are_refused_or_walked_to_their_end);
-    tcase_add_test(tc, only_a_commit_lists_its_halves);
+    tcase_add_test(tc, a_commit_and_an_expire_list_their_halves_and_the_queues_they_enter);
     tcase_add_test(tc, check_records_round_trip_and_reject_other_sizes);
     tcase_add_test(tc, kinds_and_deciders_have_names);
     tcase_add_test(tc, the_reserve_of_a_half_holds_its_expiry_and_its_decision);

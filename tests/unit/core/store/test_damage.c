@@ -252,9 +252,9 @@ START_TEST(a_queue_that_ends_in_skipped_damage_is_read_to_its_end)
 }
 END_TEST
 
-START_TEST(a_damaged_entry_of_a_queue_is_told_and_skipped_like_a_record)
+START_TEST(an_entry_that_the_log_cannot_give_is_told_and_skipped_like_a_record)
 {
-    /* The queue's file is damaged, not the log. */
+    /* The queue's file is damaged, and the log where it could be rebuilt from. */
     struct store_receipt r[5];
     char path[64] = "queues/T/0/00000000000000000000";
     int rc;
@@ -264,6 +264,7 @@ START_TEST(a_damaged_entry_of_a_queue_is_told_and_skipped_like_a_record)
     checkpoint(); /* the queue was quiet: its entries go to its file */
     open_again();
     flip(path, 2 * 20 + 3);
+    flip(SEGMENT, r[2].offset + 60);
     ck_assert_str_eq(pull_at(0, &rc), "m0 m1 -> 2");
     ck_assert_str_eq(pull_at(2, &rc), "-> 2");
     ck_assert_int_eq(rc, ESCROW_ECORRUPT);
@@ -643,7 +644,7 @@ int main(void)
     tcase_add_test(tc, the_last_record_before_the_checkpoint_may_be_damaged_too);
     tcase_add_test(tc, what_reads_well_inside_of_a_skip_is_delivered);
     tcase_add_test(tc, a_queue_that_ends_in_skipped_damage_is_read_to_its_end);
-    tcase_add_test(tc, a_damaged_entry_of_a_queue_is_told_and_skipped_like_a_record);
+    tcase_add_test(tc, an_entry_that_the_log_cannot_give_is_told_and_skipped_like_a_record);
     tcase_add_test(tc, a_piece_that_cannot_be_read_costs_one_message_and_not_its_neighbours);
     tcase_add_test(tc, a_segment_that_was_cut_short_stops_a_pull_at_its_end);
     tcase_add_test(tc, a_half_that_is_damaged_is_told_when_it_is_read_and_when_it_is_committed);

@@ -573,7 +573,7 @@ END_TEST
 
 START_TEST(halves_released_by_real_decisions_are_found_after_the_index_was_lost)
 {
-    /* The same with DECISION payloads of txn/, listed by decision_each_commit. */
+    /* The same with DECISION payloads of txn/, listed by decision_each_shown. */
     lose_index_files(test_store_open_txn);
 }
 END_TEST

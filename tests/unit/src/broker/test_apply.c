@@ -8,13 +8,13 @@ struct listed {
     uint32_t count;
 };
 
-static void note(void *arg, uint64_t half_offset, int64_t store_ms)
+static void note(void *arg, const struct store_release *release)
 {
     struct listed *listed = arg;
 
     ck_assert_uint_lt(listed->count, 4);
-    listed->offsets[listed->count] = half_offset;
-    listed->store_ms[listed->count++] = store_ms;
+    listed->offsets[listed->count] = release->half_offset;
+    listed->store_ms[listed->count++] = release->store_ms;
 }
 
 START_TEST(the_store_can_ask_which_halves_a_decision_made_visible)

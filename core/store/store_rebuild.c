@@ -1,0 +1,160 @@
+/*
+ * Damaged entries of queues are rebuilt from the log by the fetch of the reader who meets one:
+ * which may be, what is asked for, and what came of it. queue_rebuild.h has the job.
+ *
+ * One at a time: readers of other damage ask again. What could not be rebuilt is remembered, so
+ * that a reader who stands before it does not have the log read again for each pull.
+ */
+#include "core/base/check.h"
+#include "core/base/mem.h"
+#include "core/store/fetch.h"
+#include "core/store/queue_path.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* "queues/T/3/000...: entry 917 at byte 18340": what an operator looks for. */
+static void say_where(const struct entry_ref *ref, char *text, size_t size)
+{
+    struct queue_path path;
+
+    queue_path_file(&path, queue_topic(ref->queue), ref->queue->id,
+                    (uint32_t)(ref->number / QUEUE_FILE_ENTRIES));
+    (void)snprintf(text, size, "%s: entry %" PRIu64 " at byte %" PRIu64, path.text, ref->number,
+                   ref->number % QUEUE_FILE_ENTRIES * QUEUE_ENTRY_SIZE);
+}
+
+static const struct rebuild_left *find_left(const struct store *st, const struct entry_ref *ref)
+{
+    for (uint32_t i = 0; i < REBUILD_LEFT_MAX; i++) {
+        const struct rebuild_left *left = &st->rebuild_left[i];
+        if (left->queue == ref->queue && ref->number >= left->first && ref->number < left->end) {
+            return left;
+        }
+    }
+    return NULL;
+}
+
+int store_rebuild_may(const struct store *st, const struct store_rebuild_ask *ask,
+                      struct err_ctx *err)
+{
+    const struct rebuild_left *left = find_left(st, ask->ref);
+    char where[QUEUE_PATH_MAX + 64];
+
+    say_where(ask->ref, where, sizeof where);
+    if (left != NULL && left->is_final) {
+        return err_set(err, ESCROW_ECORRUPT, "%s is damaged, and the log cannot give it: %s", where,
+                       left->why);
+    }
+    if (left != NULL) {
+        return err_set(
+            err, ESCROW_ELIMIT,
+            "%s is damaged and not yet rebuilt from the log: %s; it is tried again after "
+            "the next checkpoint, and when the server starts",
+            where, left->why);
+    }
+    if (ask->is_again) {
+        return err_set(err, ESCROW_ECORRUPT, "%s was rebuilt from the log, and is damaged again",
+                       where);
+    }
+    return st->is_rebuilding ? err_set(err, ESCROW_ELIMIT,
+                                       "%s is damaged and will be rebuilt from the log, one file "
+                                       "after the other: ask again",
+                                       where)
+                             : 0;
+}
+
+int store_rebuild_take(struct store *st, const struct entry_ref *ref, struct queue_rebuild **out)
+{
+    const struct queue *q = ref->queue;
+    struct queue_rebuild *r = mem_calloc(1, sizeof *r);
+    uint64_t first;
+    uint64_t end;
+
+    CHECK(!st->is_rebuilding);
+    CHECK(ref->number >= q->min);
+    CHECK(ref->number < q->flushed);
+    if (r == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    first = ref->number / QUEUE_FILE_ENTRIES * QUEUE_FILE_ENTRIES;
+    end = first + QUEUE_FILE_ENTRIES;
+    *r = (struct queue_rebuild){
+        .disk = st->disk,
+        .queue = q,
+        .owner = &st->owner,
+        .segment_bytes = st->segs.segment_bytes,
+        .seed = st->seed,
+        .file = (uint32_t)(ref->number / QUEUE_FILE_ENTRIES),
+        .low = st->low,
+        .log_end = st->visible,
+        .min = q->min,
+        .visible = q->visible,
+        .first = first < q->min ? q->min : first,
+        .end = end < q->flushed ? end : q->flushed,
+    };
+    st->is_rebuilding = true;
+    *out = r;
+    return 0;
+}
+
+static void tell(const struct store *st, const struct queue_rebuild *r)
+{
+    struct entry_ref ref = {.queue = r->queue,
+                            .number = r->bad_count > 0 ? r->bad_first : r->first};
+    char where[QUEUE_PATH_MAX + 64];
+    struct store_rebuilt rebuilt = {.topic = queue_topic(r->queue),
+                                    .queue_id = r->queue->id,
+                                    .first = (int64_t)ref.number,
+                                    .count = r->rebuilt_count,
+                                    .left = r->bad_count - r->rebuilt_count,
+                                    .text = where,
+                                    .why = r->err.text};
+
+    if (st->owner.rebuilt != NULL && (r->bad_count > 0 || r->rc != 0)) {
+        say_where(&ref, where, sizeof where);
+        st->owner.rebuilt(st->owner.arg, &rebuilt);
+    }
+}
+
+/* A log that lost its front meanwhile was not what was to be read: the next reader tries again. */
+static void note_left(struct store *st, const struct queue_rebuild *r)
+{
+    struct rebuild_left *left = &st->rebuild_left[st->rebuild_left_next];
+    bool is_whole = r->rc != 0 || r->left_end == 0;
+
+    if ((r->rc == 0 && r->rebuilt_count == r->bad_count) || r->low != st->low) {
+        return;
+    }
+    st->rebuild_left_next = (st->rebuild_left_next + 1) % REBUILD_LEFT_MAX;
+    *left = (struct rebuild_left){.queue = r->queue,
+                                  .first = is_whole ? r->first : r->left_first,
+                                  .end = is_whole ? r->end : r->left_end,
+                                  .is_final = r->is_final};
+    (void)snprintf(left->why, sizeof left->why, "%s", r->err.text);
+}
+
+void store_rebuild_done(struct store *st, struct queue_rebuild **rebuild, bool has_run)
+{
+    struct queue_rebuild *r = *rebuild;
+
+    CHECK(st->is_rebuilding);
+    st->is_rebuilding = false;
+    *rebuild = NULL;
+    if (has_run) {
+        queues_reopen(st->queues, r->queue, r->file); /* it may be another file now */
+        st->entries_rebuilt += r->rebuilt_count;
+        tell(st, r);
+        note_left(st, r);
+    }
+    mem_free(r);
+}
+
+void store_rebuild_again(struct store *st)
+{
+    for (uint32_t i = 0; i < REBUILD_LEFT_MAX; i++) {
+        if (!st->rebuild_left[i].is_final) {
+            st->rebuild_left[i].queue = NULL;
+        }
+    }
+}

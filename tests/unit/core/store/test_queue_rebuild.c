@@ -1,0 +1,830 @@
+/*
+ * A damaged entry of a queue file, or a file that is missing, short or unreadable, is rebuilt from
+ * the log: nothing is lost, and the file is again what it was.
+ */
+#include "core/base/bytes.h"
+#include "core/base/crc32c.h"
+#include "core/base/mem.h"
+#include "core/base/rand.h"
+#include "core/store/queue.h"
+#include "core/store/store.h"
+#include "tests/lib/sim_disk.h"
+#include "tests/lib/test_store.h"
+#include "tests/unit/core/base/unit_main.h"
+#include "txn/release.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SEGMENT   "log/00000000000000000000"
+#define FILE_T    "queues/T/0/00000000000000000000"
+#define FILES_MAX 8
+#define SHOWN_MAX 4096
+
+static struct disk *disk;
+static struct test_store ts;
+
+static void shut(void)
+{
+    test_store_close(&ts);
+    disk_free(&disk);
+    ck_assert_int_eq(mem_live_count(), 0);
+}
+
+#define RUN() ck_assert_msg(test_store_run(&ts) == 0, "%s", ts.err.text)
+
+static void begin(void)
+{
+    disk = sim_disk_new();
+    ck_assert_int_eq(test_store_open_txn(&ts, disk, NULL), 0);
+}
+
+static void reopen(void)
+{
+    int64_t now_ms = ts.now_ms;
+
+    test_store_close(&ts);
+    ck_assert_msg(test_store_open_txn(&ts, disk, NULL) == 0, "%s", ts.err.text);
+    ts.now_ms = now_ms;
+}
+
+/* Two checkpoints: a queue that was quiet between them is written to its file. */
+static void into_files(void)
+{
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(test_position(&ts, 1, &(struct store_receipt){0}), 0);
+        RUN();
+        ck_assert_int_eq(test_store_checkpoint(&ts, true), 0);
+    }
+}
+
+static void flip(const char *path, uint64_t at)
+{
+    uint8_t byte;
+
+    ck_assert(sim_disk_peek(disk, path, at, &byte, 1));
+    byte ^= 0x10;
+    ck_assert(sim_disk_poke(disk, path, at, &byte, 1));
+}
+
+/* Ten messages "m0" to "m9" of T/0, in the file; the file as it is. */
+static void make_ten(struct store_receipt r[10], uint8_t file[200])
+{
+    begin();
+    for (int i = 0; i < 10; i++) {
+        char body[16];
+        (void)snprintf(body, sizeof body, "m%d", i);
+        ck_assert_int_eq(test_send(&ts, "T", 0, body, &r[i]), 0);
+        ck_assert_int_eq(test_send(&ts, "other", 0, body, NULL), 0);
+    }
+    RUN();
+    into_files();
+    ck_assert(sim_disk_peek(disk, FILE_T, 0, file, 200));
+}
+
+#define ALL_TEN "m0,m1,m2,m3,m4,m5,m6,m7,m8,m9"
+
+static bool is_as_before(const uint8_t file[200])
+{
+    uint8_t now[200];
+    uint64_t size = 0;
+
+    return sim_disk_file_size(disk, FILE_T, &size) && size == 200 &&
+           sim_disk_peek(disk, FILE_T, 0, now, 200) && memcmp(now, file, 200) == 0;
+}
+
+START_TEST(every_byte_of_an_entry_is_rebuilt)
+{
+    /* The reader gets all messages, nobody is told of damage, once of the rebuilt entry. */
+    struct store_receipt r[10];
+    uint8_t file[200];
+
+    make_ten(r, file);
+    for (uint32_t at = 0; at < 200; at++) {
+        char text[64];
+        ts.rebuilt_count = 0;
+        flip(FILE_T, at);
+        ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
+        ck_assert_uint_eq(ts.rebuilt_count, 1);
+        (void)snprintf(text, sizeof text, FILE_T ": entry %u at byte %u: ", at / 20, at / 20 * 20);
+        ck_assert_str_eq(ts.rebuilt_text, text);
+        ck_assert(is_as_before(file));
+    }
+    ck_assert_uint_eq(ts.damage_count, 0);
+    ck_assert_uint_eq(store_stats(ts.st).entries_rebuilt, 200);
+    ck_assert_uint_eq(store_stats(ts.st).damaged, 0);
+    shut();
+}
+END_TEST
+
+START_TEST(a_file_that_is_missing_or_short_is_rebuilt)
+{
+    /* The start says which, goes on, and the first reader has all of it rebuilt. */
+    struct store_receipt r[10];
+    uint8_t file[200];
+
+    make_ten(r, file);
+    for (uint64_t size = 0; size <= 200; size += 40) {
+        test_store_close(&ts);
+        if (size == 0) {
+            ck_assert(sim_disk_remove(disk, FILE_T));
+        } else {
+            ck_assert(sim_disk_cut(disk, FILE_T, size - 13));
+        }
+        ck_assert_msg(test_store_open_txn(&ts, disk, NULL) == 0, "%s", ts.err.text);
+        ck_assert_uint_eq(ts.recovery.queue_files_lost, 1);
+        ck_assert_ptr_nonnull(strstr(ts.recovery.queues_lost, FILE_T ": "));
+        ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
+        ck_assert_uint_eq(ts.rebuilt_count, 10 - (size == 0 ? 0 : (size - 13) / 20));
+        ck_assert(is_as_before(file));
+    }
+    ck_assert_uint_eq(ts.damage_count, 0);
+    shut();
+}
+END_TEST
+
+START_TEST(a_file_that_goes_on_while_it_is_missing_is_rebuilt)
+{
+    /* What is flushed behind the hole is kept, and what is before comes from the log. */
+    struct store_receipt r[10];
+    uint8_t file[200];
+
+    make_ten(r, file);
+    test_store_close(&ts);
+    ck_assert(sim_disk_remove(disk, FILE_T));
+    ck_assert_int_eq(test_store_open_txn(&ts, disk, NULL), 0);
+    ck_assert_int_eq(test_send(&ts, "T", 0, "m10", NULL), 0);
+    RUN();
+    into_files();
+    reopen();
+    ck_assert_uint_eq(ts.recovery.queue_files_lost, 0);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN ",m10");
+    ck_assert_uint_eq(ts.rebuilt_count, 10);
+    shut();
+}
+END_TEST
+
+START_TEST(a_file_that_cannot_be_read_is_rebuilt)
+{
+    /* The disk says EIO, to the reader and to the job. */
+    struct store_receipt r[10];
+    uint8_t file[200];
+
+    make_ten(r, file);
+    reopen(); /* nothing is open: reads go through a job */
+    sim_disk_set_cold(disk, true);
+    sim_disk_read_fault_at(disk, 1);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
+    ck_assert(is_as_before(file));
+    ck_assert_uint_eq(ts.damage_count, 0);
+    shut();
+}
+END_TEST
+
+/* One pull without waiting for anything but the fetch's job. */
+static int pull_once(struct store_fetch *fetch, int64_t offset)
+{
+    struct store_pull_request req = {
+        .topic = SLICE_LIT("T"), .offset = offset, .count_max = 32, .bytes_max = 65536};
+    struct store_pull_result res;
+    struct buf body;
+    int rc;
+
+    buf_init(&body, 0);
+    rc = store_pull(ts.st, &req, fetch, &body, &res, &ts.err);
+    buf_fini(&body);
+    return rc;
+}
+
+START_TEST(one_file_is_rebuilt_at_a_time)
+{
+    /* Others are asked to come again; a reader that goes away leaves nothing behind. */
+    struct store_receipt r[10];
+    struct store_fetch *one = NULL;
+    struct store_fetch *two = NULL;
+    uint8_t file[200];
+
+    make_ten(r, file);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN); /* the file is open */
+    flip(FILE_T, 81);
+    one = store_fetch_new(ts.st);
+    two = store_fetch_new(ts.st);
+    ck_assert_int_eq(pull_once(NULL, 4), ESCROW_EAGAIN);
+    ck_assert_int_eq(pull_once(one, 4), ESCROW_EAGAIN);
+    ck_assert_int_eq(pull_once(two, 4), ESCROW_ELIMIT);
+    ck_assert_ptr_nonnull(strstr(ts.err.text, FILE_T ": entry 4 at byte 80 is damaged and will"));
+    ck_assert_int_eq(pull_once(NULL, 4), ESCROW_ELIMIT);
+    store_fetch_free(&one); /* it never ran */
+    ck_assert_int_eq(pull_once(two, 4), ESCROW_EAGAIN);
+    store_fetch_run(two);
+    store_fetch_free(&two); /* nobody waits any more, but the work was done */
+    ck_assert_uint_eq(ts.rebuilt_count, 1);
+    ck_assert(is_as_before(file));
+    shut();
+}
+END_TEST
+
+START_TEST(what_the_log_cannot_give_is_damage)
+{
+    /* Entry and record are damaged: the line names both; the rest is rebuilt; a skip passes. */
+    struct store_skip skip = {.topic = SLICE_LIT("T"), .first = 3, .end = 4};
+    struct store_receipt r[10];
+    struct store_fetch *fetch;
+    uint8_t file[200];
+
+    make_ten(r, file);
+    flip(FILE_T, 61);
+    flip(FILE_T, 140);
+    flip(SEGMENT, r[3].offset + 60);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "ESCROW_ECORRUPT");
+    ck_assert_ptr_nonnull(strstr(ts.err.text, FILE_T ": entry 3 at byte 60 is damaged"));
+    ck_assert_ptr_nonnull(strstr(ts.err.text, SEGMENT " at offset "));
+    ck_assert_uint_eq(ts.rebuilt_count, 1);
+    ck_assert_uint_eq(ts.left_count, 1);
+    ck_assert_uint_eq(ts.damage_count, 1);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "ESCROW_ECORRUPT");
+    ck_assert_uint_eq(ts.left_count, 1); /* not tried again, nor told again */
+    ck_assert_uint_eq(ts.damage_count, 1);
+    fetch = store_fetch_new(ts.st);
+    ck_assert_int_eq(pull_once(fetch, 4), 0);
+    store_fetch_free(&fetch);
+    ck_assert_int_eq(store_append_skip(ts.st, &skip, &r[0]), 0);
+    RUN();
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "m0,m1,m2,m4,m5,m6,m7,m8,m9");
+    flip(SEGMENT, r[3].offset + 60); /* the file of the log is put right */
+    reopen();
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
+    ck_assert(is_as_before(file));
+    shut();
+}
+END_TEST
+
+START_TEST(a_sound_message_is_not_skipped_for_its_entry)
+{
+    /* The permission is there, the entry is damaged: it is rebuilt all the same. */
+    struct store_skip skip = {.topic = SLICE_LIT("T"), .first = 0, .end = 10};
+    struct store_receipt r[10];
+    uint8_t file[200];
+
+    make_ten(r, file);
+    ck_assert_int_eq(store_append_skip(ts.st, &skip, &r[0]), 0);
+    RUN();
+    flip(FILE_T, 100);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
+    shut();
+}
+END_TEST
+
+START_TEST(a_full_disk_delays_it)
+{
+    /* Nothing is lost, nothing can be skipped; the next checkpoint lets it be tried again. */
+    struct store_receipt r[10];
+    uint8_t file[200];
+
+    make_ten(r, file);
+    test_store_close(&ts);
+    ck_assert(sim_disk_remove(disk, FILE_T));
+    ck_assert_int_eq(test_store_open_txn(&ts, disk, NULL), 0);
+    sim_disk_set_capacity(disk, sim_disk_used(disk));
+    for (int i = 0; i < 2; i++) {
+        ck_assert_str_eq(test_bodies(&ts, "T", 0), "ESCROW_ELIMIT");
+        ck_assert_ptr_nonnull(strstr(ts.err.text, "not yet rebuilt"));
+    }
+    ck_assert_uint_eq(ts.left_count, 10);
+    sim_disk_set_capacity(disk, UINT64_MAX);
+    ck_assert_int_eq(test_position(&ts, 2, &r[0]), 0);
+    RUN();
+    ck_assert_int_eq(test_store_checkpoint(&ts, true), 0);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
+    ck_assert(is_as_before(file));
+    ck_assert_uint_eq(ts.damage_count, 0);
+    shut();
+}
+END_TEST
+
+START_TEST(without_memory_it_is_tried_again)
+{
+    /* Every allocation of the reader and of the job fails once. */
+    struct store_receipt r[10];
+    uint8_t file[200];
+    const char *bodies = "";
+
+    make_ten(r, file);
+    for (uint64_t n = 1; strcmp(bodies, ALL_TEN) != 0; n++) {
+        struct store_fetch *fetch = store_fetch_new(ts.st);
+        int rc;
+        flip(FILE_T, 61);
+        mem_fault_at(n);
+        while ((rc = pull_once(fetch, 3)) == ESCROW_EAGAIN) {
+            store_fetch_run(fetch);
+        }
+        mem_fault_at(0);
+        store_fetch_free(&fetch);
+        ck_assert_uint_le(n, 100);
+        if (rc != 0) {
+            ck_assert(rc == ESCROW_ENOMEM || rc == ESCROW_ELIMIT);
+            flip(FILE_T, 61);
+            ck_assert(is_as_before(file));
+            ck_assert_int_eq(test_position(&ts, 2, &r[0]), 0);
+            RUN();
+            ck_assert_int_eq(test_store_checkpoint(&ts, true), 0);
+            continue;
+        }
+        bodies = test_bodies(&ts, "T", 0);
+    }
+    ck_assert(is_as_before(file));
+    shut();
+}
+END_TEST
+
+struct cuts {
+    uint64_t count;
+};
+
+/* The power is cut before each operation of a rebuild: nothing is lost, and it works again. */
+static void on_op(void *arg, const struct sim_op *op)
+{
+    struct cuts *cuts = arg;
+
+    (void)op;
+    cuts->count++;
+    for (int how = 0; how < SIM_CRASH_COUNT; how++) {
+        static struct test_store other;
+        struct disk *after = sim_disk_crash(disk, (enum sim_crash)how, cuts->count);
+        const char *bodies;
+        ck_assert_int_eq(test_store_open_txn(&other, after, NULL), 0);
+        bodies = test_bodies(&other, "T", 0);
+        ck_assert_msg(strcmp(bodies, ALL_TEN) == 0, "%s before operation %d: %s",
+                      sim_crash_name((enum sim_crash)how), (int)cuts->count, bodies);
+        ck_assert_uint_eq(other.damage_count, 0);
+        test_store_close(&other);
+        disk_free(&after);
+    }
+}
+
+START_TEST(a_power_cut_at_any_moment_loses_nothing)
+{
+    /* Of a file in which entries are damaged, and of one that is missing, with its folders. */
+    struct store_receipt r[10];
+    uint8_t file[200];
+    struct cuts cuts = {.count = 0};
+
+    make_ten(r, file);
+    for (int round = 0; round < 2; round++) {
+        struct store_fetch *fetch;
+        int rc;
+        if (round == 0) {
+            flip(FILE_T, 61);
+            flip(FILE_T, 190);
+        } else {
+            test_store_close(&ts);
+            ck_assert(sim_disk_remove(disk, FILE_T));
+            ck_assert_int_eq(disk_rmdir(disk, "queues/T/0", NULL), 0);
+            ck_assert_int_eq(disk_rmdir(disk, "queues/T", NULL), 0);
+            ck_assert_int_eq(test_store_open_txn(&ts, disk, NULL), 0);
+        }
+        fetch = store_fetch_new(ts.st);
+        sim_disk_set_hook(disk, on_op, &cuts);
+        while ((rc = pull_once(fetch, 3)) == ESCROW_EAGAIN) {
+            store_fetch_run(fetch);
+        }
+        on_op(&cuts, NULL);
+        sim_disk_set_hook(disk, NULL, NULL);
+        store_fetch_free(&fetch);
+        ck_assert_int_eq(rc, 0);
+        ck_assert(is_as_before(file));
+    }
+    ck_assert_uint_ge(cuts.count, 8);
+    shut();
+}
+END_TEST
+
+START_TEST(a_copy_that_came_too_late_is_not_where_a_message_is)
+{
+    /* It was on its way when its message was decided: the entry leads to the first record. */
+    struct test_message m = {.topic = "T", .body = SLICE_LIT("half"), .uniq = "K"};
+    struct store_receipt half;
+    struct store_receipt r;
+    uint8_t file[QUEUE_ENTRY_SIZE];
+
+    begin();
+    ck_assert_int_eq(test_half(&ts, &m, &half), 0);
+    RUN();
+    ck_assert_int_eq(test_decide(&ts, true, &half.offset, 1, &r), 0);
+    ck_assert_int_eq(test_carry(&ts, half.offset, &r), 0);
+    RUN();
+    into_files();
+    ck_assert(sim_disk_peek(disk, FILE_T, 0, file, sizeof file));
+    ck_assert_uint_eq(get_be64(file), half.offset);
+    flip(FILE_T, 3);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "half");
+    ck_assert(sim_disk_peek(disk, FILE_T, 0, file, sizeof file));
+    ck_assert_uint_eq(get_be64(file), half.offset);
+    shut();
+}
+END_TEST
+
+START_TEST(a_damaged_entry_that_retention_stood_before_leads_nowhere)
+{
+    /* The log lost the record in the meantime: readers go on behind it. */
+    static uint8_t body[100000];
+    struct test_message big = {.topic = "other", .body = slice_of(body, sizeof body)};
+    struct store_receipt r[10];
+    uint8_t file[200];
+
+    make_ten(r, file);
+    for (int i = 0; i < 25; i++) {
+        ck_assert_int_eq(test_append(&ts, STORE_MESSAGE, &big, &r[0]), 0);
+        RUN();
+    }
+    ck_assert_int_eq(test_send(&ts, "T", 0, "m10", NULL), 0);
+    RUN();
+    into_files();
+    flip(FILE_T, 61);
+    ck_assert_int_eq(test_store_retain(&ts, 2 * STORE_SEGMENT_BYTES_MIN), 0);
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "m10");
+    ck_assert_uint_eq(ts.rebuilt_count, 1);
+    ck_assert_uint_eq(ts.damage_count, 0);
+    reopen();
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), "m10");
+    shut();
+}
+END_TEST
+
+/* The pull at `offset` finds the message there, rebuilding what it takes. */
+static void check_found(int64_t offset)
+{
+    struct store_fetch *fetch = store_fetch_new(ts.st);
+    int rc;
+
+    while ((rc = pull_once(fetch, offset)) == ESCROW_EAGAIN) {
+        store_fetch_run(fetch);
+    }
+    store_fetch_free(&fetch);
+    ck_assert_msg(rc == 0, "%s", ts.err.text);
+}
+
+static uint32_t crc_of(const char *path, uint64_t size)
+{
+    uint8_t *bytes = mem_alloc(size);
+    uint32_t crc;
+
+    ck_assert(sim_disk_peek(disk, path, 0, bytes, size));
+    crc = crc32c(0, bytes, size);
+    mem_free(bytes);
+    return crc;
+}
+
+START_TEST(a_queue_of_two_files_is_rebuilt)
+{
+    /* Each file alone, both together; the first entry of the second, numbered by the first file. */
+    const char *second = "queues/T/0/00000000000006000000";
+    const uint64_t tail = 2000;
+    uint32_t crc[2];
+
+    begin();
+    for (uint64_t i = 0; i < QUEUE_FILE_ENTRIES + tail; i++) {
+        ck_assert_int_eq(test_send(&ts, "T", 0, "x", NULL), 0);
+        if (i % 1000 == 0) {
+            RUN();
+        }
+    }
+    RUN();
+    into_files();
+    crc[0] = crc_of(FILE_T, QUEUE_FILE_SIZE);
+    crc[1] = crc_of(second, tail * QUEUE_ENTRY_SIZE);
+    flip(second, 7);
+    check_found(QUEUE_FILE_ENTRIES);
+    ck_assert_uint_eq(ts.rebuilt_count, 1);
+    for (int which = 1; which < 4; which++) {
+        test_store_close(&ts);
+        ck_assert((which & 1) == 0 || sim_disk_remove(disk, FILE_T));
+        ck_assert((which & 2) == 0 || sim_disk_remove(disk, second));
+        ck_assert_int_eq(test_store_open_txn(&ts, disk, NULL), 0);
+        check_found(QUEUE_FILE_ENTRIES + 3);
+        check_found(17);
+        ck_assert_uint_eq(ts.rebuilt_count, ((which & 1) != 0 ? QUEUE_FILE_ENTRIES : 0) +
+                                                ((which & 2) != 0 ? tail : 0));
+        ck_assert_uint_eq(crc_of(FILE_T, QUEUE_FILE_SIZE), crc[0]);
+        ck_assert_uint_eq(crc_of(second, tail * QUEUE_ENTRY_SIZE), crc[1]);
+    }
+    shut();
+}
+END_TEST
+
+/* ------------------------------------------------------------------ anything, at random */
+
+/* A half or held message that waits. */
+struct waiting {
+    uint64_t id;
+    uint64_t place;
+    bool is_half;
+};
+
+static struct waiting waiting[512];
+static uint32_t waiting_count;
+static struct rand rng;
+
+static uint32_t below(uint32_t n)
+{
+    return (uint32_t)rand_below(&rng, n);
+}
+
+static void forget(uint64_t id)
+{
+    for (uint32_t i = 0; i < waiting_count; i++) {
+        if (waiting[i].id == id) {
+            memmove(&waiting[i], &waiting[i + 1], (waiting_count - i - 1) * sizeof waiting[0]);
+            waiting_count--;
+            return;
+        }
+    }
+    ck_abort_msg("nobody waits");
+}
+
+static const char *const topics[] = {"T", "U", "V"};
+
+static struct test_message random_message(uint32_t number)
+{
+    static uint8_t body[9000];
+
+    put_le32(body, number);
+    return (struct test_message){.topic = topics[below(3)],
+                                 .queue_id = below(2),
+                                 .body = slice_of(body, 4 + below(sizeof body - 4)),
+                                 .tag = below(2) == 0 ? "tag" : NULL};
+}
+
+static void wait_for(const struct store_receipt *r, bool is_half)
+{
+    waiting[waiting_count++] =
+        (struct waiting){.id = r->offset, .place = r->offset, .is_half = is_half};
+}
+
+static void decide_some(void)
+{
+    uint64_t ids[4];
+    uint32_t count = 0;
+    struct store_receipt r;
+
+    for (uint32_t i = 0; i < waiting_count && count < 4; i++) {
+        if (waiting[i].is_half && below(3) == 0) {
+            ids[count++] = waiting[i].id;
+        }
+    }
+    if (count > 0) {
+        ck_assert_int_eq(test_decide(&ts, below(4) != 0, ids, count, &r), 0);
+        for (uint32_t i = 0; i < count; i++) {
+            forget(ids[i]);
+        }
+    }
+}
+
+static void release_some(void)
+{
+    static uint64_t ids[RELEASE_COUNT_MAX];
+    struct store_receipt r;
+    uint32_t count;
+
+    ts.now_ms += 1 + below(2000);
+    ck_assert_int_eq(test_release_due(&ts, ids, &count, &r), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        forget(ids[i]);
+    }
+}
+
+/* What has to be carried next so that the log may begin at `first`. */
+static struct waiting *next_below(uint64_t first)
+{
+    struct waiting *found = NULL;
+
+    for (uint32_t i = 0; i < waiting_count; i++) {
+        if (waiting[i].id < first && waiting[i].place == waiting[i].id) {
+            return &waiting[i];
+        }
+        if (waiting[i].place < first && (found == NULL || waiting[i].place < found->place)) {
+            found = &waiting[i];
+        }
+    }
+    return found;
+}
+
+static void carry_below(uint64_t first)
+{
+    struct waiting *w;
+    struct store_receipt r;
+
+    while ((w = next_below(first)) != NULL) {
+        ck_assert_msg(test_carry(&ts, w->id, &r) == 0, "%s", ts.err.text);
+        w->place = r.offset;
+        RUN();
+    }
+}
+
+static void retain_some(bool is_given_up)
+{
+    struct store_segment rows[2];
+    uint32_t count = store_segments(ts.st, rows, 1 + below(2));
+
+    if (count > 0) {
+        uint64_t first = rows[count - 1].first + STORE_SEGMENT_BYTES_MIN;
+        carry_below(first);
+        if (is_given_up) {
+            ck_assert_int_eq(test_store_retain(&ts, first), 0);
+        }
+    }
+}
+
+static void drop_topic(void)
+{
+    struct store_receipt r;
+
+    ck_assert_int_eq(store_append_raw(ts.st, STORE_TOPIC, slice_str(topics[below(3)]), NULL, &r),
+                     0);
+}
+
+static void random_step(uint32_t number)
+{
+    struct test_message m = random_message(number);
+    struct store_receipt r;
+    uint32_t dice = below(100);
+
+    if (dice < 35) {
+        ck_assert_int_eq(test_append(&ts, STORE_MESSAGE, &m, &r), 0);
+    } else if (dice < 55 && ts.owner.half_count < 450) {
+        char uniq[16];
+        (void)snprintf(uniq, sizeof uniq, "K%u", number);
+        m.uniq = uniq;
+        ck_assert_int_eq(test_half(&ts, &m, &r), 0);
+        wait_for(&r, true);
+    } else if (dice < 70) {
+        ck_assert_int_eq(test_hold(&ts, &m, 1 + below(5000), &r), 0);
+        wait_for(&r, false);
+    } else if (dice < 80) {
+        decide_some();
+    } else if (dice < 95) {
+        release_some();
+    } else if (dice < 98) {
+        retain_some(below(2) == 0);
+    } else if (dice < 99) {
+        drop_topic();
+    }
+    RUN();
+}
+
+/* What a reader of all queues is shown, in order. */
+struct shown {
+    uint32_t count;
+    uint64_t rows[SHOWN_MAX];
+};
+
+static int show(void *arg, const struct record_view *view)
+{
+    struct shown *shown = arg;
+
+    ck_assert_uint_lt(shown->count, SHOWN_MAX);
+    shown->rows[shown->count++] = (uint64_t)view->f.queue_offset << 32 | get_le32(view->f.body.ptr);
+    return 0;
+}
+
+static void show_all(struct shown *shown)
+{
+    shown->count = 0;
+    for (uint32_t i = 0; i < 6; i++) {
+        int rc = test_pull(&ts, topics[i / 2], i % 2, 0, show, shown);
+        ck_assert_msg(rc == 0, "%s/%u: %s", topics[i / 2], i % 2, ts.err.text);
+    }
+}
+
+struct queue_copy {
+    char path[64];
+    uint64_t min;
+    uint64_t size;
+    uint8_t *bytes;
+};
+
+static void copy_file(struct queue_copy *c, uint32_t i)
+{
+    struct store_queue_ref ref = {.topic = slice_str(topics[i / 2]), .queue_id = i % 2};
+    int64_t min;
+    int64_t max;
+
+    *c = (struct queue_copy){.size = 0};
+    (void)snprintf(c->path, sizeof c->path, "queues/%s/%u/00000000000000000000", topics[i / 2],
+                   i % 2);
+    if (store_queue_range(ts.st, &ref, &min, &max) && min < max &&
+        sim_disk_file_size(disk, c->path, &c->size) && c->size > 0) {
+        c->min = (uint64_t)min;
+        c->bytes = mem_alloc(c->size);
+        ck_assert(sim_disk_peek(disk, c->path, 0, c->bytes, c->size));
+    }
+}
+
+/* The same entries, but for those that lead nowhere: where to, nobody knows any more. */
+static void check_file(const struct queue_copy *c)
+{
+    uint64_t low = store_watermarks(ts.st).first;
+    uint8_t now[QUEUE_ENTRY_SIZE];
+
+    for (uint64_t n = c->min; c->bytes != NULL && n < c->size / QUEUE_ENTRY_SIZE; n++) {
+        const uint8_t *was = c->bytes + n * QUEUE_ENTRY_SIZE;
+        ck_assert(sim_disk_peek(disk, c->path, n * QUEUE_ENTRY_SIZE, now, sizeof now));
+        ck_assert_msg(get_be64(was) < low ? get_be64(now) < low : memcmp(was, now, sizeof now) == 0,
+                      "%s: entry %d", c->path, (int)n);
+    }
+}
+
+/* A part of the entries, or all of them. */
+static void damage_file(const struct queue_copy *c)
+{
+    uint64_t entries = c->size / QUEUE_ENTRY_SIZE;
+
+    if (c->bytes == NULL || entries <= c->min) {
+        return;
+    }
+    switch (below(4)) {
+    case 0:
+        ck_assert(sim_disk_remove(disk, c->path));
+        break;
+    case 1:
+        ck_assert(sim_disk_cut(disk, c->path, below((uint32_t)c->size)));
+        break;
+    default:
+        for (uint32_t i = 1 + below(5); i > 0; i--) {
+            uint64_t n = c->min + below((uint32_t)(entries - c->min));
+            flip(c->path, n * QUEUE_ENTRY_SIZE + below(QUEUE_ENTRY_SIZE));
+        }
+        break;
+    }
+}
+
+static void one_history(uint64_t seed)
+{
+    static struct shown before;
+    static struct shown after;
+    struct queue_copy copies[6];
+
+    rand_init(&rng, seed);
+    waiting_count = 0;
+    begin();
+    for (uint32_t i = 0; i < 400 + below(400); i++) {
+        random_step(i);
+    }
+    into_files();
+    show_all(&before);
+    for (int round = 0; round < 4; round++) {
+        for (uint32_t i = 0; i < 6; i++) {
+            copy_file(&copies[i], i);
+        }
+        test_store_close(&ts);
+        for (uint32_t i = 0; i < 6; i++) {
+            damage_file(&copies[i]);
+        }
+        ck_assert_msg(test_store_open_txn(&ts, disk, NULL) == 0, "%s", ts.err.text);
+        show_all(&after);
+        ck_assert_uint_eq(ts.left_count, 0);
+        ck_assert_uint_eq(after.count, before.count);
+        ck_assert(memcmp(before.rows, after.rows, before.count * sizeof before.rows[0]) == 0);
+        for (uint32_t i = 0; i < 6; i++) {
+            check_file(&copies[i]);
+            mem_free(copies[i].bytes);
+        }
+    }
+    shut();
+}
+
+START_TEST(any_damage_to_queue_files_is_rebuilt_from_any_log)
+{
+    /*
+     * Messages, decisions, releases, carried copies, topics that go and come back, a log that lost
+     * its front: what a reader is shown is the same, and so are the files.
+     */
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        one_history(seed);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("core/store/queue_rebuild");
+    TCase *tc = tcase_create("queue_rebuild");
+
+    tcase_set_timeout(tc, 120);
+    tcase_add_test(tc, every_byte_of_an_entry_is_rebuilt);
+    tcase_add_test(tc, a_file_that_is_missing_or_short_is_rebuilt);
+    tcase_add_test(tc, a_file_that_goes_on_while_it_is_missing_is_rebuilt);
+    tcase_add_test(tc, a_file_that_cannot_be_read_is_rebuilt);
+    tcase_add_test(tc, one_file_is_rebuilt_at_a_time);
+    tcase_add_test(tc, what_the_log_cannot_give_is_damage);
+    tcase_add_test(tc, a_sound_message_is_not_skipped_for_its_entry);
+    tcase_add_test(tc, a_full_disk_delays_it);
+    tcase_add_test(tc, without_memory_it_is_tried_again);
+    tcase_add_test(tc, a_power_cut_at_any_moment_loses_nothing);
+    tcase_add_test(tc, a_copy_that_came_too_late_is_not_where_a_message_is);
+    tcase_add_test(tc, a_damaged_entry_that_retention_stood_before_leads_nowhere);
+    tcase_add_test(tc, a_queue_of_two_files_is_rebuilt);
+    tcase_add_test(tc, any_damage_to_queue_files_is_rebuilt_from_any_log);
+    suite_add_tcase(suite, tc);
+    return unit_run(suite);
+}
