@@ -12,6 +12,18 @@ static bool is_given(const char *text)
     return text != NULL && text[0] != '\0';
 }
 
+/* Whatever is wrong with a file that was named: the configuration is. */
+static int config_error(int rc, struct err_ctx *err)
+{
+    if (rc == ESCROW_ENOMEM) {
+        return rc;
+    }
+    if (err != NULL) {
+        err->code = ESCROW_ECONFIG;
+    }
+    return ESCROW_ECONFIG;
+}
+
 /* The text of a file, empty when no path is given. */
 static int read_text(const char *path, bool is_key, struct buf *text, struct err_ctx *err)
 {
@@ -27,7 +39,7 @@ static int read_text(const char *path, bool is_key, struct buf *text, struct err
     }
     rc = small_file_read(path, TLS_PEM_MAX, true, &stamp, text, err);
     if (rc < 0) {
-        return rc == ESCROW_ENOMEM ? rc : ESCROW_ECONFIG;
+        return config_error(rc, err);
     }
     if (is_key && small_file_is_open_to_others(&stamp)) {
         return err_set(err, ESCROW_ECONFIG,

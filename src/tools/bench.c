@@ -184,9 +184,6 @@ static int find_addr(struct bench *b)
     int rc;
 
     if (b->cli->options.addr != NULL) {
-        if (strlen(b->cli->options.addr) >= sizeof b->addr) {
-            return err_set(&b->cli->err, ESCROW_EINVAL, "--addr: too long");
-        }
         (void)slice_to_cstr(slice_str(b->cli->options.addr), b->addr, sizeof b->addr);
         return 0;
     }
@@ -415,7 +412,7 @@ static int bench_all(struct bench *b, const struct cli_options *options, int hea
         rc = run_and_report(b);
     }
     if (rc != 0) {
-        code = cli_fail(b->cli, rc, "bench %s", b->addr);
+        code = cli_fail(b->cli, rc, "bench%s%s", b->addr[0] != '\0' ? " " : "", b->addr);
     } else {
         code = b->cli->is_interrupted                                 ? CLI_INTERRUPTED
                : b->is_failed || b->error_count > 0 || b->missing > 0 ? CLI_FAILED

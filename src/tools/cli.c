@@ -50,14 +50,36 @@ static void on_signal(void *arg)
 static int read_secret(struct cli *cli, char *secret, size_t size)
 {
     const struct cli_options *o = &cli->options;
+    int rc;
 
     secret[0] = '\0';
     if ((o->access_key == NULL) != (o->secret_key_file == NULL)) {
         return err_set(&cli->err, ESCROW_ECONFIG,
                        "--access-key and --secret-key-file belong together");
     }
-    return o->access_key == NULL ? 0
-                                 : secret_file_read(o->secret_key_file, secret, size, &cli->err);
+    if (o->access_key == NULL) {
+        return 0;
+    }
+    rc = secret_file_read(o->secret_key_file, secret, size, &cli->err);
+    if (rc == ESCROW_ENOTFOUND) { /* of the command line: not what the command was to find */
+        rc = cli->err.code = ESCROW_ECONFIG;
+    }
+    return rc;
+}
+
+/* What an option holds that can be seen before anybody is asked. */
+static int check_options(struct cli *cli)
+{
+    const struct cli_options *o = &cli->options;
+
+    if (o->timeout_ms == 0) {
+        return err_set(&cli->err, ESCROW_ECONFIG, "--timeout: at least 1ms");
+    }
+    if (o->addr != NULL && !remote_addr_is_valid(o->addr)) {
+        return err_set(&cli->err, ESCROW_ECONFIG,
+                       "--addr '%.100s': expected host:port, as in 127.0.0.1:10911", o->addr);
+    }
+    return 0;
 }
 
 static int start_remote(struct cli *cli)
@@ -105,8 +127,9 @@ int cli_start(struct cli *cli, const struct cli_options *options)
     cli->options = *options;
     cli->err = (struct err_ctx){.code = 0};
     cli->tls = (struct tcp_tls_policy){.mode = TCP_TLS_DISABLED};
-    if (options->timeout_ms == 0) {
-        return err_set(&cli->err, ESCROW_ECONFIG, "--timeout: at least 1ms");
+    rc = check_options(cli);
+    if (rc != 0) {
+        return rc;
     }
     log_set_program("escrow");
     log_set_level(LOG_ERROR);
@@ -270,9 +293,6 @@ static int route_of_addr(struct cli *cli, const char *topic, const struct topic_
                               .fields_arg = (void *)(uintptr_t)topic};
     struct route_target *target = &cli->addr_target;
 
-    if (strlen(cli->options.addr) >= sizeof target->addr) {
-        return err_set(&cli->err, ESCROW_EINVAL, "--addr: too long");
-    }
     (void)slice_to_cstr(slice_str(cli->options.addr), target->addr, sizeof target->addr);
     (void)slice_to_cstr(slice_str(cli->options.addr), target->broker, sizeof target->broker);
     cli->addr_route = (struct topic_route){.targets = target, .target_count = 1};

@@ -95,8 +95,8 @@ struct cli {
 void cli_options_init(struct cli_options *options);
 
 /*
- * ESCROW_ECONFIG (name servers malformed), ESCROW_EIO, ESCROW_ENOMEM. After an error nothing is
- * left.
+ * ESCROW_ECONFIG (an option's value, or a file it names), ESCROW_EIO, ESCROW_ENOMEM. After an error
+ * nothing is left.
  */
 ESCROW_MUST_USE int cli_start(struct cli *cli, const struct cli_options *options);
 void cli_stop(struct cli *cli); /* not started is fine */

@@ -7,6 +7,7 @@
 #include "src/tools/cli.h"
 #include "src/tools/commands.h"
 #include "src/tools/out.h"
+#include "txn/half.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -256,6 +257,26 @@ static int transactions_run(struct transactions *t)
     return rc;
 }
 
+/* One that a transaction is in before it is decided, or none given. */
+static enum args_result check_state(const struct arg_list *list, const char *state)
+{
+    char names[160];
+    size_t len = 0;
+
+    for (int s = 0; s < HALF_STATE_COUNT; s++) {
+        const char *name = sm_name(&half_sm, s);
+        if (sm_is_final(&half_sm, s)) {
+            continue;
+        }
+        if (state == NULL || strcmp(state, name) == 0) {
+            return ARGS_GO;
+        }
+        len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", len > 0 ? ", " : "",
+                                name); /* they fit */
+    }
+    return args_bad(list, "--state '%.40s': expected one of %s", state, names);
+}
+
 int transactions_main(int argc, char **argv)
 {
     static struct transactions t = {.limit = 1000};
@@ -284,6 +305,9 @@ int transactions_main(int argc, char **argv)
     parsed = args_parse(&list, &argc, argv);
     if (parsed == ARGS_GO && (argc > 1 || (argc == 1 && strcmp(argv[0], "list") != 0))) {
         parsed = args_bad(&list, "unexpected argument '%.80s'", argv[argc - 1]);
+    }
+    if (parsed == ARGS_GO) {
+        parsed = check_state(&list, t.state);
     }
     if (parsed != ARGS_GO) {
         return parsed == ARGS_HELP ? CLI_OK : CLI_USAGE;

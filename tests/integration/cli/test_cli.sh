@@ -131,6 +131,25 @@ expect 2 status --timeout 0
 has "$err" '\-\-timeout'
 expect 2 status --namesrv nonsense
 has "$err" 'host:port'
+for addr in 127.0.0.1 : 127.0.0.1: 127.0.0.1:0 127.0.0.1:65536 :10911 '' "$(printf '%0200d:1' 0)"; do
+    expect 2 status --addr "$addr"
+    has "$err" "--addr '$(printf %.100s "$addr")': expected host:port, as in 127.0.0.1:10911"
+    one_line
+done
+for command in topics "topics create T" "produce T x" "consume T" "bench producer"; do
+    # shellcheck disable=SC2086
+    expect 2 $command --addr 127.0.0.1
+    has "$err" "--addr '127.0.0.1': expected host:port"
+done
+expect 2 status --access-key k --secret-key-file "$work/nothing"
+has "$err" "$work/nothing: No such file"
+expect 1 bench producer --timeout 1s
+has "$err" '^escrow: bench: no name server answers'
+for option in ca cert key; do
+    expect 2 status --tls on "--tls-$option-file" "$work/nothing"
+    has "$err" "$work/nothing: No such file"
+    one_line
+done
 expect 2 status --json --prometheus
 expect 2 bench producer --duration 0
 expect 2 bench producer --driver redis
@@ -351,7 +370,14 @@ expect 0 transactions --older-than 9223372036854775808ms
 is "$out" none
 expect 0 transactions --state EXPIRED --json
 is "$out" '[]'
-expect 1 transactions --state NONSENSE
+for state in nonsense prepared COMMITTED ''; do
+    expect 2 transactions --state "$state"
+    has "$err" "--state '$state': expected one of APPENDING, PREPARED, CHECKING, EXPIRING, EXPIRED, COMMITTING, ROLLING_BACK;"
+    one_line
+done
+for state in PREPARED EXPIRED ROLLING_BACK; do
+    expect 0 transactions --state "$state"
+done
 expect 0 decide commit "$offset" --yes
 has "$out" committed
 expect 0 decide commit "$offset" --yes
