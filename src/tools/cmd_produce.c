@@ -355,7 +355,7 @@ int produce_main(int argc, char **argv)
         {"group", "NAME", "producer group (escrow-cli)", &p.group, ARG_TEXT},
         {"quiet", NULL, "print nothing for a message that was stored", &p.is_quiet, ARG_FLAG},
         CLI_ARGS(common),
-        CLI_ARG_JSON(common),
+        {"json", NULL, "one JSON object per line", &common.is_json, ARG_FLAG},
     };
     const struct arg_list list = {"produce TOPIC [BODY...] [OPTION]...",
                                   "Sends each BODY as a message; without BODY, each line of "

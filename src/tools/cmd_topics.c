@@ -77,6 +77,30 @@ static int on_table(void *arg, struct header *header, struct slice body)
     return rc;
 }
 
+/* t->out collects lines, or one JSON array. */
+static void begin_out(struct topics *t)
+{
+    buf_init(&t->out, 0);
+    t->w = json_writer_to(&t->out);
+    if (t->cli.options.is_json) {
+        json_write_array_begin(&t->w);
+    }
+}
+
+/* Returns rc, or what went wrong when it was 0. */
+static int end_out(struct topics *t, int rc, bool is_wanted)
+{
+    if (t->cli.options.is_json) {
+        json_write_array_end(&t->w);
+        buf_append_u8(&t->out, '\n');
+    }
+    if (is_wanted && !out_flush(&t->out) && rc == 0) {
+        rc = ESCROW_EIO;
+    }
+    buf_fini(&t->out);
+    return rc;
+}
+
 static int list_topics(struct topics *t)
 {
     bool is_one = t->cli.options.addr != NULL;
@@ -85,21 +109,9 @@ static int list_topics(struct topics *t)
                                              : REQUEST_GET_ALL_TOPIC_LIST_FROM_NAMESERVER};
     int rc;
 
-    buf_init(&t->out, 0);
-    t->w = json_writer_to(&t->out);
-    if (t->cli.options.is_json) {
-        json_write_array_begin(&t->w);
-    }
+    begin_out(t);
     rc = cli_call(&t->cli, &req, is_one ? on_table : on_names, t);
-    if (t->cli.options.is_json) {
-        json_write_array_end(&t->w);
-        buf_append_u8(&t->out, '\n');
-    }
-    if (rc == 0) {
-        rc = out_flush(&t->out) ? 0 : ESCROW_EIO;
-    }
-    buf_fini(&t->out);
-    return rc;
+    return end_out(t, rc, rc == 0);
 }
 
 /* ---- show ---- */
@@ -235,11 +247,29 @@ static void create_fields(struct header_writer *w, void *arg)
     header_put_bool(w, "order", false);
 }
 
+static void put_created(struct topics *t, const char *broker, const char *addr)
+{
+    if (!t->cli.options.is_json) {
+        buf_append_fmt(&t->out, "%s: %" PRIu64 " queues at %s (%s)\n", t->topic, t->queues, broker,
+                       addr);
+        return;
+    }
+    json_write_object_begin(&t->w);
+    json_put_string(&t->w, "topic", slice_str(t->topic));
+    json_put_string(&t->w, "broker", slice_str(broker));
+    json_put_string(&t->w, "addr", slice_str(addr));
+    json_put_i64(&t->w, "queues", (int64_t)t->queues);
+    json_write_object_end(&t->w);
+}
+
+/* One broker after the other; those that have it are told, also when a later one refuses. */
 static int create_topic(struct topics *t)
 {
     struct cli_brokers brokers;
     int rc = cli_brokers(&t->cli, &brokers);
+    bool is_any = false;
 
+    begin_out(t);
     for (size_t i = 0; rc == 0 && i < brokers.count; i++) {
         struct cli_request req = {.addr = brokers.items[i].addr,
                                   .code = REQUEST_UPDATE_AND_CREATE_TOPIC,
@@ -247,11 +277,11 @@ static int create_topic(struct topics *t)
                                   .fields_arg = t};
         rc = cli_call(&t->cli, &req, NULL, NULL);
         if (rc == 0) {
-            (void)printf("%s: %" PRIu64 " queues at %s (%s)\n", t->topic, t->queues,
-                         brokers.items[i].name, brokers.items[i].addr);
+            put_created(t, brokers.items[i].name, brokers.items[i].addr);
+            is_any = true;
         }
     }
-    return rc;
+    return end_out(t, rc, is_any);
 }
 
 static int topics_run(struct topics *t, const struct cli_options *common,

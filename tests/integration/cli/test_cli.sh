@@ -72,6 +72,18 @@ is() {
     checks=$((checks + 1))
     [ "$1" = "$2" ] || fault "expected '$2', got '$1'"
 }
+# The output is JSON, as --help says: one document, or one object per line.
+is_json() {
+    checks=$((checks + 1))
+    python3 - "$work/out" "$1" <<'PY' || fault "no JSON ($1): $out"
+import json, sys
+def never(word): raise ValueError(word)
+text = open(sys.argv[1], encoding="utf-8").read()
+documents = text.splitlines() if sys.argv[2] == "lines" else [text]
+for document in documents:
+    json.loads(document, parse_constant=never)
+PY
+}
 # One line, whatever went wrong.
 one_line() { is "$(wc -l <"$work/err")" 1; }
 field() { sed -n "s/.*\"$2\":\"\{0,1\}\([^,\"}]*\).*/\1/p" <<<"$1" | head -n 1; }
@@ -317,6 +329,44 @@ has "$out" '^Made$'
 expect 0 topics --all
 has "$out" '^TRANS_CHECK_MAX_TIME_TOPIC$'
 
+expect 0 topics create Made --queues 3 --json
+is "$(sed 's/127.0.0.1:[0-9]*/ADDR/; s/"broker":"[^"]*"/"broker":"B"/' <<<"$out")" '[{"topic":"Made","broker":"B","addr":"ADDR","queues":3}]'
+expect 1 topics create Made --json --addr 127.0.0.1:1 --timeout 1s
+is "$out" ""
+one_line
+
+# Whatever --json prints can be read by what reads JSON; what fails prints one line of text, on standard error.
+while read -r form line; do
+    # shellcheck disable=SC2086
+    expect 0 $line --json
+    is_json "$form"
+    has "$out" .
+    is "$err" ""
+done <<'LINES'
+lines produce Json one two --key k --property a="b
+lines produce JsonTxn x --half --group pj
+lines consume Json
+lines message Json k
+document topics
+document topics show Json
+document topics create Json
+document groups
+document transactions
+document transactions --state EXPIRED
+document status
+document bench producer --count 10 --topic JsonBench
+document bench txn --count 10 --topic JsonTxn
+document bench consumer --count 10 --topic JsonBench
+LINES
+"$escrow" decide rollback "$(field "$("$escrow" transactions --group pj --json)" offset)" --yes --json >"$work/out" || fault "decide: $?"
+is_json lines
+for line in "topics show None" "groups none" "message Json none"; do
+    # shellcheck disable=SC2086
+    expect 3 $line --json
+    is "$out" ""
+    one_line
+done
+
 # --addr: that broker alone; no name server, and no other broker, is asked.
 expect 0 produce Made at-this-broker
 expect 0 consume Made --addr "$broker" --namesrv 127.0.0.1:1
@@ -529,12 +579,15 @@ expect 0 verify "$work/data"
 has "$out" '^sound$'
 expect 0 verify "$work/data" --json
 has "$out" '"findings":0'
+is_json document
+expect 0 dump "$work/data" --json
+is_json lines
 expect 0 dump "$work/data" --count 3
 is "$(wc -l <<<"$out")" 3
 has "$out" ' START '
 segment=$(find "$work/data/log" -type f | sort | head -n 1)
 expect 0 dump "$segment" --json
-is "$(grep -c '"type":"HALF"' <<<"$out")" "$((4 + 9 * 200))"
+is "$(grep -c '"type":"HALF"' <<<"$out")" "$((4 + 1 + 10 + 9 * 200))"
 has "$out" '"type":"RELEASE".*"kind":"due"'
 has "$out" '"body":"hello"'
 
