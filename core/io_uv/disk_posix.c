@@ -97,10 +97,29 @@ static int path_check(struct disk *d, const char *path, struct err_ctx *err)
 
 /* ---- open, close, size ---- */
 
+/*
+ * What has our names and is no file (a pipe that somebody made, a device) would never end, or take
+ * what is written and forget it.
+ */
+static int check_regular(struct disk *d, int fd, const char *path, struct err_ctx *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0) {
+        return path_error(d, "stat", path, err);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return err_set(err, ESCROW_EIO, "open %s/%s: not a regular file", disk_of(d)->root, path);
+    }
+    return 0;
+}
+
 static int posix_open(struct disk *d, const char *path, unsigned flags, struct disk_file **out,
                       struct err_ctx *err)
 {
-    int oflags = O_CLOEXEC | O_NOFOLLOW | ((flags & DISK_WRITE) != 0 ? O_RDWR : O_RDONLY);
+    /* O_NONBLOCK: a pipe is opened, and then refused, without waiting for its other end. */
+    int oflags =
+        O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | ((flags & DISK_WRITE) != 0 ? O_RDWR : O_RDONLY);
     struct posix_file *f;
     int rc = path_check(d, path, err);
 
@@ -123,8 +142,11 @@ static int posix_open(struct disk *d, const char *path, unsigned flags, struct d
     do {
         f->fd = openat(disk_of(d)->root_fd, path, oflags, FILE_MODE);
     } while (f->fd < 0 && errno == EINTR);
-    if (f->fd < 0) {
-        rc = path_error(d, "open", path, err);
+    rc = f->fd < 0 ? path_error(d, "open", path, err) : check_regular(d, f->fd, path, err);
+    if (rc != 0 && f->fd >= 0) {
+        (void)close(f->fd); /* nothing was written to it */
+    }
+    if (rc != 0) {
         mem_free(f->path);
         mem_free(f);
         return rc;

@@ -591,6 +591,17 @@ is "$(grep -c '"type":"HALF"' <<<"$out")" "$((4 + 1 + 10 + 9 * 200))"
 has "$out" '"type":"RELEASE".*"kind":"due"'
 has "$out" '"body":"hello"'
 
+# What is no file in the place of one: a line, and no waiting for the other end of a pipe.
+cp -r --sparse=always "$work/data" "$work/pipe"
+rm "$work/pipe/log/$(basename "$segment")"
+mkfifo "$work/pipe/log/$(basename "$segment")"
+for command in verify dump; do
+    expect 1 "$command" "$work/pipe"
+    has "$err" "$(basename "$segment"): not a regular file"
+    one_line
+done
+rm -r "$work/pipe"
+
 # --from behind the end of the log: one line that says where it ends, whatever lies there.
 for from in 18446744073709551615 99999999999999 $((1 << 30)) $((1 << 26)) $(((1 << 26) - 4)) $(((1 << 26) - 800)); do
     expect 3 dump "$work/data" --from "$from"

@@ -77,6 +77,26 @@ static int write_at(struct disk_file *f, const void *data, size_t len, uint64_t 
     return disk_pwritev(f, &iov, 1, offset, &err);
 }
 
+START_TEST(what_is_no_regular_file_is_refused)
+{
+    /* A pipe without another end, which open(2) would wait for; a folder. */
+    static const unsigned ways[] = {DISK_READ, DISK_WRITE, DISK_WRITE | DISK_CREATE};
+    char path[TEMP_FOLDER_MAX + 16];
+    struct disk_file *f = NULL;
+
+    (void)snprintf(path, sizeof path, "%s/pipe", root);
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_int_eq(disk_mkdir(disk, "folder", &err), 0);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        ck_assert_int_lt(disk_open(disk, "pipe", ways[i], &f, &err), 0);
+        ck_assert_int_eq(err.code, ESCROW_EIO);
+        ck_assert_ptr_nonnull(strstr(err.text, "pipe: not a regular file"));
+        ck_assert_int_lt(disk_open(disk, "folder", ways[i], &f, &err), 0);
+    }
+    ck_assert_ptr_null(f);
+}
+END_TEST
+
 static bool is_zero(struct disk_file *f, uint64_t offset, size_t len)
 {
     uint8_t *data = mem_alloc(len);
@@ -730,6 +750,7 @@ int main(void)
 
     tcase_set_timeout(tc, 30);
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, what_is_no_regular_file_is_refused);
     tcase_add_test(tc, many_pieces_are_written_as_one);
     tcase_add_test(tc, a_read_is_short_only_at_the_end);
     tcase_add_test(tc, what_is_not_in_memory_is_not_waited_for);
