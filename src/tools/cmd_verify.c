@@ -9,18 +9,33 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define FINDINGS_SHOWN 100 /* without --all: the first ones say where to look */
+
 struct verify {
     struct err_ctx err;
+    uint64_t findings;
     bool is_json;
+    bool is_all;
     bool is_tty;
     uint64_t shown; /* percent */
 };
 
 static void on_finding(void *arg, int code, const char *text)
 {
-    const struct verify *v = arg;
+    struct verify *v = arg;
 
+    if (++v->findings > FINDINGS_SHOWN && !v->is_all) {
+        return; /* say_more tells how many */
+    }
     (void)fprintf(stderr, "%s%s: %s\n", v->is_tty ? "\r\033[K" : "", escrow_error_name(code), text);
+}
+
+static void say_more(const struct verify *v)
+{
+    if (v->findings > FINDINGS_SHOWN && !v->is_all) {
+        (void)fprintf(stderr, "escrow: verify: %" PRIu64 " more findings; --all shows them\n",
+                      v->findings - FINDINGS_SHOWN);
+    }
 }
 
 static void on_progress(void *arg, uint64_t done, uint64_t total)
@@ -92,6 +107,7 @@ static int verify_run(struct verify *v, const char *root, bool *is_sound)
     if (rc == 0) {
         rc = inspect_verify(in, &how, &result, &v->err);
         (void)fprintf(stderr, "%s", v->is_tty ? "\r\033[K" : "");
+        say_more(v);
     }
     if (rc == 0) {
         rc = report(v, &result);
@@ -107,6 +123,7 @@ int verify_main(int argc, char **argv)
     static struct verify v;
     static struct cli cli; /* only for its error line */
     const struct arg args[] = {
+        {"all", NULL, "every finding (the first 100)", &v.is_all, ARG_FLAG},
         {"json", NULL, "machine-readable: one JSON document", &v.is_json, ARG_FLAG}};
     const struct arg_list list = {"verify DATADIR [OPTION]...",
                                   "Reads all of a stopped broker's data: every record of the log, "

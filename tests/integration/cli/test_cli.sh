@@ -591,6 +591,21 @@ is "$(grep -c '"type":"HALF"' <<<"$out")" "$((4 + 1 + 10 + 9 * 200))"
 has "$out" '"type":"RELEASE".*"kind":"due"'
 has "$out" '"body":"hello"'
 
+# Many findings: the first hundred, and how many there are; all of them when asked for.
+cp -r --sparse=always "$work/data" "$work/bad"
+while read -r at _; do
+    printf '\377' | dd of="$work/bad/log/$(basename "$segment")" bs=1 seek="$((at + 60))" conv=notrunc status=none
+done < <("$escrow" dump "$work/data" | awk '$4 == "HALF"' | head -n 150)
+expect 1 verify "$work/bad" --all
+all=$(wc -l <"$work/err")
+[ "$all" -ge 150 ] || fault "$all findings of 150 and more"
+has "$out" "^findings +$all$"
+expect 1 verify "$work/bad"
+is "$(wc -l <"$work/err")" 101
+has "$err" "^escrow: verify: $((all - 100)) more findings; --all shows them$"
+has "$out" "^findings +$all$"
+rm -r "$work/bad"
+
 # What is no file in the place of one: a line, and no waiting for the other end of a pipe.
 cp -r --sparse=always "$work/data" "$work/pipe"
 rm "$work/pipe/log/$(basename "$segment")"
