@@ -5,15 +5,18 @@
  * file.
  *
  * Failure modes: the section is untrusted (every length is compared with what is left before it is
- * used); the folder may lack files (told, and rebuilt
- * when they are read), have too much (cut), or hold things that are not ours
- * (left alone).
+ * used, and no work is done for a count that the folder does not bear out); the folder may lack
+ * files (told, and rebuilt when they are read), have too much (cut), or hold things that are not
+ * ours (left alone).
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
 #include "core/store/queue_path.h"
 #include "core/store/queues_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
 
 #define ROW_SIZE 32u /* topic length u16, id u16, zero u32, min u64, flushed u64, visible u64 */
 
@@ -167,82 +170,7 @@ int queues_decode(struct queues *qs, struct slice section, struct err_ctx *err)
     return 0;
 }
 
-/* ------------------------------------------------------------------ verify */
-
-/* Files [*first, *end) must exist. */
-static void files_of(const struct queue *q, uint32_t *first, uint32_t *end)
-{
-    *first = (uint32_t)(q->min / QUEUE_FILE_ENTRIES);
-    *end = q->flushed <= q->min
-               ? *first
-               : (uint32_t)((q->flushed + QUEUE_FILE_ENTRIES - 1) / QUEUE_FILE_ENTRIES);
-}
-
-/* Bytes that file `number` must have. */
-static uint64_t file_size_of(const struct queue *q, uint32_t number)
-{
-    uint64_t begin = (uint64_t)number * QUEUE_FILE_ENTRIES;
-    uint64_t end =
-        begin + QUEUE_FILE_ENTRIES < q->flushed ? begin + QUEUE_FILE_ENTRIES : q->flushed;
-
-    CHECK(begin < end);
-    return (end - begin) * QUEUE_ENTRY_SIZE;
-}
-
-static int verify_file(const struct queues *qs, const struct queue *q, uint32_t number,
-                       struct err_ctx *err)
-{
-    uint64_t want = file_size_of(q, number);
-    struct queue_path path;
-    struct disk_file *f = NULL;
-    uint64_t size = 0;
-    int rc;
-
-    queue_path_file(&path, queue_topic(q), q->id, number);
-    rc = disk_open(qs->disk, path.text, DISK_READ, &f, err);
-    if (rc == ESCROW_ENOTFOUND) {
-        return err_set(err, ESCROW_ECORRUPT, "%s: missing; the checkpoint counts %llu entries",
-                       path.text, (unsigned long long)q->flushed);
-    }
-    if (rc == 0) {
-        rc = disk_size(f, &size, err);
-    }
-    if (rc == 0 && size < want) {
-        rc = err_set(err, ESCROW_ECORRUPT,
-                     "%s: %llu bytes; the checkpoint counts %llu entries, which need %llu",
-                     path.text, (unsigned long long)size, (unsigned long long)q->flushed,
-                     (unsigned long long)want);
-    }
-    disk_close(&f);
-    return rc;
-}
-
-int queues_verify(struct queues *qs, struct queues_open_report *report, struct err_ctx *err)
-{
-    struct queues_cursor cursor = {0};
-    const struct queue *q;
-
-    *report = (struct queues_open_report){0};
-    while ((q = queues_next(qs, &cursor)) != NULL) {
-        uint32_t first;
-        uint32_t end;
-        files_of(q, &first, &end);
-        for (uint32_t number = first; number < end; number++) {
-            struct err_ctx own = {.code = 0};
-            int rc = verify_file(qs, q, number, &own);
-            if (rc != 0 && rc != ESCROW_ECORRUPT) {
-                return err_set(err, rc, "%s", own.text);
-            }
-            if (rc != 0 && report->lost_count++ == 0) {
-                memcpy(report->lost, own.text, sizeof report->lost);
-            }
-            report->file_count += rc == 0 ? 1 : 0;
-        }
-    }
-    return 0;
-}
-
-/* ------------------------------------------------------------------ cut */
+/* ------------------------------------------------------------------ folders */
 
 /* Names of a folder, each followed by a NUL: folders or files. */
 struct names {
@@ -293,6 +221,168 @@ static const char *names_next(const struct names *names, size_t *cursor)
     *cursor += strlen(name) + 1;
     return name;
 }
+
+/* ------------------------------------------------------------------ verify */
+
+/* Files [*first, *end) must exist. */
+static void files_of(const struct queue *q, uint32_t *first, uint32_t *end)
+{
+    *first = (uint32_t)(q->min / QUEUE_FILE_ENTRIES);
+    *end = q->flushed <= q->min
+               ? *first
+               : (uint32_t)((q->flushed + QUEUE_FILE_ENTRIES - 1) / QUEUE_FILE_ENTRIES);
+}
+
+/* Bytes that file `number` must have. */
+static uint64_t file_size_of(const struct queue *q, uint32_t number)
+{
+    uint64_t begin = (uint64_t)number * QUEUE_FILE_ENTRIES;
+    uint64_t end =
+        begin + QUEUE_FILE_ENTRIES < q->flushed ? begin + QUEUE_FILE_ENTRIES : q->flushed;
+
+    CHECK(begin < end);
+    return (end - begin) * QUEUE_ENTRY_SIZE;
+}
+
+static void report_lost(struct queues_open_report *report, uint64_t count, const char *text)
+{
+    if (report->lost_count == 0) {
+        (void)snprintf(report->lost, sizeof report->lost, "%s", text); /* cut when too long */
+    }
+    report->lost_count += count;
+}
+
+/* Files [number, end) are not there. */
+static void report_missing(struct queues_open_report *report, const struct queue *q,
+                           uint32_t number, uint32_t end)
+{
+    struct err_ctx text = {.code = 0};
+    struct queue_path path;
+
+    if (number == end) {
+        return;
+    }
+    queue_path_file(&path, queue_topic(q), q->id, number);
+    (void)err_set(&text, ESCROW_ECORRUPT, "%s: missing; the checkpoint counts %llu entries",
+                  path.text, (unsigned long long)q->flushed); /* only the text is wanted */
+    report_lost(report, end - number, text.text);
+}
+
+/* A file that was in its folder a moment ago. */
+static int verify_file(const struct queues *qs, const struct queue *q, uint32_t number,
+                       struct queues_open_report *report, struct err_ctx *err)
+{
+    uint64_t want = file_size_of(q, number);
+    struct err_ctx text = {.code = 0};
+    struct queue_path path;
+    struct disk_file *f = NULL;
+    uint64_t size = 0;
+    int rc;
+
+    queue_path_file(&path, queue_topic(q), q->id, number);
+    rc = disk_open(qs->disk, path.text, DISK_READ, &f, err);
+    if (rc == ESCROW_ENOTFOUND) { /* a link to nowhere */
+        report_missing(report, q, number, number + 1);
+        return 0;
+    }
+    if (rc == 0) {
+        rc = disk_size(f, &size, err);
+    }
+    if (rc == 0 && size < want) {
+        (void)err_set(&text, ESCROW_ECORRUPT,
+                      "%s: %llu bytes; the checkpoint counts %llu entries, which need %llu",
+                      path.text, (unsigned long long)size, (unsigned long long)q->flushed,
+                      (unsigned long long)want); /* only the text is wanted */
+        report_lost(report, 1, text.text);
+    } else if (rc == 0) {
+        report->file_count++;
+    }
+    disk_close(&f);
+    return rc;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    const uint32_t *x = a;
+    const uint32_t *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Append those of [first, end) that the queue's folder has to *numbers, ascending u32. */
+static int list_numbers(const struct queues *qs, const struct queue *q, uint32_t first,
+                        uint32_t end, struct buf *numbers, struct err_ctx *err)
+{
+    struct queue_path folder;
+    struct names names;
+    size_t cursor = 0;
+    const char *name;
+    int rc;
+
+    queue_path_queue(&folder, queue_topic(q), q->id);
+    rc = names_list(&names, qs->disk, folder.text, false, err);
+    if (rc != 0) {
+        return rc;
+    }
+    while ((name = names_next(&names, &cursor)) != NULL) {
+        uint32_t number;
+        if (queue_path_file_decode(slice_str(name), &number) && number >= first && number < end) {
+            buf_append(numbers, &number, sizeof number);
+        }
+    }
+    buf_fini(&names.buf);
+    if (buf_failed(numbers)) {
+        return err_set(err, ESCROW_ENOMEM, "%s: out of memory", folder.text);
+    }
+    if (numbers->len > 0) {
+        qsort(numbers->ptr, numbers->len / sizeof(uint32_t), sizeof(uint32_t), compare_numbers);
+    }
+    return 0;
+}
+
+/* By what the folder has, not by what the checkpoint counts: that may be anything. */
+static int verify_queue(const struct queues *qs, const struct queue *q,
+                        struct queues_open_report *report, struct err_ctx *err)
+{
+    struct buf numbers;
+    uint32_t next;
+    uint32_t end;
+    int rc = 0;
+
+    files_of(q, &next, &end);
+    if (next == end) {
+        return 0;
+    }
+    buf_init(&numbers, 0);
+    rc = list_numbers(qs, q, next, end, &numbers, err);
+    for (size_t at = 0; rc == 0 && at < numbers.len; at += sizeof(uint32_t)) {
+        uint32_t number;
+        memcpy(&number, numbers.ptr + at, sizeof number);
+        report_missing(report, q, next, number);
+        rc = verify_file(qs, q, number, report, err);
+        next = number + 1;
+    }
+    if (rc == 0) {
+        report_missing(report, q, next, end);
+    }
+    buf_fini(&numbers);
+    return rc;
+}
+
+int queues_verify(struct queues *qs, struct queues_open_report *report, struct err_ctx *err)
+{
+    struct queues_cursor cursor = {0};
+    const struct queue *q;
+    int rc = 0;
+
+    *report = (struct queues_open_report){0};
+    while (rc == 0 && (q = queues_next(qs, &cursor)) != NULL) {
+        rc = verify_queue(qs, q, report, err);
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------ cut */
 
 static int cut_file(struct queues *qs, const struct queue *q, uint32_t number,
                     struct queues_open_report *report, struct err_ctx *err)

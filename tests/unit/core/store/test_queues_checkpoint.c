@@ -1,3 +1,4 @@
+#include "core/base/bytes.h"
 #include "tests/unit/core/store/queues_test.h"
 
 START_TEST(entries_ahead_of_the_checkpoint_are_cut)
@@ -72,6 +73,24 @@ START_TEST(a_short_file_is_told_at_the_start_with_its_name)
     ck_assert_int_eq(disk_truncate(f, 2000 * QUEUE_ENTRY_SIZE - 1, NULL), 0);
     disk_close(&f);
     check_start_tells("queues/t/0/00000000000006000000: 39999 bytes");
+}
+END_TEST
+
+START_TEST(a_count_the_folder_does_not_bear_out_costs_no_time)
+{
+    /* A row may count 2^50 entries; what it costs to see that goes by the files there are. */
+    const uint64_t files = (QUEUE_NUMBER_MAX + FILE_ENTRIES - 1) / FILE_ENTRIES;
+    struct queues_open_report report;
+
+    put(get("t", 0), 3 * FILE_ENTRIES);
+    ck_assert_int_eq(checkpoint(), 0);
+    ck_assert_int_eq(disk_unlink(disk, "queues/t/0/00000000000006000000", NULL), 0);
+    put_le64(section.ptr + 4 + 16, QUEUE_NUMBER_MAX); /* flushed, visible */
+    put_le64(section.ptr + 4 + 24, QUEUE_NUMBER_MAX);
+    report = reopen();
+    ck_assert_uint_eq(report.file_count, 2);
+    ck_assert_uint_eq(report.lost_count, files - 2);
+    ck_assert_msg(strstr(report.lost, "/00000000000006000000: missing") != NULL, "%s", report.lost);
 }
 END_TEST
 
@@ -252,6 +271,7 @@ int main(void)
     tcase_add_test(t, entries_ahead_of_the_checkpoint_are_cut);
     tcase_add_test(t, a_missing_file_is_told_at_the_start_with_its_name);
     tcase_add_test(t, a_short_file_is_told_at_the_start_with_its_name);
+    tcase_add_test(t, a_count_the_folder_does_not_bear_out_costs_no_time);
     tcase_add_test(t, things_of_others_are_left_alone);
     tcase_add_test(t, long_and_odd_topics_survive_a_restart);
     tcase_add_test(t, a_section_cut_anywhere_is_refused);
