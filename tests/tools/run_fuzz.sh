@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Run each fuzz target for a while, starting from its corpus. New inputs stay in the build folder.
 # usage: run_fuzz.sh BUILD_FOLDER SECONDS TARGET...
-# Two run at a time. A finding is kept in BUILD_FOLDER/fuzz/<target>/ and ends the script with status 1.
+# Two run at a time. A finding is kept in BUILD_FOLDER/fuzz/<target>/, told last (who
+# sees only the end of a log finds it there, the input with it), and makes the script end with status 1.
 set -euo pipefail
 build=$1
 seconds=$2
@@ -12,17 +13,24 @@ run_one() {
     local target=$1 name=${1#fuzz_} folder=$build/fuzz/$1 log
     log=$folder/log
     mkdir -p "$folder/found"
+    rm -f "$folder"/{finding,crash-*,oom-*,timeout-*,leak-*}
     if "$build/tests/fuzz/$target" "$folder/found" "$root/tests/fuzz/corpus/$name" -max_total_time="$seconds" \
         -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$folder/" >"$log" 2>&1; then
         printf '  %-28s %s runs\n' "$target" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
         return 0
     fi
     tail -n 40 "$log"
-    cat <<TEXT
-$target found something. To see it again:
-  $build/tests/fuzz/$target $folder/crash-... (or oom-, timeout-, leak-)
-Once it is mended, keep the input: cp it to tests/fuzz/corpus/$name/bug_<number>_<what>
-TEXT
+    {
+        echo "$target found something. To see it again:"
+        for input in "$folder"/{crash,oom,timeout,leak}-*; do
+            [ -e "$input" ] || continue
+            printf '  %s/tests/fuzz/%s %s\n' "$build" "$target" "$input"
+            if [ "$(stat -c %s "$input")" -le 4096 ]; then
+                printf '  base64: %s\n' "$(base64 -w 0 "$input")"
+            fi
+        done
+        echo "Once it is mended, keep the input: cp it to tests/fuzz/corpus/$name/bug_<number>_<what>"
+    } >"$folder/finding"
     return 1
 }
 
@@ -31,6 +39,7 @@ TEXT
     exit 1
 }
 status=0
+targets=("$@")
 while [ $# -gt 0 ]; do
     run_one "$1" &
     first=$!
@@ -40,5 +49,10 @@ while [ $# -gt 0 ]; do
         shift
     fi
     wait "$first" || status=1
+done
+for target in "${targets[@]}"; do
+    if [ -e "$build/fuzz/$target/finding" ]; then
+        cat "$build/fuzz/$target/finding"
+    fi
 done
 exit "$status"
