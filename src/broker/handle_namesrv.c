@@ -186,7 +186,8 @@ static void namesrv_data_version(struct request *req)
     }
     registry_seen(&b->namesrv.registry, name, addr, loop_mono_ms(b->loop));
     if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
-        header_put_bool(&w, "changed", !registry_is_current(&b->namesrv.registry, name, &version));
+        header_put_bool(&w, "changed",
+                        !registry_is_current(&b->namesrv.registry, name, addr, &version));
         header_end(&w);
         request_end(req, &w);
     }

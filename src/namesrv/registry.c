@@ -68,6 +68,17 @@ static struct registry_broker *broker_find(const struct registry *r, struct slic
     return strmap_find(&r->brokers, name);
 }
 
+/* Where the address stands in addrs; addr_count when it does not. */
+static size_t broker_find_addr(const struct registry_broker *broker, struct slice addr)
+{
+    size_t i = 0;
+
+    while (i < broker->addr_count && !slice_eq_str(addr, broker->addrs[i].addr)) {
+        i++;
+    }
+    return i;
+}
+
 /* Take a broker out of one topic; true when no broker is left. */
 static bool topic_drop_broker(struct registry_topic *topic, const struct registry_broker *broker)
 {
@@ -361,14 +372,13 @@ int registry_register(struct registry *r, int64_t now_ms, const struct registrat
 int registry_unregister(struct registry *r, struct slice broker_name, struct slice addr)
 {
     struct registry_broker *broker = broker_find(r, broker_name);
+    size_t i = broker == NULL ? 0 : broker_find_addr(broker, addr);
 
-    for (size_t i = 0; broker != NULL && i < broker->addr_count; i++) {
-        if (slice_eq_str(addr, broker->addrs[i].addr)) {
-            broker_remove_addr(r, broker, i);
-            return 0;
-        }
+    if (broker == NULL || i == broker->addr_count) {
+        return ESCROW_ENOTFOUND;
     }
-    return ESCROW_ENOTFOUND;
+    broker_remove_addr(r, broker, i);
+    return 0;
 }
 
 /* Remove the first address for which one of the conditions holds; false when there is none. */
@@ -409,22 +419,22 @@ size_t registry_expire(struct registry *r, int64_t now_ms)
     return count;
 }
 
-bool registry_is_current(const struct registry *r, struct slice broker_name,
+bool registry_is_current(const struct registry *r, struct slice broker_name, struct slice addr,
                          const struct data_version *version)
 {
     const struct registry_broker *broker = broker_find(r, broker_name);
 
-    return broker != NULL && broker->has_version && version_eq(&broker->version, version);
+    return broker != NULL && broker_find_addr(broker, addr) < broker->addr_count &&
+           broker->has_version && version_eq(&broker->version, version);
 }
 
 void registry_seen(struct registry *r, struct slice broker_name, struct slice addr, int64_t now_ms)
 {
     struct registry_broker *broker = broker_find(r, broker_name);
+    size_t i = broker == NULL ? 0 : broker_find_addr(broker, addr);
 
-    for (size_t i = 0; broker != NULL && i < broker->addr_count; i++) {
-        if (slice_eq_str(addr, broker->addrs[i].addr)) {
-            broker->addrs[i].seen_ms = now_ms;
-        }
+    if (broker != NULL && i < broker->addr_count) {
+        broker->addrs[i].seen_ms = now_ms;
     }
 }
 

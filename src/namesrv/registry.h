@@ -124,8 +124,12 @@ ESCROW_MUST_USE int registry_topic_list(const struct registry *r, struct slice c
  */
 size_t registry_set_writable(struct registry *r, struct slice broker_name, bool is_writable);
 
-/* Is `version` what the broker registered last? For QUERY_DATA_VERSION. */
-bool registry_is_current(const struct registry *r, struct slice broker_name,
+/*
+ * Is this address registered under the name, and is `version` that of the name's table of topics?
+ * For QUERY_DATA_VERSION. An address that has to register itself is not current, whoever else holds
+ * the name with the same version: a slave that stayed, or the broker's own old address.
+ */
+bool registry_is_current(const struct registry *r, struct slice broker_name, struct slice addr,
                          const struct data_version *version);
 
 /*

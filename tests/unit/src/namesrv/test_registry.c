@@ -186,13 +186,13 @@ START_TEST(topics_are_taken_over_when_the_version_changed)
 
     registry_init(&r, key);
     ck_assert_int_eq(registry_register(&r, 0, &a), 0);
-    ck_assert(registry_is_current(&r, SLICE_LIT("a"), &same));
+    ck_assert(registry_is_current(&r, SLICE_LIT("a"), SLICE_LIT("1.1.1.1:1"), &same));
     a.topic_count = 2;
     ck_assert_int_eq(registry_register(&r, 0, &a), 0);
     ck_assert_uint_eq(route_brokers(&r, "U"), 0);
     a.version.counter = 2;
     ck_assert_int_eq(registry_register(&r, 0, &a), 0);
-    ck_assert(!registry_is_current(&r, SLICE_LIT("a"), &same));
+    ck_assert(!registry_is_current(&r, SLICE_LIT("a"), SLICE_LIT("1.1.1.1:1"), &same));
     ck_assert_uint_eq(route_brokers(&r, "U"), 1);
     registry_delete_topic(&r, SLICE_LIT("U"));
     registry_check(&r);
@@ -255,7 +255,7 @@ START_TEST(a_name_that_a_live_broker_holds_is_refused_to_another_address)
     ck_assert_ptr_nonnull(strstr(text, "2.2.2.2:2"));
     registry_refusal(&r, 0, &a, text, sizeof text);
     ck_assert_str_eq(text, "");
-    ck_assert(registry_is_current(&r, SLICE_LIT("n"), &version));
+    ck_assert(registry_is_current(&r, SLICE_LIT("n"), SLICE_LIT("1.1.1.1:1"), &version));
     ck_assert_uint_eq(route_brokers(&r, "U"), 0);
     ck_assert_int_eq(registry_unregister(&r, SLICE_LIT("n"), SLICE_LIT("2.2.2.2:2")),
                      ESCROW_ENOTFOUND);
@@ -271,6 +271,71 @@ START_TEST(a_name_that_a_live_broker_holds_is_refused_to_another_address)
     ck_assert_int_eq(registry_unregister(&r, SLICE_LIT("n"), SLICE_LIT("1.1.1.1:1")), 0);
     ck_assert_int_eq(registry_register(&r, REGISTRY_EXPIRY_MS + 1, &b), 0);
     registry_check(&r);
+    registry_fini(&r);
+}
+END_TEST
+
+/* Would a broker that asks from this address register itself? */
+static bool is_told_to_register(const struct registry *r, const struct registration *reg)
+{
+    return !registry_is_current(r, reg->broker_name, reg->addr, &reg->version);
+}
+
+START_TEST(a_master_that_was_cut_off_registers_again_although_its_slave_stayed)
+{
+    /* The slave keeps name, topics and data version alive; the master's address is gone. */
+    struct registry r;
+    struct topic_config t = topic("T", 4);
+    struct registration master = make("n", "1.1.1.1:1", &t, 1, 7);
+    struct registration slave = make("n", "2.2.2.2:2", &t, 1, 7);
+
+    registry_init(&r, key);
+    slave.broker_id = 1;
+    slave.conn = 2;
+    ck_assert(is_told_to_register(&r, &master));
+    ck_assert_int_eq(registry_register(&r, 0, &master), 0);
+    ck_assert_int_eq(registry_register(&r, 0, &slave), 0);
+    ck_assert(!is_told_to_register(&r, &master));
+    ck_assert(!is_told_to_register(&r, &slave));
+
+    registry_on_close(&r, 1);
+    registry_seen(&r, master.broker_name, master.addr, 1); /* asking does not bring it back */
+    ck_assert(is_told_to_register(&r, &master));
+    ck_assert(!is_told_to_register(&r, &slave));
+    master.conn = 3;
+    ck_assert_int_eq(registry_register(&r, 1, &master), 0);
+    ck_assert(!is_told_to_register(&r, &master));
+    ck_assert(!is_told_to_register(&r, &slave));
+    ck_assert_uint_eq(route_brokers(&r, "T"), 1);
+    registry_check(&r);
+    registry_fini(&r);
+}
+END_TEST
+
+START_TEST(a_moved_broker_registers_although_its_data_version_is_known)
+{
+    /*
+     * Its old address has said the same version; that address is told to when the name has gone to
+     * the new one. No address, no name: never current.
+     */
+    struct registry r;
+    struct topic_config t = topic("T", 4);
+    struct registration old = make("n", "1.1.1.1:1", &t, 1, 7);
+    struct registration moved = make("n", "2.2.2.2:2", &t, 1, 7);
+
+    registry_init(&r, key);
+    moved.conn = 2;
+    ck_assert_int_eq(registry_register(&r, 0, &old), 0);
+    ck_assert(!is_told_to_register(&r, &old));
+    ck_assert(is_told_to_register(&r, &moved));
+    registry_seen(&r, moved.broker_name, moved.addr, 1); /* says nothing of the old address */
+    ck_assert_int_eq(registry_register(&r, REGISTRY_QUIET_MS + 1, &moved), 0);
+    ck_assert(!is_told_to_register(&r, &moved));
+    ck_assert(is_told_to_register(&r, &old));
+    ck_assert(!registry_is_current(&r, SLICE_LIT("n"), SLICE_EMPTY, &moved.version));
+    ck_assert(!registry_is_current(&r, SLICE_LIT("x"), moved.addr, &moved.version));
+    moved.version.counter = 8;
+    ck_assert(is_told_to_register(&r, &moved));
     registry_fini(&r);
 }
 END_TEST
@@ -501,6 +566,8 @@ int main(void)
     tcase_add_test(tc, topics_are_taken_over_when_the_version_changed);
     tcase_add_test(tc, a_slave_brings_no_topics_and_takes_none_away);
     tcase_add_test(tc, a_name_that_a_live_broker_holds_is_refused_to_another_address);
+    tcase_add_test(tc, a_master_that_was_cut_off_registers_again_although_its_slave_stayed);
+    tcase_add_test(tc, a_moved_broker_registers_although_its_data_version_is_known);
     tcase_add_test(tc, a_broker_that_was_moved_takes_its_name_when_registrations_were_missed);
     tcase_add_test(tc, an_elected_master_takes_the_name_over);
     tcase_add_test(tc, names_that_could_harm_are_refused);
