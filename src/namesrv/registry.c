@@ -283,7 +283,7 @@ static bool version_is_older(const struct data_version *a, const struct data_ver
                                               : a->counter < b->counter;
 }
 
-/* Has it missed registrations, and is the newcomer what it was, or later? */
+/* Has it been silent for a while, and is the newcomer what it was, or later? */
 static bool addr_gives_way(const struct registry_broker *broker, const struct registry_addr *a,
                            int64_t now_ms, const struct registration *reg)
 {

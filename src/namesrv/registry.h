@@ -7,8 +7,8 @@
  * "Registration"): the table of topics comes from the master (id 0), is taken over when its data
  * version changed, and topics missing from a later table stay until they are deleted. Stricter than
  * RocketMQ's in one thing: name and id of a live broker are not given to another address, which
- * would make the messages of the first unreachable, unless it was elected, or the first has missed
- * registrations (REGISTRY_QUIET_MS) and the newcomer's data version is not older: a broker that was
+ * would make the messages of the first unreachable, unless it was elected, or the first has been
+ * silent for REGISTRY_QUIET_MS and the newcomer's data version is not older: a broker that was
  * moved.
  *
  * Owns:    everything in it, as copies.
@@ -34,7 +34,7 @@
 #define REGISTRY_EXPIRY_MS                                                                         \
     120000 /* silent for longer: gone, unless the broker asked for another time */
 #define REGISTRY_QUIET_MS                                                                          \
-    75000 /* silent for longer: gives way. Brokers register every 30 s, RocketMQ's 10 to 60 s */
+    75000 /* silent for longer: gives way. Two missed registrations of 30 s, one of 60 s: README */
 #define REGISTRY_NAME_MAX     127 /* cluster and broker names */
 #define REGISTRY_ADDR_MAX     127
 #define REGISTRY_REFUSAL_MAX  511 /* text of registry_refusal */
