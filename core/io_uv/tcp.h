@@ -319,7 +319,7 @@ bool tcp_conn_is_encrypted(const struct tcp_conn *conn);
 
 /*
  * A plain peer where only TLS is wanted: the owner answers its frames with a refusal, and does
- * nothing else they say. Frames above 64 KiB close the connection.
+ * nothing else they say. One above 64 KiB is beyond a limit: on_limit.
  */
 static inline bool tcp_conn_is_refused(const struct tcp_conn *conn)
 {
@@ -327,8 +327,8 @@ static inline bool tcp_conn_is_refused(const struct tcp_conn *conn)
 }
 
 /*
- * One more than conn_count_max: the owner answers its first frame with that, and drains it. Frames
- * above 64 KiB and two seconds without one close it.
+ * One more than conn_count_max: the owner answers its first frame with that, and drains it. A frame
+ * above 64 KiB is beyond a limit (on_limit); two seconds without one close it.
  */
 static inline bool tcp_conn_is_over(const struct tcp_conn *conn)
 {

@@ -341,8 +341,7 @@ bool access_check(struct request *req)
 
     if (tcp_conn_is_refused(&req->session->conn)) {
         b->metrics.access_refused++;
-        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EAUTH,
-                     "this server takes TLS connections only: turn TLS on in the client");
+        request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EAUTH, ACCESS_PLAIN_TEXT);
         return false;
     }
     if (!access_is_on(&b->access)) {

@@ -24,6 +24,9 @@
 struct broker;
 struct request;
 
+/* What a plain client of a server that takes nothing but TLS hears (tcp_conn_is_refused). */
+#define ACCESS_PLAIN_TEXT "this server takes TLS connections only: turn TLS on in the client"
+
 struct access {
     struct broker *broker;
     struct acl_users *users; /* NULL: access control is off */

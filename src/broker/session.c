@@ -125,6 +125,10 @@ static void session_on_limit(struct tcp_conn *conn, int reason, struct slice beg
     if (tcp_conn_is_over(conn)) {
         reason = ESCROW_ELIMIT;
         (void)snprintf(text, sizeof text, SESSION_OVER_TEXT, b->config->connections_max);
+    } else if (tcp_conn_is_refused(conn)) {
+        reason = ESCROW_EAUTH;
+        b->metrics.access_refused++;
+        (void)snprintf(text, sizeof text, ACCESS_PLAIN_TEXT); /* fits */
     } else if (reason == ESCROW_ETOOBIG) {
         (void)snprintf(text, sizeof text,
                        "a frame of %" PRIu64 " bytes is above frame.max.bytes, %" PRIu64,

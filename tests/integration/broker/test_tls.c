@@ -4,6 +4,7 @@
 #include "tests/lib/test_certs.h"
 
 #include "core/base/log_limit.h"
+#include "escrow/errors.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -68,6 +69,40 @@ START_TEST(a_plain_client_of_an_enforcing_server_hears_why)
     client_open(&c, f.port, HEADER_JSON); /* says nothing at all: closed in time */
     client_expect_closed(&c);
     client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+/*
+ * What it sends may be of any size up to its own limit: beyond 64 KiB the header is answered, with
+ * the same words, and the rest is not read. One-way: no answer, only the end.
+ */
+START_TEST(a_plain_client_with_a_large_frame_hears_why)
+{
+    static uint8_t body[100 * 1024];
+    const struct test_message m = {.topic = "T", .body = slice_of(body, sizeof body)};
+    struct client c;
+
+    broker_fixture_start(&f, enforcing);
+    for (int i = 0; i < 2 * HEADER_TYPE_COUNT; i++) {
+        bool is_oneway = i >= HEADER_TYPE_COUNT;
+        int rc;
+
+        client_open(&c, f.port, (enum header_type)(i % HEADER_TYPE_COUNT));
+        client_put_send(&c, &m, is_oneway ? HEADER_FLAG_ONEWAY : 0);
+        rc = client_flush(&c);
+        ck_assert(rc == 0 || rc == ESCROW_ECLOSED); /* the server need not take all of it */
+        if (!is_oneway) {
+            ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+            ck_assert_int_eq(c.header.opaque, c.opaque);
+            ck_assert_int_eq(c.header.code, RESPONSE_NO_PERMISSION);
+            ck_assert_int_eq(client_error(&c), ESCROW_EAUTH);
+            ck_assert_ptr_nonnull(memmem(c.header.remark.ptr, c.header.remark.len,
+                                         "TLS connections only", strlen("TLS connections only")));
+        }
+        client_expect_closed(&c);
+        client_close(&c);
+    }
     broker_fixture_stop(&f);
 }
 END_TEST
@@ -323,6 +358,7 @@ static void add_tests(TCase *tc)
 {
     tcase_add_checked_fixture(tc, setup, NULL);
     tcase_add_test(tc, a_plain_client_of_an_enforcing_server_hears_why);
+    tcase_add_test(tc, a_plain_client_with_a_large_frame_hears_why);
     tcase_add_test(tc, a_permissive_server_takes_plain_clients);
     tcase_add_test(tc, a_disabled_server_answers_with_an_alert);
     tcase_add_loop_test(tc, bad_handshakes_end, 0, 3);
