@@ -3,8 +3,12 @@
  * a chunk only when it is full and unbroken (first == 0), so that slots never have to move; when it
  * may not grow, the oldest entry is overwritten.
  *
- * fact: bits 0-1 kind, 2-3 by (producer, check, operator as 0..2), 4-19 group tag, 20-63 time in ms
- * (44 bits: until 2527).
+ * fact: bits 0-1 kind, 2-3 by (producer, check, operator as 0..2), 4-19 group tag, 20-62 time in ms
+ * (43 bits: until 2248), 63 whether the entry was late: 0 where it is saved.
+ *
+ * Offsets: an entry is late when one much further on in the log was put before it. Late ones are in
+ * an index; all others are, but for DECIDED_LATE_BYTES, in the order of the log, so that the ranges
+ * of the chunks overlap by no more than that.
  */
 #include "txn/decided.h"
 
@@ -13,7 +17,8 @@
 #include "core/base/mem.h"
 #include "escrow/errors.h"
 
-#define DECIDED_AT_MAX     ((INT64_C(1) << 44) - 1)
+#define DECIDED_AT_MAX     ((INT64_C(1) << 43) - 1)
+#define DECIDED_F_LATE     (UINT64_C(1) << 63)
 #define DECIDED_SAVE_BYTES 24u
 
 _Static_assert(sizeof(struct decided_entry) == 24, "decided entries are counted on to be small");
@@ -34,6 +39,11 @@ static uint64_t decided_id_hash(void *owner, uint32_t slot)
     return decided_slot(owner, slot)->id;
 }
 
+static uint64_t decided_offset_hash(void *owner, uint32_t slot)
+{
+    return hash_u64(decided_slot(owner, slot)->offset);
+}
+
 static uint64_t fact_pack(const struct decided_fact *fact, uint16_t group_tag)
 {
     int64_t at = fact->at_ms < 0 ? 0 : fact->at_ms;
@@ -50,14 +60,14 @@ static struct decided_fact fact_unpack(const struct decided_entry *entry)
         .offset = entry->offset,
         .kind = (enum decision_kind)(entry->fact & 3),
         .by = (enum decision_by)((entry->fact >> 2 & 3) + 1),
-        .at_ms = (int64_t)(entry->fact >> 20),
+        .at_ms = (int64_t)(entry->fact >> 20) & DECIDED_AT_MAX,
     };
 }
 
 static bool fact_is_valid(uint64_t fact)
 {
     return ((fact & 3) == DECISION_COMMIT || (fact & 3) == DECISION_ROLLBACK) &&
-           (fact >> 2 & 3) <= 2;
+           (fact >> 2 & 3) <= 2 && (fact & DECIDED_F_LATE) == 0;
 }
 
 static const struct decided_range range_none = {.min = UINT64_MAX, .max = 0};
@@ -76,20 +86,36 @@ static uint32_t chunk_slots(const struct decided *d, uint32_t chunk)
     return left < DECIDED_CHUNK ? left : DECIDED_CHUNK;
 }
 
-/*
- * A slot was filled. The chunk's last one: its entries are all of this turn of the ring now, and
- * what its range was widened for in the last turn is gone.
- */
-static void range_note(struct decided *d, uint32_t slot)
+static bool is_late(const struct decided_entry *entry)
 {
+    return (entry->fact & DECIDED_F_LATE) != 0;
+}
+
+/*
+ * A slot was filled, and is to be found by its offset. One that is late is in the index, or, when
+ * there is no memory for that, makes its chunk's range too wide.
+ */
+static void offset_note(struct decided *d, uint32_t slot)
+{
+    struct decided_entry *entry = decided_slot(d, slot);
     uint32_t chunk = slot / DECIDED_CHUNK;
     uint32_t count = chunk_slots(d, chunk);
 
-    range_widen(&d->ranges[chunk], decided_slot(d, slot)->offset);
+    if (d->furthest > DECIDED_LATE_BYTES && entry->offset < d->furthest - DECIDED_LATE_BYTES &&
+        fragment_index_reserve(&d->late) == 0 &&
+        fragment_index_insert(&d->late, hash_u64(entry->offset), slot) == 0) {
+        entry->fact |= DECIDED_F_LATE;
+    } else {
+        range_widen(&d->ranges[chunk], entry->offset);
+        d->furthest = entry->offset > d->furthest ? entry->offset : d->furthest;
+    }
     if (slot % DECIDED_CHUNK == count - 1) {
+        /* All entries are of this turn of the ring now: what the last one widened is gone. */
         d->ranges[chunk] = range_none;
         for (uint32_t i = 0; i < count; i++) {
-            range_widen(&d->ranges[chunk], d->chunks[chunk]->entries[i].offset);
+            if (!is_late(&d->chunks[chunk]->entries[i])) {
+                range_widen(&d->ranges[chunk], d->chunks[chunk]->entries[i].offset);
+            }
         }
     }
 }
@@ -134,6 +160,7 @@ int decided_init(struct decided *d, size_t count_max)
     CHECK(count_max >= 1 && count_max <= UINT32_MAX / 2);
     *d = (struct decided){.count_max = (uint32_t)count_max, .may_grow = true};
     fragment_index_init(&d->by_id, decided_id_hash, d);
+    fragment_index_init(&d->late, decided_offset_hash, d);
     rc = decided_add_chunk(d);
     if (rc == 0) {
         rc = fragment_index_reserve(&d->by_id);
@@ -152,6 +179,7 @@ void decided_fini(struct decided *d)
     mem_free((void *)d->chunks);
     mem_free(d->ranges);
     fragment_index_fini(&d->by_id);
+    fragment_index_fini(&d->late);
     *d = (struct decided){0};
 }
 
@@ -171,7 +199,7 @@ static void save_oldest(struct decided *d, uint32_t count)
 
         put_le64(p, entry->id);
         put_le64(p + 8, entry->offset);
-        put_le64(p + 16, entry->fact);
+        put_le64(p + 16, entry->fact & ~DECIDED_F_LATE);
         slot = slot + 1 == d->ring ? 0 : slot + 1;
     }
     d->save_next = slot;
@@ -180,11 +208,16 @@ static void save_oldest(struct decided *d, uint32_t count)
 
 static void decided_forget_oldest(struct decided *d)
 {
+    const struct decided_entry *oldest = decided_slot(d, d->first);
+
     CHECK(d->count > 0);
     if (d->save_left > 0 && d->save_next == d->first) {
         save_oldest(d, 1);
     }
-    fragment_index_remove(&d->by_id, decided_slot(d, d->first)->id, d->first);
+    fragment_index_remove(&d->by_id, oldest->id, d->first);
+    if (is_late(oldest)) {
+        fragment_index_remove(&d->late, hash_u64(oldest->offset), d->first);
+    }
     d->first = d->first + 1 == d->ring ? 0 : d->first + 1;
     d->count--;
     if (d->first == 0) {
@@ -216,7 +249,7 @@ void decided_put(struct decided *d, struct hash128 id, uint16_t group_tag,
         return; /* no memory, and many ids in one bucket: this one is not remembered */
     }
     d->count++;
-    range_note(d, slot);
+    offset_note(d, slot);
 }
 
 bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_fact *fact)
@@ -266,10 +299,29 @@ static const struct decided_entry *chunk_find(const struct decided *d, uint32_t 
     return NULL;
 }
 
+/* The late entry with this offset; NULL when there is none. */
+static const struct decided_entry *late_find(const struct decided *d, uint64_t offset)
+{
+    uint64_t hash = hash_u64(offset);
+    struct fragment_cursor at;
+    uint32_t slot;
+
+    if (d->late.count == 0) {
+        return NULL;
+    }
+    at = fragment_index_find(&d->late, hash);
+    while ((slot = fragment_index_next(&d->late, hash, &at)) != FRAGMENT_NONE) {
+        if (decided_slot(d, slot)->offset == offset) {
+            return decided_slot(d, slot);
+        }
+    }
+    return NULL;
+}
+
 bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
                          uint64_t *id_lo, uint16_t *group_tag)
 {
-    const struct decided_entry *entry = NULL;
+    const struct decided_entry *entry = late_find(d, offset);
 
     for (uint32_t chunk = 0; entry == NULL && chunk * DECIDED_CHUNK < d->ring; chunk++) {
         if (offset >= d->ranges[chunk].min && offset <= d->ranges[chunk].max) {
@@ -292,7 +344,8 @@ bool decided_find_offset(const struct decided *d, uint64_t offset, struct decide
 size_t decided_bytes(const struct decided *d)
 {
     return d->chunk_cap * (sizeof *d->chunks + sizeof *d->ranges) +
-           d->chunk_count * sizeof(struct decided_chunk) + fragment_index_bytes(&d->by_id);
+           d->chunk_count * sizeof(struct decided_chunk) + fragment_index_bytes(&d->by_id) +
+           fragment_index_bytes(&d->late);
 }
 
 void decided_save(const struct decided *d, struct buf *out)
@@ -356,6 +409,8 @@ int decided_load(struct decided *d, struct slice *in)
 
 void decided_check(const struct decided *d)
 {
+    size_t late = 0;
+
     CHECK(d->count <= d->ring);
     CHECK(d->ring <= d->count_max);
     CHECK(d->ring <= d->chunk_count * DECIDED_CHUNK);
@@ -363,10 +418,15 @@ void decided_check(const struct decided *d)
     CHECK(d->save_left <= d->count);
     CHECK(d->by_id.count == d->count);
     fragment_index_check(&d->by_id);
+    fragment_index_check(&d->late);
     for (uint32_t i = 0; i < d->count; i++) {
         uint32_t slot = (uint32_t)(((uint64_t)d->first + i) % d->ring);
-        uint64_t offset = decided_slot(d, slot)->offset;
-        CHECK(offset >= d->ranges[slot / DECIDED_CHUNK].min);
-        CHECK(offset <= d->ranges[slot / DECIDED_CHUNK].max);
+        const struct decided_entry *entry = decided_slot(d, slot);
+        late += is_late(entry) ? 1 : 0;
+        if (!is_late(entry)) {
+            CHECK(entry->offset >= d->ranges[slot / DECIDED_CHUNK].min);
+            CHECK(entry->offset <= d->ranges[slot / DECIDED_CHUNK].max);
+        }
     }
+    CHECK(d->late.count == late);
 }

@@ -6,15 +6,17 @@
  * ESCROW_ENOTFOUND, and nothing can be decided twice.
  *
  * Every half that is prepared and every one that is decided comes by here: the index by id answers
- * from one cache line (fragment_index.h). A look-up by offset is rare, and has no index: halves are
- * decided about in the order of the log, so that the range of offsets of each chunk leaves few
- * chunks to look through.
+ * from one cache line (fragment_index.h). A look-up by offset is rare, and what it needs costs
+ * almost nothing to keep: halves are decided about in the order of the log, so that the range of
+ * offsets of each chunk leaves few chunks to look through; only those that are decided much later
+ * than their neighbours are in an index.
  *
- * Owns:    its entries, 24 bytes each plus about 10 for the index; grown chunk by chunk up to
- *          count_max.
+ * Owns:    its entries, 24 bytes each plus about 10 for the index (20 for a late one); grown chunk
+ *          by chunk up to count_max.
  * Thread:  loop.
  * Errors:  none: when memory is short the oldest entry makes room, or the new one is not kept.
- * Holds:   at most count_max entries, each in the index and within the range of its chunk.
+ * Holds:   at most count_max entries, each in the index by id, and late and in that index or within
+ *          the range of its chunk.
  */
 #ifndef TXN_DECIDED_H
 #define TXN_DECIDED_H
@@ -29,19 +31,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DECIDED_CHUNK 1024u
+#define DECIDED_CHUNK      1024u
+#define DECIDED_LATE_BYTES (UINT64_C(2) << 20) /* of log: what is decided at once lies closer */
 
 struct decided_entry {
     uint64_t id;     /* low half of the id's hash */
     uint64_t offset; /* of the HALF record */
-    uint64_t fact;   /* at_ms << 20 | group tag << 4 | by << 2 | kind; see decided.c */
+    uint64_t fact;   /* late << 63 | at_ms << 20 | group tag << 4 | by << 2 | kind: decided.c */
 };
 
 struct decided_chunk {
     struct decided_entry entries[DECIDED_CHUNK];
 };
 
-/* Offsets of a chunk's entries, those that were forgotten since it was full included. */
+/* Offsets of a chunk's entries but the late; those forgotten since it was full are included. */
 struct decided_range {
     uint64_t min;
     uint64_t max;
@@ -65,10 +68,12 @@ struct decided {
     uint32_t ring; /* slots in use as a ring: chunk_count * DECIDED_CHUNK, or count_max when full */
     uint32_t count_max;
     struct fragment_index by_id;
-    uint8_t *save_to;   /* where the next entry goes of a section that is being written */
-    uint32_t save_next; /* its slot */
-    uint32_t save_left; /* entries that were not written yet */
-    bool may_grow;      /* false once memory was refused; tried again after a full turn */
+    struct fragment_index late; /* by offset: entries that were late */
+    uint64_t furthest;          /* highest offset of those that were not */
+    uint8_t *save_to;           /* where the next entry goes of a section that is being written */
+    uint32_t save_next;         /* its slot */
+    uint32_t save_left;         /* entries that were not written yet */
+    bool may_grow;              /* false once memory was refused; tried again after a full turn */
 };
 
 /* Allocates the first chunk: ESCROW_ENOMEM. count_max >= 1. */
@@ -89,9 +94,9 @@ void decided_prefetch(const struct decided *d, struct hash128 id);
 bool decided_find_id(const struct decided *d, struct hash128 id, struct decided_fact *fact);
 
 /*
- * By physical offset; a microsecond for each chunk whose range holds it: one or two, and one for
- * each that has an entry decided that much later than its neighbours in the log. *id_lo and
- * *group_tag as they were put (each may be NULL).
+ * By physical offset. A microsecond for each chunk whose range holds it: one, and one for every
+ * DECIDED_CHUNK halves within DECIDED_LATE_BYTES of it in the log (two at 1 KiB each, thirty at the
+ * very least a half can have). *id_lo and *group_tag as they were put (each may be NULL).
  */
 bool decided_find_offset(const struct decided *d, uint64_t offset, struct decided_fact *fact,
                          uint64_t *id_lo, uint16_t *group_tag);

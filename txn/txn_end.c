@@ -71,6 +71,12 @@ static enum txn_end_code identify_decided(const struct txn *t, struct slice grou
     return TXN_END_SAME;
 }
 
+static bool has_id(struct slice group, const struct txn_end_item *item)
+{
+    return group.len > 0 && group.len <= GROUP_LEN_MAX && item->txn_id.len > 0 &&
+           item->txn_id.len <= TXN_ID_LEN_MAX;
+}
+
 /*
  * The offset of an item that gives only group and id; TXN_OFFSET_NONE when neither undecided nor
  * remembered.
@@ -82,8 +88,7 @@ static uint64_t resolve_offset(const struct txn *t, struct slice group,
     const struct half *half;
     struct hash128 id;
 
-    if (item->offset != TXN_OFFSET_NONE || group.len == 0 || group.len > GROUP_LEN_MAX ||
-        item->txn_id.len == 0 || item->txn_id.len > TXN_ID_LEN_MAX) {
+    if (item->offset != TXN_OFFSET_NONE || !has_id(group, item)) {
         return item->offset;
     }
     id = txn_id_hash(t, group, item->txn_id);
@@ -94,14 +99,35 @@ static uint64_t resolve_offset(const struct txn *t, struct slice group,
     return decided_find_id(&t->decided, id, &fact) ? fact.offset : TXN_OFFSET_NONE;
 }
 
+/* Is the decided half at this offset, and is it the asker's? By its id first: that has an index. */
+static enum txn_end_code classify_decided(const struct txn *t, struct slice group,
+                                          const struct txn_end_item *item, uint64_t offset,
+                                          struct decided_fact *fact)
+{
+    enum txn_end_code code;
+    uint64_t id_lo;
+    uint16_t tag;
+
+    if (has_id(group, item) &&
+        decided_find_id(&t->decided, txn_id_hash(t, group, item->txn_id), fact) &&
+        fact->offset == offset) {
+        return TXN_END_SAME;
+    }
+    code = decided_find_offset(&t->decided, offset, fact, &id_lo, &tag)
+               ? identify_decided(t, group, item->txn_id, id_lo, tag)
+               : TXN_END_NOTFOUND;
+    if (code != TXN_END_SAME) {
+        *fact = (struct decided_fact){0}; /* not the asker's to know */
+    }
+    return code;
+}
+
 static struct txn_end_result classify(struct txn *t, const struct txn_end *end,
                                       const struct txn_end_item *item, struct half **out)
 {
     uint64_t offset = resolve_offset(t, end->group, item);
     struct half *half = half_table_find_offset(&t->table, offset);
     struct txn_end_result result = {.code = TXN_END_NOTFOUND};
-    uint64_t id_lo = 0;
-    uint16_t tag = 0;
 
     *out = NULL;
     if (half != NULL) {
@@ -115,13 +141,9 @@ static struct txn_end_result classify(struct txn *t, const struct txn_end *end,
         }
         return result;
     }
-    if (decided_find_offset(&t->decided, offset, &result.fact, &id_lo, &tag)) {
-        result.code = identify_decided(t, end->group, item->txn_id, id_lo, tag);
-        if (result.code != TXN_END_SAME) {
-            result.fact = (struct decided_fact){0}; /* not the asker's to know */
-        } else if (result.fact.kind != end->kind) {
-            result.code = TXN_END_CONFLICT;
-        }
+    result.code = classify_decided(t, end->group, item, offset, &result.fact);
+    if (result.code == TXN_END_SAME && result.fact.kind != end->kind) {
+        result.code = TXN_END_CONFLICT;
     }
     return result;
 }

@@ -5,6 +5,8 @@
 #include "escrow/errors.h"
 #include "tests/unit/core/base/unit_main.h"
 
+#define STEP 4096u /* bytes of log between two halves: late by more than 512 of them is late */
+
 static struct hash128 id_of(uint64_t n)
 {
     return (struct hash128){.lo = hash_u64(n), .hi = n};
@@ -12,7 +14,7 @@ static struct hash128 id_of(uint64_t n)
 
 static struct decided_fact fact_of(uint64_t n)
 {
-    return (struct decided_fact){.offset = n * 8,
+    return (struct decided_fact){.offset = n * STEP,
                                  .kind = n % 2 == 0 ? DECISION_COMMIT : DECISION_ROLLBACK,
                                  .by = (enum decision_by)(1 + n % 3),
                                  .at_ms = 1700000000000 + (int64_t)n};
@@ -23,6 +25,12 @@ static void put(struct decided *d, uint64_t n)
     struct decided_fact fact = fact_of(n);
 
     decided_put(d, id_of(n), (uint16_t)n, &fact);
+}
+
+/* The i-th to be decided: in the log's order, but for one in a hundred, which comes much later. */
+static uint64_t nth(uint64_t i)
+{
+    return 1 + (i % 100 != 7 ? i : i / 1000 % 2 == 0 ? i + 1000 : i - 1000);
 }
 
 static bool is_equal(void *arg, uint64_t offset)
@@ -39,7 +47,7 @@ static bool knows(const struct decided *d, uint64_t n)
     uint16_t tag = 0;
     bool is_known = decided_find_id(d, id_of(n), &by_id);
 
-    CHECK(decided_find_offset(d, n * 8, &by_offset, &id_lo, &tag) == is_known);
+    CHECK(decided_find_offset(d, n * STEP, &by_offset, &id_lo, &tag) == is_known);
     CHECK(decided_any(d, is_equal, &want.offset) == is_known);
     if (is_known) {
         CHECK(by_id.offset == want.offset && by_offset.offset == want.offset);
@@ -126,6 +134,51 @@ START_TEST(an_offset_is_found_wherever_it_was_decided)
 }
 END_TEST
 
+START_TEST(those_decided_late_leave_the_others_quickly_found)
+{
+    /* Whatever is decided late, few chunks have to be looked through for any offset. */
+    struct decided d;
+
+    ck_assert_int_eq(decided_init(&d, 30000), 0);
+    for (uint64_t i = 0; i < 100000; i++) {
+        put(&d, nth(i));
+    }
+    decided_check(&d);
+    ck_assert_uint_gt(d.late.count, 100);
+    for (uint64_t i = 0; i < 100000; i++) {
+        uint64_t offset = nth(i) * STEP;
+        size_t ranges = 0;
+        for (size_t chunk = 0; chunk < d.chunk_count; chunk++) {
+            ranges += offset >= d.ranges[chunk].min && offset <= d.ranges[chunk].max ? 1 : 0;
+        }
+        CHECK(ranges <= 4); /* its own, a neighbour's, and the one that is being filled */
+        if (i % 97 == 0 || i % 1000 == 7) {
+            CHECK(knows(&d, nth(i)) == (i >= 70000));
+        }
+    }
+    decided_fini(&d);
+}
+END_TEST
+
+START_TEST(without_memory_for_the_index_a_late_one_is_found_too)
+{
+    struct decided d;
+
+    ck_assert_int_eq(decided_init(&d, 10000), 0);
+    put(&d, 5000);
+    mem_fault_at(1);
+    put(&d, 1);
+    ck_assert_int_ne(mem_fault_fired(), 0);
+    mem_fault_at(0);
+    ck_assert_uint_eq(d.late.count, 0);
+    put(&d, 2);
+    ck_assert_uint_eq(d.late.count, 1);
+    decided_check(&d);
+    ck_assert(knows(&d, 5000) && knows(&d, 1) && knows(&d, 2) && !knows(&d, 3));
+    decided_fini(&d);
+}
+END_TEST
+
 START_TEST(memory_grows_only_with_what_is_remembered)
 {
     /* A bound of a million costs nothing until it is used; 40 bytes for each entry at most. */
@@ -177,13 +230,13 @@ START_TEST(the_newest_entry_of_an_id_counts)
 
     ck_assert_int_eq(decided_init(&d, 10), 0);
     decided_put(&d, id_of(1), 1, &fact);
-    fact.offset = 800;
+    fact.offset = 200 * STEP;
     fact.kind = DECISION_ROLLBACK;
     decided_put(&d, id_of(1), 1, &fact);
-    fact.offset = 400;
+    fact.offset = 100 * STEP;
     decided_put(&d, id_of(9), 1, &fact);
     ck_assert(decided_find_id(&d, id_of(1), &got));
-    ck_assert_uint_eq(got.offset, 800);
+    ck_assert_uint_eq(got.offset, 200 * STEP);
     ck_assert_int_eq(got.kind, DECISION_ROLLBACK);
     decided_fini(&d);
 }
@@ -201,9 +254,10 @@ START_TEST(saved_and_loaded_it_knows_the_same)
 
     buf_init(&b, 0);
     ck_assert_int_eq(decided_init(&d, 1500), 0);
-    for (uint64_t n = 1; n <= 4000; n++) {
-        put(&d, n);
+    for (uint64_t i = 0; i < 4000; i++) {
+        put(&d, nth(i));
     }
+    ck_assert_uint_gt(d.late.count, 0);
     decided_save(&d, &b);
     decided_save_start(&d, b.ptr);
     ck_assert(!decided_save_more(&d, UINT32_MAX));
@@ -217,8 +271,8 @@ START_TEST(saved_and_loaded_it_knows_the_same)
         ck_assert_int_eq(decided_load(&copy, &in), 0);
         ck_assert_uint_eq(in.len, 0);
         decided_check(&copy);
-        for (uint64_t n = 2000; n <= 4000; n++) {
-            CHECK(knows(&copy, n) == (n > 4000 - kept));
+        for (uint64_t n = 0; n < 4000; n++) {
+            CHECK(knows(&copy, nth(n)) == (n >= 4000 - kept));
         }
         decided_fini(&copy);
     }
@@ -331,6 +385,8 @@ int main(void)
     tcase_add_test(tc, what_was_decided_is_remembered_with_all_that_was_said);
     tcase_add_test(tc, the_oldest_are_forgotten_first);
     tcase_add_test(tc, an_offset_is_found_wherever_it_was_decided);
+    tcase_add_test(tc, those_decided_late_leave_the_others_quickly_found);
+    tcase_add_test(tc, without_memory_for_the_index_a_late_one_is_found_too);
     tcase_add_test(tc, memory_grows_only_with_what_is_remembered);
     tcase_add_test(tc, without_memory_the_oldest_makes_room);
     tcase_add_test(tc, the_newest_entry_of_an_id_counts);
