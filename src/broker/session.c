@@ -161,6 +161,11 @@ static void session_on_frame(struct tcp_conn *conn, struct slice bytes)
         return;
     }
     if (header_is_response(&b->header)) {
+        if (tcp_conn_is_over(conn)) {
+            /* It was asked nothing, and would keep its place with these. */
+            tcp_conn_close(conn, ESCROW_ELIMIT);
+            return;
+        }
         relay_on_answer(s, &b->header, frame.body); /* other pushes of ours want none */
         return;
     }

@@ -246,6 +246,32 @@ START_TEST(a_silent_connection_too_many_is_closed)
 }
 END_TEST
 
+START_TEST(a_connection_too_many_cannot_stay_by_answering)
+{
+    /*
+     * A response asks for nothing that could be refused, and one now and then would keep the place
+     * for ever: the connection ends there. The request behind it is not answered any more.
+     */
+    struct broker_fixture f;
+    struct client c[2];
+
+    broker_fixture_start(&f, (const char *const[]){"--connections.max", "1", NULL});
+    client_open(&c[0], f.port, HEADER_JSON);
+    ck_assert_int_eq(client_metric(&c[0], "connections"), 1);
+    for (int type = 0; type < HEADER_TYPE_COUNT; type++) {
+        client_open(&c[1], f.port, (enum header_type)type);
+        (void)client_begin(&c[1], RESPONSE_SUCCESS, HEADER_FLAG_RESPONSE);
+        client_finish(&c[1], SLICE_EMPTY);
+        (void)client_begin(&c[1], REQUEST_GET_BROKER_CLUSTER_INFO, 0);
+        client_submit(&c[1], SLICE_EMPTY); /* both at once */
+        client_expect_closed(&c[1]);
+        client_close(&c[1]);
+    }
+    client_close(&c[0]);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 /* What the server may refuse while it is being sent. */
 static void send_as_far_as_it_goes(struct client *c, size_t from, size_t to)
 {
@@ -763,6 +789,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, half_open_frames_cost_what_has_arrived);
     tcase_add_test(tc, connections_over_the_limit_are_told_so_and_closed);
     tcase_add_test(tc, a_silent_connection_too_many_is_closed);
+    tcase_add_test(tc, a_connection_too_many_cannot_stay_by_answering);
     tcase_add_test(tc, a_frame_over_the_limit_is_answered_and_not_read);
     tcase_add_test(tc, whoever_meets_the_memory_limit_is_told_so);
     tcase_add_test(tc, connections_leave_the_store_its_descriptors);
