@@ -125,7 +125,7 @@ struct entry_run {
 /*
  * Entries from `first` on, at least one with 0; borrowed until the next call with this fetch. One
  * that is damaged in its file is rebuilt from the log first (ESCROW_EAGAIN); ESCROW_ECORRUPT: that
- * was tried; ESCROW_ELIMIT: another file is being rebuilt.
+ * was tried; ESCROW_ELIMIT: another file is being rebuilt; ESCROW_ESHUTDOWN.
  */
 ESCROW_MUST_USE int fetch_entries(struct store *st, struct store_fetch *fetch,
                                   const struct entry_ref *first, struct entry_run *run,

@@ -9,8 +9,9 @@
  *
  * Owns:    nothing between its functions; all memory is given back at the end of the run.
  * Thread:  filled and looked at on the loop, run on any one thread, of which there may be only one
- *          for each file. It opens handles of its own.
+ *          for each file. It opens handles of its own. The loop may set is_stopped meanwhile.
  * Errors:  the run leaves an error in rc and err; what it wrote then is right all the same.
+ *          ESCROW_ESHUTDOWN: it was stopped before it wrote.
  * Holds:   an entry that is written is the one that the log gives for its number, or leads nowhere
  *          because the log no longer has its record. A sound entry is never changed.
  */
@@ -22,6 +23,8 @@
 #include "core/store/queue.h"
 #include "core/store/store.h"
 
+#include <stdatomic.h>
+
 /* Entries that are read, and written, in one go: whole pages of every size up to 4 KiB. */
 #define QUEUE_REBUILD_CHUNK 1024u
 
@@ -30,6 +33,7 @@ struct queue_rebuild {
     struct disk *disk;
     const struct queue *queue;
     const struct store_owner *owner; /* list_releases */
+    atomic_bool *is_stopped;         /* looked at before each record: a long log takes minutes */
     uint64_t segment_bytes;
     uint32_t seed;
     uint32_t file;    /* number of the file */

@@ -246,6 +246,14 @@ static void on_damage(struct walk *k)
     }
 }
 
+/* 0, or ESCROW_ESHUTDOWN: nobody waits for the end of the log any more. */
+static int check_stop(const struct walk *k, struct err_ctx *err)
+{
+    return atomic_load_explicit(k->w->r->is_stopped, memory_order_relaxed)
+               ? err_set(err, ESCROW_ESHUTDOWN, "the store stops")
+               : 0;
+}
+
 /* Records of [from, to), until k->is_done. */
 static int walk_log(struct walk *k, uint64_t from, uint64_t to, struct err_ctx *err)
 {
@@ -257,6 +265,10 @@ static int walk_log(struct walk *k, uint64_t from, uint64_t to, struct err_ctx *
     log_scan_seek(&k->scan, from);
     while (rc > 0 && !k->is_done && k->rc == 0 && k->scan.pos < to) {
         k->at = k->scan.pos;
+        rc = check_stop(k, err);
+        if (rc != 0) {
+            break;
+        }
         rc = log_scan_next(&k->scan, &e, &payload, err);
         if (rc == 1 && !on_record(k, &e, payload, err)) {
             on_damage(k);

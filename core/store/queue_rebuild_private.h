@@ -47,7 +47,8 @@ static inline uint8_t *rebuild_bytes(const struct rebuild_work *w, uint64_t numb
 
 /*
  * Fill w->found from the log. 0, also when some are not there; ESCROW_ECORRUPT: the log
- * contradicts a sound entry; ESCROW_EIO, ESCROW_ENOMEM, ESCROW_ENOTFOUND (a segment has gone).
+ * contradicts a sound entry; ESCROW_EIO, ESCROW_ENOMEM, ESCROW_ENOTFOUND (a segment has gone),
+ * ESCROW_ESHUTDOWN (r->is_stopped).
  */
 ESCROW_MUST_USE int rebuild_read_log(struct rebuild_work *w, struct err_ctx *err);
 

@@ -535,7 +535,7 @@ void store_refuse(struct store *st, bool is_refusing);
  * An entry of a queue that is damaged, or whose file is missing, is rebuilt from the log by the
  * first reader with a fetch who meets it, all that is bad in its file at once; the owner is told
  * (store_owner.rebuilt). ESCROW_ELIMIT of a reading function: ask again, another file is being
- * rebuilt, or this one could not be written yet.
+ * rebuilt, or this one could not be written yet. ESCROW_ESHUTDOWN: store_stop_rebuilds.
  */
 struct store_rebuilt {
     struct slice topic;
@@ -546,6 +546,13 @@ struct store_rebuilt {
     const char *text; /* file, entry, byte in it */
     const char *why;  /* some are left, or "" */
 };
+
+/*
+ * The process is about to end: from now on nothing is rebuilt. A run that is under way ends before
+ * its next record, and readers who need one are answered ESCROW_ESHUTDOWN. Nothing is lost and
+ * nothing is told: what is damaged is rebuilt when it is read after the next store_open.
+ */
+void store_stop_rebuilds(struct store *st);
 
 /*
  * A record behind the checkpoint that is not what was written, or that the disk cannot read; or an

@@ -61,6 +61,7 @@ struct store {
     uint64_t segments_stuck;   /* could not be unlinked, by count of tries */
 
     bool is_rebuilding;       /* a queue file: one at a time */
+    atomic_bool is_stopping;  /* none is begun, and the one under way ends; its job looks too */
     uint64_t entries_rebuilt; /* since the start */
     uint32_t rebuild_left_next;
     struct rebuild_left rebuild_left[REBUILD_LEFT_MAX]; /* the oldest is forgotten first */
@@ -149,7 +150,7 @@ struct store_rebuild_ask {
 
 /*
  * May it be rebuilt? 0; ESCROW_ELIMIT: ask again, another file is being rebuilt; ESCROW_ECORRUPT:
- * it was tried. err says which file and where.
+ * it was tried; ESCROW_ESHUTDOWN: not before the next start. err says which file and where.
  */
 ESCROW_MUST_USE int store_rebuild_may(const struct store *st, const struct store_rebuild_ask *ask,
                                       struct err_ctx *err);

@@ -35,6 +35,16 @@ static const struct rebuild_left *find_left(const struct store *st, const struct
     return NULL;
 }
 
+void store_stop_rebuilds(struct store *st)
+{
+    atomic_store_explicit(&st->is_stopping, true, memory_order_relaxed);
+}
+
+static bool is_stopping(const struct store *st)
+{
+    return atomic_load_explicit(&st->is_stopping, memory_order_relaxed);
+}
+
 int store_rebuild_may(const struct store *st, const struct store_rebuild_ask *ask,
                       struct err_ctx *err)
 {
@@ -52,6 +62,12 @@ int store_rebuild_may(const struct store *st, const struct store_rebuild_ask *as
             "%s is damaged and not yet rebuilt from the log: %s; it is tried again after "
             "the next checkpoint, and when the server starts",
             where, left->why);
+    }
+    if (is_stopping(st)) {
+        return err_set(err, ESCROW_ESHUTDOWN,
+                       "%s is damaged, and rebuilt from the log when it is read after the next "
+                       "start",
+                       where);
     }
     if (ask->is_again) {
         return err_set(err, ESCROW_ECORRUPT, "%s was rebuilt from the log, and is damaged again",
@@ -83,6 +99,7 @@ int store_rebuild_take(struct store *st, const struct entry_ref *ref, struct que
         .disk = st->disk,
         .queue = q,
         .owner = &st->owner,
+        .is_stopped = &st->is_stopping,
         .segment_bytes = st->segs.segment_bytes,
         .seed = st->seed,
         .file = (uint32_t)(ref->number / QUEUE_FILE_ENTRIES),
@@ -111,19 +128,28 @@ static void tell(const struct store *st, const struct queue_rebuild *r)
                                     .text = where,
                                     .why = r->err.text};
 
-    if (st->owner.rebuilt != NULL && (r->bad_count > 0 || r->rc != 0)) {
+    if (st->owner.rebuilt != NULL && r->rc != ESCROW_ESHUTDOWN &&
+        (r->bad_count > 0 || r->rc != 0)) {
         say_where(&ref, where, sizeof where);
         st->owner.rebuilt(st->owner.arg, &rebuilt);
     }
 }
 
-/* A log that lost its front meanwhile was not what was to be read: the next reader tries again. */
+/*
+ * It says nothing of what is left: it was stopped, or the log lost its front meanwhile and was not
+ * what was to be read. The next reader tries again.
+ */
+static bool is_void(const struct store *st, const struct queue_rebuild *r)
+{
+    return r->rc == ESCROW_ESHUTDOWN || r->low != st->low;
+}
+
 static void note_left(struct store *st, const struct queue_rebuild *r)
 {
     struct rebuild_left *left = &st->rebuild_left[st->rebuild_left_next];
     bool is_whole = r->rc != 0 || r->left_end == 0;
 
-    if ((r->rc == 0 && r->rebuilt_count == r->bad_count) || r->low != st->low) {
+    if ((r->rc == 0 && r->rebuilt_count == r->bad_count) || is_void(st, r)) {
         return;
     }
     st->rebuild_left_next = (st->rebuild_left_next + 1) % REBUILD_LEFT_MAX;

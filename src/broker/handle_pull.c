@@ -220,8 +220,9 @@ static void pull_fail(struct pull *pull, int error, struct err_ctx *err)
     struct store_entry_ref entry = {
         .topic = slice_str(pull->topic), .queue_id = pull->queue_id, .offset = pull->offset};
 
-    if (error == ESCROW_ELIMIT) { /* a damaged entry waits to be rebuilt */
-        deferred_fail(&pull->deferred, RESPONSE_SYSTEM_BUSY, error, err->text);
+    if (error == ESCROW_ELIMIT || error == ESCROW_ESHUTDOWN) {
+        /* A damaged entry waits to be rebuilt; in the end not before the next start. */
+        deferred_fail(&pull->deferred, -1, error, err->text);
         pull_free(pull);
         return;
     }

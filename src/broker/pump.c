@@ -454,6 +454,7 @@ void pump_stop(struct pump *p)
     struct broker *b = p->broker;
 
     p->is_stopping = true;
+    store_stop_rebuilds(b->store); /* in the pool: the log may take minutes to read */
     loop_timer_stop(b->loop, &p->witness);
     while (pump_is_busy(p)) {
         /* Sleep only while another thread has something that will wake us: a batch goes inline. */

@@ -146,7 +146,8 @@ uint64_t pump_tail(const struct pump *p);
 /*
  * Stop: write and sync everything appended, give every answer, take a last checkpoint, end the log
  * thread. Runs the loop meanwhile; blocks the caller. Pending answers that cannot be given are
- * cancelled.
+ * cancelled. A rebuild of a queue file is not waited for: it ends at once, and is made when the
+ * file is read after the next start.
  */
 void pump_stop(struct pump *p);
 

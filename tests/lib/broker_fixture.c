@@ -221,33 +221,64 @@ size_t broker_fixture_rss(const struct broker_fixture *f)
     return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The thread of the process that has this name; -1: none yet, threads name themselves. */
-static pid_t thread_named(pid_t pid, const char *name)
+/* A file of /proc/PID/task/THREAD; "" when it has gone. */
+static void read_task(pid_t pid, const char *thread, const char *name, char text[256])
+{
+    char path[400];
+    ssize_t got = 0;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task/%s/%s", (int)pid, thread, name); /* fits */
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        got = read(fd, text, 255);
+        (void)close(fd);
+    }
+    text[got > 0 ? got : 0] = '\0';
+}
+
+/* The threads that have this name, but for the first of the process; those that fit. */
+static size_t threads_named(pid_t pid, const char *name, pid_t *threads, size_t max)
 {
     char path[64];
     DIR *dir;
     const struct dirent *entry;
-    pid_t found = -1;
+    size_t count = 0;
 
     (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid); /* fits */
     dir = opendir(path);
     ck_assert_ptr_nonnull(dir);
-    while ((entry = readdir(dir)) != NULL) {
-        char comm[400];
-        char text[32] = "";
-        int fd;
-        (void)snprintf(comm, sizeof comm, "%s/%s/comm", path, entry->d_name); /* fits */
-        fd = open(comm, O_RDONLY | O_CLOEXEC);
-        if (fd >= 0 && read(fd, text, sizeof text - 1) > 0 &&
-            strncmp(text, name, strlen(name)) == 0) {
-            found = (pid_t)strtol(entry->d_name, NULL, 10);
-        }
-        if (fd >= 0) {
-            (void)close(fd);
+    while ((entry = readdir(dir)) != NULL && count < max) {
+        char text[256];
+        pid_t thread = (pid_t)strtol(entry->d_name, NULL, 10);
+        read_task(pid, entry->d_name, "comm", text);
+        text[strcspn(text, "\n")] = '\0';
+        if (thread > 0 && thread != pid && strcmp(text, name) == 0) {
+            threads[count++] = thread;
         }
     }
     (void)closedir(dir);
-    return found;
+    return count;
+}
+
+/* It waits for something: holds no lock that others need. */
+static bool thread_sleeps(pid_t pid, pid_t thread)
+{
+    char number[16];
+    char text[256];
+    const char *state;
+
+    (void)snprintf(number, sizeof number, "%d", (int)thread); /* fits */
+    read_task(pid, number, "stat", text);
+    state = strrchr(text, ')');
+    return state != NULL && state[1] == ' ' && state[2] == 'S';
+}
+
+static void hold(pid_t thread)
+{
+    ck_assert_msg(ptrace(PTRACE_SEIZE, thread, NULL, NULL) == 0, "ptrace: %s", strerror(errno));
+    ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, thread, NULL, NULL), 0);
+    ck_assert_int_eq(waitpid(thread, NULL, __WALL), thread);
 }
 
 pid_t broker_fixture_hold_log(const struct broker_fixture *f)
@@ -255,18 +286,40 @@ pid_t broker_fixture_hold_log(const struct broker_fixture *f)
     int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
     pid_t thread;
 
-    while ((thread = thread_named(f->pid, "escrow-log")) < 0) {
+    /* Threads name themselves: perhaps it has not yet. */
+    while (threads_named(f->pid, "escrow-log", &thread, 1) == 0) {
         test_await(-1, deadline_ms, "the log thread");
     }
-    ck_assert_msg(ptrace(PTRACE_SEIZE, thread, NULL, NULL) == 0, "ptrace: %s", strerror(errno));
-    ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, thread, NULL, NULL), 0);
-    ck_assert_int_eq(waitpid(thread, NULL, __WALL), thread);
+    hold(thread);
     return thread;
 }
 
 void broker_fixture_release_log(pid_t thread)
 {
     ck_assert_int_eq(ptrace(PTRACE_DETACH, thread, NULL, NULL), 0);
+}
+
+size_t broker_fixture_hold_pool(const struct broker_fixture *f, pid_t threads[BROKER_POOL_MAX])
+{
+    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
+    size_t count = threads_named(f->pid, "escrowd", threads, BROKER_POOL_MAX);
+
+    ck_assert_uint_ge(count, 1);
+    ck_assert_uint_lt(count, BROKER_POOL_MAX);
+    for (size_t i = 0; i < count; i++) {
+        while (!thread_sleeps(f->pid, threads[i])) {
+            test_await(-1, deadline_ms, "a thread of the pool to have nothing to do");
+        }
+        hold(threads[i]);
+    }
+    return count;
+}
+
+void broker_fixture_release_pool(const pid_t *threads, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        broker_fixture_release_log(threads[i]);
+    }
 }
 
 /* ---- folders ---- */

@@ -76,6 +76,15 @@ size_t broker_fixture_rss(const struct broker_fixture *f);
 pid_t broker_fixture_hold_log(const struct broker_fixture *f);
 void broker_fixture_release_log(pid_t thread);
 
+/*
+ * The same for what the broker does in the background (reads from disk, rebuilds, flushes): every
+ * thread that has no name of its own, but the loop. At least one job has to have been done. Returns
+ * how many there are.
+ */
+#define BROKER_POOL_MAX 16
+size_t broker_fixture_hold_pool(const struct broker_fixture *f, pid_t threads[BROKER_POOL_MAX]);
+void broker_fixture_release_pool(const pid_t *threads, size_t count);
+
 /* A sum over names, sizes and contents of every file of a folder but `lock`. */
 uint64_t folder_sum(const char *folder);
 

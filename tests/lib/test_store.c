@@ -239,7 +239,11 @@ static int owner_list(void *arg, enum store_type type, struct slice decision, st
 static int owner_list_txn(void *arg, enum store_type type, struct slice payload,
                           store_release_fn *fn, void *fn_arg)
 {
-    (void)arg;
+    struct test_store *ts = arg;
+
+    if (++ts->list_count == ts->list_stop) {
+        store_stop_rebuilds(ts->st);
+    }
     return type == STORE_RELEASE ? release_each_due(payload, fn, fn_arg)
                                  : decision_each_shown(payload, fn, fn_arg);
 }

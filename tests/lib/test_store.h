@@ -57,6 +57,8 @@ struct test_store {
     uint32_t rebuilt_count; /* entries, of all calls of store_owner.rebuilt, and those left */
     uint32_t left_count;
     char rebuilt_text[1024]; /* of the last call */
+    uint32_t list_count;     /* calls of store_owner.list_releases, in a store with txn */
+    uint32_t list_stop;      /* the one in which store_stop_rebuilds is called; 0: none */
     struct disk *disk;
     struct store *st;
     struct test_owner owner;

@@ -537,6 +537,41 @@ START_TEST(a_queue_file_that_is_gone_is_rebuilt)
 }
 END_TEST
 
+START_TEST(a_stop_does_not_wait_for_a_rebuild)
+{
+    /* Nor does it begin one: the pull is told, and the next start has it rebuilt. */
+    struct test_pull p = {"g", "T", 0, 0, 32, 0};
+    pid_t threads[BROKER_POOL_MAX];
+    char path[300];
+    size_t count;
+
+    start_with_a_queue_file();
+    queue_path(path);
+    ck_assert_int_eq(unlink(path), 0);
+    relaunch();
+    ck_assert_int_eq(query("77"), RESPONSE_QUERY_NOT_FOUND); /* the pool has threads now */
+    count = broker_fixture_hold_pool(&f, threads);
+    client_put_pull(&c, &p);
+    ck_assert_int_eq(client_flush(&c), 0);
+    ck_assert_int_eq(client_max_offset(&c, "T", 0), 5); /* it has come, and is with the pool */
+    broker_fixture_terminate(&f);
+    broker_fixture_await(&f, "signal received");
+    broker_fixture_release_pool(threads, count);
+    ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(c.header.code, RESPONSE_SERVICE_NOT_AVAILABLE);
+    ck_assert_int_eq(client_error(&c), ESCROW_ESHUTDOWN);
+    ck_assert(remark_has("queues/T/0/00000000000000000000: entry 0 at byte 0 is damaged"));
+    client_close(&c);
+    ck_assert_int_eq(broker_fixture_wait(&f), 0);
+    ck_assert_int_eq(lines("store.queue.lost"), 1);
+    ck_assert_int_eq(lines("store.queue"), 1);
+    relaunch();
+    ck_assert_int_eq(lines("store.queue.lost"), 1);
+    check_rebuilt(5);
+    stop();
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, a_message_that_is_damaged_while_the_broker_is_stopped);
@@ -545,6 +580,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_pop_stops_at_damage_too);
     tcase_add_test(tc, a_byte_of_a_queue_file_is_put_right_while_the_broker_runs);
     tcase_add_test(tc, a_queue_file_that_is_gone_is_rebuilt);
+    tcase_add_test(tc, a_stop_does_not_wait_for_a_rebuild);
     tcase_add_test(tc, a_half_that_is_damaged_can_be_seen_and_decided);
     tcase_add_test(tc, a_delayed_message_that_is_damaged_is_released_and_stops_its_queue);
     tcase_add_test(tc, a_damaged_file_of_the_key_index_is_told_and_counted);

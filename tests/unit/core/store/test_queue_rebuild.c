@@ -302,6 +302,68 @@ START_TEST(a_full_disk_delays_it)
 }
 END_TEST
 
+/* Ten halves of T/0, each committed by a DECISION of its own; the queue's file is gone. */
+static void make_ten_released(uint8_t file[200])
+{
+    begin();
+    for (int i = 0; i < 10; i++) {
+        char body[16];
+        struct test_message m = {.topic = "T", .uniq = body};
+        struct store_receipt half;
+        struct store_receipt r;
+        (void)snprintf(body, sizeof body, "m%d", i);
+        m.body = slice_str(body);
+        ck_assert_int_eq(test_half(&ts, &m, &half), 0);
+        RUN();
+        ck_assert_int_eq(test_decide(&ts, true, &half.offset, 1, &r), 0);
+        RUN();
+    }
+    into_files();
+    ck_assert(sim_disk_peek(disk, FILE_T, 0, file, 200));
+    test_store_close(&ts);
+    ck_assert(sim_disk_remove(disk, FILE_T));
+    ck_assert_int_eq(test_store_open_txn(&ts, disk, NULL), 0);
+    ts.list_count = 0;
+}
+
+START_TEST(a_stop_ends_it_before_the_next_record)
+{
+    /*
+     * Also one that has not begun; nothing is told, written or remembered but for the next start.
+     */
+    uint8_t file[200];
+
+    make_ten_released(file);
+    for (uint32_t stop = 0; stop <= 13; stop += stop == 0 ? 3 : 10) { /* 13: the second pass */
+        struct store_fetch *fetch = store_fetch_new(ts.st);
+        uint64_t size;
+        int rc;
+        ts.list_stop = stop;
+        for (int i = 0; (rc = pull_once(fetch, 0)) == ESCROW_EAGAIN; i++) {
+            if (stop == 0 && i == 2) { /* after two reads in vain: it is wished for, not yet run */
+                store_stop_rebuilds(ts.st);
+            }
+            store_fetch_run(fetch);
+        }
+        ck_assert_int_eq(rc, ESCROW_ESHUTDOWN);
+        ck_assert_ptr_nonnull(strstr(ts.err.text, FILE_T ": entry 0 at byte 0 is damaged"));
+        ck_assert_uint_eq(ts.list_count, stop);
+        store_fetch_free(&fetch);
+        ck_assert_str_eq(test_bodies(&ts, "T", 0), "ESCROW_ESHUTDOWN");
+        ck_assert_uint_eq(ts.list_count, stop);
+        ck_assert_uint_eq(ts.rebuilt_count + ts.left_count + ts.damage_count, 0);
+        ck_assert_str_eq(ts.rebuilt_text, "");
+        ck_assert(!sim_disk_file_size(disk, FILE_T, &size));
+        reopen();
+        ck_assert_uint_eq(ts.recovery.queue_files_lost, 1);
+        ts.list_count = 0;
+    }
+    ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
+    ck_assert(is_as_before(file));
+    shut();
+}
+END_TEST
+
 START_TEST(without_memory_it_is_tried_again)
 {
     /* Every allocation of the reader and of the job fails once. */
@@ -819,6 +881,7 @@ int main(void)
     tcase_add_test(tc, what_the_log_cannot_give_is_damage);
     tcase_add_test(tc, a_sound_message_is_not_skipped_for_its_entry);
     tcase_add_test(tc, a_full_disk_delays_it);
+    tcase_add_test(tc, a_stop_ends_it_before_the_next_record);
     tcase_add_test(tc, without_memory_it_is_tried_again);
     tcase_add_test(tc, a_power_cut_at_any_moment_loses_nothing);
     tcase_add_test(tc, a_copy_that_came_too_late_is_not_where_a_message_is);

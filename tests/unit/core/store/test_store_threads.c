@@ -15,6 +15,7 @@
 
 #include <ftw.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 /* A thread that runs one thing at a time. */
@@ -99,7 +100,8 @@ struct rig {
     struct flush_job *flush;
     struct store_fetch *fetch;
     bool is_fetching;
-    int64_t next; /* of the consumer */
+    atomic_bool has_begun; /* begin_fetch; orders nothing else */
+    int64_t next;          /* of the consumer */
     uint64_t sent;
 };
 
@@ -123,6 +125,14 @@ static void run_flush(void *arg)
 static void run_fetch(void *arg)
 {
     store_fetch_run(arg);
+}
+
+static void begin_fetch(void *arg)
+{
+    struct rig *rig = arg;
+
+    atomic_store_explicit(&rig->has_begun, true, memory_order_relaxed);
+    store_fetch_run(rig->fetch);
 }
 
 static void complete(struct rig *rig)
@@ -213,6 +223,21 @@ static void produce(struct rig *rig)
     }
 }
 
+/* One pull from the front. */
+static int read_first(struct rig *rig)
+{
+    struct store_pull_request req = {
+        .topic = SLICE_LIT("T"), .offset = 0, .count_max = 1, .bytes_max = 65536};
+    struct store_pull_result res;
+    struct buf body;
+    int rc;
+
+    buf_init(&body, 0);
+    rc = store_pull(rig->ts.st, &req, rig->fetch, &body, &res, &rig->ts.err);
+    buf_fini(&body);
+    return rc;
+}
+
 static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
     (void)st;
@@ -270,12 +295,65 @@ START_TEST(jobs_run_beside_the_loop)
 }
 END_TEST
 
+START_TEST(a_rebuild_is_stopped_by_the_loop)
+{
+    /* Wherever it is then: it has ended, or it has not begun to write. */
+    static struct rig rig;
+    char folder[TEMP_FOLDER_MAX];
+    struct disk *disk;
+
+    ck_assert(temp_folder_make(folder, "store-threads"));
+    ck_assert_int_eq(disk_posix_new(folder, &disk, NULL), 0);
+    ck_assert_int_eq(test_store_open(&rig.ts, disk, NULL), 0);
+    for (int i = 0; i < 50; i++) {
+        produce(&rig);
+        ck_assert_int_eq(test_store_run(&rig.ts), 0);
+    }
+    for (int i = 0; i < 2; i++) { /* what was quiet between two of them goes to files */
+        ck_assert_int_eq(test_position(&rig.ts, 1, &(struct store_receipt){0}), 0);
+        ck_assert_int_eq(test_store_run(&rig.ts), 0);
+        ck_assert_int_eq(test_store_checkpoint(&rig.ts, true), 0);
+    }
+    test_store_close(&rig.ts);
+    runner_start(&rig.pool[2]);
+    for (int round = 0; round < 4; round++) {
+        int reads = 0;
+        int rc;
+        rc = disk_unlink(disk, "queues/T/0/00000000000000000000", NULL);
+        ck_assert(rc == 0 || (round > 0 && rc == ESCROW_ENOTFOUND));
+        ck_assert_int_eq(test_store_open(&rig.ts, disk, NULL), 0);
+        rig.fetch = store_fetch_new(rig.ts.st);
+        while ((rc = read_first(&rig)) == ESCROW_EAGAIN) {
+            atomic_store_explicit(&rig.has_begun, false, memory_order_relaxed);
+            runner_give(&rig.pool[2], begin_fetch, &rig);
+            while (!atomic_load_explicit(&rig.has_begun, memory_order_relaxed)) {
+            }
+            if (++reads == 3 && round < 3) { /* two were in vain: it is the rebuild */
+                store_stop_rebuilds(rig.ts.st);
+            }
+            while (!runner_is_idle(&rig.pool[2])) {
+            }
+        }
+        ck_assert_int_ge(reads, 3);
+        ck_assert(rc == 0 || (round < 3 && rc == ESCROW_ESHUTDOWN));
+        ck_assert_uint_eq(store_stats(rig.ts.st).entries_rebuilt, rc == 0 ? rig.sent : 0);
+        store_fetch_free(&rig.fetch);
+        test_store_close(&rig.ts);
+    }
+    runner_stop(&rig.pool[2]);
+    disk_free(&disk);
+    ck_assert_int_eq(nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+    ck_assert_int_eq(mem_live_count(), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("core/store/store_threads");
     TCase *tc = tcase_create("store_threads");
 
     tcase_add_test(tc, jobs_run_beside_the_loop);
+    tcase_add_test(tc, a_rebuild_is_stopped_by_the_loop);
     tcase_set_timeout(tc, 60);
     suite_add_tcase(s, tc);
     return unit_run(s);
