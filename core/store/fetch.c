@@ -53,8 +53,7 @@ static void fetch_complete(struct store_fetch *fetch)
         }
         break;
     case FETCH_REBUILD:
-        fetch->was_rebuilt = fetch->has_run;
-        store_rebuild_done(fetch->st, &fetch->rebuild, fetch->has_run);
+        fetch->rebuild_outcome = store_rebuild_done(fetch->st, &fetch->rebuild, fetch->has_run);
         break;
     }
     fetch->wish = FETCH_NOTHING;
@@ -295,13 +294,14 @@ static int wish_entries(struct store *st, struct store_fetch *fetch, const struc
 static int wish_rebuild(struct store *st, struct store_fetch *fetch, const struct entry_ref *ref,
                         struct err_ctx *err)
 {
-    struct store_rebuild_ask ask = {
-        .ref = ref,
-        .is_again = fetch != NULL && fetch->was_rebuilt && fetch->rebuild_queue == ref->queue &&
-                    fetch->rebuild_number == ref->number,
-    };
-    int rc = store_rebuild_may(st, &ask, err);
+    struct store_rebuild_ask ask = {.ref = ref};
+    int rc;
 
+    if (fetch != NULL && fetch->rebuild_queue == ref->queue &&
+        fetch->rebuild_number == ref->number) {
+        ask.before = fetch->rebuild_outcome;
+    }
+    rc = store_rebuild_may(st, &ask, err);
     if (rc != 0 || fetch == NULL) {
         return rc != 0 ? rc : ESCROW_EAGAIN;
     }
@@ -312,7 +312,7 @@ static int wish_rebuild(struct store *st, struct store_fetch *fetch, const struc
     CHECK(fetch->wish == FETCH_NOTHING);
     fetch->rebuild_queue = ref->queue;
     fetch->rebuild_number = ref->number;
-    fetch->was_rebuilt = false;
+    fetch->rebuild_outcome = REBUILD_NONE;
     fetch->wish = FETCH_REBUILD;
     return ESCROW_EAGAIN;
 }

@@ -65,7 +65,7 @@ struct store_fetch {
     struct queue_rebuild *rebuild;
     const struct queue *rebuild_queue; /* the entry it was last wished for */
     uint64_t rebuild_number;
-    bool was_rebuilt; /* and it was done: once is enough */
+    enum rebuild_outcome rebuild_outcome; /* once is enough */
 
     /* index */
     struct key_index_find *find;
@@ -125,7 +125,7 @@ struct entry_run {
 /*
  * Entries from `first` on, at least one with 0; borrowed until the next call with this fetch. One
  * that is damaged in its file is rebuilt from the log first (ESCROW_EAGAIN); ESCROW_ECORRUPT: that
- * was tried; ESCROW_ELIMIT: another file is being rebuilt; ESCROW_ESHUTDOWN.
+ * was tried; ESCROW_ELIMIT: ask again, with another fetch; ESCROW_ESHUTDOWN.
  */
 ESCROW_MUST_USE int fetch_entries(struct store *st, struct store_fetch *fetch,
                                   const struct entry_ref *first, struct entry_run *run,

@@ -535,7 +535,8 @@ void store_refuse(struct store *st, bool is_refusing);
  * An entry of a queue that is damaged, or whose file is missing, is rebuilt from the log by the
  * first reader with a fetch who meets it, all that is bad in its file at once; the owner is told
  * (store_owner.rebuilt). ESCROW_ELIMIT of a reading function: ask again, another file is being
- * rebuilt, or this one could not be written yet. ESCROW_ESHUTDOWN: store_stop_rebuilds.
+ * rebuilt, or this one could not be written yet, or the front of the log was given up meanwhile.
+ * ESCROW_ESHUTDOWN: store_stop_rebuilds.
  */
 struct store_rebuilt {
     struct slice topic;

@@ -142,15 +142,23 @@ ESCROW_MUST_USE int store_apply_skip(struct store *st, struct slice payload, str
 
 struct entry_ref;
 
+/* What came of a run. */
+enum rebuild_outcome {
+    REBUILD_NONE, /* none, or it failed: the store remembers why */
+    REBUILD_DONE,
+    REBUILD_VOID, /* it was stopped, or the log lost its front: what is left may be rebuilt still */
+};
+
 /* A reader met a damaged entry. */
 struct store_rebuild_ask {
     const struct entry_ref *ref;
-    bool is_again; /* just now it was rebuilt for the same reader */
+    enum rebuild_outcome before; /* just now, for the same reader */
 };
 
 /*
- * May it be rebuilt? 0; ESCROW_ELIMIT: ask again, another file is being rebuilt; ESCROW_ECORRUPT:
- * it was tried; ESCROW_ESHUTDOWN: not before the next start. err says which file and where.
+ * May it be rebuilt? 0; ESCROW_ELIMIT: ask again, another file is being rebuilt, or retention took
+ * the front of the log meanwhile; ESCROW_ECORRUPT: it was tried; ESCROW_ESHUTDOWN: not before the
+ * next start. err says which file and where.
  */
 ESCROW_MUST_USE int store_rebuild_may(const struct store *st, const struct store_rebuild_ask *ask,
                                       struct err_ctx *err);
@@ -158,7 +166,8 @@ ESCROW_MUST_USE int store_rebuild_may(const struct store *st, const struct store
 /* The job: run it with queue_rebuild_run. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int store_rebuild_take(struct store *st, const struct entry_ref *ref,
                                        struct queue_rebuild **out);
-void store_rebuild_done(struct store *st, struct queue_rebuild **rebuild, bool has_run);
+enum rebuild_outcome store_rebuild_done(struct store *st, struct queue_rebuild **rebuild,
+                                        bool has_run);
 
 /* A checkpoint was written: what failed for want of space or memory may be tried again. */
 void store_rebuild_again(struct store *st);

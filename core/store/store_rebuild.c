@@ -69,7 +69,12 @@ int store_rebuild_may(const struct store *st, const struct store_rebuild_ask *as
                        "start",
                        where);
     }
-    if (ask->is_again) {
+    if (ask->before == REBUILD_VOID) {
+        return err_set(err, ESCROW_ELIMIT,
+                       "%s is damaged, and the log lost its front while it was rebuilt: ask again",
+                       where);
+    }
+    if (ask->before == REBUILD_DONE) {
         return err_set(err, ESCROW_ECORRUPT, "%s was rebuilt from the log, and is damaged again",
                        where);
     }
@@ -115,8 +120,27 @@ int store_rebuild_take(struct store *st, const struct entry_ref *ref, struct que
     return 0;
 }
 
-static void tell(const struct store *st, const struct queue_rebuild *r)
+static bool is_complete(const struct queue_rebuild *r)
 {
+    return r->rc == 0 && r->rebuilt_count == r->bad_count;
+}
+
+/*
+ * A log that lost its front meanwhile was not what was to be read: files of it may have been gone,
+ * and entries that lead there are not damaged any more.
+ */
+static enum rebuild_outcome outcome_of(const struct store *st, const struct queue_rebuild *r)
+{
+    if (!is_complete(r) && (r->rc == ESCROW_ESHUTDOWN || r->low != st->low)) {
+        return REBUILD_VOID;
+    }
+    return r->rc == 0 ? REBUILD_DONE : REBUILD_NONE;
+}
+
+static void tell(const struct store *st, const struct queue_rebuild *r,
+                 enum rebuild_outcome outcome)
+{
+    bool is_told = outcome != REBUILD_VOID; /* of what is left */
     struct entry_ref ref = {.queue = r->queue,
                             .number = r->bad_count > 0 ? r->bad_first : r->first};
     char where[QUEUE_PATH_MAX + 64];
@@ -124,24 +148,14 @@ static void tell(const struct store *st, const struct queue_rebuild *r)
                                     .queue_id = r->queue->id,
                                     .first = (int64_t)ref.number,
                                     .count = r->rebuilt_count,
-                                    .left = r->bad_count - r->rebuilt_count,
+                                    .left = is_told ? r->bad_count - r->rebuilt_count : 0,
                                     .text = where,
-                                    .why = r->err.text};
+                                    .why = is_told ? r->err.text : ""};
 
-    if (st->owner.rebuilt != NULL && r->rc != ESCROW_ESHUTDOWN &&
-        (r->bad_count > 0 || r->rc != 0)) {
+    if (st->owner.rebuilt != NULL && (rebuilt.count > 0 || rebuilt.why[0] != '\0')) {
         say_where(&ref, where, sizeof where);
         st->owner.rebuilt(st->owner.arg, &rebuilt);
     }
-}
-
-/*
- * It says nothing of what is left: it was stopped, or the log lost its front meanwhile and was not
- * what was to be read. The next reader tries again.
- */
-static bool is_void(const struct store *st, const struct queue_rebuild *r)
-{
-    return r->rc == ESCROW_ESHUTDOWN || r->low != st->low;
 }
 
 static void note_left(struct store *st, const struct queue_rebuild *r)
@@ -149,9 +163,6 @@ static void note_left(struct store *st, const struct queue_rebuild *r)
     struct rebuild_left *left = &st->rebuild_left[st->rebuild_left_next];
     bool is_whole = r->rc != 0 || r->left_end == 0;
 
-    if ((r->rc == 0 && r->rebuilt_count == r->bad_count) || is_void(st, r)) {
-        return;
-    }
     st->rebuild_left_next = (st->rebuild_left_next + 1) % REBUILD_LEFT_MAX;
     *left = (struct rebuild_left){.queue = r->queue,
                                   .first = is_whole ? r->first : r->left_first,
@@ -160,9 +171,11 @@ static void note_left(struct store *st, const struct queue_rebuild *r)
     (void)snprintf(left->why, sizeof left->why, "%s", r->err.text);
 }
 
-void store_rebuild_done(struct store *st, struct queue_rebuild **rebuild, bool has_run)
+enum rebuild_outcome store_rebuild_done(struct store *st, struct queue_rebuild **rebuild,
+                                        bool has_run)
 {
     struct queue_rebuild *r = *rebuild;
+    enum rebuild_outcome outcome = REBUILD_NONE;
 
     CHECK(st->is_rebuilding);
     st->is_rebuilding = false;
@@ -170,10 +183,14 @@ void store_rebuild_done(struct store *st, struct queue_rebuild **rebuild, bool h
     if (has_run) {
         queues_reopen(st->queues, r->queue, r->file); /* it may be another file now */
         st->entries_rebuilt += r->rebuilt_count;
-        tell(st, r);
-        note_left(st, r);
+        outcome = outcome_of(st, r);
+        tell(st, r, outcome);
+        if (outcome != REBUILD_VOID && !is_complete(r)) {
+            note_left(st, r);
+        }
     }
     mem_free(r);
+    return outcome;
 }
 
 void store_rebuild_again(struct store *st)

@@ -302,6 +302,39 @@ START_TEST(a_full_disk_delays_it)
 }
 END_TEST
 
+START_TEST(what_failed_is_not_taken_for_done)
+{
+    /* The disk has room again before the same reader has looked at the file once more. */
+    struct store_fetch *fetch;
+    struct store_receipt r[10];
+    uint8_t file[200];
+    int rc;
+
+    make_ten(r, file);
+    test_store_close(&ts);
+    ck_assert(sim_disk_remove(disk, FILE_T));
+    ck_assert_int_eq(test_store_open_txn(&ts, disk, NULL), 0);
+    sim_disk_set_capacity(disk, sim_disk_used(disk));
+    fetch = store_fetch_new(ts.st);
+    while ((rc = pull_once(fetch, 0)) == ESCROW_EAGAIN && ts.left_count == 0) {
+        store_fetch_run(fetch);
+    }
+    ck_assert_int_eq(rc, ESCROW_EAGAIN); /* it could not be written, and is read again */
+    sim_disk_set_capacity(disk, UINT64_MAX);
+    ck_assert_int_eq(test_position(&ts, 2, &r[0]), 0);
+    RUN();
+    ck_assert_int_eq(test_store_checkpoint(&ts, true), 0);
+    do {
+        store_fetch_run(fetch);
+    } while ((rc = pull_once(fetch, 0)) == ESCROW_EAGAIN);
+    store_fetch_free(&fetch);
+    ck_assert_msg(rc == 0, "%s", ts.err.text);
+    ck_assert(is_as_before(file));
+    ck_assert_uint_eq(ts.damage_count, 0);
+    shut();
+}
+END_TEST
+
 /* Ten halves of T/0, each committed by a DECISION of its own; the queue's file is gone. */
 static void make_ten_released(uint8_t file[200])
 {
@@ -510,6 +543,51 @@ START_TEST(a_damaged_entry_that_retention_stood_before_leads_nowhere)
     reopen();
     ck_assert_str_eq(test_bodies(&ts, "T", 0), "m10");
     shut();
+}
+END_TEST
+
+START_TEST(a_log_that_loses_its_front_meanwhile_is_asked_again)
+{
+    /* Files are gone, or what was looked for is: that is no damage, and the next reader gets on. */
+    static uint8_t body[100000];
+    struct test_message big = {.topic = "other", .body = slice_of(body, sizeof body)};
+
+    for (int is_gone = 0; is_gone < 2; is_gone++) {
+        const uint64_t first = 2 * STORE_SEGMENT_BYTES_MIN;
+        struct store_fetch *fetch;
+        struct store_receipt r[10];
+        uint8_t file[200];
+        int rc;
+
+        make_ten(r, file);
+        for (int i = 0; i < 25; i++) {
+            ck_assert_int_eq(test_append(&ts, STORE_MESSAGE, &big, &r[0]), 0);
+            RUN();
+        }
+        into_files();
+        ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN); /* the file is open */
+        flip(FILE_T, 61);
+        flip(FILE_T, 140);
+        flip(SEGMENT, r[3].offset + 60);
+        fetch = store_fetch_new(ts.st);
+        ck_assert_int_eq(pull_once(fetch, 3), ESCROW_EAGAIN);
+        rc = is_gone ? test_store_retain(&ts, first) : test_store_give_up(&ts, first);
+        ck_assert_int_eq(rc, 0);
+        store_fetch_run(fetch);
+        while ((rc = pull_once(fetch, 3)) == ESCROW_EAGAIN) {
+            store_fetch_run(fetch);
+        }
+        ck_assert_int_eq(rc, ESCROW_ELIMIT);
+        ck_assert_ptr_nonnull(strstr(ts.err.text, "the log lost its front"));
+        store_fetch_free(&fetch);
+        ck_assert_uint_eq(ts.damage_count, 0);
+        ck_assert_uint_eq(ts.left_count, 0);
+        ck_assert_uint_eq(ts.rebuilt_count, is_gone ? 0 : 1); /* entry 7 */
+        ck_assert_str_eq(test_bodies(&ts, "T", 0), "");
+        ck_assert_uint_eq(ts.rebuilt_count, 2);
+        ck_assert_uint_eq(ts.damage_count + ts.left_count, 0);
+        shut();
+    }
 }
 END_TEST
 
@@ -881,11 +959,13 @@ int main(void)
     tcase_add_test(tc, what_the_log_cannot_give_is_damage);
     tcase_add_test(tc, a_sound_message_is_not_skipped_for_its_entry);
     tcase_add_test(tc, a_full_disk_delays_it);
+    tcase_add_test(tc, what_failed_is_not_taken_for_done);
     tcase_add_test(tc, a_stop_ends_it_before_the_next_record);
     tcase_add_test(tc, without_memory_it_is_tried_again);
     tcase_add_test(tc, a_power_cut_at_any_moment_loses_nothing);
     tcase_add_test(tc, a_copy_that_came_too_late_is_not_where_a_message_is);
     tcase_add_test(tc, a_damaged_entry_that_retention_stood_before_leads_nowhere);
+    tcase_add_test(tc, a_log_that_loses_its_front_meanwhile_is_asked_again);
     tcase_add_test(tc, a_queue_of_two_files_is_rebuilt);
     tcase_add_test(tc, any_damage_to_queue_files_is_rebuilt_from_any_log);
     suite_add_tcase(suite, tc);
