@@ -1,8 +1,7 @@
 /*
  * Delivery: queue entries lead to records, neighbouring records are read in one go straight into
- *           the answer, verified, and moved
- * together so that the payloads lie back to back. The envelopes between them are overwritten;
- * nothing else is copied.
+ * the answer, verified, and moved together so that the payloads lie back to back. The envelopes
+ * between them are overwritten; nothing else is copied.
  *
  * A record that does not verify, or is not the one its entry speaks of, is an error and never a
  * message. The pull stops before it, unless a SKIPPED record lets it go on behind it.

@@ -8,9 +8,8 @@
  * Entries behind a queue's first one may lead to what was given up too; readers go on behind them.
  *
  * Failure modes: memory and errors of the disk: nothing has changed. An entry that is damaged, or
- * in a file that is missing or cannot be read, stays the first one of its queue: its first reader
- * has it rebuilt. Unless a
- * SKIPPED record covers it: then it goes with its neighbours.
+ * in a file that is missing or cannot be read, stays the first one of its queue, for its first
+ * reader to have it rebuilt; unless a SKIPPED record covers it: then it goes with its neighbours.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"

@@ -49,9 +49,8 @@ void damage_tell_index(void *arg, const char *text)
     log_error(
         "store.index.lost",
         "%s; the file is removed: messages stored in its range of the log are not found by key, "
-        "and "
-        "committed halves among them not by offset, until the broker starts again and builds it "
-        "again from the log; nothing is lost",
+        "and committed halves among them not by offset, until the broker starts again and builds "
+        "it again from the log; nothing is lost",
         text);
 }
 
