@@ -2,8 +2,8 @@
  * Payloads of DECISION and CHECK records. Bytes, little-endian (also in core/store/FORMAT.md,
  * "Payloads owned by txn"):
  *
- *   DECISION   0 version u8 = 2 | 1 kind u8 | 2 by u8 | 3 zero u8 | 4 count u32, 1..1024 | 8
- *   decided at i64, ms |
+ *   DECISION   0 version u8 = 2 | 1 kind u8 | 2 by u8 | 3 zero u8 | 4 count u32, 1..1024 |
+ *              8 decided at i64, ms |
  *              16 count entries:
  *                commit     0 half's physical offset u64 | 8 record size u32 | 12 tag hash i32 |
  *                           16 store time i64, ms | 24 queue u16, bit 15: held for a time |
@@ -17,8 +17,8 @@
  * queue 0 of the parking topic), so that queues can be rebuilt from the log alone, without reading
  * the halves again and without knowing anything of transactions. A half that asked for a delay is
  * not shown by its commit: from then on it waits for a RELEASE (release.h). Version 1 had no such
- * halves. One record decides all its halves
- * or, if it is torn, none. CHECK entries are absolute: reading one twice changes nothing.
+ * halves. One record decides all its halves or, if it is torn, none. CHECK entries are absolute:
+ * reading one twice changes nothing.
  *
  * Owns:    nothing.
  * Thread:  any. Pure.
@@ -97,8 +97,8 @@ struct decision_iter {
 };
 
 /*
- * Check the whole payload. On success *head is filled and *iter stands
- * before the first entry. ESCROW_ECORRUPT otherwise, both unspecified.
+ * Check the whole payload. On success *head is filled and *iter stands before the first entry.
+ * ESCROW_ECORRUPT otherwise, both unspecified.
  */
 ESCROW_MUST_USE int decision_decode(struct slice payload, struct decision_head *head,
                                     struct decision_iter *iter);

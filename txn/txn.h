@@ -5,18 +5,17 @@
  *
  * How the broker obeys, always in this order and with nothing in between:
  *
- *   half arrives        txn_prepare -> TXN_NEW -> append the HALF record -> txn_half_appended.
- *   Answer when durable. decision arrives    txn_end -> if update.decision is not empty: append it
- *   as a DECISION record -> txn_decision_appended.
- *                       Answer each half's result; if update.wait, only when all that is in the log
- *                       by now is applied.
+ *   half arrives            txn_prepare -> TXN_NEW -> append the HALF record ->
+ *                           txn_half_appended. Answer when durable.
+ *   decision arrives        txn_end -> if update.decision is not empty: append it as a DECISION
+ *                           record -> txn_decision_appended. Answer each half's result; if
+ *                           update.wait, only when all that is in the log by now is applied.
  *   timer, at txn_next_ms   txn_tick -> the same with update.decision; append update.check as a
- *   CHECK record if there is room
- *                       (dropping it is allowed); ask every update.asks. Again at once while
- *                       update.more.
- *   question settled    txn_check_answered, or txn_ask_failed -> as after txn_tick.
- *   record durable      in log order, live and in recovery alike: txn_apply_half,
- *   txn_apply_decision, txn_apply_check.
+ *                           CHECK record if there is room (dropping it is allowed); ask every
+ *                           update.asks. Again at once while update.more.
+ *   question settled        txn_check_answered, or txn_ask_failed -> as after txn_tick.
+ *   record durable          in log order, live and in recovery alike: txn_apply_half,
+ *                           txn_apply_decision, txn_apply_check.
  *
  * When an append is refused after txn_prepare, txn_end, txn_tick or txn_check_answered, the
  * ..._appended call is left out and nothing has happened: a half was not accepted, a decision was
@@ -283,8 +282,7 @@ typedef int txn_release_fn(void *arg, const struct txn_release *release);
 /*
  * A DECISION record is durable: the halves leave the table (or are parked) and `release` is called
  * for each committed or expired one, and for those rolled back that are held for a time, in the
- * record's order. ESCROW_ECORRUPT: malformed, or it names
- * a half that is not undecided; fatal.
+ * record's order. ESCROW_ECORRUPT: malformed, or it names a half that is not undecided; fatal.
  */
 ESCROW_MUST_USE int txn_apply_decision(struct txn *t, struct slice payload, txn_release_fn *release,
                                        void *arg, struct err_ctx *err);

@@ -1,6 +1,6 @@
 /*
- * Intrusive doubly linked list. The node lives in the object; a list owns nothing. Thread: the
- * owner's.
+ * Intrusive doubly linked list. The node lives in the object; a list owns nothing.
+ * Thread:  the owner's.
  */
 #ifndef CORE_BASE_LIST_H
 #define CORE_BASE_LIST_H

@@ -1,6 +1,7 @@
 /*
  * The one door to time and to entropy. Pure code never asks for either: both come in with the
- * event. Thread: any.
+ * event.
+ * Thread:  any.
  */
 #ifndef CORE_IO_CLOCK_H
 #define CORE_IO_CLOCK_H

@@ -8,10 +8,11 @@
  * before the loop sleeps.
  *
  * Owns:    its uv handles. Timers, deferred calls and hooks are the caller's structs, embedded in
- * the caller's objects; they hold no uv handle, so a stopped one may be freed at once. Thread:  the
- * thread that called loop_init, from loop_run on the thread that runs it. Only loop_wake may be
- *          called from other threads. Every other entry point of this folder begins with
- * DCHECK_THREAD(loop). Holds:   callbacks are never called inside the call that asked for them.
+ *          the caller's objects; they hold no uv handle, so a stopped one may be freed at once.
+ * Thread:  the thread that called loop_init, from loop_run on the thread that runs it. Only
+ *          loop_wake may be called from other threads. Every other entry point of this folder
+ *          begins with DCHECK_THREAD(loop).
+ * Holds:   callbacks are never called inside the call that asked for them.
  */
 #ifndef CORE_IO_UV_LOOP_H
 #define CORE_IO_UV_LOOP_H

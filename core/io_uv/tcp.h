@@ -17,10 +17,11 @@
  * encryption adds.
  *
  * Owns:    struct tcp_conn belongs to the owner (embedded in its session); core/io_uv uses it from
- * the moment it is handed over (tcp_connect succeeded, or on_accept returned it) until on_close,
- * which is called exactly once and is the place to free it. Thread:  the loop. Calls:   no callback
- * is called inside tcp_connect, tcp_conn_end, tcp_conn_write, tcp_conn_resume, tcp_conn_drain or
- *          tcp_conn_close. All of them may be called inside callbacks.
+ *          the moment it is handed over (tcp_connect succeeded, or on_accept returned it) until
+ *          on_close, which is called exactly once and is the place to free it.
+ * Thread:  the loop.
+ * Calls:   no callback is called inside tcp_connect, tcp_conn_end, tcp_conn_write, tcp_conn_resume,
+ *          tcp_conn_drain or tcp_conn_close. All of them may be called inside callbacks.
  * Holds:   after tcp_conn_close no callback but on_close is called. out_bytes <= out_max_bytes.
  */
 #ifndef CORE_IO_UV_TCP_H

@@ -6,8 +6,10 @@
  * answer's body is limited.
  *
  * Owns:    connections and curl handles. A request is the caller's struct from webhook_post until
- * done. Thread:  the loop. Holds:   in_flight <= concurrent_max; done is called exactly once per
- * accepted request, never inside webhook_post.
+ *          done.
+ * Thread:  the loop.
+ * Holds:   in_flight <= concurrent_max; done is called exactly once per accepted request, never
+ *          inside webhook_post.
  */
 #ifndef CORE_IO_UV_WEBHOOK_H
 #define CORE_IO_UV_WEBHOOK_H

@@ -2,9 +2,11 @@
  * Worker: one dedicated thread that runs jobs in the order they were submitted (the log thread).
  *
  * Owns:    its thread and two mailboxes. A job is the caller's struct, embedded in the caller's
- * object; from submit until done it belongs to the worker. Thread:  all functions: the loop.
- * run(job): the worker's thread (or the loop, see worker_try_inline). done(job): the loop. Holds:
- * jobs run one at a time, in order; done is called exactly once per job, in the same order.
+ *          object; from submit until done it belongs to the worker.
+ * Thread:  all functions: the loop. run(job): the worker's thread (or the loop, see
+ *          worker_try_inline). done(job): the loop.
+ * Holds:   jobs run one at a time, in order; done is called exactly once per job, in the same
+ *          order.
  */
 #ifndef CORE_IO_UV_WORKER_H
 #define CORE_IO_UV_WORKER_H

@@ -3,9 +3,9 @@
  * subscribe to.
  *
  * Owns:    what was decoded owns its arrays and the parsed text its slices point into;
- * heartbeat_fini frees both. What is to be encoded is the caller's in every part. Thread:  whoever
- * owns the struct. Holds:   after a failed decode the struct is empty; fini is then allowed and
- * does nothing.
+ *          heartbeat_fini frees both. What is to be encoded is the caller's in every part.
+ * Thread:  whoever owns the struct.
+ * Holds:   after a failed decode the struct is empty; fini is then allowed and does nothing.
  */
 #ifndef CORE_PROTO_BODY_HEARTBEAT_H
 #define CORE_PROTO_BODY_HEARTBEAT_H

@@ -6,7 +6,8 @@
  * and keeps blanks. Read leniently: bare numeric keys from servers before 4.9.4 are accepted.
  *
  * Owns:    what was decoded owns its arrays and the parsed text its slices point into; *_fini frees
- * both. What is to be encoded is the caller's in every part. Thread:  whoever owns the struct.
+ *          both. What is to be encoded is the caller's in every part.
+ * Thread:  whoever owns the struct.
  * Holds:   after a failed decode the struct is empty; fini is then allowed and does nothing.
  */
 #ifndef CORE_PROTO_BODY_ROUTE_H

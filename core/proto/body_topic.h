@@ -4,8 +4,9 @@
  * 352, 201) have the same shape and live here too.
  *
  * Owns:    what was decoded owns its arrays and the parsed text its slices point into; *_fini frees
- * both. Thread:  whoever owns the struct. Holds:   after a failed decode the struct is empty; fini
- * is then allowed and does nothing.
+ *          both.
+ * Thread:  whoever owns the struct.
+ * Holds:   after a failed decode the struct is empty; fini is then allowed and does nothing.
  */
 #ifndef CORE_PROTO_BODY_TOPIC_H
 #define CORE_PROTO_BODY_TOPIC_H

@@ -45,9 +45,8 @@ ESCROW_MUST_USE int compress_zlib(struct buf *out, struct slice in, int level);
 
 /*
  * Append what `in` stands for. ESCROW_EPROTO: it is nothing of that kind, or a ZSTD frame that
- * wants a window of more than 8 MiB; ESCROW_ETOOBIG: more than
- * max bytes; ESCROW_ENOTSUP: built without its library, or UNKNOWN; ESCROW_ENOMEM. After an error
- * out is as before.
+ * wants a window of more than 8 MiB; ESCROW_ETOOBIG: more than max bytes; ESCROW_ENOTSUP:
+ * built without its library, or UNKNOWN; ESCROW_ENOMEM. After an error out is as before.
  */
 ESCROW_MUST_USE int decompress(struct buf *out, enum compression how, struct slice in, size_t max);
 

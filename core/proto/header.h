@@ -3,19 +3,22 @@
  * without copying and written without intermediate structures.
  *
  * Reading:
- *     header_init(&h)                                         once, the struct is reused for every
- * frame header_decode(&h, frame.type, frame.header) header_get_str(&h, "topic", &topic) or
- * header_opt_... for fields that may be absent Writing: header_begin(&w, out, type, &(struct
- * header_out){.code = ..., .opaque = ...}) header_put_str(&w, "msgId", id), header_put_i64(...),
- * header_put_bool(...)   fields, any number header_end(&w) now the body may be appended to `out`
- *     header_frame_end(&w, 0)                                 patches the lengths; the only call
- * that reports errors
+ *     header_init(&h)                       once, the struct is reused for every frame
+ *     header_decode(&h, frame.type, frame.header)
+ *     header_get_str(&h, "topic", &topic)   or header_opt_... for fields that may be absent
+ * Writing:
+ *     header_begin(&w, out, type, &(struct header_out){.code = ..., .opaque = ...})
+ *     header_put_str(&w, "msgId", id)       header_put_i64, header_put_bool: fields, any number
+ *     header_end(&w)                        now the body may be appended to `out`
+ *     header_frame_end(&w, 0)               patches the lengths; the only call that reports errors
  *
  * Owns:    struct header: a scratch block and an overflow table, both kept for reuse; header_fini
- * frees them. Thread:  whoever owns the struct. Holds:   every slice handed out points into the
- * decoded bytes or into the struct, and is valid until the next header_decode/header_fini or until
- * those bytes go, whichever is first. Copy what is kept longer. field_count <= HEADER_FIELDS_MAX;
- * keys are unique (of duplicates the last value wins, as in Java).
+ *          frees them.
+ * Thread:  whoever owns the struct.
+ * Holds:   every slice handed out points into the decoded bytes or into the struct, and is valid
+ *          until the next header_decode/header_fini or until those bytes go, whichever is first.
+ *          Copy what is kept longer. field_count <= HEADER_FIELDS_MAX; keys are unique (of
+ *          duplicates the last value wins, as in Java).
  */
 #ifndef CORE_PROTO_HEADER_H
 #define CORE_PROTO_HEADER_H

@@ -8,7 +8,10 @@
  * is passed on as it is.
  *
  * Owns:    nothing. Slices are borrowed from the string they were found in; a writer fills the
- * caller's memory. Thread:  any. Pure: no allocation. Holds:   props_writer: len <= cap.
+ *          caller's memory.
+ * Thread:  any.
+ * Pure:    no allocation.
+ * Holds:   props_writer: len <= cap.
  */
 #ifndef CORE_PROTO_PROPERTIES_H
 #define CORE_PROTO_PROPERTIES_H

@@ -12,10 +12,12 @@
  * its sign bit.
  *
  * Owns:    nothing. Views are borrowed from the bytes they were decoded from.
- * Thread:  any. Pure: no allocation, no clock.
+ * Thread:  any.
+ * Pure:    no allocation, no clock.
  * Errors:  record_decode and the walk reject hostile bytes with ESCROW_EPROTO. The peek and patch
- * functions take a record that record_decode (or our own encoder behind a checksum) has accepted:
- * other bytes are a bug. Holds:   record_size(f) == what record_encode(dst, f) writes == TOTALSIZE.
+ *          functions take a record that record_decode (or our own encoder behind a checksum) has
+ *          accepted: other bytes are a bug.
+ * Holds:   record_size(f) == what record_encode(dst, f) writes == TOTALSIZE.
  */
 #ifndef CORE_PROTO_RECORD_H
 #define CORE_PROTO_RECORD_H

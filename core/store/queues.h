@@ -9,7 +9,8 @@
  *
  *     loop  queues_flush_take; queues_encode into the checkpoint's section
  *     job   queues_flush_run (write, sync); replace the checkpoint; queues_flush_trim (unlink what
- *     it no longer names) loop  queues_flush_done
+ *           it no longer names)
+ *     loop  queues_flush_done
  *
  * A flush without a checkpoint is take, run, done. It writes only when queues_flush_is_due(), to
  * bound memory: entries in a file beyond the count in the checkpoint are cut at the next start and

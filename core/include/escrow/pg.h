@@ -72,9 +72,8 @@ ESCROW_API int escrow_pg_publish(struct escrow_pg_txn *txn, const struct escrow_
  *                         lose it (escrow_last_error says so; the connection is good): messages
  *                         follow by check-back, whose answer waits for the standby. Receivers and
  *                         processors of notices stay as they are. On a connection with a receiver
- *                         of
- *                         its own (PQsetNoticeReceiver) a trace of yours (PQtrace) ends here: libpq
- *                         has room for one, and it is needed to see that
+ *                         of its own (PQsetNoticeReceiver) a trace of yours (PQtrace) ends here:
+ *                         libpq has room for one, and it is needed to see that
  *   ESCROW_EINVAL         the transaction had been ended by other means (your own COMMIT or
  *                         ROLLBACK); its messages are rolled back, whichever it was
  *   any other             a message could not be stored; the database was rolled back
