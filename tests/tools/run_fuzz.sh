@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Run each fuzz target for a while, starting from its corpus. New inputs stay in the build folder.
-# usage: run_fuzz.sh BUILD_FOLDER SECONDS TARGET...
+# usage: [FUZZ_SEED=N] run_fuzz.sh BUILD_FOLDER SECONDS TARGET...
+# FUZZ_SEED is 1 if not given, so that a run that is part of the checks tries the same things each time, and does not
+# fail by chance for who changed something else; 0 is another one each time, for a long search.
 # Two run at a time. A finding is kept in BUILD_FOLDER/fuzz/<target>/, told last (who
 # sees only the end of a log finds it there, the input with it), and makes the script end with status 1.
 set -euo pipefail
@@ -14,7 +16,7 @@ run_one() {
     log=$folder/log
     mkdir -p "$folder/found"
     rm -f "$folder"/{finding,crash-*,oom-*,timeout-*,leak-*}
-    if "$build/tests/fuzz/$target" "$folder/found" "$root/tests/fuzz/corpus/$name" -max_total_time="$seconds" \
+    if "$build/tests/fuzz/$target" "$folder/found" "$root/tests/fuzz/corpus/$name" -max_total_time="$seconds" -seed="${FUZZ_SEED:-1}" \
         -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 -artifact_prefix="$folder/" >"$log" 2>&1; then
         printf '  %-28s %s runs\n' "$target" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
         return 0
