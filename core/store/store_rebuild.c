@@ -140,7 +140,8 @@ static enum rebuild_outcome outcome_of(const struct store *st, const struct queu
 static void tell(const struct store *st, const struct queue_rebuild *r,
                  enum rebuild_outcome outcome)
 {
-    bool is_told = outcome != REBUILD_VOID; /* of what is left */
+    /* Of what is left; err has words of what was overcome, too. */
+    bool is_told = outcome != REBUILD_VOID && !is_complete(r);
     struct entry_ref ref = {.queue = r->queue,
                             .number = r->bad_count > 0 ? r->bad_first : r->first};
     char where[QUEUE_PATH_MAX + 64];

@@ -528,6 +528,8 @@ START_TEST(a_queue_file_that_is_gone_is_rebuilt)
     relaunch();
     broker_fixture_await(&f, "queues/T/0/00000000000000000000: missing");
     check_rebuilt(5);
+    ck_assert_int_eq(lines("store.queue.rebuilt"), 1);
+    ck_assert_int_eq(lines("store.queue.damaged"), 0);
     ck_assert_int_eq(access(path, R_OK | W_OK), 0);
     stop();
     relaunch();

@@ -136,6 +136,7 @@ START_TEST(a_file_that_is_missing_or_short_is_rebuilt)
         ck_assert_ptr_nonnull(strstr(ts.recovery.queues_lost, FILE_T ": "));
         ck_assert_str_eq(test_bodies(&ts, "T", 0), ALL_TEN);
         ck_assert_uint_eq(ts.rebuilt_count, 10 - (size == 0 ? 0 : (size - 13) / 20));
+        ck_assert_str_eq(ts.rebuilt_text + strlen(ts.rebuilt_text) - 2, ": "); /* none is left */
         ck_assert(is_as_before(file));
     }
     ck_assert_uint_eq(ts.damage_count, 0);
