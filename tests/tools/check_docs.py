@@ -9,7 +9,9 @@ usage: check_docs.py [ROOT]
    CRC-32C there, for psql.
 3. Each source file is named (in `code` or in the first column of a table) by the README.md of its folder, or of one above.
 4. Each option of a program stands in its example configuration (OPTIONS).
-5. Each relative link of a document leads to a file."""
+5. Each relative link of a document leads to a file.
+6. Each cell of README.md's tables of clients names cases that the client's program in tests/interop has, each case is in a cell,
+   and each client of tests/interop/run.sh is named (check_cases says what a cell may be)."""
 import os
 import re
 import sys
@@ -31,6 +33,13 @@ CONSTANTS = [("core/store", r"\w+_(?:MAGIC|VERSION|ALIGN|RESERVE|ENTRY_SIZE|FILE
 # (file with an X-macro table of options, its name, columns of key and default, example configuration)
 OPTIONS = [("src/broker/config.h", "CONFIG_OPTIONS", (1, 3), "src/packaging/escrowd.conf"),
            ("src/relay/options.h", "RELAY_OPTIONS", (1, 3), "src/packaging/escrow-relay.conf")]
+# How the programs of tests/interop say which cases they have; group 1 is the name.
+CASES = {".java": r'\bcases\.put\("([^"]+)"', ".go": r'^\t\{"([^"]+)", ', ".c": r'^    \{"([^"]+)", case_\w+\}',
+         ".js": r"^  (?:async )?'?([\w-]+)'?(?:\(kit\)|: kit =>)"}
+# Conditions of cases in a Java program: the clients that do not meet them.
+UNMET = {"Kit.isVersion5()": ("java-4.9", "mqadmin-4.9"), "!isRequestBroken()": ("spring-2.3",)}
+# Where tests of libescrow that are not cases of its program stand.
+LIBRARY_TESTS = "tests/integration/client"
 # Folders whose files are described by a rule, not one by one.
 UNLISTED = ("tests/unit", "tests/fuzz")
 
@@ -196,10 +205,100 @@ def check_links(root):
                     yield path, f"links to {link}, which is not there"
 
 
+def cases_of(root, clients):
+    """{client: names of its cases}, and the conditions that UNMET does not know."""
+    found, unknown = {client: set() for client in clients}, set()
+    for client in clients:
+        for path in tree.files(root, tuple(CASES), (f"tests/interop/{client.split('-')[0]}",)):
+            text, pattern = tree.read(root, path), re.compile(CASES[os.path.splitext(path)[1]], re.M)
+            for block in re.finditer(r"^( +)if \(([^\n]*)\) \{\n(.*?)^\1\}", text, re.M | re.S):
+                if path.endswith(".java") and pattern.search(block.group(3)):
+                    if block.group(2) not in UNMET:
+                        unknown.add((path, block.group(2)))
+                    elif client in UNMET[block.group(2)]:
+                        text = text.replace(block.group(0), "")
+            found[client] |= set(pattern.findall(text))
+    return found, sorted(unknown)
+
+
+def case_rows(page):
+    """(cells of the head, cells of the row) of each row of the tables whose second column is "Case"."""
+    head = None
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            head = None
+        elif head is None:
+            head = cells
+        elif head[1:2] == ["Case"] and not re.fullmatch(r"[-: |]+", line):
+            yield head, cells
+
+
+def code(cell):
+    return re.findall(r"`([^`\n]+)`", cell)
+
+
+def check_cell(root, cases, clients, names, cell):
+    """Yields the (client, case) that a cell of a column shows, and texts for what it shows wrongly."""
+    if not re.fullmatch(r"-|n/a|(?:yes|`[^`]+`)(?:, `[^`]+`)*", cell):
+        yield f"says '{cell}': expected yes, names of cases, - or n/a"
+        return
+    shown = [(client, name) for client in clients for name in (names if cell.startswith("yes") else [])]
+    for name in code(cell):
+        client, _, case = name.partition("/")
+        if case:
+            shown.append((client, case))
+        elif name in cases:
+            continue                                # a client that is all the cases again
+        elif name.startswith("test_") and clients == ["c"]:
+            if not os.path.exists(os.path.join(root, LIBRARY_TESTS, f"{name}.c")):
+                yield f"names {name}, which is not in {LIBRARY_TESTS}"
+        else:
+            shown += [(client, name) for client in clients]
+    for client, case in shown:
+        if case in cases.get(client, ()):
+            yield client, case
+        else:
+            yield f"names {client}/{case}, and there is no such case"
+
+
+def check_cases(root):
+    """A column has the names of its clients in `code` in its head. A cell is `yes`: each of them has the row's cases; names of
+    cases, of any client as `client/case`, of a client that runs all of another's again, of tests of libescrow; `-`: there is no case; or
+    `n/a`."""
+    script, page = load(root, "tests/interop/run.sh"), load(root, "README.md") or ""
+    if script is None:
+        return
+    cases, unknown = cases_of(root, re.search(r"^clients=\(([^)]*)\)", script, re.M).group(1).split())
+    for path, condition in unknown:
+        yield path, f"cases depend on {condition}: tell tests/tools/check_docs.py which clients do not meet it"
+    columns, shown = set(), set()                   # clients that have a column, (client, case) that is in a cell
+    for head, cells in case_rows(page):
+        if len(cells) != len(head):
+            yield "README.md", f"row '{cells[0]}' has {len(cells)} cells, its table {len(head)} columns"
+        for title, cell in zip(head[2:], cells[2:]):
+            clients = [client for client in code(title) if client in cases]
+            columns |= set(clients)
+            for found in check_cell(root, cases, clients, code(cells[1]), cell):
+                if isinstance(found, str):
+                    yield "README.md", f"row '{cells[0]}', column '{title}' {found}"
+                else:
+                    shown.add(found)
+    named = code(re.sub(r"```.*?```", "", page, flags=re.S))
+    for client in cases:
+        if client not in named:
+            yield "README.md", f"does not name the client {client} of tests/interop/run.sh"
+    for client in sorted(columns):
+        for case in sorted(cases[client]):
+            if (client, case) not in shown:
+                yield "README.md", f"has {client}/{case} in no cell"
+
+
 def check(root):
     """Yields (path, what is wrong), each once."""
     seen = set()
-    for part in (check_tables, check_constants, check_sql, check_parameters, check_by_hand, check_folders, check_options, check_links):
+    for part in (check_tables, check_constants, check_sql, check_parameters, check_by_hand, check_folders, check_options, check_links,
+                 check_cases):
         for fault in part(root):
             if fault not in seen:
                 seen.add(fault)

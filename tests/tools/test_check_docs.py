@@ -27,6 +27,18 @@ TREE = {
     "src/broker/handle_send.c": "int x;\n",
     "src/broker/README.md": "`config`, handle_<request>; see [the format](../../core/store/FORMAT.md)\n",
     "src/packaging/escrowd.conf": "#data.dir =\n# Addresses.\n#listen.host = ::1\n",
+    "README.md": "`go-tls`\n\n| Feature | Case | J `java-4.9` | K `java-5` | G `go` | N `node` | L `c` |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+                 "| send | `one`, `two-b` | yes | yes | yes | `two-b`, `node/one` | `send` |\n"
+                 "| pop | `pop` | n/a | yes | - | `java-5/pop` | `test_pop` |\n",
+    "tests/interop/run.sh": "clients=(c java-4.9 java-5 go go-tls node)\n",
+    "tests/interop/README.md": "`run`, `main`\n",
+    "tests/interop/c/main.c": "    {\"send\", case_send},\n",
+    "tests/interop/java/A.java": "    {\n        cases.put(\"one\", A::one);\n        if (Kit.isVersion5()) {\n            cases.put(\"pop\", A::pop);\n"
+                                 "        }\n        cases.put(\"two-b\", A::two);\n    }\n",
+    "tests/interop/go/cases.go": "\t{\"one\", one},\n\t{\"two-b\", func(k *Kit) {}},\n",
+    "tests/interop/node/main.js": "  async one(kit) {\n    two(kit);\n  },\n  'two-b': kit => f(kit),\n",
+    "tests/integration/client/test_pop.c": "int x;\n",
+    "tests/integration/README.md": "`test_pop`\n",
 }
 
 
@@ -94,6 +106,42 @@ class Docs(unittest.TestCase):
     def test_an_option_without_a_line(self):
         self.assert_fault("src/packaging/escrowd.conf", "#data.dir =\n# listen.host\n", "no line '#listen.host = ::1'")
         self.assert_fault("src/packaging/escrowd.conf", "#data.dir =\n#listen.host = ::2\n", "config.h says '::1'")
+
+    def assert_cell(self, old, new, *words):
+        """What README.md says with one text replaced by another."""
+        faults = faults_of(**{"README.md": TREE["README.md"].replace(old, new)})
+        self.assertEqual(len(faults), len(words), faults)
+        for fault, word in zip(faults, words):
+            self.assertIn(word, fault)
+
+    def test_a_case_that_is_not_there(self):
+        self.assert_cell("`one`, `two-b` | yes | yes", "`one`, `two-b`, `three` | yes | yes",
+                         *(f"names {client}/three, and there is no such case" for client in ("java-4.9", "java-5", "go")))
+        self.assert_cell("`node/one`", "`node/one`, `three`", "row 'send', column 'N `node`' names node/three, and")
+        self.assert_cell("`java-5/pop`", "`java-6/pop`", "names java-6/pop, and there is no such case")
+        self.assert_cell("`test_pop`", "`test_pops`", "names test_pops, which is not in tests/integration/client")
+
+    def test_a_case_that_only_another_version_has(self):
+        self.assert_cell("| n/a | yes |", "| yes | yes |", "names java-4.9/pop, and there is no such case")
+        faults = faults_of(**{"tests/interop/java/A.java": TREE["tests/interop/java/A.java"].replace("Kit.isVersion5()", "isNew()")})
+        self.assertIn("tests/interop/java/A.java: cases depend on isNew(): tell tests/tools/check_docs.py", faults[0])
+
+    def test_a_case_that_was_renamed_or_is_new(self):
+        cases = TREE["tests/interop/go/cases.go"]
+        faults = faults_of(**{"tests/interop/go/cases.go": cases.replace("two-b", "two-c")})
+        self.assertEqual(len(faults), 2, faults)
+        self.assertIn("names go/two-b, and there is no such case", faults[0])
+        self.assertIn("has go/two-c in no cell", faults[1])
+        self.assert_cell("yes | `two-b`, `node/one`", "- | `two-b`, `node/one`", "has go/one in no cell", "has go/two-b in no cell")
+
+    def test_a_client_without_a_word(self):
+        self.assert_fault("tests/interop/run.sh", "clients=(c java-4.9 java-5 go go-tls node node-2)\n", "does not name the client node-2")
+        self.assert_cell("`go-tls`", "TLS: `test_pop`", "does not name the client go-tls")
+
+    def test_a_cell_that_says_something_else(self):
+        self.assert_cell("| n/a |", "| maybe |", "says 'maybe': expected")
+        self.assert_cell("| n/a |", "|", "row 'pop' has 6 cells, its table 7 columns", "names java-4.9/pop",
+                         "names node/test_pop")
 
     def test_a_link_to_nowhere(self):
         self.assert_fault("txn/README.md", "see [states](STATES.md)\n", "links to STATES.md")
