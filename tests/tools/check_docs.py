@@ -11,7 +11,8 @@ usage: check_docs.py [ROOT]
 4. Each option of a program stands in its example configuration (OPTIONS).
 5. Each relative link of a document leads to a file.
 6. Each cell of README.md's tables of clients names cases that the client's program in tests/interop has, each case is in a cell,
-   and each client of tests/interop/run.sh is named (check_cases says what a cell may be)."""
+   each client of tests/interop/run.sh is named, and the versions in the heads are those that are fetched (check_cases says what
+   a cell may be)."""
 import os
 import re
 import sys
@@ -38,6 +39,8 @@ CASES = {".java": r'\bcases\.put\("([^"]+)"', ".go": r'^\t\{"([^"]+)", ', ".c": 
          ".js": r"^  (?:async )?'?([\w-]+)'?(?:\(kit\)|: kit =>)"}
 # Conditions of cases in a Java program: the clients that do not meet them.
 UNMET = {"Kit.isVersion5()": ("java-4.9", "mqadmin-4.9"), "!isRequestBroken()": ("spring-2.3",)}
+# Files beside the programs, and in the folder above, that say which versions of the clients are fetched.
+PINS = ("client.sh", "go.mod", "package.json", "../boot_client.sh")
 # Where tests of libescrow that are not cases of its program stand.
 LIBRARY_TESTS = "tests/integration/client"
 # Folders whose files are described by a rule, not one by one.
@@ -238,6 +241,15 @@ def code(cell):
     return re.findall(r"`([^`\n]+)`", cell)
 
 
+def check_versions(root, title, clients):
+    """Yields each version in the head of a column that none of its clients is fetched in."""
+    paths = [os.path.normpath(f"tests/interop/{client.split('-')[0]}/{name}") for client in clients for name in PINS]
+    pins = " ".join(load(root, path) or "" for path in paths)
+    for version in re.findall(r"\d+(?:\.\d+){2,}", title):
+        if not re.search(rf"(?<![\d.]){re.escape(version)}(?![\d.])", pins):
+            yield f"names version {version}, which is not fetched"
+
+
 def check_cell(root, cases, clients, names, cell):
     """Yields the (client, case) that a cell of a column shows, and texts for what it shows wrongly."""
     if not re.fullmatch(r"-|n/a|(?:yes|`[^`]+`)(?:, `[^`]+`)*", cell):
@@ -279,6 +291,8 @@ def check_cases(root):
         for title, cell in zip(head[2:], cells[2:]):
             clients = [client for client in code(title) if client in cases]
             columns |= set(clients)
+            for fault in check_versions(root, title, clients):
+                yield "README.md", f"column '{title}' {fault}"
             for found in check_cell(root, cases, clients, code(cells[1]), cell):
                 if isinstance(found, str):
                     yield "README.md", f"row '{cells[0]}', column '{title}' {found}"

@@ -27,11 +27,12 @@ TREE = {
     "src/broker/handle_send.c": "int x;\n",
     "src/broker/README.md": "`config`, handle_<request>; see [the format](../../core/store/FORMAT.md)\n",
     "src/packaging/escrowd.conf": "#data.dir =\n# Addresses.\n#listen.host = ::1\n",
-    "README.md": "`go-tls`\n\n| Feature | Case | J `java-4.9` | K `java-5` | G `go` | N `node` | L `c` |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+    "README.md": "`go-tls`\n\n| Feature | Case | J `java-4.9` | K `java-5` | G `go` | N `node` | L 1.2.3 `c` |\n| --- | --- | --- | --- | --- | --- | --- |\n"
                  "| send | `one`, `two-b` | yes | yes | yes | `two-b`, `node/one` | `send` |\n"
                  "| pop | `pop` | n/a | yes | - | `java-5/pop` | `test_pop` |\n",
+    "tests/interop/c/client.sh": "version=1.2.3\n",
     "tests/interop/run.sh": "clients=(c java-4.9 java-5 go go-tls node)\n",
-    "tests/interop/README.md": "`run`, `main`\n",
+    "tests/interop/README.md": "`run`, `main`, `client`\n",
     "tests/interop/c/main.c": "    {\"send\", case_send},\n",
     "tests/interop/java/A.java": "    {\n        cases.put(\"one\", A::one);\n        if (Kit.isVersion5()) {\n            cases.put(\"pop\", A::pop);\n"
                                  "        }\n        cases.put(\"two-b\", A::two);\n    }\n",
@@ -137,6 +138,10 @@ class Docs(unittest.TestCase):
     def test_a_client_without_a_word(self):
         self.assert_fault("tests/interop/run.sh", "clients=(c java-4.9 java-5 go go-tls node node-2)\n", "does not name the client node-2")
         self.assert_cell("`go-tls`", "TLS: `test_pop`", "does not name the client go-tls")
+
+    def test_a_version_that_is_not_fetched(self):
+        for version in ("1.2.4", "1.2.3.4", "11.2.3"):
+            self.assert_cell("1.2.3", version, f"names version {version}, which is not fetched")
 
     def test_a_cell_that_says_something_else(self):
         self.assert_cell("| n/a |", "| maybe |", "says 'maybe': expected")
