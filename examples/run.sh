@@ -105,10 +105,6 @@ CREATE TABLE account (id int PRIMARY KEY, balance bigint NOT NULL CHECK (balance
 INSERT INTO account SELECT i, $opening FROM generate_series(1, $accounts) i;
 CREATE TABLE transfer (id int PRIMARY KEY, path text NOT NULL, debit int NOT NULL, credit int NOT NULL, amount int NOT NULL,
                        outcome text, attempts int NOT NULL DEFAULT 0);
-INSERT INTO transfer (id, path, debit, credit, amount)
-SELECT i, ('{marker,outbox,callback,outbox}'::text[])[1 + i / 4 % 4], 1 + floor(random() * $accounts), 1 + floor(random() * $accounts),
-       1 + floor(random() * 1000)
-FROM generate_series(1, 2 * $transfers) i;
 CREATE INDEX ON transfer (id) WHERE outcome IS NULL;"
 sql payments "
 CREATE TABLE account (id int PRIMARY KEY, balance bigint NOT NULL);
@@ -196,6 +192,19 @@ done
 
 # ---- kill at random while transfers run
 
+# Transfers come in until COUNT were asked for in all: work for as long as there are kills.
+asked=0
+ask_up_to() { # COUNT
+    local count=$(($1 < 2 * transfers ? $1 : 2 * transfers))
+    [ "$count" -gt "$asked" ] || return 0
+    sql orders "
+INSERT INTO transfer (id, path, debit, credit, amount)
+SELECT i, ('{marker,outbox,callback,outbox}'::text[])[1 + i / 4 % 4], 1 + floor(random() * $accounts), 1 + floor(random() * $accounts),
+       1 + floor(random() * 1000)
+FROM generate_series($asked + 1, $count) i"
+    asked=$count
+}
+
 left() { sql orders "SELECT count(*) FROM transfer WHERE outcome IS NULL"; }
 credited() { sql payments "SELECT count(DISTINCT transfer) FROM credit"; }
 committed() { sql orders "SELECT count(*) FROM transfer WHERE outcome = 'committed'"; }
@@ -204,20 +213,26 @@ progress() {
     local n_credited n_committed n_decided
     n_credited=$(credited)
     n_committed=$(committed)
-    n_decided=$((2 * transfers - $(left)))
+    n_decided=$((asked - $(left)))
     say "$(printf '%3d s  %5d of %d transfers decided, %5d committed, %5d credited, %2d kills' \
         $(($(date +%s) - started)) "$n_decided" $((2 * transfers)) "$n_committed" "$n_credited" "$kills")"
 }
 
 say "transfers: $((2 * transfers)), half of them by half message, half by outbox; killing at random ..."
+victims=()
 shown=0
-while [ "$(left)" -gt 0 ] || [ "$kills" -lt "$kills_wanted" ]; do
-    sleep "0.$((RANDOM % 4 + 1))"
-    # Every process is killed; which one next is chance, but for service A at its worst moments.
+while [ "$asked" -lt $((2 * transfers)) ] || [ "$(left)" -gt 0 ] || [ "$kills" -lt "$kills_wanted" ]; do
+    ask_up_to $((2 * transfers * (kills + 2) / (kills_wanted > 0 ? kills_wanted : 1)))
+    # Every process is killed in turn, in an order by chance; service A at its worst moments, too.
     case $((kills % 6)) in
-    0) kill_at_worst_moment USR2 ;; # early: while there are transfers to die in
+    0) kill_at_worst_moment USR2 ;;
     1) kill_at_worst_moment USR1 ;;
-    *) kill_and_restart "${names[RANDOM % 4]}" ;;
+    *)
+        sleep "0.$((RANDOM % 4 + 1))"
+        [ "${#victims[@]}" -gt 0 ] || mapfile -t victims < <(shuf -e "${names[@]}")
+        kill_and_restart "${victims[0]}"
+        victims=("${victims[@]:1}")
+        ;;
     esac
     now=$(date +%s)
     if [ "$now" -ge $((shown + 3)) ]; then

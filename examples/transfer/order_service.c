@@ -9,10 +9,11 @@
  *   path callback   escrow_txn_send: this process answers check-backs itself
  *   path outbox     SELECT escrow.publish(...): no client library at all in the transaction
  *
- * usage: order_service CONNINFO NAME-SERVERS For the demonstration it dies by SIGKILL at the worst
- * moments: of path callback after SIGUSR1, when a transfer has committed and the broker has not
- * been told; of path marker after SIGUSR2, when the broker has the half and the transaction is
- * about to commit.
+ * usage: order_service CONNINFO NAME-SERVERS
+ *
+ * For the demonstration it dies by SIGKILL at the worst moments: of path callback after SIGUSR1,
+ * when a transfer has committed and the broker has not been told; of path marker after SIGUSR2,
+ * when the broker has the half and the transaction is about to commit.
  */
 #include <escrow/escrow.h>
 #include <escrow/pg.h>
@@ -277,8 +278,10 @@ static void *work(void *arg)
     struct worker *w = arg;
     struct transfer t;
 
-    while (next_transfer(w, &t)) {
-        if (strcmp(t.path, "outbox") == 0) {
+    for (;;) {
+        if (!next_transfer(w, &t)) {
+            usleep(20000); /* until somebody asks for one */
+        } else if (strcmp(t.path, "outbox") == 0) {
             by_outbox(w, &t);
         } else if (strcmp(t.path, "marker") == 0) {
             by_pg(w, &t);
@@ -286,8 +289,7 @@ static void *work(void *arg)
             by_callback(w, &t);
         }
     }
-    PQfinish(w->conn);
-    return NULL;
+    return NULL; /* never */
 }
 
 int main(int argc, char **argv)
@@ -317,12 +319,7 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    for (int i = 0; i < THREADS; i++) {
-        (void)pthread_join(threads[i], NULL);
-    }
-    (void)printf("done\n");
-    (void)fflush(stdout);
     for (;;) {
-        pause(); /* check-backs are answered until somebody ends this process */
+        pause(); /* transfers and check-backs go on until somebody ends this process */
     }
 }
