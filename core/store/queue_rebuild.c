@@ -17,6 +17,7 @@
 #include "core/store/queues_private.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CHUNK_BYTES ((size_t)QUEUE_REBUILD_CHUNK * QUEUE_ENTRY_SIZE)
@@ -66,11 +67,11 @@ static void anchor_before(struct rebuild_work *w)
     const struct queue_rebuild *r = w->r;
     struct queue_entry entry;
 
-    for (uint64_t n = r->bad_first; n-- > r->first && !w->before.is_set;) {
+    for (uint64_t n = r->bad_first; n-- > r->first && !w->has_before;) {
         CHECK(queue_entry_decode(rebuild_bytes(w, n), n, &entry));
         if (is_anchor(r, &entry)) {
-            w->before =
-                (struct rebuild_anchor){.is_set = true, .number = n, .offset = entry.offset};
+            w->has_before = true;
+            w->before = (struct rebuild_anchor){.number = n, .offset = entry.offset};
         }
     }
 }
@@ -86,8 +87,7 @@ static void anchor_of_file_before(struct rebuild_work *w)
     size_t got = 0;
     int rc;
 
-    if (w->before.is_set || r->file == 0 || r->first <= r->min ||
-        r->first % QUEUE_FILE_ENTRIES != 0) {
+    if (w->has_before || r->file == 0 || r->first <= r->min || r->first % QUEUE_FILE_ENTRIES != 0) {
         return;
     }
     queue_path_file(&path, queue_topic(r->queue), r->queue->id, r->file - 1);
@@ -98,9 +98,17 @@ static void anchor_of_file_before(struct rebuild_work *w)
     disk_close(&f);
     if (rc == 0 && got == sizeof raw && queue_entry_decode(raw, r->first - 1, &entry) &&
         is_anchor(r, &entry)) {
-        w->before =
-            (struct rebuild_anchor){.is_set = true, .number = r->first - 1, .offset = entry.offset};
+        w->has_before = true;
+        w->before = (struct rebuild_anchor){.number = r->first - 1, .offset = entry.offset};
     }
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct rebuild_anchor *x = a;
+    const struct rebuild_anchor *y = b;
+
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
 /* What is bad, and what is known around it. */
@@ -115,11 +123,12 @@ static void judge_file(struct rebuild_work *w)
             r->bad_first = r->bad_count == 0 ? n : r->bad_first;
             r->bad_count++;
             w->bad_last = n;
-            w->after.is_set = false;
-        } else if (r->bad_count > 0 && !w->after.is_set && is_anchor(r, &entry)) {
-            w->after = (struct rebuild_anchor){.is_set = true, .number = n, .offset = entry.offset};
+        } else if (is_anchor(r, &entry)) {
+            w->sound[w->sound_count++] =
+                (struct rebuild_anchor){.number = n, .offset = entry.offset};
         }
     }
+    qsort(w->sound, w->sound_count, sizeof *w->sound, by_offset);
     anchor_before(w);
     anchor_of_file_before(w);
 }
@@ -182,7 +191,8 @@ static int work_begin(struct rebuild_work *w)
     bytes = (size_t)(r->end - w->image_first) * QUEUE_ENTRY_SIZE;
     w->image = mem_calloc(1, bytes);
     w->is_bad = mem_calloc(1, (size_t)(r->end - r->first));
-    return w->image == NULL || w->is_bad == NULL ? ESCROW_ENOMEM : 0;
+    w->sound = mem_alloc((size_t)(r->end - r->first) * sizeof *w->sound);
+    return w->image == NULL || w->is_bad == NULL || w->sound == NULL ? ESCROW_ENOMEM : 0;
 }
 
 /* Into the image; says which are left. */
@@ -257,5 +267,6 @@ void queue_rebuild_run(struct queue_rebuild *r)
     r->rc = rebuild(&w, &r->err);
     mem_free(w.image);
     mem_free(w.is_bad);
+    mem_free(w.sound);
     mem_free(w.found);
 }

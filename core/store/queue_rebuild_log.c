@@ -1,14 +1,16 @@
 /*
- * The log's part of a rebuild, in at most three passes:
+ * The log's part of a rebuild, in passes:
  *
  *   find     from the anchor before the damage (or where the log begins) to the first record whose
  *            number in the queue is known: so that those before it are numbered too
- *   collect  again from there to the last damaged entry
+ *   collect  again from there to the last damaged entry; behind damage of the log twice: first to
+ *            what names a number, or to the end, which is the queue's
  *   places   of releases: a message that was carried stands where its last copy before the release
  *            stands
  *
- * Damage in the log makes numbers unknown until the next record that names one: what lies between
- * stays as it is.
+ * A record names its number when it is a MESSAGE, or a release of what a sound entry leads to.
+ * Between two damages of the log in which nothing does, numbers stay unknown, and entries as they
+ * are.
  */
 #include "core/base/check.h"
 #include "core/base/mem.h"
@@ -39,8 +41,11 @@ struct walk {
     bool is_known;      /* which number comes next */
     bool was_damaged;   /* before anything was known: the beginning has no number */
     uint64_t next;
-    uint64_t index; /* entries since the start */
-    uint64_t at;    /* of the record that is read */
+    uint64_t index;     /* entries since the start, or, while numbers are unknown, since `behind` */
+    bool is_behind;     /* the next record is the first one behind damage */
+    uint64_t behind;    /* that record */
+    bool is_told_later; /* something names a number: `next` is that of the first entry there */
+    uint64_t at;        /* of the record that is read */
 
     struct rebuilt_entry **by_id; /* of the releases that were found */
     uint32_t release_count;
@@ -52,17 +57,27 @@ struct walk {
 static bool names_number(const struct walk *k, const struct rebuilt_entry *e, uint64_t *number)
 {
     const struct rebuild_work *w = k->w;
+    uint32_t low = 0;
+    uint32_t high = w->sound_count;
 
     if (!e->is_release) {
         *number = e->number;
         return true;
     }
-    if (w->before.is_set && e->id == k->anchor_id) {
+    if (w->has_before && e->id == k->anchor_id) {
         *number = w->before.number;
         return true;
     }
-    *number = w->after.number;
-    return w->after.is_set && e->id == w->after.offset;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (w->sound[middle].offset < e->id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *number = low < w->sound_count ? w->sound[low].number : 0;
+    return low < w->sound_count && w->sound[low].offset == e->id;
 }
 
 static int contradiction(const struct walk *k, uint64_t number, struct err_ctx *err)
@@ -117,8 +132,14 @@ static void take_entry(struct walk *k, struct rebuilt_entry *e, struct err_ctx *
         k->index++;
         return;
     }
-    if (is_named && k->is_known && number != k->next) {
+    if (is_named && (k->is_known ? number != k->next : number < k->index)) {
         k->rc = contradiction(k, number, err);
+        return;
+    }
+    if (is_named && !k->is_known && k->index > 0) {
+        k->is_told_later = true;
+        k->next = number - k->index;
+        k->is_done = true;
         return;
     }
     if (is_named) {
@@ -128,6 +149,8 @@ static void take_entry(struct walk *k, struct rebuilt_entry *e, struct err_ctx *
     if (k->is_known) {
         e->number = k->next++;
         collect(k, e, err);
+    } else {
+        k->index++;
     }
 }
 
@@ -243,6 +266,7 @@ static void on_damage(struct walk *k)
         k->is_done = true;
     } else if (k->pass == PASS_COLLECT) {
         k->is_known = false;
+        k->is_behind = true;
     }
 }
 
@@ -265,6 +289,11 @@ static int walk_log(struct walk *k, uint64_t from, uint64_t to, struct err_ctx *
     log_scan_seek(&k->scan, from);
     while (rc > 0 && !k->is_done && k->rc == 0 && k->scan.pos < to) {
         k->at = k->scan.pos;
+        if (k->is_behind) {
+            k->is_behind = false;
+            k->behind = k->at;
+            k->index = 0;
+        }
         rc = check_stop(k, err);
         if (rc != 0) {
             break;
@@ -287,7 +316,8 @@ static int walk_log(struct walk *k, uint64_t from, uint64_t to, struct err_ctx *
 /* ------------------------------------------------------------------ the passes */
 
 /*
- * The number of the first entry behind k->start. What is not named by then is counted from the end.
+ * The number of the first entry behind k->start. What is not named by then is counted from the end,
+ * or from the beginning where the log has that.
  */
 static int find_numbers(struct walk *k, struct err_ctx *err)
 {
@@ -299,6 +329,9 @@ static int find_numbers(struct walk *k, struct err_ctx *err)
     if (rc == 0 && !k->is_known && !k->was_damaged && k->index <= r->visible) {
         k->is_known = true;
         k->next = r->visible - k->index;
+    } else if (rc == 0 && !k->is_known && k->was_damaged && k->start == 0) {
+        k->is_known = true;
+        k->next = 0;
     }
     return rc;
 }
@@ -367,14 +400,44 @@ static int find_places(struct walk *k, struct err_ctx *err)
     return rc;
 }
 
-static int three_passes(struct walk *k, struct err_ctx *err)
+/* Behind damage of the log, where numbers were unknown: are they known now? */
+static bool is_recounted(struct walk *k)
+{
+    const struct queue_rebuild *r = k->w->r;
+    bool is_at_end = !k->is_done && !k->is_known && !k->is_behind && k->index <= r->visible;
+
+    if (k->behind == 0 || (!k->is_told_later && !is_at_end)) {
+        return false;
+    }
+    k->next = k->is_told_later ? k->next : r->visible - k->index;
+    k->is_told_later = false;
+    k->is_known = true;
+    return true;
+}
+
+static int collect_all(struct walk *k, struct err_ctx *err)
+{
+    uint64_t log_end = k->w->r->log_end;
+    int rc;
+
+    k->pass = PASS_COLLECT;
+    k->index = 0;
+    rc = walk_log(k, k->start, log_end, err);
+    while (rc == 0 && is_recounted(k)) {
+        uint64_t from = k->behind;
+        k->behind = 0;
+        rc = walk_log(k, from, log_end, err);
+    }
+    return rc;
+}
+
+static int all_passes(struct walk *k, struct err_ctx *err)
 {
     int rc = find_numbers(k, err);
 
     if (rc == 0) {
         note_gone(k);
-        k->pass = PASS_COLLECT;
-        rc = walk_log(k, k->start, k->w->r->log_end, err);
+        rc = collect_all(k, err);
     }
     return rc == 0 ? find_places(k, err) : rc;
 }
@@ -382,7 +445,7 @@ static int three_passes(struct walk *k, struct err_ctx *err)
 int rebuild_read_log(struct rebuild_work *w, struct err_ctx *err)
 {
     const struct queue_rebuild *r = w->r;
-    struct walk k = {.w = w, .start = w->before.is_set ? w->before.offset : r->low};
+    struct walk k = {.w = w, .start = w->has_before ? w->before.offset : r->low};
     int rc;
 
     segments_init(&k.segs, r->disk, r->segment_bytes);
@@ -392,7 +455,7 @@ int rebuild_read_log(struct rebuild_work *w, struct err_ctx *err)
     }
     if (rc == 0) {
         rc = log_scan_init(&k.scan, &k.segs, r->seed, k.start, 0);
-        rc = rc != 0 ? err_set(err, rc, "out of memory") : three_passes(&k, err);
+        rc = rc != 0 ? err_set(err, rc, "out of memory") : all_passes(&k, err);
     }
     log_scan_fini(&k.scan);
     segments_fini(&k.segs);

@@ -20,7 +20,6 @@ struct rebuilt_entry {
 
 /* What is known before the log is read: entry `number` leads to the record at `offset`. */
 struct rebuild_anchor {
-    bool is_set;
     uint64_t number;
     uint64_t offset;
 };
@@ -31,8 +30,10 @@ struct rebuild_work {
     uint64_t image_first; /* begins a chunk */
     uint8_t *is_bad;      /* one for each entry of [r->first, r->end) */
     uint64_t bad_last;
-    struct rebuild_anchor before; /* the damage */
-    struct rebuild_anchor after;
+    bool has_before;
+    struct rebuild_anchor before; /* the last one before the damage: where to begin */
+    struct rebuild_anchor *sound; /* entries of [r->first, r->end) that are, by offset */
+    uint32_t sound_count;
     struct rebuilt_entry *found; /* by number; room for all that are bad */
     uint32_t found_count;
     bool is_log_damaged;                      /* in what was read */
