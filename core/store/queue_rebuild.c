@@ -111,6 +111,16 @@ static int by_offset(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+bool rebuild_find_sound(const struct rebuild_work *w, uint64_t offset, uint64_t *number)
+{
+    struct rebuild_anchor key = {.offset = offset};
+    const struct rebuild_anchor *found =
+        bsearch(&key, w->sound, w->sound_count, sizeof *w->sound, by_offset);
+
+    *number = found != NULL ? found->number : 0;
+    return found != NULL;
+}
+
 /* What is bad, and what is known around it. */
 static void judge_file(struct rebuild_work *w)
 {

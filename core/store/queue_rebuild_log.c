@@ -57,8 +57,6 @@ struct walk {
 static bool names_number(const struct walk *k, const struct rebuilt_entry *e, uint64_t *number)
 {
     const struct rebuild_work *w = k->w;
-    uint32_t low = 0;
-    uint32_t high = w->sound_count;
 
     if (!e->is_release) {
         *number = e->number;
@@ -68,16 +66,7 @@ static bool names_number(const struct walk *k, const struct rebuilt_entry *e, ui
         *number = w->before.number;
         return true;
     }
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (w->sound[middle].offset < e->id) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    *number = low < w->sound_count ? w->sound[low].number : 0;
-    return low < w->sound_count && w->sound[low].offset == e->id;
+    return rebuild_find_sound(w, e->id, number);
 }
 
 static int contradiction(const struct walk *k, uint64_t number, struct err_ctx *err)

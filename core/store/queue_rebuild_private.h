@@ -46,6 +46,9 @@ static inline uint8_t *rebuild_bytes(const struct rebuild_work *w, uint64_t numb
     return w->image + (size_t)(number - w->image_first) * QUEUE_ENTRY_SIZE;
 }
 
+/* The number of the sound entry that leads to the record at `offset`; false when there is none. */
+bool rebuild_find_sound(const struct rebuild_work *w, uint64_t offset, uint64_t *number);
+
 /*
  * Fill w->found from the log. 0, also when some are not there; ESCROW_ECORRUPT: the log
  * contradicts a sound entry; ESCROW_EIO, ESCROW_ENOMEM, ESCROW_ENOTFOUND (a segment has gone),

@@ -18,6 +18,7 @@
 
 #define SEGMENT "log/00000000000000000000"
 #define FILE_T  "queues/T/0/00000000000000000000"
+#define ALL_TEN "m0,m1,m2,m3,m4,m5,m6,m7,m8,m9"
 
 static struct disk *disk;
 static struct test_store ts;
@@ -54,6 +55,22 @@ static inline void into_files(void)
         RUN();
         ck_assert_int_eq(test_store_checkpoint(&ts, true), 0);
     }
+}
+
+/* A half "m<i>" of T/0, committed by a DECISION of its own. */
+static inline void send_released(int i)
+{
+    char body[16];
+    struct test_message m = {.topic = "T", .uniq = body};
+    struct store_receipt half;
+    struct store_receipt r;
+
+    (void)snprintf(body, sizeof body, "m%d", i);
+    m.body = slice_str(body);
+    ck_assert_int_eq(test_half(&ts, &m, &half), 0);
+    RUN();
+    ck_assert_int_eq(test_decide(&ts, true, &half.offset, 1, &r), 0);
+    RUN();
 }
 
 static inline void flip(const char *path, uint64_t at)

@@ -24,8 +24,6 @@ static void make_ten(struct store_receipt r[10], uint8_t file[200])
     ck_assert(sim_disk_peek(disk, FILE_T, 0, file, 200));
 }
 
-#define ALL_TEN "m0,m1,m2,m3,m4,m5,m6,m7,m8,m9"
-
 static bool is_as_before(const uint8_t file[200])
 {
     uint8_t now[200];
@@ -283,16 +281,7 @@ static void make_ten_released(uint8_t file[200])
 {
     begin();
     for (int i = 0; i < 10; i++) {
-        char body[16];
-        struct test_message m = {.topic = "T", .uniq = body};
-        struct store_receipt half;
-        struct store_receipt r;
-        (void)snprintf(body, sizeof body, "m%d", i);
-        m.body = slice_str(body);
-        ck_assert_int_eq(test_half(&ts, &m, &half), 0);
-        RUN();
-        ck_assert_int_eq(test_decide(&ts, true, &half.offset, 1, &r), 0);
-        RUN();
+        send_released(i);
     }
     into_files();
     ck_assert(sim_disk_peek(disk, FILE_T, 0, file, 200));
