@@ -261,6 +261,33 @@ START_TEST(every_failing_operation_of_a_start_is_reported)
 }
 END_TEST
 
+START_TEST(a_start_without_memory_says_so_and_the_next_one_works)
+{
+    /* verify with the n-th allocation refused, of those for the list of files. */
+    struct queues *set = new_set(disk);
+    struct queues_open_report report;
+    uint64_t n = 0;
+    bool fired = true;
+
+    put(get("t", 0), 2 * FILE_ENTRIES + 5);
+    ck_assert_int_eq(checkpoint(), 0);
+    ck_assert_int_eq(queues_decode(set, buf_slice(&section), NULL), 0);
+    while (fired) {
+        struct err_ctx err = {0};
+        int rc;
+        mem_fault_at(++n);
+        rc = queues_verify(set, &report, &err);
+        fired = mem_fault_fired() != 0;
+        mem_fault_at(0);
+        ck_assert_int_eq(rc, fired ? ESCROW_ENOMEM : 0);
+        ck_assert(!fired || strstr(err.text, "out of memory") != NULL);
+    }
+    ck_assert_uint_gt(n, 2);
+    ck_assert_uint_eq(report.file_count, 3);
+    queues_free(&set);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("core/store/queues_checkpoint");
@@ -279,6 +306,7 @@ int main(void)
     tcase_add_test(t, a_queue_named_twice_is_refused);
     tcase_add_test(t, a_start_after_any_failing_operation_finds_the_last_checkpoint);
     tcase_add_test(t, every_failing_operation_of_a_start_is_reported);
+    tcase_add_test(t, a_start_without_memory_says_so_and_the_next_one_works);
     suite_add_tcase(suite, t);
     return unit_run(suite);
 }
