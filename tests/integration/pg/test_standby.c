@@ -24,20 +24,6 @@ static void stop_pg(void)
     pg_fixture_stop(&fixture);
 }
 
-/* What the service commits does not wait here; what the relay and check-backs do, waits. */
-static void wait_for_nobody(struct rig *r)
-{
-    (void)pg_test_sql(r->pg, "SET synchronous_commit = local");
-    (void)pg_test_sql(r->pg, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    (void)pg_test_sql(r->pg, "SELECT pg_reload_conf()");
-}
-
-static void wait_no_more(struct rig *r)
-{
-    (void)pg_test_sql(r->pg, "ALTER SYSTEM RESET synchronous_standby_names");
-    (void)pg_test_sql(r->pg, "SELECT pg_reload_conf()");
-}
-
 /* Cancel whoever waits for the standby; how many have been. */
 static int cancel_waits(struct rig *r)
 {
@@ -48,6 +34,51 @@ static int cancel_waits(struct rig *r)
                                      "WHERE wait_event = 'SyncRep'")),
         &count));
     return (int)count;
+}
+
+/* A commit that has to wait for the standby, until somebody has cancelled that: did it? */
+static bool does_wait(struct rig *r, PGconn *probe)
+{
+    bool did_wait = false;
+    PGresult *res;
+
+    ck_assert_int_eq(PQsendQuery(probe, "SELECT pg_logical_emit_message(true, 'probe', '')"), 1);
+    while (PQconsumeInput(probe) == 1 && PQisBusy(probe) == 1) {
+        did_wait = cancel_waits(r) > 0 || did_wait;
+    }
+    while ((res = PQgetResult(probe)) != NULL) {
+        ck_assert_int_eq(PQresultStatus(res), PGRES_TUPLES_OK);
+        PQclear(res);
+    }
+    return did_wait;
+}
+
+/*
+ * What the service commits does not wait here; what the relay and check-backs do, waits. The server
+ * tells its processes of a new setting when it comes to it, and commits wait once the last of them,
+ * behind every session, has heard it.
+ */
+static void set_standby(struct rig *r, const char *names, bool is_waited_for)
+{
+    PGconn *probe = pg_test_connect(r->conninfo);
+
+    (void)pg_test_sql(probe, "SET client_min_messages = 'error'");
+    (void)pg_test_sql(r->pg, "SET synchronous_commit = local");
+    (void)pg_test_sql(r->pg, "ALTER SYSTEM SET synchronous_standby_names = '%s'", names);
+    (void)pg_test_sql(r->pg, "SELECT pg_reload_conf()");
+    while (does_wait(r, probe) != is_waited_for) {
+    }
+    PQfinish(probe);
+}
+
+static void wait_for_nobody(struct rig *r)
+{
+    set_standby(r, "nobody", true);
+}
+
+static void wait_no_more(struct rig *r)
+{
+    set_standby(r, "", false);
 }
 
 struct question {
