@@ -7,6 +7,7 @@
 #include "tests/integration/pg/rig.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void reconnect(struct rig *r)
@@ -61,9 +62,11 @@ START_TEST(what_a_crash_takes_back_was_not_published)
 {
     /*
      * Commits with synchronous_commit = off: the relay makes them durable before it publishes them,
-     * and ids that are given out again after a crash do not make rows invisible to it.
+     * and ids that are given out again after a crash do not make rows invisible to it. The server
+     * may have flushed what is to be lost by itself: then it is published like any other row.
      */
     struct rig r;
+    int losses = 0;
 
     rig_init(&r, &fixture, "fail_crash", 1000);
     (void)pg_test_sql(r.pg, "ALTER SYSTEM SET wal_writer_delay = '10s'");
@@ -71,6 +74,7 @@ START_TEST(what_a_crash_takes_back_was_not_published)
     (void)pg_test_sql(r.pg, "CHECKPOINT");
     for (int round = 0; round < 5; round++) {
         size_t before = r.broker.log_count;
+        size_t kept;
         (void)pg_test_sql(r.pg, "SET synchronous_commit = off");
         rig_start(&r);
         rig_until_idle(&r);
@@ -82,13 +86,17 @@ START_TEST(what_a_crash_takes_back_was_not_published)
         (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'lost')");
         pg_fixture_crash(&fixture);
         reconnect(&r);
-        rig_check_books(&r);
+        kept = strtoul(pg_test_sql(r.pg, "SELECT count(*) FROM escrow.outbox"), NULL, 10) -
+               r.broker.log_count;
+        ck_assert_uint_le(kept, 1);
+        losses += kept == 0;
         (void)pg_test_sql(r.pg, "SELECT escrow.publish('t', 'after')");
         rig_start(&r);
-        rig_until_count(&r, before + 2);
+        rig_until_count(&r, before + 2 + kept);
         rig_stop(&r);
+        rig_check_books(&r);
     }
-    rig_check_books(&r);
+    ck_assert_int_gt(losses, 0);
     (void)pg_test_sql(r.pg, "ALTER SYSTEM RESET wal_writer_delay");
     (void)pg_test_sql(r.pg, "SELECT pg_reload_conf()");
     rig_fini(&r);
