@@ -190,6 +190,12 @@ static void pop_wait(struct pop *pop, const struct pop_found *found)
     }
 }
 
+/* A damaged entry of the queue file waits to be rebuilt: ask again, as a pull does. */
+static bool is_for_now(int error)
+{
+    return error == ESCROW_ELIMIT || error == ESCROW_ESHUTDOWN;
+}
+
 static void pop_finish(struct pop *pop, const struct pop_found *found)
 {
     if (found->count > 0) {
@@ -202,7 +208,8 @@ static void pop_finish(struct pop *pop, const struct pop_found *found)
     } else if (found->has_skipped) {
         pop_answer(pop, RESPONSE_PULL_NOT_FOUND, "NO_MATCHED_MESSAGE", found);
     } else if (found->error != 0) {
-        pop_fail(pop, RESPONSE_SYSTEM_ERROR, found->error, found->err.text);
+        pop_fail(pop, is_for_now(found->error) ? -1 : RESPONSE_SYSTEM_ERROR, found->error,
+                 found->err.text);
     } else if (found->is_full) {
         pop_answer(pop, RESPONSE_POLLING_FULL, "too many messages are not acknowledged", found);
     } else {

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SEGMENT_BYTES 1048576
@@ -574,6 +575,35 @@ START_TEST(a_stop_does_not_wait_for_a_rebuild)
 }
 END_TEST
 
+START_TEST(a_pop_is_told_to_ask_again_where_a_pull_is)
+{
+    /*
+     * The queue file is gone and cannot be made: a folder is in its place. Busy, not an error, and
+     * with the folder gone the next start has the file rebuilt.
+     */
+    char path[300];
+
+    start_with_a_queue_file();
+    queue_path(path);
+    ck_assert_int_eq(unlink(path), 0);
+    relaunch();
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    ck_assert_int_eq(pop(), RESPONSE_SYSTEM_BUSY);
+    ck_assert_int_eq(client_error(&c), ESCROW_ELIMIT);
+    ck_assert(remark_has("queues/T/0/00000000000000000000: entry 0 at byte 0 is damaged"));
+    ck_assert_str_eq(pull_at(0), "2");
+    ck_assert_int_eq(client_error(&c), ESCROW_ELIMIT);
+    ck_assert_int_eq(pop(), RESPONSE_SYSTEM_BUSY);
+    ck_assert_int_eq(lines("store.read"), 0);
+    ck_assert_int_eq(rmdir(path), 0);
+    stop();
+    relaunch();
+    ck_assert_int_eq(pop(), RESPONSE_SUCCESS);
+    check_rebuilt(5);
+    stop();
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, a_message_that_is_damaged_while_the_broker_is_stopped);
@@ -583,6 +613,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_byte_of_a_queue_file_is_put_right_while_the_broker_runs);
     tcase_add_test(tc, a_queue_file_that_is_gone_is_rebuilt);
     tcase_add_test(tc, a_stop_does_not_wait_for_a_rebuild);
+    tcase_add_test(tc, a_pop_is_told_to_ask_again_where_a_pull_is);
     tcase_add_test(tc, a_half_that_is_damaged_can_be_seen_and_decided);
     tcase_add_test(tc, a_delayed_message_that_is_damaged_is_released_and_stops_its_queue);
     tcase_add_test(tc, a_damaged_file_of_the_key_index_is_told_and_counted);
