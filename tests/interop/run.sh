@@ -44,7 +44,7 @@ done
 . "$here/lib.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/escrow-interop.XXXXXX")
 child=
-server=
+servers=()
 
 # End a process of ours, and wait until it is gone.
 end() { # PID or -GROUP
@@ -54,10 +54,12 @@ end() { # PID or -GROUP
 }
 
 finish() {
-    local status=$?
+    local status=$? one
     trap '' INT TERM HUP
     [ -z "$child" ] || end "-$child"
-    [ -z "$server" ] || end "$server"
+    for one in "${servers[@]}"; do
+        end "$one"
+    done
     if [ "$keep" = yes ]; then
         say "logs: $work"
     else
@@ -105,31 +107,27 @@ make_certificates() { # FOLDER
     done
 }
 
-# Sets server, broker and namesrv. A client whose name ends in -rocketmq gets Apache RocketMQ's own. A client whose name ends in -tls gets a server that takes nothing else, and wants its certificate. Half messages are asked about early, so that nobody waits long.
-start_server() { # NAME
-    local log=$work/$1/escrowd.log certs=$work/$1/certificates tls=()
-    if [ "${1%-tls}" != "$1" ]; then
-        make_certificates "$certs" >"$work/$1/openssl.log" 2>&1 || {
+# Starts an escrowd for a client; sets namesrv and broker. Half messages are asked about early, so that nobody waits long.
+# KIND: plain; tls: takes nothing else, and wants the client's certificate; keys: wants requests signed by a user of users.conf
+# (inside TLS, too, if the client's name ends in -tls).
+start_escrowd() { # NAME KIND FOLDER
+    local certs=$work/$1/certificates log=$3/escrowd.log options=()
+    mkdir -p "$3"
+    if [ "$2" = keys ]; then
+        install -m 600 "$here/users.conf" "$3/users.conf"
+        options+=(--acl.file "$3/users.conf")
+    fi
+    if [ "$2" = tls ] || [ "${1%-tls}" != "$1" ]; then
+        [ -d "$certs" ] || make_certificates "$certs" >"$work/$1/openssl.log" 2>&1 || {
             tail -n 20 "$work/$1/openssl.log" >&2
             return 1
         }
-        tls=(--tls.mode enforcing --tls.cert.file "$certs/server.pem" --tls.key.file "$certs/server.key"
+        options+=(--tls.mode enforcing --tls.cert.file "$certs/server.pem" --tls.key.file "$certs/server.key"
             --tls.ca.file "$certs/ca.pem" --tls.client.cert required)
     fi
-    if [ "${1%-rocketmq}" != "$1" ]; then
-        "$here/c/rocketmq.sh" "$work/$1/libraries" "$work/$1/data" >"$log" 2>&1 &
-        server=$!
-        until_true 120 grep -q '^ready ' "$log" || {
-            tail -n 20 "$log" >&2
-            return 1
-        }
-        broker=
-        namesrv=$(sed -n 's/^ready //p' "$log")
-        return
-    fi
-    setarch -R "$build/src/broker/escrowd" --data.dir "$work/$1/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 \
-        --txn.timeout.ms 1000 --txn.check.interval.ms 1000 "${tls[@]}" >"$log" 2>&1 &
-    server=$!
+    setarch -R "$build/src/broker/escrowd" --data.dir "$3/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 \
+        --txn.timeout.ms 1000 --txn.check.interval.ms 1000 "${options[@]}" >"$log" 2>&1 &
+    servers+=($!)
     until_true 60 grep -q ' ready ' "$log" || {
         tail -n 20 "$log" >&2
         return 1
@@ -138,21 +136,49 @@ start_server() { # NAME
     namesrv=$(sed -n 's/.* name server listens on //p' "$log")
 }
 
+# Starts what a client's cases need and exports where it listens. A client whose name ends in -rocketmq gets Apache RocketMQ's own
+# server, one in -tls a server that takes nothing else. Cases named tls..., access-keys... have servers of their own (INTEROP_TLS,
+# INTEROP_KEYS: name server and broker).
+start_server() { # NAME CASE...
+    local name=$1 log=$work/$1/escrowd.log namesrv broker
+    shift
+    export INTEROP_TLS='' INTEROP_KEYS=''
+    if [ "${name%-rocketmq}" != "$name" ]; then
+        "$here/c/rocketmq.sh" "$work/$name/libraries" "$work/$name/data" >"$log" 2>&1 &
+        servers+=($!)
+        until_true 120 grep -q '^ready ' "$log" || {
+            tail -n 20 "$log" >&2
+            return 1
+        }
+        export INTEROP_NAMESRV INTEROP_BROKER=
+        INTEROP_NAMESRV=$(sed -n 's/^ready //p' "$log")
+        return
+    fi
+    case " $*" in *' tls'*) start_escrowd "$name" tls "$work/$name/tls" && INTEROP_TLS="$namesrv $broker" ;; esac || return 1
+    case " $*" in *' access-keys'*) start_escrowd "$name" keys "$work/$name/keys" && INTEROP_KEYS="$namesrv $broker" ;; esac || return 1
+    start_escrowd "$name" plain "$work/$name" || return 1
+    export INTEROP_NAMESRV=$namesrv INTEROP_BROKER=$broker
+}
+
 # A server that does not stop cleanly (a sanitizer's finding, too) is a failure of its own.
 stop_server() { # NAME
-    local status=0
-    kill -TERM "$server" 2>/dev/null || :
-    until_true 60 is_gone "$server" || kill -KILL "$server" || :
-    wait "$server" || status=$?
-    server=
+    local one status bad=0
+    for one in "${servers[@]}"; do
+        status=0
+        kill -TERM "$one" 2>/dev/null || :
+        until_true 60 is_gone "$one" || kill -KILL "$one" || :
+        wait "$one" || status=$?
+        [ "$status" -eq 0 ] || bad=$status
+    done
+    servers=()
     if [ "${1%-rocketmq}" != "$1" ]; then
         return # not ours
     fi
-    if [ "$status" -eq 0 ]; then
+    if [ "$bad" -eq 0 ]; then
         echo "ok server-stops-cleanly"
     else
-        tail -n 30 "$work/$1/escrowd.log" >&2
-        echo "FAIL server-stops-cleanly: exit status $status"
+        tail -n 30 "$work/$1"/escrowd.log "$work/$1"/*/escrowd.log >&2 || :
+        echo "FAIL server-stops-cleanly: exit status $bad"
     fi
 }
 
@@ -161,6 +187,7 @@ wanted_cases() { # NAME ALL...
     local name=$1 case_
     shift
     for case_; do
+        case $name/$case_ in *-rocketmq/tls* | *-rocketmq/access-keys*) continue ;; esac # Apache RocketMQ's servers are told in another way
         if [ ${#only[@]} -eq 0 ] || is_wanted "$name" "$case_"; then
             echo "$case_"
         fi
@@ -201,11 +228,10 @@ run_client() { # NAME
         return
     fi
     say "$name: ${#cases[@]} cases"
-    start_server "$name" || {
+    start_server "$name" "${cases[@]}" || {
         echo "FAIL server: does not start" | tee "$work/$name/results"
         return
     }
-    export INTEROP_NAMESRV=$namesrv INTEROP_BROKER=$broker
     run_group timeout -k 5 "$client_seconds" "$folder/client.sh" run "${cases[@]}" >"$work/$name/output.log" 2>&1 || :
     for case_ in "${cases[@]}"; do
         line=$(grep -aE -m1 "^(ok|FAIL) $case_(:|\$)" "$work/$name/output.log" || echo "FAIL $case_: no result")

@@ -4,6 +4,7 @@
 // usage: main.js list | run NAMESRV BROKER CASE... | consume NAMESRV GROUP TOPIC broadcast|cluster (a member in its own process)
 
 const { fork } = require('child_process');
+const { createHash, createHmac } = require('crypto');
 const { connect } = require('net');
 const { Consumer, Message, Producer } = require('ali-ons');
 
@@ -14,7 +15,7 @@ const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 let count = 0;
 
 function check(isTrue, what) {
-  if (!isTrue) throw new Error(what);
+  if (!isTrue) throw new Error(typeof what === 'function' ? what() : what);
 }
 
 function equal(expected, actual, what) {
@@ -24,15 +25,25 @@ function equal(expected, actual, what) {
 async function until(isTrue, what) {
   const deadline = Date.now() + PATIENCE_MS;
   while (!isTrue()) {
-    check(Date.now() < deadline, typeof what === 'function' ? what() : what);
+    check(Date.now() < deadline, what);
     await sleep(20);
   }
 }
 
-// The client speaks to a cloud service by default: the name server is given, the keys are not looked at.
+// The server says no to what was promised, with this code if one is given.
+async function refused(promise, code) {
+  const err = await promise.then(() => null, why => why);
+  check(err !== null, 'it was not refused');
+  if (code !== undefined) equal(code, err.code, 'code of the answer');
+  return err;
+}
+
+// Who signs: the user's keys in users.conf. The client speaks to a cloud service by default and always signs; most servers do not look.
+const keysOf = user => ({ accessKeyId: `${user}-access`, accessKeySecret: `${user}-secret` });
+
 function options(namesrv, more) {
   return Object.assign({
-    nameSrv: namesrv, accessKeyId: 'k', accessKeySecret: 's', logger: quiet, httpclient: {},
+    nameSrv: namesrv, ...keysOf('nobody'), logger: quiet, httpclient: {},
     rebalanceInterval: 500, pollNameServerInteval: 500, pullTimeDelayMillsWhenException: 500,
   }, more);
 }
@@ -40,11 +51,20 @@ function options(namesrv, more) {
 // What every case needs: names of its own, clients that are closed at its end.
 class Kit {
   constructor(name, namesrv, broker) {
-    Object.assign(this, { name, namesrv, broker, open: [] });
+    Object.assign(this, { name, namesrv, broker, open: [], more: {} });
+  }
+
+  // The same for the server that wants access keys, with a user's. All of a process that has no instance name is one client.
+  as(user, more) {
+    const [ namesrv, broker ] = process.env.INTEROP_KEYS.split(' ');
+    const other = new Kit(this.name, namesrv, broker);
+    other.more = { ...keysOf(user), instanceName: other.unique('instance'), ...more };
+    this.open.push(() => other.close());
+    return other;
   }
 
   async close() {
-    for (const close of this.open.reverse()) await close();
+    for (const close of this.open.reverse()) await close().catch(console.error);
   }
 
   unique(what) {
@@ -52,7 +72,7 @@ class Kit {
   }
 
   async producer() {
-    const producer = new Producer(options(this.namesrv, { producerGroup: this.unique('producer') }));
+    const producer = new Producer(options(this.namesrv, { producerGroup: this.unique('producer'), ...this.more }));
     producer.on('error', err => console.error(err));
     this.open.push(() => producer.close());
     await producer.ready();
@@ -60,12 +80,15 @@ class Kit {
   }
 
   // The client creates no topics, neither by asking nor by sending: one request of its own does.
-  createTopic(queues) {
-    const topic = this.unique('topic');
-    const header = Buffer.from(JSON.stringify({
-      code: 17, opaque: 1, flag: 0, version: 121, language: 'JAVA',
-      extFields: { topic, defaultTopic: 'TBW102', readQueueNums: queues, writeQueueNums: queues, perm: 6 },
-    }));
+  createTopic(queues, what) {
+    const topic = this.unique(what || 'topic');
+    const extFields = { topic, defaultTopic: 'TBW102', readQueueNums: queues, writeQueueNums: queues, perm: 6 };
+    if (this.more.accessKeyId) {
+      extFields.AccessKey = this.more.accessKeyId;
+      const signed = Object.keys(extFields).sort().map(name => extFields[name]).join('');
+      extFields.Signature = createHmac('sha1', this.more.accessKeySecret).update(signed).digest('base64');
+    }
+    const header = Buffer.from(JSON.stringify({ code: 17, opaque: 1, flag: 0, version: 121, language: 'JAVA', extFields }));
     const lengths = Buffer.alloc(8);
     lengths.writeUInt32BE(4 + header.length, 0);
     lengths.writeUInt32BE(header.length, 4);
@@ -90,17 +113,20 @@ class Kit {
   consume(group, topic, expression, handler, more) {
     const consumer = new Consumer(options(this.namesrv, Object.assign({
       consumerGroup: group, consumeFromWhere: 'CONSUME_FROM_FIRST_OFFSET',
-    }, more)));
-    consumer.on('error', err => console.error(err));
+    }, this.more, more)));
+    consumer.on('error', err => {
+      console.error(err.message);
+      if (this.more.failures) this.more.failures.push(err.message);
+    });
     consumer.subscribe(topic, expression, handler);
     this.open.push(() => consumer.close());
     return consumer;
   }
 
   // Messages of a topic as they come.
-  collect(topic, expression, group) {
+  collect(topic, expression, group, more) {
     const inbox = [];
-    this.consume(group || this.unique('group'), topic, expression || '*', async m => { inbox.push(m); });
+    this.consume(group || this.unique('group'), topic, expression || '*', async m => { inbox.push(m); }, more);
     return inbox;
   }
 
@@ -126,6 +152,26 @@ async function expectBodies(inbox, expected) {
   await until(() => inbox.length >= expected.length, () => `expected ${expected}, got ${bodies(inbox)}`);
   await sleep(200);
   equal(expected, bodies(inbox), 'messages received');
+}
+
+// A message that prepare puts off comes so much later, and after one that was sent after it.
+async function later(kit, delayMs, prepare) {
+  const topic = await kit.createTopic(1);
+  const producer = await kit.producer();
+  await kit.send(producer, topic, 'first');
+  const inbox = kit.collect(topic);
+  await until(() => inbox.length === 1, 'no message');
+  const message = new Message(topic, '', 'later');
+  message.properties.colour = 'blue';
+  const sent = Date.now();
+  prepare(message);
+  await producer.send(message);
+  await kit.send(producer, topic, 'at once');
+  await until(() => inbox.length === 3, () => `got ${bodies(inbox)}`);
+  const took = Date.now() - sent;
+  equal([ 'first', 'at once', 'later' ], inbox.map(m => m.body.toString()), 'order');
+  check(took >= delayMs, `it came after ${took} ms`);
+  equal('blue', inbox[2].properties.colour, 'user property');
 }
 
 // Two members share the queues; one goes, and what comes afterwards goes to the other.
@@ -168,6 +214,63 @@ const cases = {
     equal(topic, got.topic, 'topic');
   },
 
+  // A send is a promise: many of them under way at once.
+  async async(kit) {
+    const topic = await kit.createTopic(4);
+    const producer = await kit.producer();
+    const results = await Promise.all(numbered(50).map(body => producer.send(new Message(topic, '', body))));
+    for (const result of results) equal('SEND_OK', result.sendStatus, 'status');
+    await expectBodies(kit.collect(topic), numbered(50));
+  },
+
+  // One key, one queue, one message at a time. Keys that the client's hash gives queue 0 are not among these: it spreads them.
+  async ordered(kit) {
+    const topic = await kit.createTopic(4);
+    const producer = await kit.producer();
+    const queueOf = key => createHash('md5').update(key).digest().readUInt32BE() % 4;
+    const keys = Array.from({ length: 40 }, (_, i) => `order${i}`).filter(key => queueOf(key) !== 0).slice(0, 10);
+    for (let i = 0; i < 100; i++) {
+      const message = new Message(topic, '', `m${i}`);
+      message.shardingKey = keys[i % 10];
+      const result = await producer.send(message);
+      equal(queueOf(keys[i % 10]), Number(result.messageQueue.queueId), 'queue');
+    }
+    const inbox = kit.collect(topic);
+    await expectBodies(inbox, numbered(100));
+    const last = {};
+    for (const m of inbox) {
+      const number = Number(m.body.toString().slice(1));
+      check(!(number < last[m.shardingKey]), `${m.shardingKey}: ${number} after ${last[m.shardingKey]}`);
+      last[m.shardingKey] = number;
+    }
+  },
+
+  delayed: kit => later(kit, 5000, message => { message.delayTimeLevel = 2; }),
+  'timed-delay': kit => later(kit, 3000, message => { message.properties.TIMER_DELAY_SEC = '3'; }),
+  'timed-deliver-at': kit => later(kit, 3000, message => { message.properties.TIMER_DELIVER_MS = String(Date.now() + 3000); }),
+
+  async 'empty-and-4-MiB-bodies'(kit) {
+    const topic = await kit.createTopic(1);
+    const producer = await kit.producer();
+    const large = Buffer.alloc(4 * 1024 * 1024, () => Math.floor(Math.random() * 256));
+    const send = body => producer.send(new Message(topic, '', body));
+    producer.options.compressMsgBodyOverHowmuch = Infinity;
+    producer.options.sendMsgTimeout = PATIENCE_MS;
+    await refused(send(Buffer.alloc(0)), 13); // MESSAGE_ILLEGAL
+    await send(large);
+    const inbox = kit.collect(topic);
+    await until(() => inbox.length === 1, 'no message');
+    check(inbox[0].body.equals(large), 'the body is another');
+    await refused(send(Buffer.concat([ large, Buffer.from('x') ])), 13);
+  },
+
+  async 'refused-names'(kit) {
+    const producer = await kit.producer();
+    for (const topic of [ 'SCHEDULE_TOPIC_XXXX', 'RMQ_SYS_TRANS_HALF_TOPIC' ]) {
+      await refused(producer.send(new Message(topic, '', 'x')));
+    }
+  },
+
   async 'compressed-zlib'(kit) {
     const topic = await kit.createTopic(4);
     const body = 'x'.repeat(100000);
@@ -185,6 +288,31 @@ const cases = {
     await expectBodies(inbox, [ ...Array(10).fill('A'), ...Array(10).fill('C') ]);
   },
 
+  async 'sql-filter'(kit) {
+    const topic = await kit.createTopic(4);
+    const producer = await kit.producer();
+    for (let i = 0; i < 20; i++) {
+      const message = new Message(topic, '', `m${i}`);
+      Object.assign(message.properties, { price: String(i), colour: i % 2 ? 'blue' : 'red' });
+      await producer.send(message);
+    }
+    const subString = "price BETWEEN 4 AND 9 AND colour = 'red'";
+    await expectBodies(kit.collect(topic, { expressionType: 'SQL92', subString }), [ 'm4', 'm6', 'm8' ]);
+  },
+
+  async 'from-last-offset'(kit) {
+    const topic = await kit.createTopic(1);
+    const producer = await kit.producer();
+    await kit.send(producer, topic, 'before');
+    const inbox = kit.collect(topic, '*', kit.unique('group'), { consumeFromWhere: 'CONSUME_FROM_LAST_OFFSET' });
+    const deadline = Date.now() + PATIENCE_MS;
+    while (!bodies(inbox).includes('after')) {
+      check(Date.now() < deadline, () => `got ${bodies(inbox)}`);
+      await kit.send(producer, topic, 'after');
+      await sleep(500);
+    }
+  },
+
   async retry(kit) {
     const topic = await kit.createTopic(4);
     await kit.send(await kit.producer(), topic, 'again');
@@ -195,6 +323,20 @@ const cases = {
     });
     await until(() => inbox.length === 2, 'no second time');
     equal([ 0, 1 ].map(times => ({ body: 'again', times, topic })), inbox, 'deliveries');
+  },
+
+  async 'dead-letter'(kit) {
+    const topic = await kit.createTopic(4);
+    const group = kit.unique('group');
+    await kit.send(await kit.producer(), topic, 'dead');
+    let count = 0;
+    kit.consume(group, topic, '*', async () => {
+      count++;
+      throw new Error('not this one'); // the client does not look at what it returns the second time
+    }, { maxReconsumeTimes: 1 });
+    await until(() => count === 2, 'no second time');
+    await expectBodies(kit.collect(`%DLQ%${group}`), [ 'dead' ]);
+    equal(2, count, 'deliveries');
   },
 
   async 'long-polling'(kit) {
@@ -259,6 +401,51 @@ const cases = {
       await until(() => got.length >= 10, () => `got ${got}`);
       equal(numbered(10), [ ...got ].sort(), 'messages of a member');
     }
+  },
+
+  // All that a service does, signed: it sends, consumes, commits offsets and sends back.
+  async 'access-keys'(kit) {
+    const topic = await kit.as('owner').createTopic(4);
+    const service = kit.as('service');
+    const group = service.unique('group');
+    const producer = await service.producer();
+    for (let i = 0; i < 10; i++) await service.send(producer, topic, `m${i}`, 'TagA');
+    const inbox = [];
+    const first = service.consume(group, topic, 'TagA', async m => {
+      inbox.push(m);
+      return m.body.toString() === 'm3' && m.reconsumeTimes === 0 ? Consumer.ACTION_RETRY : undefined;
+    });
+    await expectBodies(inbox, [ ...numbered(10), 'm3' ].sort());
+    await first.close();
+    await service.send(producer, topic, 'later', 'TagA');
+    await expectBodies(kit.as('service').collect(topic, 'TagA', group), [ 'later' ]);
+  },
+
+  async 'access-keys-refused'(kit) {
+    const topic = await kit.as('owner').createTopic(1);
+    await kit.send(await kit.as('service').producer(), topic, 'm0');
+    for (const keys of [ { accessKeySecret: 'another' }, { accessKeyId: 'unknown-access' }, { accessKeyId: '', accessKeySecret: '' } ]) {
+      await refused((await kit.as('service', keys).producer()).send(new Message(topic, '', 'refused')));
+    }
+    await refused(kit.as('service').createTopic(1)); // takes an administrator
+    await expectBodies(kit.as('service').collect(topic), [ 'm0' ]);
+  },
+
+  async 'access-keys-permissions'(kit) {
+    const owner = kit.as('owner');
+    const topic = await owner.createTopic(1);
+    const hidden = await owner.createTopic(1, 'hidden');
+    const writer = await kit.as('writer').producer();
+    await kit.send(writer, topic, 'm0');
+    await refused(writer.send(new Message(hidden, '', 'refused')));
+    await refused((await kit.as('reader').producer()).send(new Message(topic, '', 'refused')));
+    await kit.send(await kit.as('service').producer(), hidden, 'secret');
+    const failures = [[], []];
+    const inboxes = [ kit.as('writer', { failures: failures[0] }).collect(topic), kit.as('reader', { failures: failures[1] }).collect(hidden) ];
+    await until(() => failures.every(them => /no SUB|no consumer/.test(them.join())), () => `they hear ${failures}`);
+    await expectBodies(kit.as('reader').collect(topic), [ 'm0' ]);
+    await expectBodies(kit.as('service').collect(hidden), [ 'secret' ]);
+    equal([ [], [] ], inboxes.map(bodies), 'messages of those that may not');
   },
 };
 
