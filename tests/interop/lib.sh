@@ -18,3 +18,38 @@ until_true() {
 }
 
 is_gone() { ! kill -0 "$1"; }
+
+# End a process of ours, and wait until it is gone.
+end() { # PID or -GROUP
+    kill -TERM -- "$1" 2>/dev/null || :
+    until_true 15 is_gone "$1" || kill -KILL -- "$1" 2>/dev/null || :
+    wait "${1#-}" 2>/dev/null || :
+}
+
+# A command in a process group of its own, so that all of it can be ended at once; `group` is its number while it runs.
+group=
+run_group() {
+    local status=0
+    set -m
+    "$@" </dev/null &
+    group=$!
+    set +m
+    wait "$group" || status=$?
+    kill -KILL -- "-$group" 2>/dev/null || : # what it left behind
+    group=
+    return "$status"
+}
+
+# Is a client, or a case of it, among the names in `only` (CLIENT or CLIENT/CASE; none: all are)?
+is_wanted() { # NAME [CASE]
+    local one
+    # shellcheck disable=SC2154 # the script's own
+    [ ${#only[@]} -gt 0 ] || return 0
+    for one in "${only[@]}"; do
+        case $one in
+        "$1" | "$1/${2:-}") return 0 ;;
+        "$1"/*) [ $# -gt 1 ] || return 0 ;;
+        esac
+    done
+    return 1
+}

@@ -6,12 +6,18 @@
 #   test    run every test and example: Check, a private PostgreSQL
 #   check   format, lint and static analysis, clang builds, fuzzing
 #   bench   the brokers that the benchmarks compare with
+#   interop what fetches and runs RocketMQ's clients; a tool that is there already, from wherever, is not installed again
 #   --list  print the packages and change nothing
 #
 # Runs as root, or as a user with sudo. Says nothing and touches nothing when all are there. Services that come with a
 # package are not started, and no PostgreSQL cluster is created: the tests make their own, in a temporary folder.
 # Exit status: 0 all there; 1 could not install; 2 wrong usage.
 set -euo pipefail
+
+# A package for a command that is missing.
+for_command() { # COMMAND PACKAGE
+    command -v "$1" >/dev/null || echo "$2"
+}
 
 packages_of() {
     case $1 in
@@ -22,8 +28,16 @@ packages_of() {
     test) echo check g++ openssl postgresql-15 postgresql-client-15 python3 procps util-linux curl systemd ;;
     check) echo clang clang-tidy clang-format libclang-rt-14-dev cppcheck shellcheck binutils python3 ;;
     bench) echo redis-server redis-tools beanstalkd postgresql-15 postgresql-client-15 postgresql-contrib jq ;;
+    interop)
+        echo openssl procps python3 util-linux
+        for_command javac openjdk-17-jdk-headless
+        for_command mvn maven
+        for_command go golang-go
+        for_command node nodejs
+        for_command npm npm
+        ;;
     *)
-        echo "install_packages.sh: unknown purpose '$1' (build, test, check, bench)" >&2
+        echo "install_packages.sh: unknown purpose '$1' (build, test, check, bench, interop)" >&2
         exit 2
         ;;
     esac
@@ -82,7 +96,7 @@ fi
 wanted=()
 for purpose in "$@"; do
     names=$(packages_of "$purpose")
-    read -ra more <<<"$names"
+    read -d '' -ra more <<<"$names" || : # there may be several lines
     wanted+=("${more[@]}")
 done
 if [ "$list_only" = yes ]; then
