@@ -21,7 +21,7 @@ static struct escrow_consumer *consumer;
 static void setup(void)
 {
     const struct escrow_option options[] = {
-        {"send.timeout.ms", "500"}, {"retries", "0"}, {NULL, NULL}};
+        {"send.timeout.ms", "10000"}, {"retries", "0"}, {NULL, NULL}};
     char name[32];
 
     (void)snprintf(name, sizeof name, "t%ld", (long)getpid());

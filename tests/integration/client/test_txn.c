@@ -16,6 +16,7 @@ static struct bag asked; /* transaction ids of check-backs */
 
 static const char *const check_soon[] = {"--txn.timeout.ms", "100", "--txn.check.interval.ms",
                                          "100", NULL};
+static const char *const check_late[] = {"--txn.timeout.ms", "3600000", NULL};
 
 static void setup(void)
 {
@@ -72,10 +73,13 @@ static void send_txn(struct escrow_producer *p, const char *text, enum escrow_tx
 /* Committed: delivered. Rolled back: not, and nobody is asked about either. */
 START_TEST(a_decision_is_followed)
 {
-    struct escrow_client *c = rig_client(&rig);
     struct escrow_producer *p = NULL;
+    struct escrow_client *c;
     struct escrow_consumer *k;
+    struct rig other;
 
+    rig_start(&other, check_late);
+    c = rig_client(&other);
     OK(escrow_txn_producer_new(c, "bank", NULL, is_asked, &asked, &p));
     send_txn(p, "rollback 1", ESCROW_TXN_ROLLBACK);
     send_txn(p, "commit 1", ESCROW_TXN_COMMIT);
@@ -86,6 +90,7 @@ START_TEST(a_decision_is_followed)
     escrow_consumer_free(&k);
     escrow_producer_free(&p);
     escrow_client_free(&c);
+    rig_stop(&other);
 }
 END_TEST
 
