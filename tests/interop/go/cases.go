@@ -29,8 +29,23 @@ var cases = []oneCase{
 	{"one-way", oneWay},
 	{"batch", batch},
 	{"compressed-zlib", compressed},
+	{"chosen-queue", chosenQueue},
+	{"empty-and-4-MiB-bodies", sizes},
+	{"refused-names", refusedNames},
+	{"create-topic", createTopic},
+	{"delayed", delayed},
+	{"timed-delay", timedDelay},
+	{"timed-deliver-at", timedDeliverAt},
+	{"request-reply", requestReply},
+	{"message-trace", messageTrace},
 	{"ordered", ordered},
+	{"orderly-suspend", orderlySuspend},
+	{"orderly-takeover", orderlyTakeover},
 	{"tag-filter", tagFilter},
+	{"sql-filter", sqlFilter},
+	{"long-polling", longPolling},
+	{"from-last-offset", fromLastOffset},
+	{"reset-offset", resetOffset},
 	{"retry", retry},
 	{"dead-letter", deadLetter},
 	{"broadcast", broadcast},
@@ -43,7 +58,11 @@ var cases = []oneCase{
 	{"transaction-rollback", txnRollback},
 	{"transaction-unknown-then-commit", func(k *Kit) { txnUnknown(k, primitive.CommitMessageState) }},
 	{"transaction-unknown-then-rollback", func(k *Kit) { txnUnknown(k, primitive.RollbackMessageState) }},
+	{"transaction-unknown-twice", txnUnknownTwice},
 	{"transaction-second-instance", txnSecondInstance},
+	{"access-keys", accessKeys},
+	{"access-keys-refused", accessKeysRefused},
+	{"access-keys-permissions", accessKeysPermissions},
 }
 
 func normal(k *Kit) {
@@ -320,7 +339,7 @@ func member(namesrv, group, topic string) {
 		}
 		return consumer.ConsumeSuccess, nil
 	})
-	time.Sleep(time.Minute)
+	time.Sleep(time.Hour)
 }
 
 func offsetsAreKept(k *Kit) {
@@ -368,6 +387,7 @@ func pull(k *Kit) {
 type txnListener struct {
 	local, checked primitive.LocalTransactionState
 	checks         int32
+	unknown        int32 // so many questions are answered with "unknown" before checked is
 	asked          atomic.Value
 }
 
@@ -377,13 +397,14 @@ func (l *txnListener) ExecuteLocalTransaction(*primitive.Message) primitive.Loca
 
 func (l *txnListener) CheckLocalTransaction(m *primitive.MessageExt) primitive.LocalTransactionState {
 	l.asked.Store(m)
-	atomic.AddInt32(&l.checks, 1)
+	if atomic.AddInt32(&l.checks, 1) <= l.unknown {
+		return primitive.UnknowState
+	}
 	return l.checked
 }
 
 func (k *Kit) txnProducer(group string, l *txnListener) rocketmq.TransactionProducer {
-	p, err := rocketmq.NewTransactionProducer(l, producer.WithNsResolver(k.servers()), producer.WithGroupName(group),
-		producer.WithInstanceName(k.unique("instance")))
+	p, err := rocketmq.NewTransactionProducer(l, k.producerOptions(group)...)
 	noError(err, "transaction producer")
 	noError(p.Start(), "start of the producer")
 	k.later(func() { _ = p.Shutdown() })
@@ -438,6 +459,14 @@ func txnUnknown(k *Kit, answer primitive.LocalTransactionState) {
 	}
 }
 
+func txnUnknownTwice(k *Kit) {
+	topic := k.unique("topic")
+	l := &txnListener{local: primitive.UnknowState, checked: primitive.CommitMessageState, unknown: 2}
+	k.sendTxn(k.txnProducer(k.unique("producer"), l), topic, "patience")
+	k.collect(topic).expect([]string{"patience"})
+	equal(3, atomic.LoadInt32(&l.checks), "checks")
+}
+
 // The instance that sent the half is killed; another of its group is asked.
 func txnSecondInstance(k *Kit) {
 	topic := k.unique("topic")
@@ -459,5 +488,5 @@ func silentProducer(namesrv, group, topic string) {
 	p := k.txnProducer(group, &txnListener{local: primitive.UnknowState, checked: primitive.UnknowState})
 	k.sendTxn(p, topic, "orphan")
 	fmt.Println("half sent")
-	time.Sleep(time.Minute)
+	time.Sleep(time.Hour)
 }

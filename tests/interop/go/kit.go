@@ -23,6 +23,8 @@ type Kit struct {
 	name    string
 	namesrv string
 	broker  string
+	user    string // whose keys sign the requests; "" signs none
+	secret  string
 	open    []func()
 }
 
@@ -71,9 +73,16 @@ func (k *Kit) servers() primitive.NsResolver {
 	return primitive.NewPassthroughResolver([]string{k.namesrv})
 }
 
+func (k *Kit) producerOptions(group string) []producer.Option {
+	all := []producer.Option{producer.WithNsResolver(k.servers()), producer.WithGroupName(group), producer.WithInstanceName(k.unique("instance"))}
+	if k.user != "" {
+		all = append(all, producer.WithCredentials(k.credentials()))
+	}
+	return all
+}
+
 func (k *Kit) producer(options ...producer.Option) rocketmq.Producer {
-	all := append([]producer.Option{producer.WithNsResolver(k.servers()), producer.WithGroupName(k.unique("producer")),
-		producer.WithInstanceName(k.unique("instance"))}, options...)
+	all := append(k.producerOptions(k.unique("producer")), options...)
 	p, err := rocketmq.NewProducer(all...)
 	noError(err, "producer")
 	noError(p.Start(), "start of the producer")
@@ -83,12 +92,13 @@ func (k *Kit) producer(options ...producer.Option) rocketmq.Producer {
 
 func (k *Kit) createTopic(queues int) string {
 	topic := k.unique("topic")
-	a, err := admin.NewAdmin(admin.WithResolver(k.servers()))
-	noError(err, "admin")
-	noError(a.CreateTopic(context.Background(), admin.WithTopicCreate(topic), admin.WithBrokerAddrCreate(k.broker),
-		admin.WithReadQueueNums(queues), admin.WithWriteQueueNums(queues)), "create topic")
-	_ = a.Close()
+	noError(k.tryToCreateTopic(topic, queues), "create topic")
 	return topic
+}
+
+func (k *Kit) tryToCreateTopic(topic string, queues int) error {
+	return k.admin().CreateTopic(context.Background(), admin.WithTopicCreate(topic), admin.WithBrokerAddrCreate(k.broker),
+		admin.WithReadQueueNums(queues), admin.WithWriteQueueNums(queues))
 }
 
 func (k *Kit) send(p rocketmq.Producer, topic, body string) *primitive.SendResult {
@@ -177,6 +187,9 @@ func (in *Inbox) listener() listener {
 func (k *Kit) consume(group, topic string, selector consumer.MessageSelector, f listener, options ...consumer.Option) rocketmq.PushConsumer {
 	all := append([]consumer.Option{consumer.WithNsResolver(k.servers()), consumer.WithGroupName(group),
 		consumer.WithInstance(k.unique("instance")), consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset)}, options...)
+	if k.user != "" {
+		all = append(all, consumer.WithCredentials(k.credentials()))
+	}
 	c, err := rocketmq.NewPushConsumer(all...)
 	noError(err, "consumer")
 	noError(c.Subscribe(topic, selector, f), "subscribe")

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/apache/rocketmq-client-go/v2/rlog"
 )
 
 const caseTime = 150 * time.Second
+const atATime = 4 // most cases wait most of the time
 
 // runCase returns "" or why the case failed; one that hangs is left behind.
 func runCase(c oneCase, namesrv, broker string) string {
@@ -50,15 +52,24 @@ func main() {
 		member(os.Args[2], os.Args[3], os.Args[4])
 	case "run":
 		wanted := " " + strings.Join(os.Args[4:], " ") + " "
+		lanes := make(chan struct{}, atATime)
+		var running sync.WaitGroup
 		for _, c := range cases {
 			if !strings.Contains(wanted, " "+c.name+" ") {
 				continue
 			}
-			if why := runCase(c, os.Args[2], os.Args[3]); why != "" {
-				fmt.Printf("FAIL %s: %s\n", c.name, why)
-			} else {
-				fmt.Printf("ok %s\n", c.name)
-			}
+			lanes <- struct{}{}
+			running.Add(1)
+			go func(c oneCase) {
+				if why := runCase(c, os.Args[2], os.Args[3]); why != "" {
+					fmt.Printf("FAIL %s: %s\n", c.name, why)
+				} else {
+					fmt.Printf("ok %s\n", c.name)
+				}
+				<-lanes
+				running.Done()
+			}(c)
 		}
+		running.Wait()
 	}
 }
