@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# RocketMQ's own clients against escrowd, and libescrow against escrowd and Apache RocketMQ's broker: one case per client and feature,
+# RocketMQ's own clients, and libescrow, against escrowd and against Apache RocketMQ's broker: one case per client and feature,
 # a table at the end.
 #
 # usage: tests/interop/run.sh [--build FOLDER] [--only CLIENT[/CASE]] [--jobs N] [--keep] [--list]
@@ -19,7 +19,8 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
-clients=(c c-rocketmq java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023)
+clients=(c java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023
+    c-rocketmq java-5-rocketmq go-rocketmq) # X-rocketmq: the program of X, with Apache RocketMQ's servers
 build=
 keep=no
 list=no
@@ -125,12 +126,12 @@ while [ ${#running[@]} -gt 0 ]; do
     await_client
 done
 
-[ "$list" = yes ] || printf '\n%-12s %5s %7s %8s\n' client ok failed seconds
+[ "$list" = yes ] || printf '\n%-20s %5s %7s %8s\n' client ok failed seconds
 failed=0
 for name in "${clients[@]}"; do
     [ -f "$work/$name/results" ] || continue
     bad=$(grep -c '^FAIL' "$work/$name/results" || :)
-    printf '%-12s %5d %7d %8d\n' "$name" "$(grep -c '^ok' "$work/$name/results" || :)" "$bad" "${seconds[$name]}"
+    printf '%-20s %5d %7d %8d\n' "$name" "$(grep -c '^ok' "$work/$name/results" || :)" "$bad" "${seconds[$name]}"
     failed=$((failed + bad))
 done
 for name in "${clients[@]}"; do

@@ -46,11 +46,18 @@ wanted_cases() { # ALL...
     done
 }
 
+# Apache RocketMQ's servers are fetched once for all.
+fetch_servers() {
+    if [ "${name%-rocketmq}" != "$name" ] && [ -n "$INTEROP_BUILD" ] && [ ! -d "$folder/rocketmq" ]; then
+        run_group mvn -q -B -f "$here/rocketmq/pom.xml" -Dlibraries="$folder/rocketmq" dependency:copy-dependencies
+    fi
+}
+
 # Maven's repository takes one writer at a time, and a compiler on every processor does nobody good.
 prepare() {
     exec 8>"$folder/prepare.lock"
     flock 8
-    run_group "$here/${name%%-*}/client.sh" prepare >"$work/prepare.log" 2>&1 8>&- || {
+    { run_group "$here/${name%%-*}/client.sh" prepare && fetch_servers; } >"$work/prepare.log" 2>&1 8>&- || {
         tail -n 20 "$work/prepare.log" >&2
         return 1
     }
@@ -67,7 +74,7 @@ collect() { # CASE...
 }
 
 mkdir "$work"
-export INTEROP_CLIENT=$name INTEROP_WORK=$work INTEROP_BUILD=${INTEROP_BUILD:-}
+export INTEROP_CLIENT=${name%-rocketmq} INTEROP_WORK=$work INTEROP_BUILD=${INTEROP_BUILD:-}
 prepare || {
     echo "FAIL prepare: the client could not be fetched or built" >"$work/results"
     exit 0

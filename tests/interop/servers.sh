@@ -1,4 +1,4 @@
-# The servers of one client. Sourced by run_client.sh, which sets name, work, here and INTEROP_BUILD.
+# The servers of one client. Sourced by run_client.sh, which sets name, folder, work, here and INTEROP_BUILD.
 # shellcheck shell=bash disable=SC2154
 
 servers=() # their process ids
@@ -51,14 +51,14 @@ start_server() { # CASE...
     local log=$work/escrowd.log namesrv broker
     export INTEROP_TLS='' INTEROP_KEYS=''
     if [ "${name%-rocketmq}" != "$name" ]; then
-        "$here/c/rocketmq.sh" "$work/libraries" "$work/data" >"$log" 2>&1 &
+        "$here/rocketmq/start.sh" "$folder/rocketmq" "$work/data" >"$log" 2>&1 &
         servers+=($!)
         until_true 120 grep -q '^ready ' "$log" || {
             tail -n 20 "$log" >&2
             return 1
         }
-        export INTEROP_NAMESRV INTEROP_BROKER=
-        INTEROP_NAMESRV=$(sed -n 's/^ready //p' "$log")
+        read -r INTEROP_NAMESRV INTEROP_BROKER < <(sed -n 's/^ready //p' "$log")
+        export INTEROP_NAMESRV INTEROP_BROKER
         return
     fi
     case " $*" in *' tls'*) start_escrowd tls "$work/tls" && INTEROP_TLS="$namesrv $broker" ;; esac || return 1

@@ -218,7 +218,7 @@ def cases_of(root, clients):
                 if path.endswith(".java") and pattern.search(block.group(3)):
                     if block.group(2) not in UNMET:
                         unknown.add((path, block.group(2)))
-                    elif client in UNMET[block.group(2)]:
+                    elif client.removesuffix("-rocketmq") in UNMET[block.group(2)]:
                         text = text.replace(block.group(0), "")
             found[client] |= set(pattern.findall(text))
     return found, sorted(unknown)

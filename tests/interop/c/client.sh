@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# libescrow: prepare | list | run CASE... ; run.sh sets INTEROP_CLIENT, INTEROP_WORK, INTEROP_BUILD, INTEROP_NAMESRV.
-# The client c-rocketmq is the same program against Apache RocketMQ's own broker, which is fetched here and started by run.sh.
+# libescrow: prepare | list | run CASE... ; run.sh sets INTEROP_WORK, INTEROP_BUILD, INTEROP_NAMESRV.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,9 +7,6 @@ root=$(cd "$here/../../.." && pwd)
 
 case $1 in
 prepare)
-    if [ "$INTEROP_CLIENT" = c-rocketmq ]; then
-        mvn -q -B -f "$here/pom.xml" -Dlibraries="$INTEROP_WORK/libraries" dependency:copy-dependencies
-    fi
     [ -n "$INTEROP_BUILD" ] || exit 0 # --list
     cmake --build "$INTEROP_BUILD" --target escrow
     sanitize=$(sed -n 's/^ESCROW_SANITIZE:STRING=//p' "$INTEROP_BUILD/CMakeCache.txt")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Start Apache RocketMQ's name server and broker on loopback, and run until ended; prints "ready HOST:PORT" (the name server) when
-# both answer. usage: rocketmq.sh LIBRARIES FOLDER
-# Half messages are asked about early, logs and files are small, everything is below FOLDER.
+# Start Apache RocketMQ's name server and broker on loopback, and run until ended; prints "ready HOST:PORT HOST:PORT" (the name server,
+# the broker) when both answer. usage: start.sh LIBRARIES FOLDER
+# They are set like the escrowd that run.sh starts: the names of broker and cluster, half messages are asked about early, SQL filters and
+# traces are on, a busy machine is no reason to refuse. Files are small, everything is below FOLDER.
 set -euo pipefail
 
 # shellcheck source=tests/interop/lib.sh
@@ -52,7 +53,8 @@ cat >"$folder/namesrv.conf" <<CONF
 listenPort=$name_port
 CONF
 cat >"$folder/broker.conf" <<CONF
-brokerName=apache-a
+brokerName=escrow-a
+brokerClusterName=DefaultCluster
 brokerId=0
 brokerIP1=127.0.0.1
 listenPort=$port
@@ -69,7 +71,11 @@ timerPrecisionMs=100
 timerMaxDelaySec=3600
 transactionTimeOut=1000
 transactionCheckInterval=1000
+transactionOpBatchInterval=100
 enablePropertyFilter=true
+traceTopicEnable=true
+waitTimeMillsInSendQueue=10000
+osPageCacheBusyTimeOutMills=10000
 diskMaxUsedSpaceRatio=99
 CONF
 
@@ -87,10 +93,24 @@ await() { # LOG
         exit 1
     fi
 }
+# Has the broker made itself known? It does so a moment after it says that it runs.
+has_route() {
+    python3 - "$name_port" <<'PYTHON'
+import socket, struct, sys
+header = b'{"code":105,"opaque":1,"flag":0,"version":409,"language":"JAVA","extFields":{"topic":"TBW102"}}'
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) as s:
+    s.sendall(struct.pack(">II", 4 + len(header), len(header)) + header)
+    sys.exit(b'"code":0' not in s.recv(4096))
+PYTHON
+}
 cd "$folder"
 start namesrv.NamesrvStartup namesrv.conf
 await namesrv.conf.log
 start broker.BrokerStartup broker.conf
 await broker.conf.log
-echo "ready 127.0.0.1:$name_port"
+until_true 60 has_route || {
+    echo "the broker did not make itself known" >&2
+    exit 1
+}
+echo "ready 127.0.0.1:$name_port 127.0.0.1:$port"
 wait
