@@ -8,6 +8,7 @@
 #include "core/base/buf.h"
 #include "core/base/check.h"
 #include "core/base/mem.h"
+#include "escrow/errors.h"
 
 #include <libpq-fe.h>
 
@@ -78,11 +79,46 @@ static bool split(const char *list, char *rows, size_t row_size, size_t *count)
     }
 }
 
+/* Else libpq takes it for the name of a database. */
+static bool is_conninfo(const char *text)
+{
+    return strchr(text, '=') != NULL || strncmp(text, "postgres://", 11) == 0 ||
+           strncmp(text, "postgresql://", 13) == 0;
+}
+
+int pg_conninfo_check(const char *conninfo, struct err_ctx *err)
+{
+    /* Of libpq's texts those that quote a keyword only; the others quote values, or all of it. */
+    static const char *const harmless[] = {"invalid connection option", "invalid URI query"};
+    PQconninfoOption *options;
+    char *why = NULL;
+    int rc;
+
+    if (!is_conninfo(conninfo)) {
+        return 0;
+    }
+    options = PQconninfoParse(conninfo, &why);
+    PQconninfoFree(options);
+    if (options != NULL) {
+        return 0;
+    }
+    rc = err_set(err, why == NULL ? ESCROW_ENOMEM : ESCROW_ECONFIG,
+                 "%s: expected postgresql://user@host:port/database?keyword=value or "
+                 "keyword=value pairs",
+                 why == NULL ? "out of memory" : "not a connection string");
+    for (size_t i = 0; why != NULL && i < sizeof harmless / sizeof harmless[0]; i++) {
+        if (strncmp(why, harmless[i], strlen(harmless[i])) == 0) {
+            rc = err_set(err, ESCROW_ECONFIG, "%.*s", (int)strcspn(why, "\n"), why);
+        }
+    }
+    PQfreemem(why);
+    return rc;
+}
+
 /* What the string says, else what the environment says. */
 static void read_conninfo(struct pg_resolve *r, const char *conninfo)
 {
-    bool is_string = strchr(conninfo, '=') != NULL || strncmp(conninfo, "postgres", 8) == 0;
-    PQconninfoOption *given = is_string ? PQconninfoParse(conninfo, NULL) : NULL;
+    PQconninfoOption *given = is_conninfo(conninfo) ? PQconninfoParse(conninfo, NULL) : NULL;
     PQconninfoOption *defaults = PQconndefaults();
     const char *host = option(given, "host");
     const char *port = option(given, "port");

@@ -13,9 +13,16 @@
 #define OUTBOX_PG_RESOLVE_H
 
 #include "core/base/attr.h"
+#include "core/base/err.h"
 #include "core/io_uv/loop.h"
 
 struct pg_resolve;
+
+/*
+ * Can libpq read this connection string at all? No look at a host. The error quotes nothing that
+ * may be a password. ESCROW_ECONFIG, ESCROW_ENOMEM.
+ */
+ESCROW_MUST_USE int pg_conninfo_check(const char *conninfo, struct err_ctx *err);
 
 /*
  * What to say to libpq besides the string. NULL: leave it to libpq. Borrowed until return. error:

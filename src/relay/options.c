@@ -3,6 +3,7 @@
 #include "core/base/mem.h"
 #include "core/base/slice.h"
 #include "escrow/errors.h"
+#include "outbox/pg/resolve.h"
 #include "src/client/remote.h"
 #include "src/relay/horizons.h"
 
@@ -262,10 +263,21 @@ static int parse_foreign(struct relay_options *c, const char *key, const char *t
     return 0;
 }
 
+static int check_db(const char *db, struct err_ctx *err)
+{
+    struct err_ctx why;
+    int rc = pg_conninfo_check(db, &why);
+
+    return rc == 0 ? 0 : err_set(err, rc, "db: %s", why.text);
+}
+
 int options_finish(struct relay_options *c, struct err_ctx *err)
 {
-    int rc = 0;
+    int rc = check_db(c->db, err);
 
+    if (rc != 0) {
+        return rc;
+    }
     for (const char *p = c->source; *p != '\0'; p++) {
         if (!isalnum((unsigned char)*p) && strchr("._-", *p) == NULL) {
             return err_set(err, ESCROW_ECONFIG,

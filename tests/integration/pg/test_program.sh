@@ -128,6 +128,17 @@ for bad in "--broker nonsense" "--config $folder/no-such-file" "--namesrv a:1,b"
     [ "$(wc -l <"$folder/usage.log")" = 1 ] || fail "$bad: $(cat "$folder/usage.log")"
 done
 
+# A connection string that libpq cannot read never works: said at once, too, without what may be a password.
+for bad in "postgresql://u:se%zzcret@h/d" "host=h password='secret" "host=h sslmod=secret"; do
+    for word in run status; do
+        status=0
+        timeout 20 "$relay" "$word" --db "$bad" >"$folder/usage.log" 2>&1 || status=$?
+        [ "$status" = 2 ] || fail "$word --db $bad: status $status"
+        [ "$(wc -l <"$folder/usage.log")" = 1 ] || fail "$word --db $bad: $(cat "$folder/usage.log")"
+        ! grep -q cret "$folder/usage.log" || fail "$word --db shows the password: $(cat "$folder/usage.log")"
+    done
+done
+
 # --- What only prints fails when it cannot.
 for word in --help --version print-config; do
     status=0

@@ -48,6 +48,46 @@ START_TEST(values_are_checked_where_they_come_from)
 }
 END_TEST
 
+START_TEST(a_connection_string_is_read_before_it_is_used)
+{
+    /* What is wrong is named, what may be a password is not. */
+    static const struct {
+        const char *db;
+        const char *says; /* NULL: it can be read */
+    } cases[] = {
+        {"", NULL},
+        {"postgres", NULL},
+        {"shop", NULL},
+        {"host=/run/postgresql dbname=shop", NULL},
+        {"postgresql://u:secret@h:5433,h2/shop?sslmode=require", NULL},
+        {"postgres://u:secret@[::1]/shop", NULL},
+        {"host=h sslmod=secret", "\"sslmod\""},
+        {"postgres://h/shop?sslmod=secret", "\"sslmod\""},
+        {"postgres://u:se%zzcret@h/shop", "keyword=value"},
+        {"postgres://u:secret@[::1/shop", "keyword=value"},
+        {"host=h password='secret", "keyword=value"},
+        {"host=h password=sec ret", "keyword=value"},
+    };
+    struct relay_options o;
+    struct err_ctx err;
+
+    ck_assert_int_eq(options_init(&o, &err), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ck_assert_int_eq(options_set(&o, "db", cases[i].db, "test", &err), 0);
+        if (cases[i].says == NULL) {
+            ck_assert_msg(options_finish(&o, &err) == 0, "%s: %s", cases[i].db, err.text);
+            continue;
+        }
+        ck_assert_msg(options_finish(&o, &err) == ESCROW_ECONFIG, "%s", cases[i].db);
+        ck_assert_msg(strncmp(err.text, "db: ", 4) == 0 &&
+                          strstr(err.text, cases[i].says) != NULL &&
+                          strstr(err.text, "ret") == NULL && strchr(err.text, '\n') == NULL,
+                      "%s: %s", cases[i].db, err.text);
+    }
+    options_fini(&o);
+}
+END_TEST
+
 START_TEST(the_environment_is_read)
 {
     /* ESCROW_RELAY_CHECK_LISTEN is check.listen; others' variables are left alone. */
@@ -167,6 +207,7 @@ int main(void)
 
     tcase_add_test(tc, defaults_are_valid);
     tcase_add_test(tc, values_are_checked_where_they_come_from);
+    tcase_add_test(tc, a_connection_string_is_read_before_it_is_used);
     tcase_add_test(tc, the_environment_is_read);
     tcase_add_test(tc, what_contradicts_is_refused);
     tcase_add_test(tc, the_example_names_every_option);
