@@ -11,11 +11,12 @@ esac
 libraries=$INTEROP_WORK/libraries
 classes=$INTEROP_WORK/classes
 
-# Also for the processes that cases start. The client checks the server's certificate and shows its own.
-if [ "${INTEROP_CLIENT%-tls}" != "$INTEROP_CLIENT" ] && [ "$1" = run ]; then
-    certs=$INTEROP_WORK/certificates
-    export JAVA_TOOL_OPTIONS="-Dtls.enable=true -Dtls.test.mode.enable=false -Dtls.client.authServer=true
+# Also for the processes that cases start. Inside TLS the client checks the server's certificate and shows its own.
+certs=$INTEROP_WORK/certificates
+if [ -d "$certs" ] && [ "$1" = run ]; then
+    export JAVA_TOOL_OPTIONS="-Dtls.test.mode.enable=false -Dtls.client.authServer=true
         -Dtls.client.trustCertPath=$certs/ca.pem -Dtls.client.certPath=$certs/client.pem -Dtls.client.keyPath=$certs/client.key"
+    case $INTEROP_CLIENT in *-tls) JAVA_TOOL_OPTIONS+=" -Dtls.enable=true" ;; esac
 fi
 
 # user.home: the client's logs and the offsets of broadcast groups are written there.

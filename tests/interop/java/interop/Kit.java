@@ -10,13 +10,19 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.Callable;
 import java.util.concurrent.atomic.AtomicInteger;
+import org.apache.rocketmq.acl.common.AclClientRPCHook;
+import org.apache.rocketmq.acl.common.SessionCredentials;
+import org.apache.rocketmq.client.ClientConfig;
+import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueAveragely;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.remoting.RPCHook;
 
 /** What every case needs: names of its own, clients that are shut down at its end, and checks that say what was wrong. */
 final class Kit implements AutoCloseable {
@@ -26,12 +32,57 @@ final class Kit implements AutoCloseable {
     final String namesrv;
     final String broker;
     private final String name;
+    private final String user; /* whose keys sign the requests; null: they are not signed */
+    private final RPCHook hook;
+    private final boolean isInTls;
     private final Deque<AutoCloseable> open = new ArrayDeque<>();
 
     Kit(String name, String namesrv, String broker) {
+        this(name, new String[] {namesrv, broker}, null, null, false);
+    }
+
+    private Kit(String name, String[] servers, String user, RPCHook hook, boolean isInTls) {
         this.name = name;
-        this.namesrv = namesrv;
-        this.broker = broker;
+        this.namesrv = servers[0];
+        this.broker = servers[1];
+        this.user = user;
+        this.hook = hook;
+        this.isInTls = isInTls;
+    }
+
+    private static String[] servers(String variable) {
+        String servers = System.getenv(variable);
+        check(servers != null && !servers.isEmpty(), "there is no server for this case: " + variable);
+        return servers.split(" ");
+    }
+
+    /** The same at the server that wants access keys, for a user of users.conf (null: nothing is signed). */
+    Kit as(String user) {
+        return as(user, user + "-secret");
+    }
+
+    Kit as(String user, String secret) {
+        RPCHook hook = user == null ? null : new AclClientRPCHook(new SessionCredentials(user + "-access", secret));
+        return later(new Kit(name, servers("INTEROP_KEYS"), user, hook, false));
+    }
+
+    /** The same at the server that takes nothing but TLS. */
+    Kit inTls() {
+        return later(new Kit(name, servers("INTEROP_TLS"), null, null, true));
+    }
+
+    RPCHook hook() {
+        return hook;
+    }
+
+    /** A client of this kit that is not started: its servers, a name of its own, TLS. */
+    <T extends ClientConfig> T prepare(T client) {
+        client.setNamesrvAddr(namesrv);
+        client.setInstanceName(unique("instance"));
+        if (isInTls) {
+            client.setUseTLS(true);
+        }
+        return client;
     }
 
     @Override
@@ -57,13 +108,11 @@ final class Kit implements AutoCloseable {
     }
 
     DefaultMQProducer producer() throws Exception {
-        return start(new DefaultMQProducer(unique("producer")));
+        return start(new DefaultMQProducer(unique("producer"), hook));
     }
 
     DefaultMQProducer start(DefaultMQProducer producer) throws Exception {
-        producer.setNamesrvAddr(namesrv);
-        producer.setInstanceName(unique("instance"));
-        producer.start();
+        prepare(producer).start();
         later(producer::shutdown);
         return producer;
     }
@@ -73,15 +122,19 @@ final class Kit implements AutoCloseable {
      * a rebalance if another heartbeat is just under way, and gets no message until the next one: so that comes soon.
      */
     DefaultMQPushConsumer consumer(String group, String topic, String expression) throws Exception {
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
-        consumer.setNamesrvAddr(namesrv);
-        consumer.setInstanceName(unique("instance"));
+        DefaultMQPushConsumer consumer = prepare(new DefaultMQPushConsumer(group, hook, new AllocateMessageQueueAveragely()));
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setPollNameServerInterval(1000);
         consumer.setHeartbeatBrokerInterval(1000);
         if (topic != null) {
             consumer.subscribe(topic, expression);
         }
+        later(consumer::shutdown);
+        return consumer;
+    }
+
+    DefaultMQPullConsumer pullConsumer(String group) {
+        DefaultMQPullConsumer consumer = prepare(new DefaultMQPullConsumer(group, hook));
         later(consumer::shutdown);
         return consumer;
     }
@@ -104,8 +157,22 @@ final class Kit implements AutoCloseable {
         return collect(unique("group"), topic, "*");
     }
 
+    /** Made by the owner for users of access keys, who are no administrators. */
     String createTopic(DefaultMQProducer producer, int queues) throws Exception {
         String topic = unique("topic");
+        createTopic(user == null || user.equals("owner") ? producer : as("owner").producer(), topic, queues);
+        return topic;
+    }
+
+    static void createTopic(DefaultMQProducer producer, String topic, int queues) throws Exception {
+        try {
+            createTopicByReflection(producer, topic, queues);
+        } catch (InvocationTargetException e) {
+            throw (Exception) e.getCause();
+        }
+    }
+
+    private static void createTopicByReflection(DefaultMQProducer producer, String topic, int queues) throws Exception {
         if (isVersion5()) {
             Method create = DefaultMQProducer.class.getMethod("createTopic", String.class, String.class, int.class, Map.class);
             create.invoke(producer, "TBW102", topic, queues, null);
@@ -113,7 +180,12 @@ final class Kit implements AutoCloseable {
             DefaultMQProducer.class.getMethod("createTopic", String.class, String.class, int.class)
                 .invoke(producer, "TBW102", topic, queues);
         }
-        return topic;
+    }
+
+    /** Sets the offsets of a group to the first messages, as an administrator's tool does it; returns what the broker says they are now. */
+    Map<?, ?> resetOffsets(DefaultMQProducer producer, String topic, String group) throws Exception {
+        return producer.getDefaultMQProducerImpl().getmQClientFactory().getMQClientAPIImpl()
+            .invokeBrokerToResetOffset(broker, topic, group, 0, true, 5000);
     }
 
     static byte[] bytes(String text) {

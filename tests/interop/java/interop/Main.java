@@ -26,6 +26,7 @@ public final class Main {
         Orderly.register(cases);
         Replies.register(cases);
         Tracing.register(cases);
+        Access.register(cases);
         return cases;
     }
 

@@ -50,7 +50,7 @@ final class Transactions {
     }
 
     private static TransactionMQProducer producer(Kit kit, String group, Listener listener) throws Exception {
-        TransactionMQProducer producer = new TransactionMQProducer(group);
+        TransactionMQProducer producer = new TransactionMQProducer(group, kit.hook());
         producer.setTransactionListener(listener);
         kit.start(producer);
         return producer;

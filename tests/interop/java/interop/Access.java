@@ -1,0 +1,142 @@
+package interop;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
+import org.apache.rocketmq.client.exception.MQBrokerException;
+import org.apache.rocketmq.client.exception.MQClientException;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageQueue;
+
+/** Servers that want requests signed with RocketMQ's ACL hook, or connections inside TLS: other cases again, and who is refused. */
+final class Access {
+    private static final String[] SENDING = {"normal", "async", "one-way", "batch", "chosen-queue", "delayed", "create-topic"};
+    private static final String[] CONSUMING =
+        {"ordered", "retry", "broadcast", "offsets-are-kept", "lite-pull-subscribe", "pull", "clustering"};
+    private static final String[] TRANSACTIONS =
+        {"transaction-commit", "transaction-rollback", "transaction-unknown-then-commit", "request-reply"};
+    private static final String[] POPPING = {"broker-assigns-queues", "pop-shared-queue", "pop-retry"};
+
+    private Access() {
+    }
+
+    /** After all others: these run them again. The service is no administrator; topics are made for it (Kit.createTopic). */
+    static void register(Map<String, Case> cases) {
+        cases.put("access-keys", kit -> again(cases, () -> kit.as("service"), SENDING));
+        cases.put("access-keys-consuming", kit -> again(cases, () -> kit.as("service"), CONSUMING));
+        cases.put("access-keys-transactions", kit -> again(cases, () -> kit.as("service"), TRANSACTIONS));
+        cases.put("access-keys-refused", Access::refused);
+        cases.put("access-keys-permissions", Access::permissions);
+        cases.put("tls", kit -> again(cases, kit::inTls, SENDING));
+        cases.put("tls-consuming", kit -> again(cases, kit::inTls, CONSUMING));
+        cases.put("tls-transactions", kit -> again(cases, kit::inTls, TRANSACTIONS));
+        cases.put("tls-refused", Access::plainIsRefused);
+        if (Kit.isVersion5()) {
+            cases.put("access-keys-popping", kit -> again(cases, () -> kit.as("owner"), POPPING));
+            cases.put("tls-popping", kit -> again(cases, kit::inTls, POPPING));
+        }
+    }
+
+    /** All at once: they wait most of the time. */
+    private static void again(Map<String, Case> cases, Callable<Kit> kit, String... names) throws Exception {
+        ExecutorService pool = Executors.newCachedThreadPool();
+        List<Future<?>> results = new ArrayList<>();
+        for (String name : names) {
+            Kit own = kit.call();
+            results.add(pool.submit(() -> {
+                try {
+                    cases.get(name).run(own);
+                } catch (Throwable e) {
+                    throw new AssertionError(name + ": " + e, e);
+                }
+                return null;
+            }));
+        }
+        pool.shutdown();
+        for (Future<?> result : results) {
+            result.get();
+        }
+    }
+
+    private static void expectRefused(String what, Callable<?> call) throws Exception {
+        try {
+            call.call();
+        } catch (MQClientException | MQBrokerException e) {
+            return;
+        }
+        throw new AssertionError(what + " was not refused");
+    }
+
+    private static void refused(Kit kit) throws Exception {
+        Kit service = kit.as("service");
+        DefaultMQProducer producer = service.producer();
+        String topic = service.createTopic(producer, 1);
+        Kit.untilNoException(() -> Kit.send(producer, topic, "", "m0"));
+        DefaultMQProducer[] others = {kit.as("service", "another").producer(), kit.as("unknown").producer(), kit.as(null).producer()};
+        String[] whose = {"a wrong secret", "an unknown access key", "no signature"};
+        for (int i = 0; i < others.length; i++) {
+            DefaultMQProducer other = others[i];
+            expectRefused("a message with " + whose[i], () -> other.send(new Message(topic, Kit.bytes("refused"))));
+        }
+        String another = kit.unique("topic");
+        expectRefused("a topic of no administrator", () -> {
+            Kit.createTopic(producer, another, 1);
+            return null;
+        });
+        kit.as("service").collect(topic).expect(Kit.numbered(1));
+    }
+
+    /** What one who may not pull is told. */
+    private static void expectNoPull(Kit kit, String topic) throws Exception {
+        DefaultMQPullConsumer consumer = kit.pullConsumer(kit.unique("group"));
+        consumer.start();
+        MessageQueue queue = Kit.untilNoException(() -> consumer.fetchSubscribeMessageQueues(topic)).iterator().next();
+        try {
+            consumer.pull(queue, "*", 0, 10);
+        } catch (MQBrokerException e) {
+            Kit.equal(16, e.getResponseCode(), "NO_PERMISSION");
+            return;
+        }
+        throw new AssertionError("a pull from " + topic + " was answered");
+    }
+
+    private static void permissions(Kit kit) throws Exception {
+        Kit owner = kit.as("owner");
+        DefaultMQProducer all = owner.producer();
+        String topic = owner.createTopic(all, 1);
+        String hidden = kit.unique("hidden");
+        Kit.createTopic(all, hidden, 1);
+        DefaultMQProducer writer = kit.as("writer").producer();
+        DefaultMQProducer reader = kit.as("reader").producer();
+        Kit.untilNoException(() -> Kit.send(writer, topic, "", "m0"));
+        Kit.untilNoException(() -> Kit.send(all, hidden, "", "secret"));
+        expectRefused("a message to a topic that is denied", () -> writer.send(new Message(hidden, Kit.bytes("refused"))));
+        expectRefused("a message of one who may read", () -> reader.send(new Message(topic, Kit.bytes("refused"))));
+        expectNoPull(kit.as("writer"), topic);
+        expectNoPull(kit.as("reader"), hidden);
+        kit.as("reader").collect(topic).expect(Kit.numbered(1));
+        kit.as("service").collect(hidden).expect(java.util.Collections.singletonList("secret"));
+    }
+
+    /** A client that does not speak TLS, at the server that takes nothing else. */
+    private static void plainIsRefused(Kit kit) throws Exception {
+        Kit secure = kit.inTls();
+        DefaultMQProducer producer = secure.producer();
+        String topic = secure.createTopic(producer, 1);
+        Kit.untilNoException(() -> Kit.send(producer, topic, "", "m0"));
+        DefaultMQProducer plain = new DefaultMQProducer(kit.unique("producer"));
+        plain.setUseTLS(false);
+        plain.setNamesrvAddr(secure.namesrv);
+        plain.setInstanceName(kit.unique("instance"));
+        plain.start();
+        kit.later(plain::shutdown);
+        expectRefused("a plain connection", () -> plain.send(new Message(topic, Kit.bytes("refused"))));
+        secure.collect(topic).expect(Kit.numbered(1));
+    }
+}
