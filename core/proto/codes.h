@@ -104,8 +104,10 @@
     X(ESCROW_SKIP_DAMAGED, 30008)                                                                  \
     X(POP_MESSAGE, 200050)                                                                         \
     X(ACK_MESSAGE, 200051)                                                                         \
+    X(PEEK_MESSAGE, 200052)                                                                        \
     X(CHANGE_MESSAGE_INVISIBLETIME, 200053)                                                        \
     X(NOTIFICATION, 200054)                                                                        \
+    X(POLLING_INFO, 200055)                                                                        \
     X(BATCH_ACK_MESSAGE, 200151)
 
 #define REQUEST_OWN_FIRST 30001

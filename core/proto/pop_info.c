@@ -69,3 +69,21 @@ void pop_info_add(struct buf *start_info, struct buf *offset_info, int32_t queue
     buf_append_fmt(start_info, "%s%d %" PRId32 " %" PRId64, start_info->len > 0 ? ";" : "",
                    POP_KIND_TOPIC, queue_id, start);
 }
+
+void pop_info_add_counts(struct buf *count_info, int32_t queue_id, const int64_t *offsets,
+                         const int32_t *retries, size_t count)
+{
+    int32_t lowest = INT32_MAX;
+
+    CHECK(count > 0);
+    for (size_t i = 0; i < count; i++) {
+        lowest = retries[i] < lowest ? retries[i] : lowest;
+        if (retries[i] > 0) {
+            buf_append_fmt(count_info, "%s%d qo%" PRId32 "%%%" PRId64 " %" PRId32,
+                           count_info->len > 0 ? ";" : "", POP_KIND_TOPIC, queue_id, offsets[i],
+                           retries[i]);
+        }
+    }
+    buf_append_fmt(count_info, "%s%d %" PRId32 " %" PRId32, count_info->len > 0 ? ";" : "",
+                   POP_KIND_TOPIC, queue_id, lowest);
+}

@@ -9,6 +9,8 @@
  * retry topic of either form (1, 2). In the answer, of each queue:
  *   startOffsetInfo  "kind queueId startOffset;..."    not above any offset of the queue
  *   msgOffsetInfo    "kind queueId offset,offset;..."  in the order of the records
+ *   orderCountInfo   "kind qoQUEUEID%OFFSET retries;...;kind queueId retries;..."  of an ordered
+ *                    pop
  *
  * Owns:    nothing. Slices are borrowed from the text.
  * Thread:  any. Pure.
@@ -24,6 +26,9 @@
 #include <stdint.h>
 
 #define POP_KIND_TOPIC 0
+
+/* reviveQueue of a message that an ordered pop handed out; RocketMQ's number. */
+#define POP_REVIVE_ORDERED 999
 
 struct pop_handle {
     int64_t start_offset;
@@ -47,5 +52,12 @@ ESCROW_MUST_USE int pop_handle_decode(struct slice text, struct pop_handle *hand
  */
 void pop_info_add(struct buf *start_info, struct buf *offset_info, int32_t queue_id,
                   const int64_t *offsets, size_t count);
+
+/*
+ * One queue of an ordered pop's answer, appended to orderCountInfo: those of its messages that had
+ * retries, and the lowest number that one of them had.
+ */
+void pop_info_add_counts(struct buf *count_info, int32_t queue_id, const int64_t *offsets,
+                         const int32_t *retries, size_t count);
 
 #endif

@@ -101,6 +101,12 @@ static struct route_entry find_pop_handler(int32_t code)
         return (struct route_entry){handle_pop_batch_ack, true};
     case REQUEST_CHANGE_MESSAGE_INVISIBLETIME:
         return (struct route_entry){handle_pop_change, true};
+    case REQUEST_PEEK_MESSAGE:
+        return (struct route_entry){handle_pop_peek, true};
+    case REQUEST_NOTIFICATION:
+        return (struct route_entry){handle_pop_notify, true};
+    case REQUEST_POLLING_INFO:
+        return (struct route_entry){handle_polling_info, true};
     case REQUEST_QUERY_ASSIGNMENT:
         return (struct route_entry){handle_query_assignment, true};
     case REQUEST_SET_MESSAGE_REQUEST_MODE:

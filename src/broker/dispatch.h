@@ -26,6 +26,9 @@ request_fn handle_pop;                  /* 200050: handle_pop.c */
 request_fn handle_pop_ack;              /* 200051: handle_pop_ack.c */
 request_fn handle_pop_batch_ack;        /* 200151 */
 request_fn handle_pop_change;           /* 200053 */
+request_fn handle_pop_peek;             /* 200052: handle_pop_look.c */
+request_fn handle_pop_notify;           /* 200054 */
+request_fn handle_polling_info;         /* 200055 */
 request_fn handle_query_assignment;     /* 400: handle_assignment.c */
 request_fn handle_set_request_mode;     /* 401 */
 request_fn handle_end_transaction;      /* 37: handle_end_transaction.c */

@@ -1,5 +1,6 @@
 /*
- * POP_MESSAGE 200050 (PROTOCOL.md, "Popping").
+ * POP_MESSAGE 200050 (PROTOCOL.md, "Popping"), and running it and those who only look
+ * (handle_pop_look.c).
  *
  * Happy path: pop_collect.c hands out what there is, and the answer says where each message is
  * from. Nothing there and the client may wait: pops.h. Not in memory: a fetch in the pool, then
@@ -10,6 +11,7 @@
 #include "core/base/mem.h"
 #include "core/filter/filter.h"
 #include "core/proto/names.h"
+#include "core/proto/pop_info.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
 #include "src/broker/pops.h"
@@ -22,6 +24,7 @@ struct pop_request {
     struct slice topic;
     struct slice expression;
     struct slice expression_type;
+    struct slice attempt_id;
     int64_t invisible_ms;
     int64_t poll_ms;
     int32_t queue_id;
@@ -42,7 +45,8 @@ static int pop_decode(struct header *h, struct pop_request *in, const char **fie
         header_opt_i32(h, *field = "initMode", &in->init_mode) != 0 ||
         header_opt_str(h, *field = "exp", &in->expression) != 0 ||
         header_opt_str(h, *field = "expType", &in->expression_type) != 0 ||
-        header_opt_bool(h, *field = "order", &in->is_ordered) != 0) {
+        header_opt_bool(h, *field = "order", &in->is_ordered) != 0 ||
+        header_opt_str(h, *field = "attemptId", &in->attempt_id) != 0) {
         return ESCROW_EINVAL;
     }
     if (in->count_max < 1 || in->count_max > POP_MESSAGES_MAX) {
@@ -55,7 +59,7 @@ static int pop_decode(struct header *h, struct pop_request *in, const char **fie
 
 /* ---- answers ---- */
 
-static void pop_free(struct pop *pop)
+void pop_free(struct pop *pop)
 {
     CHECK(pop->deferred.session == NULL && pop->waits_in == NULL);
     store_fetch_free(&pop->fetch);
@@ -76,15 +80,27 @@ static void pop_fail(struct pop *pop, int32_t code, int error, const char *text)
     pop_free(pop);
 }
 
+/* Where the messages of the answer are from. */
+static void put_info(struct header_writer *w, const struct pop *pop)
+{
+    const struct pops *p = &pop->broker->pops;
+
+    header_put_str(w, "startOffsetInfo", buf_slice(&p->start_info));
+    header_put_str(w, "msgOffsetInfo", buf_slice(&p->offset_info));
+    if (pop->is_ordered) {
+        header_put_str(w, "orderCountInfo", buf_slice(&p->count_info));
+    }
+}
+
 /* Every answer has the fields, or Java's client does not read it. */
 static void pop_answer(struct pop *pop, int32_t code, const char *remark,
                        const struct pop_found *found)
 {
-    struct pops *p = &pop->broker->pops;
+    struct broker *b = pop->broker;
+    bool is_taken = pop->kind == POP_TAKE && found->count > 0;
     struct header_writer w;
 
-    if (found->count > 0) {
-        struct broker *b = pop->broker;
+    if (is_taken) {
         b->metrics.messages_out += found->count;
         traffic_get(&b->traffic, slice_str(pop->topic), slice_str(pop->group), found->count,
                     broker_traffic_now(b));
@@ -92,15 +108,14 @@ static void pop_answer(struct pop *pop, int32_t code, const char *remark,
     if (deferred_begin(&pop->deferred, &w, code, slice_str(remark))) {
         header_put_i64(&w, "popTime", found->pop_ms);
         header_put_i64(&w, "invisibleTime", pop->invisible_ms);
-        header_put_i64(&w, "reviveQid", 0);
+        header_put_i64(&w, "reviveQid", pop->is_ordered ? POP_REVIVE_ORDERED : 0);
         header_put_i64(&w, "restNum", found->rest);
-        if (found->count > 0) {
-            header_put_str(&w, "startOffsetInfo", buf_slice(&p->start_info));
-            header_put_str(&w, "msgOffsetInfo", buf_slice(&p->offset_info));
+        if (is_taken) {
+            put_info(&w, pop);
         }
         header_end(&w);
         if (found->count > 0) {
-            buf_append_slice(w.buf, buf_slice(&p->body));
+            buf_append_slice(w.buf, buf_slice(&b->pops.body));
         }
         deferred_end(&pop->deferred, &w);
     }
@@ -109,9 +124,19 @@ static void pop_answer(struct pop *pop, int32_t code, const char *remark,
 
 void pop_give_up(struct pop *pop)
 {
-    struct pop_found none = {.pop_ms = pops_now(pop->broker)};
+    struct pop_found none = {.pop_ms = pop->kind == POP_TAKE ? pops_now(pop->broker) : 0};
 
-    pop_answer(pop, RESPONSE_POLLING_TIMEOUT, "NO_MESSAGE_IN_QUEUE", &none);
+    switch (pop->kind) {
+    case POP_TAKE:
+        pop_answer(pop, RESPONSE_POLLING_TIMEOUT, "NO_MESSAGE_IN_QUEUE", &none);
+        break;
+    case POP_PEEK:
+        pop_answer(pop, RESPONSE_PULL_NOT_FOUND, "NO_MESSAGE_IN_QUEUE", &none);
+        break;
+    case POP_NOTIFY:
+        pop_notify_answer(pop, false, false);
+        break;
+    }
 }
 
 /* ---- from the disk ---- */
@@ -185,7 +210,12 @@ static void pop_wait(struct pop *pop, const struct pop_found *found)
     }
     store_fetch_free(&pop->fetch);
     pump_read_leave(&b->pump, &pop->slot);
-    if (pops_wait(b, pop, (uint64_t)left_ms) != 0) {
+    if (pops_wait(b, pop, (uint64_t)left_ms) == 0) {
+        return;
+    }
+    if (pop->kind == POP_NOTIFY) {
+        pop_notify_answer(pop, false, true);
+    } else {
         pop_answer(pop, RESPONSE_POLLING_FULL, "too many requests wait", found);
     }
 }
@@ -199,7 +229,7 @@ static bool is_for_now(int error)
 static void pop_finish(struct pop *pop, const struct pop_found *found)
 {
     if (found->count > 0) {
-        if (found->rest > 0) {
+        if (found->rest > 0 && pop->kind == POP_TAKE) {
             pops_wake(pop->broker, slice_str(pop->group), slice_str(pop->topic), pop->queue_id);
         }
         pop_answer(pop, RESPONSE_SUCCESS, "FOUND", found);
@@ -214,6 +244,25 @@ static void pop_finish(struct pop *pop, const struct pop_found *found)
         pop_answer(pop, RESPONSE_POLLING_FULL, "too many messages are not acknowledged", found);
     } else {
         pop_wait(pop, found);
+    }
+}
+
+/* Those who only look. */
+static void pop_look(struct pop *pop, uint32_t queues)
+{
+    struct pop_found found = {.count = 0};
+
+    if (pop->kind == POP_PEEK) {
+        pop_peek(pop, queues, &found);
+        if (found.count == 0 && !found.must_read && found.error == 0) {
+            pop_answer(pop, RESPONSE_PULL_NOT_FOUND, "NO_MESSAGE_IN_QUEUE", &found);
+        } else {
+            pop_finish(pop, &found);
+        }
+    } else if (pop_has_message(pop, queues)) {
+        pop_notify_answer(pop, true, false);
+    } else {
+        pop_wait(pop, &found);
     }
 }
 
@@ -232,6 +281,10 @@ void pop_run(struct pop *pop)
         pop_fail(pop, RESPONSE_TOPIC_NOT_EXIST, ESCROW_ENOROUTE, "the topic is gone");
         return;
     }
+    if (pop->kind != POP_TAKE) {
+        pop_look(pop, topic->read_queues);
+        return;
+    }
     rc = pop_begin_queues(pop, topic->read_queues);
     if (rc < 0) {
         pop_fail(pop, -1, rc, NULL);
@@ -247,35 +300,34 @@ void pop_run(struct pop *pop)
 
 /* ---- the request ---- */
 
-static bool pop_check(struct request *req, const struct pop_request *in)
+const struct topic *pop_check(struct request *req, struct slice group, struct slice name,
+                              int32_t queue_id)
 {
-    const struct topic *topic = topics_find(&req->broker->topics, in->topic);
-    const struct group_config *group = groups_find(&req->broker->groups, in->group);
+    const struct topic *topic = topics_find(&req->broker->topics, name);
+    const struct group_config *config = groups_find(&req->broker->groups, group);
 
-    if (name_check_group(in->group) != 0) {
+    if (name_check_group(group) != 0) {
         request_fail(req, -1, ESCROW_EINVAL, "consumerGroup is not a valid name");
-    } else if (in->is_ordered) {
-        request_fail(req, -1, ESCROW_ENOTSUP, "pop: order is not supported");
     } else if (req->to.is_oneway) {
         request_fail(req, -1, ESCROW_EINVAL, "pop: nobody reads the answer");
-    } else if (group != NULL && !group->is_consume_enabled) {
+    } else if (config != NULL && !config->is_consume_enabled) {
         request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM,
-                     "subscription group no permission, %.*s", SLICE_ARGS(in->group));
+                     "subscription group no permission, %.*s", SLICE_ARGS(group));
     } else if (topic == NULL) {
         request_fail(req, RESPONSE_TOPIC_NOT_EXIST, ESCROW_ENOROUTE,
                      "topic[%.*s] not exist, apply first please!",
-                     (int)(in->topic.len > 255 ? 255 : in->topic.len), (const char *)in->topic.ptr);
+                     (int)(name.len > 255 ? 255 : name.len), (const char *)name.ptr);
     } else if ((topic->perm & PERM_READ) == 0) {
         request_fail(req, RESPONSE_NO_PERMISSION, ESCROW_EPERM, "the topic[%s] is not readable",
                      topic->name);
-    } else if (in->queue_id >= 0 && (uint32_t)in->queue_id >= topic->read_queues) {
+    } else if (queue_id >= 0 && (uint32_t)queue_id >= topic->read_queues) {
         request_fail(req, RESPONSE_INVALID_PARAMETER, ESCROW_EINVAL,
-                     "queueId[%d] is illegal, topic[%s] has %u queues", in->queue_id, topic->name,
+                     "queueId[%d] is illegal, topic[%s] has %u queues", queue_id, topic->name,
                      topic->read_queues);
     } else {
-        return true;
+        return topic;
     }
-    return false;
+    return NULL;
 }
 
 static int64_t at_most(int64_t value, int64_t max)
@@ -283,32 +335,55 @@ static int64_t at_most(int64_t value, int64_t max)
     return value > max ? max : value;
 }
 
-/* Takes the filter. */
-static void pop_start(struct request *req, const struct pop_request *in, struct filter *filter)
+/* The hash stands for the text: of two pops of one queue, and nothing is lost if it lied. */
+uint64_t pop_attempt(const struct broker *b, struct slice attempt_id)
+{
+    return attempt_id.len == 0 ? 0 : hash64(&b->hash_key, attempt_id) | 1;
+}
+
+struct pop *pop_new(struct request *req, struct slice group, struct slice topic, int32_t queue_id)
 {
     struct broker *b = req->broker;
     struct pop *pop = mem_calloc(1, sizeof *pop);
 
     if (pop == NULL) {
-        filter_free(&filter);
         request_fail(req, -1, ESCROW_ENOMEM, NULL);
-        return;
+        return NULL;
     }
     pop->broker = b;
     list_init(&pop->by_session);
     list_init(&pop->by_group);
-    pop->filter = filter;
-    pop->queue_id = in->queue_id < 0 ? -1 : in->queue_id;
-    pop->count_max = (uint32_t)in->count_max;
+    pop->queue_id = queue_id < 0 ? -1 : queue_id;
     pop->turn = b->pops.turn++;
+    (void)slice_to_cstr(group, pop->group, sizeof pop->group);
+    (void)slice_to_cstr(topic, pop->topic, sizeof pop->topic);
+    pop->deferred = request_defer(req);
+    return pop;
+}
+
+void pop_wait_at_most(struct pop *pop, int64_t poll_ms)
+{
+    if (poll_ms > 0) {
+        pop->wait_until_ms = loop_mono_ms(pop->broker->loop) + at_most(poll_ms, POP_WAIT_MAX_MS);
+    }
+}
+
+/* Takes the filter. */
+static void pop_start(struct request *req, const struct pop_request *in, struct filter *filter)
+{
+    struct pop *pop = pop_new(req, in->group, in->topic, in->queue_id);
+
+    if (pop == NULL) {
+        filter_free(&filter);
+        return;
+    }
+    pop->filter = filter;
+    pop->count_max = (uint32_t)in->count_max;
     pop->begins_at_end = in->init_mode == POP_INIT_MAX;
     pop->invisible_ms = at_most(in->invisible_ms, POP_INVISIBLE_MAX);
-    if (in->poll_ms > 0) {
-        pop->wait_until_ms = loop_mono_ms(b->loop) + at_most(in->poll_ms, POP_WAIT_MAX_MS);
-    }
-    (void)slice_to_cstr(in->group, pop->group, sizeof pop->group);
-    (void)slice_to_cstr(in->topic, pop->topic, sizeof pop->topic);
-    pop->deferred = request_defer(req);
+    pop->is_ordered = in->is_ordered;
+    pop->attempt = in->is_ordered ? pop_attempt(pop->broker, in->attempt_id) : 0;
+    pop_wait_at_most(pop, in->poll_ms);
     pop_run(pop);
 }
 
@@ -330,7 +405,8 @@ void handle_pop(struct request *req)
                                      .expression = in.expression,
                                      .type = in.expression_type,
                                      .is_included = true};
-    if (pop_check(req, &in) && pull_filter_find(req, &sub, &filter)) {
+    if (pop_check(req, in.group, in.topic, in.queue_id) != NULL &&
+        pull_filter_find(req, &sub, &filter)) {
         pop_start(req, &in, filter);
     }
 }

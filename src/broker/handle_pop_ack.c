@@ -147,10 +147,13 @@ void handle_pop_change(struct request *req)
     struct pop_delivery delivery;
     struct header_writer w;
     int64_t committed = 0;
+    int64_t now_ms = pops_now(b);
+    bool is_ordered;
 
     if (!receipt_read(req, &in)) {
         return;
     }
+    is_ordered = in.handle.revive_queue == POP_REVIVE_ORDERED;
     if (header_get_i64(req->header, "invisibleTime", &in.invisible_ms) != 0 ||
         in.invisible_ms < 0) {
         request_fail(req, RESPONSE_INVALID_PARAMETER, ESCROW_EINVAL,
@@ -159,7 +162,8 @@ void handle_pop_change(struct request *req)
     }
     in.invisible_ms = in.invisible_ms > POP_INVISIBLE_MAX ? POP_INVISIBLE_MAX : in.invisible_ms;
     key = (struct pop_key){in.group, in.topic, (uint32_t)in.handle.queue_id};
-    delivery = (struct pop_delivery){.pop_ms = pops_now(b),
+    /* What an ordered pop handed out keeps its popTime, and the handle counts on. */
+    delivery = (struct pop_delivery){.pop_ms = is_ordered ? in.handle.pop_ms : now_ms,
                                      .due_ms = loop_mono_ms(b->loop) + in.invisible_ms};
     (void)offsets_find(&b->offsets, key.group, key.topic, key.queue, &committed);
     if (pop_table_change(b->pops.table, &key, committed, in.handle.offset, in.handle.pop_ms,
@@ -170,8 +174,8 @@ void handle_pop_change(struct request *req)
     pops_arm(b);
     if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
         header_put_i64(&w, "popTime", delivery.pop_ms);
-        header_put_i64(&w, "invisibleTime", in.invisible_ms);
-        header_put_i64(&w, "reviveQid", 0);
+        header_put_i64(&w, "invisibleTime", now_ms - delivery.pop_ms + in.invisible_ms);
+        header_put_i64(&w, "reviveQid", is_ordered ? POP_REVIVE_ORDERED : 0);
         header_end(&w);
         request_end(req, &w);
     }

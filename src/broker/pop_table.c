@@ -273,6 +273,7 @@ static struct pop_item *item_new(struct pop_table *t, struct pop_queue *q, int64
                               .offset = offset,
                               .pop_ms = delivery.pop_ms,
                               .due_ms = delivery.due_ms,
+                              .attempt = delivery.attempt,
                               .slot = slot,
                               .place = HEAP_NONE,
                               .deliveries = 1};
@@ -363,6 +364,51 @@ uint32_t pop_table_due(struct pop_table *t, const struct pop_key *key, int64_t c
     return count;
 }
 
+static bool is_of(const struct pop_item *item, uint64_t attempt)
+{
+    return attempt != 0 && item->attempt == attempt;
+}
+
+enum pop_order pop_table_order(struct pop_table *t, const struct pop_key *key, int64_t committed,
+                               uint64_t attempt)
+{
+    struct pop_queue *q = queue_find(t, key, committed);
+    struct list *pos;
+
+    if (q == NULL) {
+        return POP_ORDER_NEW;
+    }
+    if (q->due_count == q->count) {
+        return POP_ORDER_AGAIN;
+    }
+    for (pos = q->items.next; pos != &q->items; pos = pos->next) {
+        const struct pop_item *item = LIST_ENTRY(pos, struct pop_item, by_queue);
+        if (item->place != HEAP_NONE && !is_of(item, attempt)) {
+            return POP_ORDER_BLOCKED;
+        }
+    }
+    return POP_ORDER_AGAIN;
+}
+
+uint32_t pop_table_first(struct pop_table *t, const struct pop_key *key, int64_t committed,
+                         uint64_t attempt, struct pop_due *due, uint32_t max)
+{
+    struct pop_queue *q = queue_find(t, key, committed);
+    struct list *pos;
+    uint32_t count = 0;
+
+    if (q == NULL) {
+        return 0;
+    }
+    for (pos = q->items.next; pos != &q->items && count < max; pos = pos->next) {
+        const struct pop_item *item = LIST_ENTRY(pos, struct pop_item, by_queue);
+        due[count++] =
+            (struct pop_due){.offset = item->offset,
+                             .deliveries = item->deliveries - (is_of(item, attempt) ? 1 : 0)};
+    }
+    return count;
+}
+
 /* Invisible from now on, under this delivery. Room in the heap is what it had before. */
 static void item_deliver(struct pop_table *t, struct pop_item *item, struct pop_delivery delivery)
 {
@@ -383,13 +429,14 @@ int pop_table_retake(struct pop_table *t, const struct pop_key *key, int64_t com
     struct pop_queue *q = queue_find(t, key, committed);
     struct pop_item *item = q == NULL ? NULL : pop_item_find(t, q, offset);
 
-    if (item == NULL || item->place != HEAP_NONE) {
+    if (item == NULL || (item->place != HEAP_NONE && !is_of(item, delivery.attempt))) {
         return ESCROW_ENOTFOUND;
     }
     item_deliver(t, item, delivery);
-    if (item->deliveries < UINT32_MAX) {
+    if (item->deliveries < UINT32_MAX && !is_of(item, delivery.attempt)) {
         item->deliveries++;
     }
+    item->attempt = delivery.attempt;
     return 0;
 }
 
@@ -412,20 +459,24 @@ static struct pop_item *delivered(struct pop_table *t, struct pop_queue *q, int6
 }
 
 enum pop_outcome pop_table_ack(struct pop_table *t, const struct pop_key *key, int64_t *committed,
-                               int64_t offset, int64_t pop_ms, bool *made_room)
+                               int64_t offset, int64_t pop_ms, struct pop_opening *opening)
 {
     struct pop_queue *q = queue_find(t, key, *committed);
     const struct pop_due which = {.offset = offset};
     enum pop_outcome outcome;
     struct pop_item *item = delivered(t, q, *committed, &which, pop_ms, &outcome);
 
-    if (made_room != NULL) {
-        *made_room = item != NULL && item->queue->count == t->limits.queue_max;
+    if (opening != NULL) {
+        *opening = (struct pop_opening){.has_room = false};
     }
     if (item == NULL) {
         return outcome;
     }
     q = item->queue;
+    if (opening != NULL) {
+        opening->has_room = q->count == t->limits.queue_max;
+        opening->is_free = item->place != HEAP_NONE && q->count - q->due_count == 1;
+    }
     item_free(t, item);
     q->base =
         q->count == 0 ? q->next : LIST_ENTRY(q->items.next, struct pop_item, by_queue)->offset;

@@ -11,8 +11,11 @@
  * When somebody else has moved that (an operator, consumers that pull), what was known of the queue
  * is forgotten, and it begins there. When the call has moved it, the caller notes the new one.
  *
- * Memory: 96 bytes for a message with heap and index. A queue that has nothing handed out is not in
- * the table at all.
+ * An ordered pop has a queue alone: `pop_table_order` says whether it may have it, and what it
+ * gets.
+ *
+ * Memory: 104 bytes for a message with heap and index. A queue that has nothing handed out is not
+ * in the table at all.
  *
  * Owns:    its table.
  * Thread:  loop.
@@ -62,10 +65,24 @@ struct pop_look {
 void pop_table_look(struct pop_table *t, const struct pop_key *key, int64_t committed,
                     struct pop_look *out);
 
+/*
+ * What an ordered pop finds. A pop is told from others by a number that its client repeats when it
+ * asks again because no answer came (0: it has none, and is never asked for again).
+ */
+enum pop_order {
+    POP_ORDER_NEW,    /* nothing of the queue is handed out: new messages */
+    POP_ORDER_AGAIN,  /* what is not done comes first: pop_table_first */
+    POP_ORDER_BLOCKED /* something is in hand of somebody else: nothing */
+};
+
+enum pop_order pop_table_order(struct pop_table *t, const struct pop_key *key, int64_t committed,
+                               uint64_t attempt);
+
 /* A delivery: until when it is invisible, and what the receipt handle says of it. */
 struct pop_delivery {
     int64_t pop_ms;
     int64_t due_ms;
+    uint64_t attempt; /* of an ordered pop; 0: none */
 };
 
 /* What a pop read of a queue, from look.next up to next_offset. */
@@ -83,17 +100,27 @@ ESCROW_MUST_USE int pop_table_take(struct pop_table *t, const struct pop_key *ke
                                    int64_t *committed, const struct pop_taken *taken,
                                    struct pop_delivery delivery);
 
-/* A message whose time is over. */
+/* A message that was handed out, and is to be again. */
 struct pop_due {
     int64_t offset;
-    uint32_t deliveries; /* so far, >= 1 */
+    uint32_t deliveries; /* so far, >= 1; for the attempt that has it, without this one */
 };
 
 /* The first `max` of them, the one that is due longest first. Returns how many. */
 uint32_t pop_table_due(struct pop_table *t, const struct pop_key *key, int64_t committed,
                        struct pop_due *due, uint32_t max);
 
-/* Hand a due message out again. ESCROW_ENOTFOUND: it is not due (any more). */
+/*
+ * The first `max` messages that are handed out and not done, by offset. Due, or in hand: for the
+ * attempt that pop_table_order said may have them.
+ */
+uint32_t pop_table_first(struct pop_table *t, const struct pop_key *key, int64_t committed,
+                         uint64_t attempt, struct pop_due *due, uint32_t max);
+
+/*
+ * Hand a message out again that is due, or that this attempt has: the latter is no delivery more.
+ * ESCROW_ENOTFOUND: it is neither (any more).
+ */
 ESCROW_MUST_USE int pop_table_retake(struct pop_table *t, const struct pop_key *key,
                                      int64_t committed, int64_t offset,
                                      struct pop_delivery delivery);
@@ -106,14 +133,20 @@ enum pop_outcome {
     POP_STALE    /* this delivery is over: handed out again, forgotten, or never made */
 };
 
+/* What an acknowledgement opened. */
+struct pop_opening {
+    bool has_room; /* the queue had no room before */
+    bool is_free;  /* nothing of it is in hand any more, and something was: ordered pops may */
+};
+
 /*
- * The message is done. *made_room (may be NULL): the queue had no room before. A message that is
- * due and was not handed out again is still the last one's who had it.
+ * The message is done; *opening (may be NULL). A message that is due and was not handed out again
+ * is still the last one's who had it.
  */
 enum pop_outcome pop_table_ack(struct pop_table *t, const struct pop_key *key, int64_t *committed,
-                               int64_t offset, int64_t pop_ms, bool *made_room);
+                               int64_t offset, int64_t pop_ms, struct pop_opening *opening);
 
-/* The message is invisible until another time, under a new pop_ms. */
+/* The message is invisible until another time, under delivery.pop_ms; it stays its attempt's. */
 enum pop_outcome pop_table_change(struct pop_table *t, const struct pop_key *key, int64_t committed,
                                   int64_t offset, int64_t pop_ms, struct pop_delivery delivery);
 

@@ -37,7 +37,8 @@ struct pop_item {
     int64_t offset;
     int64_t pop_ms;
     int64_t due_ms;
-    uint32_t place; /* in the heap; HEAP_NONE when it is due */
+    uint64_t attempt; /* of the ordered pop that had it last; 0: of another, or of no attempt */
+    uint32_t place;   /* in the heap; HEAP_NONE when it is due */
     uint32_t link;
     uint32_t slot;
     uint32_t deliveries;

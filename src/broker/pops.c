@@ -17,8 +17,14 @@ struct pop_group {
     struct list by_topic;
     struct list waiting; /* pops, the one that waits longest first */
     struct pop_topic *topic;
+    uint32_t lanes[POP_LANES]; /* how many of each wait */
     char name[GROUP_LEN_MAX + 1];
 };
+
+static size_t lane_of(const struct pop *pop)
+{
+    return (pop->kind == POP_NOTIFY ? 2u : 0u) + (pop->is_ordered ? 1u : 0u);
+}
 
 /* ---- who waits ------------------------------------------------------------------------------- */
 
@@ -97,7 +103,9 @@ static void stop_waiting(struct pops *p, struct pop *pop)
     list_remove(&pop->by_session);
     list_remove(&pop->by_group);
     pop->waits_in = NULL;
+    group->lanes[lane_of(pop)]--;
     p->waiting--;
+    p->waiting_ordered -= pop->is_ordered ? 1 : 0;
     if (list_is_empty(&group->waiting)) {
         struct pop_topic *topic = group->topic;
         list_remove(&group->by_topic);
@@ -130,7 +138,9 @@ int pops_wait(struct broker *b, struct pop *pop, uint64_t wait_ms)
     list_push(&group->waiting, &pop->by_group);
     list_push(&pop->deferred.session->pops, &pop->by_session);
     loop_timer_start(b->loop, &pop->timer, wait_ms, 0, wait_is_over, pop);
+    group->lanes[lane_of(pop)]++;
     p->waiting++;
+    p->waiting_ordered += pop->is_ordered ? 1 : 0;
     return 0;
 }
 
@@ -159,19 +169,58 @@ void pops_run_soon(struct broker *b, struct pop *pop)
     loop_defer(b->loop, &b->pops.run);
 }
 
-/* The first one that asks for this queue and may want a message with this tag code (NULL: any). */
-static void wake_first(struct broker *b, struct pop_group *group, int32_t queue,
-                       const int64_t *tag_code)
+bool pops_is_open(struct broker *b, const struct pop_key *key, uint64_t attempt)
 {
-    struct list *pos;
+    int64_t committed;
 
-    for (pos = group->waiting.next; pos != &group->waiting; pos = pos->next) {
+    if (!offsets_find(&b->offsets, key->group, key->topic, key->queue, &committed)) {
+        return true; /* nothing was ever handed out */
+    }
+    return pop_table_order(b->pops.table, key, committed, attempt) != POP_ORDER_BLOCKED;
+}
+
+/* What wakes: a queue (< 0: any), and a message's tag code (NULL: any). */
+struct pop_alarm {
+    int32_t queue;
+    const int64_t *tag_code;
+    bool is_for_ordered; /* for nobody else */
+};
+
+/* Would it find something? An ordered pop does not in a queue that is in hand. */
+static bool is_worth_waking(const struct pop *pop, const struct pop_alarm *alarm, bool is_open)
+{
+    return (is_open || !pop->is_ordered) && (pop->is_ordered || !alarm->is_for_ordered) &&
+           (alarm->queue < 0 || pop->queue_id < 0 || pop->queue_id == alarm->queue) &&
+           (alarm->tag_code == NULL || pop->filter == NULL ||
+            filter_may_match(pop->filter, *alarm->tag_code));
+}
+
+/* The first one of each lane. The group is gone if nobody is left in it. */
+static void wake_first(struct broker *b, struct pop_group *group, const struct pop_alarm *alarm)
+{
+    struct pop_key key = {slice_str(group->name), slice_str(group->topic->name),
+                          alarm->queue < 0 ? 0 : (uint32_t)alarm->queue};
+    struct pop *first[POP_LANES] = {NULL};
+    size_t lanes_left = 0;
+    struct list *pos;
+    bool is_open =
+        group->lanes[1] + group->lanes[3] > 0 && (alarm->queue < 0 || pops_is_open(b, &key, 0));
+
+    for (size_t i = 0; i < POP_LANES; i++) {
+        lanes_left += group->lanes[i] > 0 ? 1 : 0;
+    }
+    for (pos = group->waiting.next; pos != &group->waiting && lanes_left > 0; pos = pos->next) {
         struct pop *pop = LIST_ENTRY(pos, struct pop, by_group);
-        if ((queue < 0 || pop->queue_id < 0 || pop->queue_id == queue) &&
-            (tag_code == NULL || pop->filter == NULL || filter_may_match(pop->filter, *tag_code))) {
-            stop_waiting(&b->pops, pop);
-            pops_run_soon(b, pop);
-            return;
+        struct pop **place = &first[lane_of(pop)];
+        if (*place == NULL && is_worth_waking(pop, alarm, is_open)) {
+            *place = pop;
+            lanes_left--;
+        }
+    }
+    for (size_t i = 0; i < POP_LANES; i++) {
+        if (first[i] != NULL) {
+            stop_waiting(&b->pops, first[i]);
+            pops_run_soon(b, first[i]);
         }
     }
 }
@@ -181,6 +230,7 @@ void pops_notify(struct broker *b, const struct hold_arrival *arrival)
     struct pop_topic *topic;
     struct list *pos;
     struct list *tmp;
+    struct pop_alarm alarm = {.queue = (int32_t)arrival->queue_id, .tag_code = &arrival->tag_code};
 
     if (b->pops.waiting == 0) {
         return;
@@ -191,22 +241,43 @@ void pops_notify(struct broker *b, const struct hold_arrival *arrival)
     }
     LIST_FOREACH(pos, tmp, &topic->groups) {
         bool is_last = tmp == &topic->groups; /* with its last waiter the topic goes, too */
-        wake_first(b, LIST_ENTRY(pos, struct pop_group, by_topic), (int32_t)arrival->queue_id,
-                   &arrival->tag_code);
+        wake_first(b, LIST_ENTRY(pos, struct pop_group, by_topic), &alarm);
         if (is_last) {
             break;
         }
     }
 }
 
-void pops_wake(struct broker *b, struct slice group, struct slice topic, int32_t queue)
+static struct pop_group *find_waiting(const struct broker *b, struct slice group,
+                                      struct slice topic)
 {
     const struct pop_topic *t = b->pops.waiting == 0 ? NULL : strmap_find(&b->pops.topics, topic);
-    struct pop_group *g = t == NULL ? NULL : group_find(t, group);
+
+    return t == NULL ? NULL : group_find(t, group);
+}
+
+void pops_wake(struct broker *b, struct slice group, struct slice topic, int32_t queue)
+{
+    struct pop_group *g = find_waiting(b, group, topic);
 
     if (g != NULL) {
-        wake_first(b, g, queue, NULL);
+        wake_first(b, g, &(struct pop_alarm){.queue = queue});
     }
+}
+
+uint32_t pops_count(const struct broker *b, struct slice group, struct slice topic, int32_t queue)
+{
+    struct pop_group *g = find_waiting(b, group, topic);
+    struct list *pos;
+    uint32_t count = 0;
+
+    if (g != NULL) {
+        for (pos = g->waiting.next; pos != &g->waiting; pos = pos->next) {
+            const struct pop *pop = LIST_ENTRY(pos, struct pop, by_group);
+            count += pop->kind == POP_TAKE && pop->queue_id == (queue < 0 ? -1 : queue) ? 1 : 0;
+        }
+    }
+    return count;
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -254,18 +325,24 @@ enum pop_outcome pops_acknowledge(struct broker *b, const struct pop_key *key, i
     int64_t committed = 0;
     int64_t before;
     enum pop_outcome outcome;
-    bool made_room;
+    struct pop_opening opening;
 
     (void)offsets_find(&b->offsets, key->group, key->topic, key->queue, &committed); /* none: 0 */
     before = committed;
-    outcome = pop_table_ack(b->pops.table, key, &committed, offset, pop_ms, &made_room);
+    outcome = pop_table_ack(b->pops.table, key, &committed, offset, pop_ms, &opening);
     if (committed != before &&
         offsets_note(&b->offsets, key->group, key->topic, key->queue, committed) != 0) {
         log_debug("pop.offset", "offset not kept: the messages from %lld on come again",
                   (long long)before);
     }
-    if (made_room) {
+    if (opening.has_room) {
         pops_wake(b, key->group, key->topic, (int32_t)key->queue);
+    } else if (opening.is_free && b->pops.waiting_ordered > 0) {
+        struct pop_group *g = find_waiting(b, key->group, key->topic);
+        if (g != NULL) {
+            wake_first(b, g,
+                       &(struct pop_alarm){.queue = (int32_t)key->queue, .is_for_ordered = true});
+        }
     }
     return outcome;
 }
@@ -284,6 +361,7 @@ int pops_init(struct broker *b, struct hash_key key)
     buf_init(&p->body, FRAME_SIZE_MAX);
     buf_init(&p->start_info, 0);
     buf_init(&p->offset_info, 0);
+    buf_init(&p->count_info, 0);
     return pop_table_new(&limits, key, &p->table);
 }
 
@@ -291,7 +369,7 @@ void pops_fini(struct broker *b)
 {
     struct pops *p = &b->pops;
 
-    CHECK(p->waiting == 0 && list_is_empty(&p->ready));
+    CHECK(p->waiting == 0 && p->waiting_ordered == 0 && list_is_empty(&p->ready));
     loop_deferred_cancel(&p->run);
     loop_timer_stop(b->loop, &p->timer);
     CHECK(p->topics.count == 0);
@@ -299,6 +377,7 @@ void pops_fini(struct broker *b)
     buf_fini(&p->body);
     buf_fini(&p->start_info);
     buf_fini(&p->offset_info);
+    buf_fini(&p->count_info);
     pop_table_free(p->table);
     p->table = NULL;
 }

@@ -4,7 +4,9 @@
  * drains. A timer makes messages due whose time is over.
  *
  * One message wakes one pop of each group (pulls of a queue wake all, hold.h: each of them wants
- * it). The one that was woken and found that more is there wakes the next.
+ * it). The one that was woken and found that more is there wakes the next. Ordered pops, and those
+ * who only want to be told (NOTIFICATION), are lanes of their own: one of each is woken, and an
+ * ordered one only for a queue that it may have.
  *
  * Owns:    the table, every struct pop that waits.
  * Thread:  loop.
@@ -38,6 +40,15 @@ struct filter;
 #define POP_WAIT_MAX_MS   60000
 #define POP_INVISIBLE_MAX INT64_C(43200000) /* 12 hours */
 
+/* What becomes of the messages. */
+enum pop_kind {
+    POP_TAKE,  /* handed out */
+    POP_PEEK,  /* shown */
+    POP_NOTIFY /* said to be there */
+};
+
+#define POP_LANES 4 /* of those who wait: POP_TAKE and POP_NOTIFY, each with and without order */
+
 struct pops {
     struct pop_table *table;
     struct strmap topics; /* that somebody waits for: name -> struct pop_topic */
@@ -46,14 +57,16 @@ struct pops {
     struct loop_timer timer;
     int64_t timer_ms; /* when it fires; INT64_MAX = it does not run */
     size_t waiting;
-    uint32_t turn;       /* with which queue the next pop begins */
-    int64_t last_pop_ms; /* receipt handles never go back */
+    size_t waiting_ordered; /* of them, in either ordered lane */
+    uint32_t turn;          /* with which queue the next pop begins */
+    int64_t last_pop_ms;    /* receipt handles never go back */
     /* Offsets that have to be durable before anything is handed out: noted; and in the log. */
     bool has_unwritten;
     uint64_t written_to;
     struct buf body; /* scratch of one pop */
     struct buf start_info;
     struct buf offset_info;
+    struct buf count_info; /* of ordered pops */
 };
 
 /* A pop that could not be answered at once. */
@@ -73,6 +86,9 @@ struct pop {
     int32_t queue_id; /* < 0: all */
     uint32_t count_max;
     uint32_t turn;
+    uint64_t attempt; /* ordered: who asks again; 0: nobody will */
+    enum pop_kind kind;
+    bool is_ordered;
     bool begins_at_end; /* where a group begins that has no offset */
     char group[GROUP_LEN_MAX + 1];
     char topic[RETRY_TOPIC_LEN_MAX + 1];
@@ -102,8 +118,14 @@ void pops_notify(struct broker *b, const struct hold_arrival *arrival);
 enum pop_outcome pops_acknowledge(struct broker *b, const struct pop_key *key, int64_t offset,
                                   int64_t pop_ms);
 
-/* Wake one pop of this group that asks for this queue (< 0: for whichever). */
+/* Wake one pop of this group, in each lane, that asks for this queue (< 0: for whichever). */
 void pops_wake(struct broker *b, struct slice group, struct slice topic, int32_t queue);
+
+/* How many pops of the group wait and ask for this queue (< 0: for all queues). */
+uint32_t pops_count(const struct broker *b, struct slice group, struct slice topic, int32_t queue);
+
+/* May an ordered pop have the queue? For the attempt (0: none) that asks. */
+bool pops_is_open(struct broker *b, const struct pop_key *key, uint64_t attempt);
 
 /* The session is gone: its pops with it. */
 void pops_on_close(struct broker *b, struct session *s);
@@ -113,6 +135,22 @@ void pops_release_all(struct broker *b);
 
 /* ---- of handle_pop.c ------------------------------------------------------------------------- */
 
+/*
+ * The start of each request that speaks of what pops get: group, topic and queue are there and may
+ * be read. NULL: the request was answered.
+ */
+const struct topic *pop_check(struct request *req, struct slice group, struct slice topic,
+                              int32_t queue_id);
+
+/* One that begins to run; the caller fills in the rest and calls pop_run. NULL: answered. */
+struct pop *pop_new(struct request *req, struct slice group, struct slice topic, int32_t queue_id);
+
+/* What attemptId says, as a number; 0: nothing. */
+uint64_t pop_attempt(const struct broker *b, struct slice attempt_id);
+
+/* Wait at most so long for messages. */
+void pop_wait_at_most(struct pop *pop, int64_t poll_ms);
+
 /* Run it: answer, read from disk, or wait. Takes the pop (frees it when it is answered). */
 void pop_run(struct pop *pop);
 
@@ -121,6 +159,14 @@ void pop_give_up(struct pop *pop);
 
 /* The peer is gone: free without an answer. */
 void pop_drop(struct pop *pop);
+
+/* It was answered. */
+void pop_free(struct pop *pop);
+
+/* ---- of handle_pop_look.c -------------------------------------------------------------------- */
+
+/* Answer one of POP_NOTIFY, and free. */
+void pop_notify_answer(struct pop *pop, bool has_message, bool is_full);
 
 /* ---- of pop_collect.c ------------------------------------------------------------------------ */
 
@@ -141,6 +187,14 @@ struct pop_found {
  * the answer arrives.
  */
 void pop_collect(struct pop *pop, uint32_t queues, struct pop_found *found);
+
+/*
+ * What pop_collect would hand out, in pops.body alone; everything that is there is in found.rest.
+ */
+void pop_peek(struct pop *pop, uint32_t queues, struct pop_found *found);
+
+/* Is there a message for it? */
+bool pop_has_message(struct pop *pop, uint32_t queues);
 
 /*
  * Offsets for queues of which the group has none yet. 1: some had to be noted, and nothing may be

@@ -78,6 +78,23 @@ START_TEST(each_queue_has_its_entry)
 }
 END_TEST
 
+START_TEST(an_ordered_pop_counts_its_messages)
+{
+    /* Shows: messages that had retries by offset, and of each queue the lowest number. */
+    static const int64_t offsets[] = {4, 5, 7};
+    static const int32_t some[] = {2, 0, 1};
+    static const int32_t all[] = {2, 3, 4};
+    struct buf counts;
+
+    buf_init(&counts, 0);
+    pop_info_add_counts(&counts, 2, offsets, some, 3);
+    assert_slice(buf_slice(&counts), "0 qo2%4 2;0 qo2%7 1;0 2 0");
+    pop_info_add_counts(&counts, 0, offsets, all, 2);
+    assert_slice(buf_slice(&counts), "0 qo2%4 2;0 qo2%7 1;0 2 0;0 qo0%4 2;0 qo0%5 3;0 0 2");
+    buf_fini(&counts);
+}
+END_TEST
+
 int main(void)
 {
     TCase *tc = tcase_create("pop_info");
@@ -85,5 +102,6 @@ int main(void)
     tcase_add_test(tc, a_handle_survives_the_round_trip);
     tcase_add_test(tc, what_is_no_handle_is_refused);
     tcase_add_test(tc, each_queue_has_its_entry);
+    tcase_add_test(tc, an_ordered_pop_counts_its_messages);
     return run_tests(tc, "core/proto/pop_info");
 }

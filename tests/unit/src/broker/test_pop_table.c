@@ -41,7 +41,7 @@ static int take(uint32_t queue, int64_t *committed, int64_t from, uint32_t count
         offsets[i] = from + i;
     }
     return pop_table_take(table, &key, committed, &(struct pop_taken){offsets, count, from + count},
-                          (struct pop_delivery){pop_ms, due_ms});
+                          (struct pop_delivery){pop_ms, due_ms, 0});
 }
 
 static enum pop_outcome ack(uint32_t queue, int64_t *committed, int64_t offset, int64_t pop_ms)
@@ -113,15 +113,15 @@ START_TEST(what_a_filter_skips_is_done)
 
     set_up(100, 1000);
     ck_assert_int_eq(pop_table_take(table, &key, &committed, &(struct pop_taken){NULL, 0, 5},
-                                    (struct pop_delivery){1, 100}),
+                                    (struct pop_delivery){1, 100, 0}),
                      0);
     ck_assert_int_eq(committed, 5);
     ck_assert_int_eq(pop_table_take(table, &key, &committed, &(struct pop_taken){&offset, 1, 20},
-                                    (struct pop_delivery){1, 100}),
+                                    (struct pop_delivery){1, 100, 0}),
                      0);
     ck_assert_int_eq(committed, 7);
     ck_assert_int_eq(pop_table_take(table, &key, &committed, &(struct pop_taken){NULL, 0, 30},
-                                    (struct pop_delivery){2, 100}),
+                                    (struct pop_delivery){2, 100, 0}),
                      0);
     ck_assert_int_eq(committed, 7);
     ck_assert_int_eq(ack(0, &committed, 15, 1), POP_ALREADY);
@@ -152,12 +152,14 @@ START_TEST(a_message_whose_time_is_over_comes_again)
     ck_assert(due[0].offset == 1 && due[1].offset == 2 && due[2].offset == 0);
     ck_assert_uint_eq(due[0].deliveries, 1);
     pop_table_check(table);
-    ck_assert_int_eq(pop_table_retake(table, &key, committed, 1, (struct pop_delivery){400, 900}),
-                     0);
-    ck_assert_int_eq(pop_table_retake(table, &key, committed, 1, (struct pop_delivery){401, 900}),
-                     ESCROW_ENOTFOUND);
-    ck_assert_int_eq(pop_table_retake(table, &key, committed, 9, (struct pop_delivery){401, 900}),
-                     ESCROW_ENOTFOUND);
+    ck_assert_int_eq(
+        pop_table_retake(table, &key, committed, 1, (struct pop_delivery){400, 900, 0}), 0);
+    ck_assert_int_eq(
+        pop_table_retake(table, &key, committed, 1, (struct pop_delivery){401, 900, 0}),
+        ESCROW_ENOTFOUND);
+    ck_assert_int_eq(
+        pop_table_retake(table, &key, committed, 9, (struct pop_delivery){401, 900, 0}),
+        ESCROW_ENOTFOUND);
     ck_assert_int_eq(tick(900), 1);
     ck_assert_uint_eq(pop_table_due(table, &key, committed, due, 4), 3);
     ck_assert(due[2].offset == 1 && due[2].deliveries == 2);
@@ -176,8 +178,8 @@ START_TEST(only_the_last_delivery_counts)
     ck_assert_int_eq(ack(0, &committed, 0, 2), POP_STALE);
     ck_assert_int_eq(tick(100), 3);
     ck_assert_int_eq(ack(0, &committed, 1, 1), POP_DONE);
-    ck_assert_int_eq(pop_table_retake(table, &key, committed, 0, (struct pop_delivery){150, 250}),
-                     0);
+    ck_assert_int_eq(
+        pop_table_retake(table, &key, committed, 0, (struct pop_delivery){150, 250, 0}), 0);
     ck_assert_int_eq(ack(0, &committed, 0, 1), POP_STALE);
     ck_assert_int_eq(ack(0, &committed, 0, 150), POP_DONE);
     ck_assert_int_eq(ack(0, &committed, 0, 150), POP_ALREADY);
@@ -195,21 +197,25 @@ START_TEST(a_consumer_changes_how_long_a_message_is_invisible)
 
     set_up(100, 1000);
     ck_assert_int_eq(take(0, &committed, 0, 2, 1, 100), 0);
-    ck_assert_int_eq(pop_table_change(table, &key, committed, 0, 1, (struct pop_delivery){50, 500}),
-                     POP_DONE);
-    ck_assert_int_eq(pop_table_change(table, &key, committed, 0, 1, (struct pop_delivery){51, 500}),
-                     POP_STALE);
+    ck_assert_int_eq(
+        pop_table_change(table, &key, committed, 0, 1, (struct pop_delivery){50, 500, 0}),
+        POP_DONE);
+    ck_assert_int_eq(
+        pop_table_change(table, &key, committed, 0, 1, (struct pop_delivery){51, 500, 0}),
+        POP_STALE);
     ck_assert_int_eq(tick(100), 1);
     ck_assert_int_eq(
-        pop_table_change(table, &key, committed, 1, 1, (struct pop_delivery){101, 200}), POP_DONE);
+        pop_table_change(table, &key, committed, 1, 1, (struct pop_delivery){101, 200, 0}),
+        POP_DONE);
     ck_assert_uint_eq(look(0, committed).due, 0);
     ck_assert_int_eq(pop_table_next_ms(table), 200);
     ck_assert_int_eq(ack(0, &committed, 1, 101), POP_DONE);
     ck_assert_int_eq(
-        pop_table_change(table, &key, committed, 1, 101, (struct pop_delivery){102, 200}),
+        pop_table_change(table, &key, committed, 1, 101, (struct pop_delivery){102, 200, 0}),
         POP_ALREADY);
     ck_assert_int_eq(
-        pop_table_change(table, &key, committed, 0, 50, (struct pop_delivery){120, 130}), POP_DONE);
+        pop_table_change(table, &key, committed, 0, 50, (struct pop_delivery){120, 130, 0}),
+        POP_DONE);
     ck_assert_int_eq(tick(130), 1);
     tear_down();
 }
@@ -240,7 +246,7 @@ START_TEST(a_full_queue_has_no_room)
     /* Nothing is taken beyond the limit; an acknowledgement says that it made room. */
     struct pop_key key = key_of(0);
     int64_t committed = 0;
-    bool made_room = true;
+    struct pop_opening opening = {.has_room = false};
 
     set_up(4, 1000);
     ck_assert_int_eq(take(0, &committed, 0, 5, 1, 100), ESCROW_ELIMIT);
@@ -249,10 +255,118 @@ START_TEST(a_full_queue_has_no_room)
     ck_assert_int_eq(take(0, &committed, 3, 2, 1, 100), ESCROW_ELIMIT);
     ck_assert_int_eq(take(0, &committed, 3, 1, 1, 100), 0);
     ck_assert_uint_eq(look(0, committed).room, 0);
-    ck_assert_int_eq(pop_table_ack(table, &key, &committed, 2, 1, &made_room), POP_DONE);
-    ck_assert(made_room);
-    ck_assert_int_eq(pop_table_ack(table, &key, &committed, 1, 1, &made_room), POP_DONE);
-    ck_assert(!made_room);
+    ck_assert_int_eq(pop_table_ack(table, &key, &committed, 2, 1, &opening), POP_DONE);
+    ck_assert(opening.has_room);
+    ck_assert_int_eq(pop_table_ack(table, &key, &committed, 1, 1, &opening), POP_DONE);
+    ck_assert(!opening.has_room);
+    tear_down();
+}
+END_TEST
+
+static enum pop_order order(uint32_t queue, int64_t committed, uint64_t attempt)
+{
+    struct pop_key key = key_of(queue);
+
+    return pop_table_order(table, &key, committed, attempt);
+}
+
+static int retake(int64_t committed, int64_t offset, struct pop_delivery delivery)
+{
+    struct pop_key key = key_of(0);
+
+    return pop_table_retake(table, &key, committed, offset, delivery);
+}
+
+START_TEST(an_ordered_pop_has_a_queue_alone)
+{
+    /* Until all of it is done; the acknowledgement that frees it says so, and no other does. */
+    struct pop_key key = key_of(0);
+    struct pop_opening opening;
+    int64_t committed = 0;
+
+    set_up(100, 1000);
+    ck_assert_int_eq(order(0, committed, 0), POP_ORDER_NEW);
+    ck_assert_int_eq(take(0, &committed, 0, 3, 1, 100), 0);
+    ck_assert_int_eq(order(0, committed, 0), POP_ORDER_BLOCKED);
+    ck_assert_int_eq(order(0, committed, 7), POP_ORDER_BLOCKED);
+    ck_assert_int_eq(order(1, committed, 0), POP_ORDER_NEW);
+    for (int64_t offset = 2; offset >= 0; offset--) {
+        ck_assert_int_eq(order(0, committed, 0), POP_ORDER_BLOCKED);
+        ck_assert_int_eq(pop_table_ack(table, &key, &committed, offset, 1, &opening), POP_DONE);
+        ck_assert_int_eq(opening.is_free, offset == 0);
+    }
+    ck_assert_int_eq(order(0, committed, 0), POP_ORDER_NEW);
+    ck_assert_int_eq(pop_table_ack(table, &key, &committed, 0, 1, &opening), POP_ALREADY);
+    ck_assert(!opening.is_free);
+    tear_down();
+}
+END_TEST
+
+START_TEST(what_an_ordered_pop_left_comes_first_by_offset)
+{
+    /* Only when the last of it is due; by offset, whichever became due first. */
+    struct pop_key key = key_of(0);
+    struct pop_delivery later = {.pop_ms = 1, .due_ms = 300};
+    struct pop_opening opening;
+    struct pop_due due[8];
+    int64_t committed = 0;
+
+    set_up(100, 1000);
+    ck_assert_int_eq(take(0, &committed, 0, 4, 1, 100), 0);
+    ck_assert_int_eq(pop_table_change(table, &key, committed, 0, 1, later), POP_DONE);
+    ck_assert_int_eq(ack(0, &committed, 2, 1), POP_DONE);
+    ck_assert_int_eq(tick(100), 2);
+    ck_assert_int_eq(order(0, committed, 0), POP_ORDER_BLOCKED);
+    ck_assert_int_eq(pop_table_ack(table, &key, &committed, 3, 1, &opening), POP_DONE);
+    ck_assert(!opening.is_free); /* it was due: nobody's */
+    ck_assert_int_eq(tick(300), 1);
+    ck_assert_int_eq(order(0, committed, 0), POP_ORDER_AGAIN);
+    ck_assert_uint_eq(pop_table_first(table, &key, committed, 0, due, 1), 1);
+    ck_assert_uint_eq(pop_table_first(table, &key, committed, 0, due, 8), 2);
+    ck_assert_int_eq(due[0].offset, 0);
+    ck_assert_int_eq(due[1].offset, 1);
+    ck_assert_uint_eq(due[0].deliveries, 1);
+    ck_assert_int_eq(retake(committed, 0, (struct pop_delivery){2, 500, 0}), 0);
+    ck_assert_int_eq(order(0, committed, 0), POP_ORDER_BLOCKED);
+    ck_assert_int_eq(tick(500), 1);
+    ck_assert_uint_eq(pop_table_first(table, &key, committed, 0, due, 8), 2);
+    ck_assert_uint_eq(due[0].deliveries, 2);
+    ck_assert_uint_eq(due[1].deliveries, 1);
+    ck_assert_int_eq(look(0, committed).next, 4);
+    tear_down();
+}
+END_TEST
+
+START_TEST(an_attempt_gets_its_own_messages_again)
+{
+    /* In hand or due, and without a delivery more; others do not, nor it what others have. */
+    struct pop_key key = key_of(0);
+    const struct pop_taken two = {(const int64_t[]){0, 1}, 2, 2};
+    struct pop_delivery again = {.pop_ms = 2, .due_ms = 200, .attempt = 7};
+    struct pop_due due[8];
+    int64_t committed = 0;
+
+    set_up(100, 1000);
+    ck_assert_int_eq(
+        pop_table_take(table, &key, &committed, &two, (struct pop_delivery){1, 100, 7}), 0);
+    ck_assert_int_eq(order(0, committed, 0), POP_ORDER_BLOCKED);
+    ck_assert_int_eq(order(0, committed, 8), POP_ORDER_BLOCKED);
+    ck_assert_int_eq(order(0, committed, 7), POP_ORDER_AGAIN);
+    ck_assert_int_eq(retake(committed, 0, (struct pop_delivery){2, 200, 8}), ESCROW_ENOTFOUND);
+    ck_assert_int_eq(retake(committed, 0, (struct pop_delivery){2, 200, 0}), ESCROW_ENOTFOUND);
+    ck_assert_uint_eq(pop_table_first(table, &key, committed, 7, due, 8), 2);
+    ck_assert_uint_eq(due[0].deliveries, 0);
+    ck_assert_int_eq(retake(committed, 0, again), 0);
+    ck_assert_int_eq(ack(0, &committed, 0, 1), POP_STALE);
+    ck_assert_int_eq(tick(200), 2);
+    ck_assert_int_eq(retake(committed, 0, (struct pop_delivery){3, 300, 7}), 0);
+    ck_assert_int_eq(retake(committed, 1, (struct pop_delivery){3, 300, 8}), 0);
+    ck_assert_int_eq(order(0, committed, 7), POP_ORDER_BLOCKED); /* 1 is another's now */
+    ck_assert_int_eq(order(0, committed, 8), POP_ORDER_BLOCKED);
+    ck_assert_int_eq(tick(300), 2);
+    (void)pop_table_first(table, &key, committed, 0, due, 8);
+    ck_assert_uint_eq(due[0].deliveries, 1);
+    ck_assert_uint_eq(due[1].deliveries, 2);
     tear_down();
 }
 END_TEST
@@ -287,7 +401,7 @@ START_TEST(a_take_that_makes_no_sense_changes_nothing)
 {
     /* Offsets below what was handed out, falling, or beyond what was read. */
     struct pop_key key = key_of(0);
-    const struct pop_delivery d = {1, 100};
+    const struct pop_delivery d = {1, 100, 0};
     const int64_t falling[] = {3, 3};
     int64_t committed = 2;
 
@@ -345,6 +459,7 @@ struct model {
     int64_t pop_ms[MODEL_MESSAGES];
     int64_t due_ms[MODEL_MESSAGES];
     uint32_t deliveries[MODEL_MESSAGES];
+    uint64_t attempt[MODEL_MESSAGES];
     int64_t next;
     int64_t committed; /* what the caller keeps */
 };
@@ -385,7 +500,8 @@ static void model_begin(struct model *m, int64_t at)
 
 static struct pop_delivery model_delivery(void)
 {
-    return (struct pop_delivery){++pops, now + 1 + (int64_t)rand_below(&rnd, 50)};
+    return (struct pop_delivery){++pops, now + 1 + (int64_t)rand_below(&rnd, 50),
+                                 rand_below(&rnd, 3)};
 }
 
 static void model_set(struct model *m, int64_t i, struct pop_delivery d)
@@ -412,6 +528,7 @@ static void model_take(uint32_t queue)
         if (count < l.room && rand_below(&rnd, 4) > 0) {
             model_set(m, m->next, d);
             m->deliveries[m->next] = 1;
+            m->attempt[m->next] = d.attempt;
             offsets[count++] = m->next;
         } else if (count == l.room) {
             break;
@@ -423,6 +540,18 @@ static void model_take(uint32_t queue)
     ck_assert_int_eq(
         pop_table_take(table, &key, &m->committed, &(struct pop_taken){offsets, count, m->next}, d),
         0);
+}
+
+static bool model_is_of(const struct model *m, int64_t i, uint64_t attempt)
+{
+    return attempt != 0 && m->attempt[i] == attempt;
+}
+
+static void model_again(struct model *m, int64_t i, struct pop_delivery d)
+{
+    m->deliveries[i] += model_is_of(m, i, d.attempt) ? 0 : 1;
+    m->attempt[i] = d.attempt;
+    model_set(m, i, d);
 }
 
 static void model_retake(uint32_t queue)
@@ -441,8 +570,41 @@ static void model_retake(uint32_t queue)
     for (uint32_t i = 0; i < count && i < 3; i++) {
         struct pop_delivery d = model_delivery();
         ck_assert_int_eq(pop_table_retake(table, &key, m->committed, due[i].offset, d), 0);
-        model_set(m, due[i].offset, d);
-        m->deliveries[due[i].offset]++;
+        model_again(m, due[i].offset, d);
+    }
+}
+
+/* An ordered pop of what is not done. */
+static void model_order(uint32_t queue)
+{
+    struct model *m = &models[queue];
+    struct pop_key key = key_of(queue);
+    struct pop_delivery d = model_delivery();
+    struct pop_due due[MODEL_FLIGHT];
+    enum pop_order expected = POP_ORDER_NEW;
+    uint32_t count = 0;
+
+    for (int64_t i = 0; i < m->next; i++) {
+        if (m->state[i] == MODEL_FLYING && !model_is_of(m, i, d.attempt)) {
+            expected = POP_ORDER_BLOCKED;
+        } else if (m->state[i] != MODEL_DONE && expected == POP_ORDER_NEW) {
+            expected = POP_ORDER_AGAIN;
+        }
+    }
+    ck_assert_int_eq(order(queue, m->committed, d.attempt), expected);
+    if (expected != POP_ORDER_AGAIN) {
+        return;
+    }
+    ck_assert_uint_eq(pop_table_first(table, &key, m->committed, d.attempt, due, MODEL_FLIGHT),
+                      model_count(m, MODEL_FLYING) + model_count(m, MODEL_DUE));
+    for (int64_t i = 0; i < m->next; i++) {
+        if (m->state[i] != MODEL_DONE) {
+            ck_assert_int_eq(due[count].offset, i);
+            ck_assert_uint_eq(due[count++].deliveries,
+                              m->deliveries[i] - (model_is_of(m, i, d.attempt) ? 1 : 0));
+            ck_assert_int_eq(pop_table_retake(table, &key, m->committed, i, d), 0);
+            model_again(m, i, d);
+        }
     }
 }
 
@@ -513,8 +675,10 @@ static void model_step(void)
 
     if (what < 30) {
         model_take(queue);
-    } else if (what < 40) {
+    } else if (what < 36) {
         model_retake(queue);
+    } else if (what < 42) {
+        model_order(queue);
     } else if (what < 85) {
         model_answer(queue);
     } else if (what < 99) {
@@ -572,6 +736,9 @@ int main(void)
     tcase_add_test(tc, a_consumer_changes_how_long_a_message_is_invisible);
     tcase_add_test(tc, who_moves_the_offset_decides_where_a_queue_begins);
     tcase_add_test(tc, a_full_queue_has_no_room);
+    tcase_add_test(tc, an_ordered_pop_has_a_queue_alone);
+    tcase_add_test(tc, what_an_ordered_pop_left_comes_first_by_offset);
+    tcase_add_test(tc, an_attempt_gets_its_own_messages_again);
     tcase_add_test(tc, a_full_table_forgets_what_nobody_has_in_hand);
     tcase_add_test(tc, a_take_that_makes_no_sense_changes_nothing);
     tcase_add_test(tc, without_memory_nothing_is_taken);

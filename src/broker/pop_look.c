@@ -1,0 +1,104 @@
+/*
+ * What a pop would find, without handing anything out (PEEK_MESSAGE, NOTIFICATION).
+ *
+ * Happy path: of each queue what is due, then what was never handed out, from where the next pop
+ * would begin. Neither the table nor an offset changes.
+ */
+#include "core/proto/record.h"
+#include "src/broker/broker.h"
+#include "src/broker/pop_turn.h"
+
+/* Messages of the queue that were never handed out. */
+static int64_t new_messages(const struct pop_queue_turn *turn)
+{
+    struct store_queue_ref ref = {.topic = turn->key.topic, .queue_id = turn->key.queue};
+    int64_t min_offset;
+    int64_t max_offset;
+    int64_t first = turn->look.next;
+
+    if (!store_queue_range(turn->pop->broker->store, &ref, &min_offset, &max_offset)) {
+        return 0;
+    }
+    first = first < min_offset ? min_offset : first;
+    return first < max_offset ? max_offset - first : 0;
+}
+
+bool pop_has_message(struct pop *pop, uint32_t queues)
+{
+    struct pop_found none = {.count = 0};
+    struct pop_queue_turn turn;
+    uint32_t first = pop->queue_id < 0 ? 0 : (uint32_t)pop->queue_id;
+    uint32_t end = pop->queue_id < 0 ? queues : first + 1;
+
+    for (uint32_t q = first; q < end; q++) {
+        if (pop_turn_begin(&turn, pop, q, &none) &&
+            (!pop->is_ordered || pops_is_open(pop->broker, &turn.key, pop->attempt)) &&
+            (turn.look.due > 0 || (turn.look.room > 0 && new_messages(&turn) > 0))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- peeking --------------------------------------------------------------------------------- */
+
+static void peek_due(struct pop_queue_turn *turn)
+{
+    struct broker *b = turn->pop->broker;
+    struct pop_due due[POP_MESSAGES_MAX];
+    uint32_t count =
+        pop_table_due(b->pops.table, &turn->key, turn->committed, due, POP_MESSAGES_MAX);
+
+    for (uint32_t i = 0; i < count && pop_turn_left(turn) > 0; i++) {
+        struct store_pull_request req = {.offset = due[i].offset, .count_max = 1};
+        struct store_pull_result res;
+        struct record_view view;
+        size_t before = b->pops.body.len;
+        if (pop_turn_read(turn, &req, &res) != 0) {
+            return;
+        }
+        if (res.status == STORE_PULL_FOUND &&
+            pop_turn_count_retries(turn, &due[i], before, &view)) {
+            turn->count++;
+        } else {
+            b->pops.body.len = before;
+        }
+    }
+}
+
+static void peek_new(struct pop_queue_turn *turn)
+{
+    struct store_pull_request req = {.offset = turn->look.next, .count_max = pop_turn_left(turn)};
+    struct store_pull_result res;
+
+    if (req.count_max == 0 || new_messages(turn) == 0 || pop_turn_read(turn, &req, &res) != 0) {
+        return;
+    }
+    if (res.status == STORE_PULL_BEFORE_FIRST) {
+        req.offset = res.min_offset;
+        if (pop_turn_read(turn, &req, &res) != 0) {
+            return;
+        }
+    }
+    turn->count += res.status == STORE_PULL_FOUND ? res.count : 0;
+}
+
+void pop_peek(struct pop *pop, uint32_t queues, struct pop_found *found)
+{
+    uint32_t count = pop->queue_id < 0 ? queues : 1;
+    struct pop_queue_turn turn;
+
+    *found = (struct pop_found){.count = 0};
+    buf_clear(&pop->broker->pops.body);
+    for (uint32_t i = 0; i < count && !found->must_read; i++) {
+        uint32_t queue = pop->queue_id < 0 ? (pop->turn + i) % queues : (uint32_t)pop->queue_id;
+        if (pop_turn_begin(&turn, pop, queue, found)) {
+            found->rest += turn.look.due + new_messages(&turn);
+            peek_due(&turn);
+            if (!found->must_read) {
+                peek_new(&turn);
+            }
+            found->count += turn.count;
+        }
+    }
+}
