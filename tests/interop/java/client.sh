@@ -3,9 +3,10 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+sources=("$here"/interop/*.java)
 case $INTEROP_CLIENT in
 java-4.9) version=4.9.8 ;;
-java-5 | java-5-tls) version=5.5.0 ;;
+java-5 | java-5-tls) version=5.5.0 && sources+=("$here"/five/*.java) ;;
 *) echo "unknown client $INTEROP_CLIENT" >&2 && exit 2 ;;
 esac
 libraries=$INTEROP_WORK/libraries
@@ -28,7 +29,7 @@ case $1 in
 prepare)
     mvn -q -B -f "$here/pom.xml" -Drocketmq.version="$version" -Dlibraries="$libraries" dependency:copy-dependencies
     mkdir -p "$classes" "$INTEROP_WORK/home"
-    javac -nowarn -proc:none -Xlint:-options -encoding UTF-8 -cp "$libraries/*" -d "$classes" "$here"/interop/*.java
+    javac -nowarn -proc:none -Xlint:-options -encoding UTF-8 -cp "$libraries/*" -d "$classes" "${sources[@]}"
     ;;
 list) java_main list ;;
 run) shift && java_main run "$INTEROP_NAMESRV" "$INTEROP_BROKER" "$@" ;;

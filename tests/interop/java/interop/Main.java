@@ -14,12 +14,15 @@ public final class Main {
     private Main() {
     }
 
-    private static Map<String, Case> cases() {
+    private static Map<String, Case> cases() throws ReflectiveOperationException {
         Map<String, Case> cases = new LinkedHashMap<>();
         Sending.register(cases);
         Consuming.register(cases);
         Members.register(cases);
         Popping.register(cases);
+        if (Kit.isVersion5()) { /* from ../five */
+            Class.forName("interop.PoppingInOrder").getDeclaredMethod("register", Map.class).invoke(null, cases);
+        }
         Transactions.register(cases);
         Lookups.register(cases);
         Delays.register(cases);
