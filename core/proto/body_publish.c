@@ -9,12 +9,16 @@
 #include "core/base/check.h"
 #include "core/proto/body_pack.h"
 #include "core/proto/properties.h"
+#include "core/proto/record.h"
 #include "escrow/errors.h"
 
-#define ROW_ELEMENTS 9
+#define ROW_ELEMENTS   9
+#define MOVED_ELEMENTS 4 /* and these, of a moved message */
 
-/* Heads of the nine elements and of the row at their widest, and the two numbers. */
-#define ROW_OVERHEAD_MAX (1 + 7 * 5 + 5 + 9)
+/* Heads of the elements and of the row at their widest, and the numbers. */
+#define ROW_OVERHEAD_MAX (1 + 7 * 5 + 5 + 9 + 3 * 5 + 5)
+
+#define MOVED_SYSFLAGS (SYSFLAG_COMPRESSED | SYSFLAG_MULTI_TAGS | SYSFLAG_COMPRESS_MASK)
 
 /* ---- batch: writing ---- */
 
@@ -63,7 +67,7 @@ void publish_put(struct publish_writer *pub, const struct publish_row *row)
     CHECK(publish_has_room(pub));
     CHECK(row->topic.len > 0);
     pub->count++;
-    pack_array(&pk, ROW_ELEMENTS);
+    pack_array(&pk, ROW_ELEMENTS + (row->is_moved ? MOVED_ELEMENTS : 0));
     put_topic(pub, &pk, row->topic);
     pack_i64(&pk, row->queue_id);
     pack_text_or_nil(&pk, row->tag);
@@ -73,12 +77,19 @@ void publish_put(struct publish_writer *pub, const struct publish_row *row)
     pack_i64(&pk, row->born_ms);
     pack_bytes(&pk, row->body);
     pack_text_or_nil(&pk, row->uniq_key);
+    if (row->is_moved) {
+        pack_i64(&pk, row->flag);
+        pack_i64(&pk, row->sys_flag);
+        pack_i64(&pk, row->reconsume_times);
+        pack_bytes(&pk, row->born_host);
+    }
 }
 
 size_t publish_row_size_max(const struct publish_row *row)
 {
     return ROW_OVERHEAD_MAX + row->topic.len + row->tag.len + row->keys.len +
-           row->ordering_key.len + row->properties.len + row->body.len + row->uniq_key.len;
+           row->ordering_key.len + row->properties.len + row->body.len + row->uniq_key.len +
+           row->born_host.len;
 }
 
 uint32_t publish_end(struct publish_writer *pub, struct slice next)
@@ -137,6 +148,25 @@ static int read_next_position(struct publish_reader *r)
     return error;
 }
 
+/* What a row of a moved message has beyond the others. */
+static int read_moved(struct scan *s, struct publish_row *row, struct pack_row *elements)
+{
+    int error;
+
+    row->is_moved = elements->left >= MOVED_ELEMENTS;
+    row->flag = row->sys_flag = row->reconsume_times = 0;
+    row->born_host = SLICE_EMPTY;
+    if (!row->is_moved) {
+        return 0;
+    }
+    elements->left -= MOVED_ELEMENTS;
+    if ((error = scan_i32(s, &row->flag)) != 0 || (error = scan_i32(s, &row->sys_flag)) != 0 ||
+        (error = scan_i32(s, &row->reconsume_times)) != 0) {
+        return error;
+    }
+    return scan_bin(s, &row->born_host);
+}
+
 static int read_row(struct publish_reader *r, struct publish_row *row)
 {
     struct scan *s = &r->rows;
@@ -151,7 +181,8 @@ static int read_row(struct publish_reader *r, struct publish_row *row)
         (error = pack_read_text_or_nil(s, &row->ordering_key)) != 0 ||
         (error = scan_str(s, &row->properties)) != 0 || (error = scan_i64(s, &row->born_ms)) != 0 ||
         (error = scan_bin(s, &row->body)) != 0 ||
-        (error = pack_read_text_or_nil(s, &row->uniq_key)) != 0) {
+        (error = pack_read_text_or_nil(s, &row->uniq_key)) != 0 ||
+        (error = read_moved(s, row, &elements)) != 0) {
         return error;
     }
     row->is_same_topic = row->topic.len == 0;
@@ -180,9 +211,18 @@ static bool is_pair_value(struct slice value)
     return value.len == 0 || props_check_text(value) == 0;
 }
 
+static bool is_moved_well(const struct publish_row *row)
+{
+    return row->queue_id >= 0 && (row->sys_flag & ~MOVED_SYSFLAGS) == 0 &&
+           row->reconsume_times >= 0 &&
+           (row->born_host.len == 0 || row->born_host.len == PUBLISH_HOST_IPV4 ||
+            row->born_host.len == PUBLISH_HOST_IPV6);
+}
+
 static int check_row(const struct publish_row *row)
 {
-    if (row->topic.len == 0 || row->queue_id < PUBLISH_QUEUE_ANY || !is_pair_value(row->tag) ||
+    if ((row->is_moved && !is_moved_well(row)) || row->topic.len == 0 ||
+        row->queue_id < PUBLISH_QUEUE_ANY || !is_pair_value(row->tag) ||
         !is_pair_value(row->keys) || !is_pair_value(row->ordering_key) ||
         !is_pair_value(row->uniq_key)) {
         return ESCROW_EPROTO;

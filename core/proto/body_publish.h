@@ -8,7 +8,8 @@
  *       "prev": bytes }
  *     [ [topic text or nil, queueId int, tag text or nil, keys text or nil,
  *        orderingKey text or nil, properties text, bornMs int, body bytes,
- *        uniqKey text or nil], ... ]
+ *        uniqKey text or nil,
+ *        and of a moved message: flag int, sysFlag int, reconsumeTimes int, bornHost bytes], ... ]
  *     next bytes
  *   30002 answer   { "offset": uint or nil, "count": uint, "position": bytes }
  *   30003 request  { "source": text, "lane": uint, "systemId": uint64, "timeline": uint32,
@@ -21,6 +22,10 @@
  * orderingKey become the properties TAGS, KEYS and __SHARDINGKEY, uniqKey becomes UNIQ_KEY (nil:
  * the broker makes one); properties is a string of further pairs as in properties.h. The order of
  * rows is the order of the log.
+ * A moved message was stored by another broker before, and keeps what that one knew: the user's
+ * flag; of sysFlag how the body is compressed, and multiple tags (no other bit may be set);
+ * reconsumeTimes; bornHost, address and port in 6 or 18 bytes, none = the sender's. It names its
+ * queue, which the topic must have.
  * "prev" is the position the batch starts from, empty = the source has none yet; "next" the one
  * after it, last because a relay may know it only after its rows. Positions are opaque to the
  * broker, at most POSITION_LEN_MAX bytes. A batch whose "next" is the stored position already is
@@ -46,6 +51,8 @@
 #define PUBLISH_SOURCE_LEN_MAX 127
 #define PUBLISH_OWNER_LEN_MAX  127
 #define PUBLISH_QUEUE_ANY      (-1)
+#define PUBLISH_HOST_IPV4      6 /* bytes: address, port */
+#define PUBLISH_HOST_IPV6      18
 
 struct publish_head {
     struct slice source; /* 1..PUBLISH_SOURCE_LEN_MAX bytes */
@@ -67,6 +74,11 @@ struct publish_row {
     int64_t born_ms;
     int32_t queue_id;   /* PUBLISH_QUEUE_ANY = the broker picks */
     bool is_same_topic; /* decode: topic is that of the row before, so a look-up can be saved */
+    bool is_moved;      /* the rest counts, and queue_id is one */
+    int32_t flag;
+    int32_t sys_flag;
+    int32_t reconsume_times;
+    struct slice born_host; /* PUBLISH_HOST_...; empty = the sender's */
 };
 
 /*
@@ -122,7 +134,8 @@ ESCROW_MUST_USE int publish_reader_begin(struct publish_reader *r, struct slice 
 
 /*
  * 1 and *row; 0 after the last row, when r->next is set too. ESCROW_EPROTO: malformed, something
- * behind the position, or a separator of properties.h in tag, keys, ordering key or uniq key.
+ * behind the position, a separator of properties.h in tag, keys, ordering key or uniq key, or a
+ * moved message that cannot be.
  * ESCROW_ETOOBIG: body over MESSAGE_BODY_MAX, topic over RETRY_TOPIC_LEN_MAX, next over
  * POSITION_LEN_MAX, or properties, tag, keys, ordering key and uniq key that make a property string
  * over PROPERTIES_LEN_MAX.

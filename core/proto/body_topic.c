@@ -209,33 +209,31 @@ void group_table_encode(struct buf *out, const struct group_table *table)
     json_write_object_end(&w);
 }
 
-static int get_group(const struct json_node *root, struct group_config *group,
-                     struct group_config_name *name)
+static int group_config_read(const struct json_node *object, struct group_config *group)
 {
-    struct slice text = body_tree_str(root, "groupName");
     struct group_config def;
 
-    if (text.len == 0 || text.len > GROUP_LEN_MAX) {
+    group_config_init(&def, body_tree_str(object, "groupName"));
+    if (def.name.len == 0 || def.name.len > GROUP_LEN_MAX) {
         return ESCROW_EPROTO;
     }
-    (void)slice_to_cstr(text, name->text, sizeof name->text); /* fits */
-    group_config_init(&def, slice_of(name->text, text.len));
     *group = (struct group_config){
         .name = def.name,
-        .is_consume_enabled = body_tree_bool(root, "consumeEnable", def.is_consume_enabled),
+        .is_consume_enabled = body_tree_bool(object, "consumeEnable", def.is_consume_enabled),
         .is_consume_from_min_enabled =
-            body_tree_bool(root, "consumeFromMinEnable", def.is_consume_from_min_enabled),
+            body_tree_bool(object, "consumeFromMinEnable", def.is_consume_from_min_enabled),
         .is_broadcast_enabled =
-            body_tree_bool(root, "consumeBroadcastEnable", def.is_broadcast_enabled),
-        .is_orderly = body_tree_bool(root, "consumeMessageOrderly", def.is_orderly),
+            body_tree_bool(object, "consumeBroadcastEnable", def.is_broadcast_enabled),
+        .is_orderly = body_tree_bool(object, "consumeMessageOrderly", def.is_orderly),
         .is_notify_enabled =
-            body_tree_bool(root, "notifyConsumerIdsChangedEnable", def.is_notify_enabled),
-        .retry_queue_count = body_tree_i32(root, "retryQueueNums", def.retry_queue_count),
-        .retry_max_times = body_tree_i32(root, "retryMaxTimes", def.retry_max_times),
-        .slow_broker_id = body_tree_i32(root, "whichBrokerWhenConsumeSlowly", def.slow_broker_id),
-        .consume_timeout_min = body_tree_i32(root, "consumeTimeoutMinute", def.consume_timeout_min),
-        .broker_id = body_tree_i64(root, "brokerId", def.broker_id),
-        .sys_flag = body_tree_i32(root, "groupSysFlag", def.sys_flag)};
+            body_tree_bool(object, "notifyConsumerIdsChangedEnable", def.is_notify_enabled),
+        .retry_queue_count = body_tree_i32(object, "retryQueueNums", def.retry_queue_count),
+        .retry_max_times = body_tree_i32(object, "retryMaxTimes", def.retry_max_times),
+        .slow_broker_id = body_tree_i32(object, "whichBrokerWhenConsumeSlowly", def.slow_broker_id),
+        .consume_timeout_min =
+            body_tree_i32(object, "consumeTimeoutMinute", def.consume_timeout_min),
+        .broker_id = body_tree_i64(object, "brokerId", def.broker_id),
+        .sys_flag = body_tree_i32(object, "groupSysFlag", def.sys_flag)};
     return 0;
 }
 
@@ -247,8 +245,53 @@ int group_config_decode(struct slice body, struct group_config *group,
     int error = body_tree_parse(&tree, body, JSON_LIMITS_BODY, &root);
 
     if (error == 0) {
-        error = get_group(root, group, name);
+        error = group_config_read(root, group);
+    }
+    if (error == 0) {
+        group->name = slice_of(slice_to_cstr(group->name, name->text, sizeof name->text),
+                               group->name.len); /* fits */
     }
     body_tree_fini(&tree);
     return error;
+}
+
+static int group_configs_read(struct group_table *table, const struct json_node *root)
+{
+    const struct json_node *map = body_tree_map(root, "subscriptionGroupTable");
+    const struct json_node *cursor = NULL;
+    const struct json_node *key;
+    const struct json_node *value;
+    int error = 0;
+
+    table->groups = body_tree_array(&table->tree, json_node_count(map), sizeof *table->groups);
+    if (table->groups == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    while (error == 0 && body_tree_next_pair(map, &cursor, &key, &value)) {
+        error = group_config_read(value, &table->groups[table->group_count++]);
+    }
+    return error;
+}
+
+int group_table_decode(struct slice body, struct group_table *table)
+{
+    const struct json_node *root;
+    int error;
+
+    *table = (struct group_table){0};
+    error = body_tree_parse(&table->tree, body, TOPIC_TABLE_LIMITS, &root);
+    if (error == 0) {
+        table->version = data_version_read(json_node_find(root, "dataVersion"));
+        error = group_configs_read(table, root);
+    }
+    if (error != 0) {
+        group_table_fini(table);
+    }
+    return error;
+}
+
+void group_table_fini(struct group_table *table)
+{
+    body_tree_fini(&table->tree);
+    *table = (struct group_table){0};
 }

@@ -115,9 +115,12 @@ struct group_table {
     struct group_config *groups;
     size_t group_count;
     struct data_version version;
+    struct body_tree tree; /* private */
 };
 
 /* Body of 201: {"dataVersion":{...},"subscriptionGroupTable":{name:{...}}}. */
 void group_table_encode(struct buf *out, const struct group_table *table);
+ESCROW_MUST_USE int group_table_decode(struct slice body, struct group_table *table);
+void group_table_fini(struct group_table *table);
 
 #endif

@@ -6,6 +6,7 @@
  * says they are in. The whole request is checked before the first append; after it, only a refusal
  * of the store can take the group back.
  */
+#include "core/base/bytes.h"
 #include "core/base/limits.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
@@ -179,6 +180,29 @@ struct publish {
     uint8_t properties[PROPERTIES_LEN_MAX];
 };
 
+static int publish_topic(struct publish *pub, const struct publish_row *row, struct err_ctx *err)
+{
+    int rc;
+
+    if (!name_is_sendable(row->topic)) {
+        return err_set(err, ESCROW_EPERM, "sending to the topic[%.*s] is forbidden",
+                       SLICE_ARGS(row->topic));
+    }
+    rc = topic_find_or_create(pub->broker, row->topic, SLICE_LIT(TOPIC_TEMPLATE),
+                              SOURCE_TOPIC_QUEUES, &pub->topic, err);
+    if (rc == 0 && (pub->topic->perm & PERM_WRITE) == 0) {
+        rc = err_set(err, ESCROW_EPERM, "the topic[%s] is not writable", pub->topic->name);
+    }
+    return rc;
+}
+
+/* A moved message goes into the queue that it names. */
+static bool has_its_queue(const struct topic *topic, const struct publish_row *row)
+{
+    return !row->is_moved || (uint32_t)row->queue_id < topic->write_queues ||
+           (uint32_t)row->queue_id < topic->read_queues;
+}
+
 /*
  * Every topic of the batch exists before the group begins, so that creating one cannot break it
  * off.
@@ -190,20 +214,13 @@ static int publish_topics(struct publish *pub, struct publish_reader *reader, st
     int rc;
 
     while ((rc = publish_reader_next(reader, &row)) == 1) {
-        if (row.is_same_topic) {
-            continue;
-        }
-        if (!name_is_sendable(row.topic)) {
-            return err_set(err, ESCROW_EPERM, "sending to the topic[%.*s] is forbidden",
-                           SLICE_ARGS(row.topic));
-        }
-        rc = topic_find_or_create(pub->broker, row.topic, SLICE_LIT(TOPIC_TEMPLATE),
-                                  SOURCE_TOPIC_QUEUES, &pub->topic, err);
+        rc = row.is_same_topic ? 0 : publish_topic(pub, &row, err);
         if (rc != 0) {
             return rc;
         }
-        if ((pub->topic->perm & PERM_WRITE) == 0) {
-            return err_set(err, ESCROW_EPERM, "the topic[%s] is not writable", pub->topic->name);
+        if (!has_its_queue(pub->topic, &row)) {
+            return err_set(err, ESCROW_EINVAL, "queue %" PRId32 " is none of the topic[%s]",
+                           row.queue_id, pub->topic->name);
         }
     }
     return rc == 0 ? publish_reader_begin(reader, body) : rc;
@@ -213,6 +230,9 @@ static int32_t publish_queue(struct publish *pub, const struct publish_row *row)
 {
     uint32_t queues = pub->topic->write_queues;
 
+    if (row->is_moved) {
+        return row->queue_id; /* publish_topics has seen that there is one */
+    }
     if (row->queue_id >= 0) {
         return (int32_t)((uint32_t)row->queue_id % queues);
     }
@@ -249,6 +269,21 @@ static int publish_properties(struct publish *pub, const struct publish_row *row
     return w.error;
 }
 
+/* What a message that another broker stored before brings along. */
+static void publish_moved(const struct publish_row *row, struct record_fields *fields)
+{
+    struct record_host *host = &fields->born_host;
+
+    fields->flag = row->flag;
+    fields->sys_flag = row->sys_flag;
+    fields->reconsume_times = row->reconsume_times;
+    if (row->born_host.len > 0) {
+        host->ip_len = (uint8_t)(row->born_host.len - 2);
+        memcpy(host->ip, row->born_host.ptr, host->ip_len);
+        host->port = get_be16(row->born_host.ptr + host->ip_len);
+    }
+}
+
 static int publish_row(struct publish *pub, const struct publish_row *row)
 {
     struct broker *b = pub->broker;
@@ -265,6 +300,9 @@ static int publish_row(struct publish *pub, const struct publish_row *row)
     if (pub->topic == NULL) {
         /* publish_topics made it; a body that changed between two walks is not possible */
         return ESCROW_ENOROUTE;
+    }
+    if (row->is_moved) {
+        publish_moved(row, &fields);
     }
     fields.queue_id = publish_queue(pub, row);
     fields.topic = slice_str(pub->topic->name);

@@ -85,6 +85,16 @@ static int try_group_config(struct slice in, struct buf *out)
     return error;
 }
 
+static int try_group_table(struct slice in, struct buf *out)
+{
+    struct group_table table;
+    int error = group_table_decode(in, &table);
+
+    buf_append_slice(out, in); /* as above */
+    group_table_fini(&table);
+    return error;
+}
+
 static int try_register(struct slice in, struct buf *out)
 {
     struct register_body body;
@@ -233,7 +243,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_topic_table, try_register, try_queue_lock,    try_group_config,
         try_name_list,   try_kv_table, try_queue_set,     try_register_compressed,
         try_topic_stats, try_offsets,  try_consume_stats, try_callback,
-        try_batch_acks,  try_mode,     try_assignment};
+        try_batch_acks,  try_mode,     try_assignment,    try_group_table};
     struct buf once, twice;
     int error;
 

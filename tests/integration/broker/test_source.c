@@ -3,6 +3,7 @@
 #include "tests/lib/broker_fixture.h"
 
 #include "core/proto/body_escrow.h"
+#include "core/proto/record.h"
 #include "escrow/errors.h"
 
 static struct broker_fixture f;
@@ -160,6 +161,74 @@ START_TEST(a_batch_of_another_database_than_the_source_was_opened_for_is_refused
 }
 END_TEST
 
+static int32_t publish_row(struct client *c, uint64_t epoch, const struct publish_row *row)
+{
+    struct publish_head head = head_of(epoch, "");
+    struct publish_writer pub;
+    struct buf body;
+    int32_t code;
+
+    buf_init(&body, 0);
+    publish_begin(&pub, &body, &head);
+    publish_put(&pub, row);
+    (void)publish_end(&pub, SLICE_LIT("p1")); /* one row */
+    (void)client_begin(c, REQUEST_ESCROW_PUBLISH_BATCH, 0);
+    code = client_call(c, buf_slice(&body));
+    buf_fini(&body);
+    return code;
+}
+
+START_TEST(a_message_that_another_broker_had_keeps_what_that_one_knew)
+{
+    /*
+     * Flag, compression, retries, sender and queue are the message's own; its properties neither
+     * delay it nor make a half of it. A queue that the topic does not have is refused, also when it
+     * would do for a message that is none of another broker.
+     */
+    static const uint8_t host[] = {10, 1, 2, 3, 0x27, 0x10};
+    struct publish_row row = {.topic = SLICE_LIT("Moved"),
+                              .uniq_key = SLICE_LIT("U1"),
+                              .properties = SLICE_LIT("TRAN_MSG\001true\002DELAY\0013\002"),
+                              .body = SLICE_LIT("packed"),
+                              .born_ms = 1234,
+                              .queue_id = 3,
+                              .is_moved = true,
+                              .flag = 77,
+                              .sys_flag = SYSFLAG_COMPRESSED | SYSFLAG_COMPRESS_ZSTD,
+                              .reconsume_times = 5,
+                              .born_host = slice_of(host, sizeof host)};
+    struct test_pull pull = {.topic = "Moved", .group = "g", .queue = 2, .count = 10};
+    struct record_walk walk;
+    struct record_view view;
+    struct source_open_answer open;
+    struct client c;
+
+    broker_fixture_start(&f, NULL);
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "Moved", 3);
+    ck_assert_int_eq(client_source_open(&c, "db", 0, &open), RESPONSE_SUCCESS);
+    ck_assert_int_eq(publish_row(&c, open.epoch, &row), RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(client_error(&c), ESCROW_EINVAL);
+    row.queue_id = 2;
+    ck_assert_int_eq(publish_row(&c, open.epoch, &row), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_SUCCESS);
+    walk.rest = c.body;
+    ck_assert_int_eq(record_walk_next(&walk, &view), 1);
+    ck_assert_int_eq(view.f.queue_id, 2);
+    ck_assert_int_eq(view.f.flag, 77);
+    ck_assert_int_eq(view.f.sys_flag, SYSFLAG_COMPRESSED | SYSFLAG_COMPRESS_ZSTD);
+    ck_assert_int_eq(view.f.reconsume_times, 5);
+    ck_assert_int_eq(view.f.born_ms, 1234);
+    ck_assert_uint_eq(view.f.born_host.ip_len, 4);
+    ck_assert_mem_eq(view.f.born_host.ip, host, 4);
+    ck_assert_uint_eq(view.f.born_host.port, 10000);
+    ck_assert(
+        slice_eq_str(view.f.properties, "UNIQ_KEY\001U1\002TRAN_MSG\001true\002DELAY\0013\002"));
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 static void receive(struct client *c)
 {
     ck_assert_int_eq(client_receive(c, CLIENT_WAIT_MS), 0);
@@ -239,6 +308,7 @@ static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, an_outbox_batch_is_stored_once_and_by_its_owner);
     tcase_add_test(tc, a_batch_of_another_database_than_the_source_was_opened_for_is_refused);
+    tcase_add_test(tc, a_message_that_another_broker_had_keeps_what_that_one_knew);
     tcase_add_test(tc, a_batch_that_is_not_on_disk_is_not_said_to_be_there);
 }
 

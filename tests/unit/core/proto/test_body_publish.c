@@ -3,6 +3,7 @@
 
 #include "core/base/bytes.h"
 #include "core/proto/properties.h"
+#include "core/proto/record.h"
 #include "tests/unit/core/proto/pack_test.h"
 
 static const struct publish_head head = {.source = {(const uint8_t *)"orders", 6},
@@ -23,6 +24,13 @@ static const struct publish_row rows[] = {{.topic = {(const uint8_t *)"T", 1},
                                            .queue_id = PUBLISH_QUEUE_ANY},
                                           {.topic = {(const uint8_t *)"T", 1}, .queue_id = 3},
                                           {.topic = {(const uint8_t *)"Other", 5}, .born_ms = -1},
+                                          {.topic = {(const uint8_t *)"T", 1},
+                                           .queue_id = 7,
+                                           .is_moved = true,
+                                           .flag = -5,
+                                           .sys_flag = SYSFLAG_COMPRESSED | SYSFLAG_COMPRESS_LZ4,
+                                           .reconsume_times = 16,
+                                           .born_host = {(const uint8_t *)"\n\0\0\1\x27\x10", 6}},
                                           {.topic = {(const uint8_t *)"T", 1}}};
 
 #define ROWS (sizeof rows / sizeof rows[0])
@@ -113,7 +121,12 @@ START_TEST(a_batch_survives_the_round_trip)
         assert_same(row.body, rows[i].body);
         ck_assert_int_eq(row.born_ms, rows[i].born_ms);
         ck_assert_int_eq(row.queue_id, rows[i].queue_id);
-        ck_assert_int_eq(row.is_same_topic, i == 1);
+        ck_assert_int_eq(row.is_same_topic, i == 1 || i == 4);
+        ck_assert_int_eq(row.is_moved, i == 3);
+        ck_assert_int_eq(row.flag, rows[i].flag);
+        ck_assert_int_eq(row.sys_flag, rows[i].sys_flag);
+        ck_assert_int_eq(row.reconsume_times, rows[i].reconsume_times);
+        assert_same(row.born_host, rows[i].born_host);
     }
     ck_assert_int_eq(publish_reader_next(&r, &row), 0);
     ck_assert_int_eq(publish_reader_next(&r, &row), 0);
@@ -238,6 +251,37 @@ START_TEST(rows_that_cannot_be_messages_are_refused)
     row.tag = SLICE_LIT("t");
     ck_assert_int_eq(check_row(&row), ESCROW_ETOOBIG);
     mem_free(big);
+}
+END_TEST
+
+START_TEST(moved_rows_that_cannot_be_messages_are_refused)
+{
+    /* Shows: each member of a moved message beyond what it may be. */
+    static const uint8_t host[PUBLISH_HOST_IPV6 + 1];
+    const struct publish_row good = rows[3];
+    struct publish_row row = good;
+
+    ck_assert_int_eq(check_row(&row), 0);
+    row.born_host = slice_of(host, PUBLISH_HOST_IPV6);
+    ck_assert_int_eq(check_row(&row), 0);
+    row.born_host = SLICE_EMPTY;
+    ck_assert_int_eq(check_row(&row), 0);
+    for (size_t len = 1; len <= sizeof host; len++) {
+        row.born_host = slice_of(host, len);
+        ck_assert_int_eq(check_row(&row),
+                         len == PUBLISH_HOST_IPV4 || len == PUBLISH_HOST_IPV6 ? 0 : ESCROW_EPROTO);
+    }
+    row = good;
+    row.queue_id = PUBLISH_QUEUE_ANY;
+    ck_assert_int_eq(check_row(&row), ESCROW_EPROTO);
+    row = good;
+    row.reconsume_times = -1;
+    ck_assert_int_eq(check_row(&row), ESCROW_EPROTO);
+    for (int bit = 0; bit < 32; bit++) {
+        row = good;
+        row.sys_flag = (int32_t)(UINT32_C(1) << bit);
+        ck_assert_int_eq(check_row(&row), bit < 2 || (bit >= 8 && bit <= 10) ? 0 : ESCROW_EPROTO);
+    }
 }
 END_TEST
 
@@ -414,6 +458,7 @@ int main(void)
     tcase_add_test(tc, the_batch_has_the_documented_bytes);
     tcase_add_test(tc, a_batch_without_rows_moves_the_position);
     tcase_add_test(tc, rows_that_cannot_be_messages_are_refused);
+    tcase_add_test(tc, moved_rows_that_cannot_be_messages_are_refused);
     tcase_add_test(tc, the_first_row_needs_a_topic);
     tcase_add_test(tc, head_and_row_count_are_bounded);
     tcase_add_test(tc, a_full_buffer_fails_quietly);
