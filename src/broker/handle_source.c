@@ -7,6 +7,7 @@
  * of the store can take the group back.
  */
 #include "core/base/bytes.h"
+#include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
@@ -199,6 +200,7 @@ static int publish_topic(struct publish *pub, const struct publish_row *row, str
 /* A moved message goes into the queue that it names. */
 static bool has_its_queue(const struct topic *topic, const struct publish_row *row)
 {
+    CHECK(topic != NULL); /* the first row names one */
     return !row->is_moved || (uint32_t)row->queue_id < topic->write_queues ||
            (uint32_t)row->queue_id < topic->read_queues;
 }

@@ -330,16 +330,18 @@ int cli_route_of_all(struct cli *cli, const char *topic, bool may_create,
     return 0;
 }
 
-static int add_broker(struct cli_brokers *brokers, struct slice name, struct slice addr)
+static void add_broker(struct cli_brokers *brokers, struct slice cluster, struct slice name,
+                       struct slice addr)
 {
     if (brokers->count == CLI_BROKERS_MAX || addr.len == 0 || addr.len >= REMOTE_ADDR_MAX ||
-        name.len >= ROUTER_NAME_MAX) {
-        return 0; /* one that cannot be asked: the others can */
+        name.len >= ROUTER_NAME_MAX || cluster.len >= ROUTER_NAME_MAX) {
+        brokers->skipped++; /* one that cannot be asked: the others can */
+        return;
     }
+    (void)slice_to_cstr(cluster, brokers->items[brokers->count].cluster, ROUTER_NAME_MAX);
     (void)slice_to_cstr(name, brokers->items[brokers->count].name, ROUTER_NAME_MAX);
     (void)slice_to_cstr(addr, brokers->items[brokers->count].addr, REMOTE_ADDR_MAX);
     brokers->count++;
-    return 0;
 }
 
 static int on_cluster(void *arg, struct header *header, struct slice body)
@@ -353,8 +355,8 @@ static int on_cluster(void *arg, struct header *header, struct slice body)
         return rc;
     }
     for (size_t i = 0; i < info.broker_count; i++) {
-        (void)add_broker(brokers, info.brokers[i].broker_name,
-                         route_broker_master(&info.brokers[i])); /* always 0 */
+        add_broker(brokers, info.brokers[i].cluster, info.brokers[i].broker_name,
+                   route_broker_master(&info.brokers[i]));
     }
     cluster_info_fini(&info);
     return 0;
@@ -365,9 +367,11 @@ int cli_brokers(struct cli *cli, struct cli_brokers *brokers)
     struct cli_request req = {.code = REQUEST_GET_BROKER_CLUSTER_INFO};
     int rc = ESCROW_ECONN;
 
-    brokers->count = 0;
+    brokers->count = brokers->skipped = 0;
     if (cli->options.addr != NULL) {
-        return add_broker(brokers, slice_str(cli->options.addr), slice_str(cli->options.addr));
+        add_broker(brokers, SLICE_EMPTY, slice_str(cli->options.addr),
+                   slice_str(cli->options.addr));
+        return 0;
     }
     for (size_t i = 0; rc == ESCROW_ECONN && i < cli->router.server_count; i++) {
         req.addr = router_server(&cli->router);
@@ -454,7 +458,7 @@ static const char *next_step(int error)
 
 int cli_fail(struct cli *cli, int error, const char *fmt, ...)
 {
-    const char *next = next_step(error);
+    const char *next = error == ESCROW_ECONN && cli->where != NULL ? cli->where : next_step(error);
     char words[300];
     va_list ap;
 

@@ -59,6 +59,7 @@ struct cli {
     void *push_arg;
     loop_fn *on_interrupt; /* SIGINT, SIGTERM; NULL: the loop stops, is_interrupted is set */
     void *interrupt_arg;
+    const char *where; /* what to do when nobody is there; NULL: look at --namesrv and --addr */
     bool is_interrupted;
     bool is_started;
 };
@@ -141,9 +142,11 @@ ESCROW_MUST_USE int cli_route_of_all(struct cli *cli, const char *topic, bool ma
 
 struct cli_brokers {
     size_t count;
+    size_t skipped; /* that have no master now, or are beyond CLI_BROKERS_MAX */
     struct {
         char name[ROUTER_NAME_MAX];
         char addr[REMOTE_ADDR_MAX];
+        char cluster[ROUTER_NAME_MAX]; /* empty for --addr */
     } items[CLI_BROKERS_MAX];
 };
 

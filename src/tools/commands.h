@@ -12,6 +12,7 @@ int groups_main(int argc, char **argv);
 int transactions_main(int argc, char **argv);
 int decide_main(int argc, char **argv);
 int message_main(int argc, char **argv);
+int copy_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int skip_damaged_main(int argc, char **argv);
 int dump_main(int argc, char **argv);

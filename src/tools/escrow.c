@@ -25,6 +25,7 @@ static const struct command commands[] = {
     {"transactions", "undecided transactions: age, state, checks", transactions_main},
     {"decide", "commit or roll back a transaction by hand", decide_main},
     {"message", "look a message up by id, or by topic and key", message_main},
+    {"copy", "topics, groups, messages, offsets from RocketMQ", copy_main},
     {"status", "counters and gauges of the brokers", status_main},
     {"skip-damaged", "let consumers go on behind a damaged message", skip_damaged_main},
     {"dump", "print the log of a stopped broker", dump_main},

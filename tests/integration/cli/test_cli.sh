@@ -111,7 +111,7 @@ done
 
 export ESCROW_NAMESRV=127.0.0.1:1
 expect 0 --help
-for command in produce consume topics groups transactions decide message status skip-damaged dump verify bench; do
+for command in produce consume topics groups transactions decide message copy status skip-damaged dump verify bench; do
     has "$out" "^  $command "
 done
 commands=$(sed -n 's/^  \([a-z-]*\) .*/\1/p' <<<"$out")

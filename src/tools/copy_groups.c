@@ -1,0 +1,458 @@
+/*
+ * escrow copy: the groups of the source, how far they are, who is connected, and what waits inside
+ * its brokers where nobody can fetch it.
+ */
+#include "core/base/mem.h"
+#include "core/proto/body_inspect.h"
+#include "core/proto/body_lists.h"
+#include "core/proto/body_queues.h"
+#include "core/proto/codes.h"
+#include "src/tools/copy.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool copy_is_system_group(struct slice name)
+{
+    static const char *const groups[] = {"TOOLS_CONSUMER",     "FILTERSRV_CONSUMER",
+                                         "SELF_TEST_C_GROUP",  "SELF_TEST_P_GROUP",
+                                         "__MONITOR_CONSUMER", "CLIENT_INNER_PRODUCER",
+                                         "escrow-cli",         "CID_ONS-HTTP-PROXY",
+                                         "CID_sys_rmq_trans",  "CID_DefaultHeartBeatSyncerTopic"};
+    static const char *const prefixes[] = {GROUP_SYS_PREFIX, "CID_ONSAPI_", "CID_rmq_sys_"};
+
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        if (slice_eq_str(name, groups[i])) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        if (slice_has_prefix(name, slice_str(prefixes[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- groups ---- */
+
+static struct copy_group *find_group(const struct copy *c, struct slice name)
+{
+    for (size_t i = 0; i < c->group_count; i++) {
+        if (slice_eq(c->groups[i].config.name, name)) {
+            return &c->groups[i];
+        }
+    }
+    return NULL;
+}
+
+int copy_read_groups(struct copy *c)
+{
+    size_t most = 1;
+
+    for (size_t i = 0; i < c->broker_count; i++) {
+        most += c->brokers[i].groups.group_count;
+    }
+    c->groups = mem_calloc(most, sizeof *c->groups);
+    if (c->groups == NULL) {
+        return copy_error(c, ESCROW_ENOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < c->broker_count; i++) {
+        const struct group_table *table = &c->brokers[i].groups;
+        for (size_t g = 0; g < table->group_count; g++) {
+            struct slice name = table->groups[g].name;
+            if (copy_wants_group(c, name) && find_group(c, name) == NULL) {
+                c->groups[c->group_count++].config = table->groups[g];
+            }
+        }
+    }
+    return 0;
+}
+
+/* ---- how far they are ---- */
+
+struct stats_asked {
+    struct copy *c;
+    size_t broker;
+    size_t group;
+    char name[GROUP_LEN_MAX + 1]; /* of the group */
+};
+
+static int by_topic_name(const void *key, const void *item)
+{
+    return strcmp(key, ((const struct copy_topic *)item)->name);
+}
+
+static struct copy_offset *more_offsets(struct copy *c)
+{
+    if (c->offset_count == c->offset_cap) {
+        size_t cap = c->offset_cap > 0 ? 2 * c->offset_cap : 1024;
+        struct copy_offset *more = mem_realloc(c->offsets, cap * sizeof *more);
+        if (more == NULL) {
+            return NULL;
+        }
+        c->offsets = more;
+        c->offset_cap = cap;
+    }
+    return &c->offsets[c->offset_count++];
+}
+
+static int take_stats(const struct stats_asked *asked, const struct queue_stats *row)
+{
+    struct copy *c = asked->c;
+    char name[RETRY_TOPIC_LEN_MAX + 1];
+    const struct copy_topic *topic;
+    struct copy_offset *offset;
+
+    if (row->queue.topic.len >= sizeof name || row->consumer_offset < 0 ||
+        row->queue.queue_id < 0) {
+        return 0;
+    }
+    (void)slice_to_cstr(row->queue.topic, name, sizeof name);
+    topic = bsearch(name, c->topics, c->topic_count, sizeof *c->topics, by_topic_name);
+    if (topic == NULL) {
+        return 0; /* not wanted */
+    }
+    offset = more_offsets(c);
+    if (offset == NULL) {
+        return ESCROW_ENOMEM;
+    }
+    *offset = (struct copy_offset){.topic = (size_t)(topic - c->topics),
+                                   .broker = asked->broker,
+                                   .group = asked->group,
+                                   .queue = row->queue.queue_id,
+                                   .offset = row->consumer_offset};
+    return 0;
+}
+
+static int on_stats(void *arg, struct header *header, struct slice body)
+{
+    const struct stats_asked *asked = arg;
+    struct queue_table table;
+    int rc = queue_table_decode(body, QUEUE_TABLE_CONSUME, &table);
+
+    (void)header;
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; rc == 0 && i < table.count; i++) {
+        rc = take_stats(asked, &table.rows[i]);
+    }
+    queue_table_fini(&table);
+    return rc;
+}
+
+static void group_fields(struct header_writer *w, void *arg)
+{
+    const struct stats_asked *asked = arg;
+
+    header_put_str(w, "consumerGroup", slice_str(asked->name));
+}
+
+static bool has_group(const struct copy_broker *b, struct slice name)
+{
+    for (size_t g = 0; g < b->groups.group_count; g++) {
+        if (slice_eq(b->groups.groups[g].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int compare(size_t a, size_t b)
+{
+    return a < b ? -1 : a > b;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct copy_offset *x = a;
+    const struct copy_offset *y = b;
+    int order = compare(x->topic, y->topic);
+
+    order = order != 0 ? order : compare(x->broker, y->broker);
+    order = order != 0 ? order : compare((size_t)x->queue, (size_t)y->queue);
+    return order != 0 ? order : compare(x->group, y->group);
+}
+
+/* Ask every broker that knows it about a group. */
+static int ask_stats(struct copy *c, size_t group)
+{
+    struct stats_asked asked = {.c = c, .group = group};
+    int rc = 0;
+
+    (void)slice_to_cstr(c->groups[group].config.name, asked.name, sizeof asked.name);
+    for (size_t i = 0; rc == 0 && i < c->broker_count; i++) {
+        struct cli_request req = {.addr = c->brokers[i].addr,
+                                  .code = REQUEST_GET_CONSUME_STATS,
+                                  .fields = group_fields,
+                                  .fields_arg = &asked};
+        if (has_group(&c->brokers[i], c->groups[group].config.name)) {
+            asked.broker = i;
+            rc = copy_ask(c, &c->from, &req, on_stats, &asked);
+        }
+    }
+    return rc;
+}
+
+/* How many groups read each topic. The offsets are in their order. */
+static int count_groups(struct copy *c)
+{
+    size_t *seen = mem_calloc(c->group_count + 1, sizeof *seen); /* topic + 1 */
+
+    if (seen == NULL) {
+        return copy_error(c, ESCROW_ENOMEM, "out of memory");
+    }
+    for (size_t i = 0; i < c->topic_count; i++) {
+        c->topics[i].group_count = 0;
+    }
+    for (size_t i = 0; i < c->offset_count; i++) {
+        const struct copy_offset *o = &c->offsets[i];
+        if (seen[o->group] != o->topic + 1) {
+            seen[o->group] = o->topic + 1;
+            c->topics[o->topic].group_count++;
+        }
+    }
+    mem_free(seen);
+    return 0;
+}
+
+int copy_read_offsets(struct copy *c)
+{
+    int rc = 0;
+
+    c->offset_count = 0;
+    for (size_t g = 0; rc == 0 && g < c->group_count; g++) {
+        rc = ask_stats(c, g);
+    }
+    if (c->offset_count > 0) {
+        qsort(c->offsets, c->offset_count, sizeof *c->offsets, by_place);
+    }
+    return rc == 0 ? count_groups(c) : rc;
+}
+
+const struct copy_offset *copy_offsets_of(const struct copy *c, size_t topic, size_t broker,
+                                          int32_t queue, size_t *count)
+{
+    struct copy_offset key = {.topic = topic, .broker = broker, .queue = queue};
+    size_t low = 0;
+    size_t high = c->offset_count;
+
+    *count = 0;
+    while (low < high) { /* the first that is not below; the key's group is the lowest */
+        size_t middle = low + (high - low) / 2;
+        if (by_place(&c->offsets[middle], &key) < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    while (low + *count < c->offset_count && c->offsets[low + *count].topic == topic &&
+           c->offsets[low + *count].broker == broker && c->offsets[low + *count].queue == queue) {
+        (*count)++;
+    }
+    return *count > 0 ? &c->offsets[low] : NULL;
+}
+
+/* ---- who is connected ---- */
+
+struct members_asked {
+    const char *group;
+    bool is_online;
+};
+
+static void members_fields(struct header_writer *w, void *arg)
+{
+    const struct members_asked *asked = arg;
+
+    header_put_str(w, "consumerGroup", slice_str(asked->group));
+}
+
+static int on_members(void *arg, struct header *header, struct slice body)
+{
+    struct members_asked *asked = arg;
+    struct name_list ids;
+    int rc = name_list_decode(body, LIST_CONSUMER_IDS, &ids);
+
+    (void)header;
+    if (rc == 0) {
+        asked->is_online = ids.count > 0;
+        name_list_fini(&ids);
+    }
+    return rc;
+}
+
+int copy_ask_members(struct copy *c, struct cli *side, const char *addr, const char *group,
+                     bool *is_online)
+{
+    struct members_asked asked = {.group = group};
+    struct cli_request req = {.addr = addr,
+                              .code = REQUEST_GET_CONSUMER_LIST_BY_GROUP,
+                              .fields = members_fields,
+                              .fields_arg = &asked};
+    int rc;
+
+    loop_time_forget(&side->loop);
+    c->at = side;
+    rc = cli_call(side, &req, on_members, &asked);
+    c->err = side->err;
+    if (rc != 0 && !copy_is_over(c, rc)) {
+        rc = 0; /* nobody is connected: RocketMQ answers with an error that could be any */
+    }
+    *is_online = asked.is_online;
+    return rc;
+}
+
+int copy_read_members(struct copy *c)
+{
+    int rc = 0;
+
+    for (size_t g = 0; rc == 0 && g < c->group_count; g++) {
+        char name[GROUP_LEN_MAX + 1];
+        bool is_online = false;
+        (void)slice_to_cstr(c->groups[g].config.name, name, sizeof name);
+        for (size_t i = 0; rc == 0 && !is_online && i < c->broker_count; i++) {
+            rc = copy_ask_members(c, &c->from, c->brokers[i].addr, name, &is_online);
+        }
+        if (rc == 0 && is_online) {
+            copy_warn(c, name,
+                      "has members at the source: what they consume from now on, it gets again "
+                      "from the target");
+        }
+    }
+    return rc;
+}
+
+/* ---- what waits inside ---- */
+
+static bool to_pair(struct slice text, int64_t *first, int64_t *second)
+{
+    const uint8_t *comma = text.len > 0 ? memchr(text.ptr, ',', text.len) : NULL;
+    size_t len;
+
+    if (comma == NULL) {
+        return false;
+    }
+    len = (size_t)(comma - text.ptr);
+    return slice_to_i64(slice_of(text.ptr, len), first) &&
+           slice_to_i64(slice_of(comma + 1, text.len - len - 1), second);
+}
+
+/*
+ * Held messages, as RocketMQ counts them (a queue for each delay level, and a timer), and escrowd.
+ */
+static int on_runtime(void *arg, struct header *header, struct slice body)
+{
+    int64_t *held = arg;
+    struct kv_table table;
+    int rc = kv_table_decode(body, &table);
+
+    (void)header;
+    *held = 0;
+    for (size_t i = 0; rc == 0 && i < table.count; i++) {
+        int64_t done = 0;
+        int64_t end = 0;
+        if (slice_has_prefix(table.pairs[i].key, SLICE_LIT("scheduleMessageOffset_")) &&
+            to_pair(table.pairs[i].value, &done, &end)) {
+            *held += end > done && done >= 0 && end < INT64_MAX / 64 ? end - done : 0;
+        } else if (slice_eq_str(table.pairs[i].key, "timerCongestNum") &&
+                   slice_to_i64(table.pairs[i].value, &end)) {
+            *held += end > 0 && end < INT64_MAX / 64 ? end : 0;
+        }
+    }
+    if (rc == 0) {
+        kv_table_fini(&table);
+    }
+    return rc;
+}
+
+static int on_horizon(void *arg, struct header *header, struct slice body)
+{
+    int64_t *undecided = arg;
+    struct txn_horizon horizon;
+    int rc = txn_horizon_decode(body, &horizon);
+
+    (void)header;
+    if (rc == 0) {
+        *undecided = (int64_t)horizon.undecided;
+    }
+    return rc;
+}
+
+static void half_fields(struct header_writer *w, void *arg)
+{
+    (void)arg;
+    header_put_str(w, "consumerGroup", SLICE_LIT("CID_RMQ_SYS_TRANS"));
+    header_put_str(w, "topic", SLICE_LIT(TOPIC_HALF));
+    header_put_i64(w, "queueId", 0);
+}
+
+static int on_half_offset(void *arg, struct header *header, struct slice body)
+{
+    (void)body;
+    return header_get_i64(header, "offset", arg);
+}
+
+/* Half messages behind the last that the broker is done with: those that are decided count too. */
+static int count_halves(struct copy *c, const struct copy_broker *b, int64_t *halves)
+{
+    struct cli_request req = {.addr = b->addr, .code = REQUEST_ESCROW_TXN_HORIZON};
+    struct copy_queue queue = {b->addr, TOPIC_HALF, 0};
+    int64_t done = 0;
+    int rc;
+
+    if (remote_is_escrowd(&c->from.remote, b->addr)) {
+        return copy_ask(c, &c->from, &req, on_horizon, halves);
+    }
+    rc = copy_ask_offset(c, &c->from, REQUEST_GET_MAX_OFFSET, &queue, halves);
+    if (rc == 0 && *halves > 0) {
+        req = (struct cli_request){
+            .addr = b->addr, .code = REQUEST_QUERY_CONSUMER_OFFSET, .fields = half_fields};
+        rc = copy_ask(c, &c->from, &req, on_half_offset, &done);
+        rc = rc == ESCROW_ENOTFOUND ? 0 : rc;
+    }
+    if (rc == 0) {
+        *halves = done > 0 ? *halves - done : *halves;
+    }
+    return rc;
+}
+
+static int tell_waiting(struct copy *c, const struct copy_broker *b)
+{
+    struct cli_request req = {.addr = b->addr, .code = REQUEST_GET_BROKER_RUNTIME_INFO};
+    int64_t held = 0;
+    int64_t halves = 0;
+    int rc = copy_ask(c, &c->from, &req, on_runtime, &held);
+
+    if (rc == 0) {
+        rc = count_halves(c, b, &halves);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    if (held > 0) {
+        copy_warn(c, b->name,
+                  "%" PRId64 " messages wait there until they are due (delayed, timed, retries); "
+                  "copy again when they are",
+                  held);
+    }
+    if (halves > 0) {
+        copy_warn(c, b->name,
+                  "up to %" PRId64
+                  " half messages are there, which are not copied; copy again when "
+                  "they are decided",
+                  halves);
+    }
+    return 0;
+}
+
+int copy_tell_waiting(struct copy *c)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < c->broker_count; i++) {
+        rc = copy_settle(c, tell_waiting(c, &c->brokers[i]), c->brokers[i].name);
+    }
+    return rc;
+}

@@ -1,0 +1,337 @@
+#!/usr/bin/env bash
+# escrow copy between real escrowds: a source of two brokers, and a target.
+#
+# usage: test_copy.sh ESCROW ESCROWD
+# Prints every check that fails, and the brokers' logs then. Exit status 0 only if none failed.
+set -euo pipefail
+
+escrow=$1
+escrowd=$2
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/escrow-copy.XXXXXX")
+declare -A pids=()
+failed=0
+checks=0
+
+clean_up() {
+    [ ${#pids[@]} -eq 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || :
+    wait 2>/dev/null || :
+    [ "$failed" -eq 0 ] || tail -n 40 "$work"/*.log >&2 || :
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Wait a little without a process.
+exec {never}<> <(:)
+pause() { read -rt 0.05 -u "$never" || :; }
+
+# start NAME OPTION...: a broker of that name; sets broker and namesrv.
+start() {
+    local name=$1 log=$work/$1.log
+    shift
+    rm -f "$log"
+    "$escrowd" --data.dir "$work/$name" --broker.name "$name" --broker.port 0 --broker.vip.port 0 --log.segment.bytes 64m \
+        --disk.warning.ratio 100 "$@" >"$log" 2>&1 &
+    pids[$name]=$!
+    for ((i = 0; i < 1200; i++)); do
+        ! grep -q ' ready ' "$log" 2>/dev/null || break
+        kill -0 "${pids[$name]}" || break
+        pause
+    done
+    namesrv=$(sed -n 's/.*name server listens on //p' "$log")
+    broker=$(sed -n 's/.*broker listens on //p' "$log")
+}
+end() { # NAME SIGNAL
+    kill "-$2" "${pids[$1]}"
+    wait "${pids[$1]}" 2>/dev/null || [ "$2" = KILL ] || fault "$1 did not stop cleanly"
+    unset "pids[$1]"
+}
+
+fault() {
+    failed=$((failed + 1))
+    printf 'FAILED: %s\n' "$*" >&2
+}
+
+# expect STATUS COMMAND...: runs it; its output is in $out and $err.
+expect() {
+    local want=$1 status=0
+    shift
+    checks=$((checks + 1))
+    "$escrow" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+    out=$(cat "$work/out")
+    err=$(cat "$work/err")
+    [ "$status" -eq "$want" ] || fault "escrow $*: status $status, expected $want: $out $err"
+}
+has() {
+    checks=$((checks + 1))
+    grep -Eq -- "$2" <<<"$1" || fault "expected /$2/ in: $1"
+}
+has_not() {
+    checks=$((checks + 1))
+    ! grep -Eq -- "$2" <<<"$1" || fault "did not expect /$2/ in: $1"
+}
+is() {
+    checks=$((checks + 1))
+    [ "$1" = "$2" ] || fault "expected '$2', got '$1'"
+}
+same() { # WHAT FILE FILE
+    checks=$((checks + 1))
+    cmp -s "$2" "$3" || fault "$1: $(wc -l <"$2") lines and $(wc -l <"$3") differ: $(diff "$2" "$3" | head -n 4)"
+}
+wire() { python3 "$here/wire.py" "$@"; }
+# How many messages a topic has at the target.
+count() {
+    "$escrow" topics show "$1" --json 2>/dev/null | python3 -c 'import json, sys; print(sum(q["max"] for q in json.load(sys.stdin)))' 2>/dev/null || echo 0
+}
+# What a message is, apart from where it lies: one line each, in the order of its queue. BASE is added to the old queue.
+messages() { # BASE, messages as JSON on standard input
+    python3 -c '
+import json, sys
+for line in sys.stdin:
+    m = json.loads(line)
+    print(m["queue"] + int(sys.argv[1]), m["queueOffset"] if len(sys.argv) > 2 else "", m["body"], m["bornMs"], m["sysFlag"], m["flag"],
+          m["reconsumeTimes"], json.dumps({k: v for k, v in m["properties"].items()}, sort_keys=True))' "$@"
+}
+
+start old-a --namesrv.port 0
+from=$namesrv a=$broker
+start old-b --role broker --namesrv.addrs "$from"
+b=$broker
+start new --namesrv.port 0
+export ESCROW_NAMESRV=$namesrv
+
+# ---- usage ----
+
+expect 2 copy
+has "$err" '\-\-from'
+expect 2 copy everything --from "$from"
+has "$err" 'everything'
+expect 1 copy --from 127.0.0.1:1 --timeout 2s
+has "$err" 'ESCROW_ECONN.*--from'
+is "$(wc -l <<<"$err")" 1
+expect 1 copy --from "$from" --namesrv 127.0.0.1:1 --timeout 2s
+has "$err" 'ESCROW_ECONN.*--namesrv'
+expect 1 copy --from "$from" --namesrv "$from"
+has "$err" '2 brokers.*--addr'
+expect 1 copy --from "$from" --addr "$a"
+has "$err" 'source and target'
+expect 3 copy --from "$from" --broker nobody
+has "$err" 'no such broker'
+
+# ---- a source in use: groups at different places, retries, dead letters, what waits ----
+
+expect 0 topics create orders --queues 2 --namesrv "$from"
+expect 0 topics create idle --queues 3 --addr "$a"
+wire "$a" ask 17 topic=odd readQueueNums=3 writeQueueNums=2 perm=6 order=true topicSysFlag=0 >/dev/null
+wire "$a" ask 200 '{"groupName":"billing","retryMaxTimes":5,"consumeBroadcastEnable":false,"consumeFromMinEnable":false,"retryQueueNums":2}' >/dev/null
+for queue in 0 1; do
+    wire "$a" send-batch orders "$queue" 0 400 100
+    wire "$b" send-batch orders "$queue" 0 300 100
+done
+wire "$a" ask 10 producerGroup=pg topic=orders defaultTopic=TBW102 defaultTopicQueueNums=4 queueId=1 sysFlag=0 bornTimestamp=1234 flag=77 \
+    reconsumeTimes=0 $'properties=UNIQ_KEY\1flagged\2' '{a body}' >/dev/null
+expect 0 consume orders --addr "$a" --namesrv "$from" --group billing --count 150
+expect 0 consume orders --namesrv "$from" --group audit --count 900
+expect 0 produce '%RETRY%billing' 'to be tried again' --addr "$a"
+expect 0 produce '%DLQ%billing' 'given up' --addr "$b"
+expect 0 produce orders delayed --addr "$a" --delay 1h
+expect 0 produce orders half --addr "$a" --half
+
+# ---- a dry run changes nothing ----
+
+expect 0 copy --from "$from" --dry-run --topic 'o*'
+has "$out" '^topic +orders +would be created: 4 queues'
+has "$out" '^group +billing +would be created: 5 retries'
+has "$out" '^messages +orders .*at old-b would be copied'
+has_not "$out" 'idle'
+is "$(count orders)" 0
+expect 0 topics list
+has_not "$out" 'orders'
+
+# ---- topics and groups ----
+
+expect 0 copy topics groups --from "$from"
+has "$out" '^topic +orders +created: 4 queues'
+has "$out" '^topic +idle +created: 3 queues'
+has "$out" '^topic +odd +created: 3 queues read, 2 written, perm 6, ordered'
+has "$out" '^topic +%RETRY%billing +created'
+has "$out" '^group +billing +created'
+has_not "$out" 'TBW102|old-a |SELF_TEST|BenchmarkTest|TOOLS_CONSUMER|DefaultCluster'
+is "$(wire "$broker" ask 352 group=billing)" "$(wire "$a" ask 352 group=billing)"
+is "$(wire "$broker" ask 351 topic=odd)" "$(wire "$a" ask 351 topic=odd)"
+is "$(count orders)" 0
+expect 0 copy topics groups --from "$from"
+has_not "$out" 'created|changed|left'
+expect 0 topics create idle --queues 5
+wire "$broker" ask 200 '{"groupName":"billing","retryMaxTimes":9}' >/dev/null
+expect 0 copy topics groups --from "$from"
+has "$out" '^topic +idle +left alone: has 5 queues, perm 6; would be 3 queues'
+has "$out" '^group +billing +left alone'
+expect 0 copy topics groups --from "$from" --overwrite --dry-run
+has "$out" '^topic +idle +would be changed: 3 queues'
+expect 0 copy topics groups --from "$from" --overwrite
+has "$out" '^topic +idle +changed: 3 queues'
+has "$out" '^group +billing +changed'
+is "$(wire "$broker" ask 352 group=billing)" "$(wire "$a" ask 352 group=billing)"
+
+# Offsets before messages: there is nothing to tell them by, and it is said.
+expect 1 copy offsets --from "$from"
+has "$err" 'billing orders: [0-9]+ messages that the group has not consumed at old-a are not copied'
+
+# ---- messages and offsets; a group goes on where it was ----
+
+expect 0 copy --from "$from"
+has "$out" '^messages +orders +[0-9]+ copied from old-a'
+has "$out" '^messages +orders +600 copied from old-b'
+has "$out" '^messages +%RETRY%billing +1 copied'
+has "$out" '^messages +%DLQ%billing +1 copied'
+has "$out" '^offsets +billing orders +set in 2 queues of old-a'
+has "$err" 'old-a: 1 messages wait there'
+has "$err" 'old-a: up to 1 half messages'
+is "$(wc -l <<<"$err")" 2
+total=$(count orders)
+
+# Each message as it was, in its queue, in its order.
+{
+    "$escrow" consume orders --addr "$a" --json | messages 0
+    "$escrow" consume orders --addr "$b" --json | messages 2
+} | sort -s -n -k 1,1 >"$work/source"
+"$escrow" consume orders --json | messages 0 | sort -s -n -k 1,1 >"$work/target"
+is "$(wc -l <"$work/target")" "$total"
+has "$(cat "$work/target")" '1234 0 77 0 .*flagged'
+for queue in 0 1 2 3; do
+    grep "^$queue " "$work/target" >"$work/copied" || :
+    grep "^$queue " "$work/source" | tail -n "$(wc -l <"$work/copied")" >"$work/tail"
+    same "queue $queue" "$work/copied" "$work/tail"
+done
+is "$(grep -c '^2 ' "$work/target")" 300 # billing has never read old-b
+
+# A second time nothing happens.
+expect 0 copy --from "$from"
+has_not "$out" 'created|changed|copied|set in'
+has "$out" '^offsets +billing orders +as they are in 2 queues'
+is "$(count orders)" "$total"
+expect 0 copy --from "$from" --json
+python3 -c 'import json, sys; assert {"kind": "topic", "name": "odd", "result": "as it is"} in json.load(open(sys.argv[1]))' "$work/out" ||
+    fault "not the JSON expected: $out"
+
+# Each group gets at the target what it would have got at the source.
+"$escrow" consume orders --group billing --json --namesrv "$from" | messages 0 | cut -d' ' -f3- | sort >"$work/source"
+"$escrow" consume orders --group billing --json | messages 0 | cut -d' ' -f3- | sort >"$work/target"
+has "$(cat "$work/target")" 'to be tried again'
+same "billing" "$work/target" "$work/source"
+"$escrow" consume orders --group audit --json --namesrv "$from" | messages 0 | cut -d' ' -f3- | sort >"$work/source"
+"$escrow" consume orders --group audit --json | messages 0 | cut -d' ' -f3- | sort >"$work/target"
+same "audit" "$work/target" "$work/source"
+
+# What is new at the source comes behind; a group that is ahead at the target stays there.
+wire "$a" send-batch orders 0 400 20 100
+expect 0 copy --from "$from"
+has "$out" '^messages +orders +20 copied from old-a'
+has "$out" '^offsets +audit orders +as they are'
+is "$(count orders)" $((total + 20))
+is "$("$escrow" consume orders --group billing | wc -l)" 20
+
+# ---- members, and others' messages ----
+
+expect 0 topics create busy --queues 1 --addr "$a"
+wire "$a" send-batch busy 0 0 30 50
+expect 0 consume busy --addr "$a" --namesrv "$from" --group busy --count 10
+expect 0 copy topics groups messages --from "$from" --topic busy --group busy
+"$escrow" consume '%RETRY%busy' --group busy --follow >/dev/null 2>&1 &
+pids[member]=$!
+for ((i = 0; i < 1200; i++)); do
+    ! wire "$broker" ask 38 consumerGroup=busy | grep -q '^0 ' || break
+    pause
+done
+expect 1 copy offsets --from "$from" --topic busy --group busy
+has "$err" 'busy busy: the group has members at the target'
+end member KILL
+for ((i = 0; i < 1200; i++)); do
+    wire "$broker" ask 38 consumerGroup=busy | grep -q '^0 ' || break
+    pause
+done
+expect 0 copy offsets --from "$from" --topic busy --group busy
+has "$out" '^offsets +busy busy +set in 1 queues'
+is "$("$escrow" consume busy --group busy | head -n 1 | cut -d' ' -f1)" busy/0/10
+
+expect 0 topics create mixed --queues 1 --addr "$a"
+wire "$a" send-batch mixed 0 0 30 50
+expect 0 consume mixed --addr "$a" --namesrv "$from" --group mixed --count 10
+expect 0 copy topics groups --from "$from" --topic mixed --group mixed
+expect 0 produce mixed 'of another' --addr "$broker"
+expect 1 copy --from "$from" --topic mixed --group mixed
+has "$out" '^messages +mixed +20 copied'
+has "$err" 'mixed mixed: 1 queues got messages of others'
+is "$("$escrow" consume mixed --group mixed | wc -l)" 21
+
+# A group that was not there when messages were copied misses what nobody else needed: said, not hidden.
+expect 0 consume busy --addr "$a" --namesrv "$from" --group late --count 3
+expect 1 copy --from "$from" --topic busy --group late
+has "$err" 'late busy: 7 messages that the group has not consumed at old-a are not copied'
+
+# ---- broken off: the copy, or the target, is killed in the middle; nothing is lost, nothing is there twice ----
+
+# Let the copy of a topic run in small steps until some of its messages are there, but not all. False when it was too quick.
+copy_some() { # TOPIC TOTAL
+    local there=0
+    "$escrow" copy topics messages --from "$from" --topic "$1" --group none >"$work/out" 2>"$work/err" </dev/null &
+    pids[copy]=$!
+    while kill -0 "${pids[copy]}" 2>/dev/null; do
+        kill -STOP "${pids[copy]}" 2>/dev/null || break
+        there=$(count "$1")
+        if [ "$there" -gt 0 ]; then
+            [ "$there" -lt "$2" ]
+            return
+        fi
+        kill -CONT "${pids[copy]}"
+        read -rt 0.005 -u "$never" || :
+    done
+    return 1
+}
+is_whole() { # TOPIC COUNT
+    "$escrow" consume "$1" --addr "$a" --json | messages 0 >"$work/source"
+    "$escrow" consume "$1" --json | messages 0 x | cut -d' ' -f1,3- | sed 's/ /  /' >"$work/target"
+    is "$(wc -l <"$work/target")" "$2"
+    same "$1" "$work/target" "$work/source"
+}
+for victim in copy new; do
+    interrupted=no
+    for ((try = 1; try <= 5; try++)); do
+        topic=big-$victim-$try
+        number=$((try * 12000))
+        expect 0 topics create "$topic" --queues 1 --addr "$a"
+        wire "$a" send-batch "$topic" 0 0 "$number" 600
+        if copy_some "$topic" "$number"; then
+            interrupted=yes
+            break
+        fi
+        wait "${pids[copy]}" || fault "the copy of $topic failed: $(cat "$work/err")"
+    done
+    is "$victim $interrupted" "$victim yes"
+    end "$victim" KILL
+    if [ "$victim" = new ]; then
+        kill -CONT "${pids[copy]}"
+        status=0
+        wait "${pids[copy]}" || status=$?
+        is "$status" 1
+        has "$(cat "$work/err")" '^escrow: copy: .*ESCROW_(ECONN|ECLOSED|ETIMEOUT)'
+        is "$(grep -vc ': note:' "$work/err")" 1
+        start new --namesrv.port 0
+        export ESCROW_NAMESRV=$namesrv
+    fi
+    unset "pids[copy]"
+    expect 0 copy topics messages --from "$from" --topic "$topic" --group none
+    has "$out" "^messages +$topic +[0-9]+ copied"
+    is_whole "$topic" "$number"
+    expect 0 copy topics messages --from "$from" --topic "$topic" --group none
+    has_not "$out" 'copied'
+done
+
+for name in new old-b old-a; do
+    end "$name" TERM
+done
+[ "$failed" -eq 0 ] || exit 1
+echo "$checks checks passed"
