@@ -16,6 +16,13 @@ libraries=$INTEROP_WORK/libraries
 classes=$INTEROP_WORK/classes
 shared=("$root"/java/interop/{Case,Runner,Kit,Inbox,Child}.java)
 
+# Also for the processes that cases start. Inside TLS the client checks the server's certificate and shows its own.
+certs=$INTEROP_WORK/certificates
+if [ -d "$certs" ] && [ "$1" = run ]; then
+    export JAVA_TOOL_OPTIONS="-Dtls.test.mode.enable=false -Dtls.client.authServer=true
+        -Dtls.client.trustCertPath=$certs/ca.pem -Dtls.client.certPath=$certs/client.pem -Dtls.client.keyPath=$certs/client.key"
+fi
+
 # user.home: the client's logs and the offsets of broadcast groups are written there.
 java_main() {
     exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.home="$INTEROP_WORK/home" -cp "$classes:$libraries/*" "interop.$main" "$@"

@@ -44,7 +44,7 @@ const keysOf = user => ({ accessKeyId: `${user}-access`, accessKeySecret: `${use
 function options(namesrv, more) {
   return Object.assign({
     nameSrv: namesrv, ...keysOf('nobody'), logger: quiet, httpclient: {},
-    rebalanceInterval: 500, pollNameServerInteval: 500, pullTimeDelayMillsWhenException: 500,
+    sendMsgTimeout: 15000, rebalanceInterval: 500, pollNameServerInteval: 500, pullTimeDelayMillsWhenException: 500,
   }, more);
 }
 
@@ -255,7 +255,6 @@ const cases = {
     const large = Buffer.alloc(4 * 1024 * 1024, () => Math.floor(Math.random() * 256));
     const send = body => producer.send(new Message(topic, '', body));
     producer.options.compressMsgBodyOverHowmuch = Infinity;
-    producer.options.sendMsgTimeout = PATIENCE_MS;
     await refused(send(Buffer.alloc(0)), 13); // MESSAGE_ILLEGAL
     await send(large);
     const inbox = kit.collect(topic);

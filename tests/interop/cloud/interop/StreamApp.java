@@ -51,6 +51,7 @@ final class StreamApp implements AutoCloseable {
         set("logging.level.root", "warn");
         set("spring.cloud.stream.rocketmq.binder.name-server", kit.namesrv);
         output("group", kit.unique("producer"));
+        output("send-msg-timeout", "" + Kit.REQUEST_MS);
     }
 
     /** What the binder made of a message, in the form that the cases of the other Java clients look at. */

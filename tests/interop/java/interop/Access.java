@@ -1,15 +1,8 @@
 package interop;
 
-import java.util.ArrayList;
-import java.util.List;
 import java.util.Map;
-import java.util.concurrent.Callable;
-import java.util.concurrent.ExecutorService;
-import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.exception.MQBrokerException;
-import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -28,49 +21,19 @@ final class Access {
 
     /** After all others: these run them again. The service is no administrator; topics are made for it (Kit.createTopic). */
     static void register(Map<String, Case> cases) {
-        cases.put("access-keys", kit -> again(cases, () -> kit.as("service"), SENDING));
-        cases.put("access-keys-consuming", kit -> again(cases, () -> kit.as("service"), CONSUMING));
-        cases.put("access-keys-transactions", kit -> again(cases, () -> kit.as("service"), TRANSACTIONS));
+        cases.put("access-keys", kit -> Runner.again(cases, () -> kit.as("service"), SENDING));
+        cases.put("access-keys-consuming", kit -> Runner.again(cases, () -> kit.as("service"), CONSUMING));
+        cases.put("access-keys-transactions", kit -> Runner.again(cases, () -> kit.as("service"), TRANSACTIONS));
         cases.put("access-keys-refused", Access::refused);
         cases.put("access-keys-permissions", Access::permissions);
-        cases.put("tls", kit -> again(cases, kit::inTls, SENDING));
-        cases.put("tls-consuming", kit -> again(cases, kit::inTls, CONSUMING));
-        cases.put("tls-transactions", kit -> again(cases, kit::inTls, TRANSACTIONS));
+        cases.put("tls", kit -> Runner.again(cases, kit::inTls, SENDING));
+        cases.put("tls-consuming", kit -> Runner.again(cases, kit::inTls, CONSUMING));
+        cases.put("tls-transactions", kit -> Runner.again(cases, kit::inTls, TRANSACTIONS));
         cases.put("tls-refused", Access::plainIsRefused);
         if (Kit.isVersion5()) {
-            cases.put("access-keys-popping", kit -> again(cases, () -> kit.as("owner"), POPPING));
-            cases.put("tls-popping", kit -> again(cases, kit::inTls, POPPING));
+            cases.put("access-keys-popping", kit -> Runner.again(cases, () -> kit.as("owner"), POPPING));
+            cases.put("tls-popping", kit -> Runner.again(cases, kit::inTls, POPPING));
         }
-    }
-
-    /** All at once: they wait most of the time. */
-    private static void again(Map<String, Case> cases, Callable<Kit> kit, String... names) throws Exception {
-        ExecutorService pool = Executors.newCachedThreadPool();
-        List<Future<?>> results = new ArrayList<>();
-        for (String name : names) {
-            Kit own = kit.call();
-            results.add(pool.submit(() -> {
-                try {
-                    cases.get(name).run(own);
-                } catch (Throwable e) {
-                    throw new AssertionError(name + ": " + e, e);
-                }
-                return null;
-            }));
-        }
-        pool.shutdown();
-        for (Future<?> result : results) {
-            result.get();
-        }
-    }
-
-    private static void expectRefused(String what, Callable<?> call) throws Exception {
-        try {
-            call.call();
-        } catch (MQClientException | MQBrokerException e) {
-            return;
-        }
-        throw new AssertionError(what + " was not refused");
     }
 
     private static void refused(Kit kit) throws Exception {
@@ -82,10 +45,10 @@ final class Access {
         String[] whose = {"a wrong secret", "an unknown access key", "no signature"};
         for (int i = 0; i < others.length; i++) {
             DefaultMQProducer other = others[i];
-            expectRefused("a message with " + whose[i], () -> other.send(new Message(topic, Kit.bytes("refused"))));
+            Kit.expectRefused("a message with " + whose[i], () -> other.send(new Message(topic, Kit.bytes("refused"))));
         }
         String another = kit.unique("topic");
-        expectRefused("a topic of no administrator", () -> {
+        Kit.expectRefused("a topic of no administrator", () -> {
             Kit.createTopic(producer, another, 1);
             return null;
         });
@@ -116,8 +79,8 @@ final class Access {
         DefaultMQProducer reader = kit.as("reader").producer();
         Kit.untilNoException(() -> Kit.send(writer, topic, "", "m0"));
         Kit.untilNoException(() -> Kit.send(all, hidden, "", "secret"));
-        expectRefused("a message to a topic that is denied", () -> writer.send(new Message(hidden, Kit.bytes("refused"))));
-        expectRefused("a message of one who may read", () -> reader.send(new Message(topic, Kit.bytes("refused"))));
+        Kit.expectRefused("a message to a topic that is denied", () -> writer.send(new Message(hidden, Kit.bytes("refused"))));
+        Kit.expectRefused("a message of one who may read", () -> reader.send(new Message(topic, Kit.bytes("refused"))));
         expectNoPull(kit.as("writer"), topic);
         expectNoPull(kit.as("reader"), hidden);
         kit.as("reader").collect(topic).expect(Kit.numbered(1));
@@ -136,7 +99,7 @@ final class Access {
         plain.setInstanceName(kit.unique("instance"));
         plain.start();
         kit.later(plain::shutdown);
-        expectRefused("a plain connection", () -> plain.send(new Message(topic, Kit.bytes("refused"))));
+        Kit.expectRefused("a plain connection", () -> plain.send(new Message(topic, Kit.bytes("refused"))));
         secure.collect(topic).expect(Kit.numbered(1));
     }
 }

@@ -16,6 +16,8 @@ import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.rebalance.AllocateMessageQueueAveragely;
+import org.apache.rocketmq.client.exception.MQBrokerException;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.client.producer.SendStatus;
@@ -27,12 +29,14 @@ import org.apache.rocketmq.remoting.RPCHook;
 /** What every case needs: names of its own, clients that are shut down at its end, and checks that say what was wrong. */
 final class Kit implements AutoCloseable {
     static final long PATIENCE_MS = 30_000;
+    static final int REQUEST_MS = 15_000; /* for one request, where the client lets us say it: its 3 seconds are little on a busy machine */
     private static final AtomicInteger COUNT = new AtomicInteger();
 
     final String namesrv;
     final String broker;
     private final String name;
     private final String user; /* whose keys sign the requests; null: they are not signed */
+    private final String secret;
     private final RPCHook hook;
     private final boolean isInTls;
     private final Deque<AutoCloseable> open = new ArrayDeque<>();
@@ -41,12 +45,13 @@ final class Kit implements AutoCloseable {
         this(name, new String[] {namesrv, broker}, null, null, false);
     }
 
-    private Kit(String name, String[] servers, String user, RPCHook hook, boolean isInTls) {
+    private Kit(String name, String[] servers, String user, String secret, boolean isInTls) {
         this.name = name;
         this.namesrv = servers[0];
         this.broker = servers[1];
         this.user = user;
-        this.hook = hook;
+        this.secret = secret;
+        this.hook = user == null ? null : new AclClientRPCHook(new SessionCredentials(accessKey(), secret));
         this.isInTls = isInTls;
     }
 
@@ -62,13 +67,28 @@ final class Kit implements AutoCloseable {
     }
 
     Kit as(String user, String secret) {
-        RPCHook hook = user == null ? null : new AclClientRPCHook(new SessionCredentials(user + "-access", secret));
-        return later(new Kit(name, servers("INTEROP_KEYS"), user, hook, false));
+        return later(new Kit(name, servers("INTEROP_KEYS"), user, secret, false));
     }
 
     /** The same at the server that takes nothing but TLS. */
     Kit inTls() {
         return later(new Kit(name, servers("INTEROP_TLS"), null, null, true));
+    }
+
+    boolean isSigned() {
+        return user != null;
+    }
+
+    String accessKey() {
+        return user + "-access";
+    }
+
+    String secretKey() {
+        return secret;
+    }
+
+    boolean isInTls() {
+        return isInTls;
     }
 
     RPCHook hook() {
@@ -79,6 +99,7 @@ final class Kit implements AutoCloseable {
     <T extends ClientConfig> T prepare(T client) {
         client.setNamesrvAddr(namesrv);
         client.setInstanceName(unique("instance"));
+        client.setMqClientApiTimeout(REQUEST_MS);
         if (isInTls) {
             client.setUseTLS(true);
         }
@@ -112,6 +133,7 @@ final class Kit implements AutoCloseable {
     }
 
     DefaultMQProducer start(DefaultMQProducer producer) throws Exception {
+        producer.setSendMsgTimeout(REQUEST_MS);
         prepare(producer).start();
         later(producer::shutdown);
         return producer;
@@ -160,7 +182,11 @@ final class Kit implements AutoCloseable {
     /** Made by the owner for users of access keys, who are no administrators. */
     String createTopic(DefaultMQProducer producer, int queues) throws Exception {
         String topic = unique("topic");
-        createTopic(user == null || user.equals("owner") ? producer : as("owner").producer(), topic, queues);
+        DefaultMQProducer owner = user == null || user.equals("owner") ? producer : as("owner").producer();
+        untilNoException(() -> {
+            createTopic(owner, topic, queues);
+            return null;
+        });
         return topic;
     }
 
@@ -248,6 +274,16 @@ final class Kit implements AutoCloseable {
                 Thread.sleep(100);
             }
         }
+    }
+
+    /** Any exception that a server's no ends in. */
+    static void expectRefused(String what, Callable<?> call) throws Exception {
+        try {
+            call.call();
+        } catch (MQClientException | MQBrokerException | RuntimeException e) {
+            return;
+        }
+        throw new AssertionError(what + " was not refused");
     }
 
     /** A setter that only one of the lines has, or whose parameter is an enum that moved; text becomes that enum. */

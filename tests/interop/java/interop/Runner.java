@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -43,6 +44,27 @@ final class Runner {
         }
         System.out.println("FAIL " + name + ": " + why.replaceAll("\\s+", " "));
         return false;
+    }
+
+    /** Runs cases again with kits of another server, all at once: they wait most of the time. */
+    static void again(Map<String, Case> cases, Callable<Kit> kit, String... names) throws Exception {
+        ExecutorService pool = Executors.newCachedThreadPool();
+        List<Future<?>> results = new ArrayList<>();
+        for (String name : names) {
+            Kit own = kit.call();
+            results.add(pool.submit(() -> {
+                try {
+                    cases.get(name).run(own);
+                } catch (Throwable e) {
+                    throw new AssertionError(name + ": " + e, e);
+                }
+                return null;
+            }));
+        }
+        pool.shutdown();
+        for (Future<?> result : results) {
+            result.get();
+        }
     }
 
     /** args: list | run NAMESRV BROKER CASE... Does not return after a run. */

@@ -157,7 +157,6 @@ final class Sending {
     private static void sizes(Kit kit) throws Exception {
         DefaultMQProducer producer = kit.producer();
         producer.setCompressMsgBodyOverHowmuch(Integer.MAX_VALUE);
-        producer.setSendMsgTimeout(20_000);
         String topic = kit.unique("topic");
         byte[] large = new byte[4 * 1024 * 1024];
         new Random(1).nextBytes(large);

@@ -36,8 +36,16 @@ final class App implements AutoCloseable {
         List<String> arguments = new ArrayList<>();
         arguments.add("--rocketmq.name-server=" + kit.namesrv);
         arguments.add("--logging.level.root=warn");
+        arguments.add("--rocketmq.producer.send-message-timeout=" + Kit.REQUEST_MS);
         if (properties.stream().noneMatch(p -> p.startsWith("rocketmq.producer.group="))) {
             arguments.add("--rocketmq.producer.group=" + kit.unique("producer"));
+        }
+        for (String one : Arrays.asList("producer", "consumer", "pull-consumer")) {
+            if (kit.isSigned()) {
+                arguments.add("--rocketmq." + one + ".access-key=" + kit.accessKey());
+                arguments.add("--rocketmq." + one + ".secret-key=" + kit.secretKey());
+            }
+            arguments.add("--rocketmq." + one + ".tls-enable=" + kit.isInTls());
         }
         properties.forEach(p -> arguments.add("--" + p));
         return kit.later(new App(new SpringApplicationBuilder(sources.toArray(new Class<?>[0])).web(WebApplicationType.NONE)

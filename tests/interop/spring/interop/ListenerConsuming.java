@@ -6,6 +6,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.stream.Collectors;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.springframework.messaging.support.MessageBuilder;
 
@@ -22,6 +23,9 @@ final class ListenerConsuming {
         cases.put("dead-letter", ListenerConsuming::deadLetter);
         cases.put("offsets-are-kept", ListenerConsuming::offsetsAreKept);
         cases.put("receive", ListenerConsuming::receive);
+        cases.put("long-polling", ListenerConsuming::longPolling);
+        cases.put("from-last-offset", ListenerConsuming::fromLastOffset);
+        cases.put("reset-offset", ListenerConsuming::resetOffset);
     }
 
     private static void tagFilter(Kit kit) throws Exception {
@@ -58,6 +62,48 @@ final class ListenerConsuming {
         }
         app.inbox().await(4);
         Kit.equal(Arrays.asList("m0", "m1", "m1", "m2"), app.inbox().bodies(), "order");
+    }
+
+    /** A pull that is answered when a message comes: one that is not would be held for 15 seconds. */
+    private static void longPolling(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 4);
+        App app = App.listen(kit, topic, kit.unique("group"), Listeners.Plain.class);
+        app.template().syncSend(topic, "first");
+        app.inbox().await(1);
+        for (int i = 0; i < 10; i++) {
+            long sent = System.currentTimeMillis();
+            app.template().syncSend(topic, "m" + i);
+            app.inbox().await(i + 2);
+            long took = System.currentTimeMillis() - sent;
+            Kit.check(took < 10_000, "a message took " + took + " ms");
+        }
+    }
+
+    private static void fromLastOffset(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = kit.createTopic(producer, 1);
+        Kit.untilNoException(() -> Kit.send(producer, topic, "", "before"));
+        App app = App.listen(kit, topic, kit.unique("group"), Listeners.FromLast.class);
+        Kit.eventually(true, () -> {
+            Kit.send(producer, topic, "", "after");
+            return app.inbox().bodies().contains("after");
+        }, "later messages come");
+    }
+
+    /** The broker tells the consumer, which looks at the new offsets ten seconds later. */
+    private static void resetOffset(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = kit.createTopic(producer, 2);
+        String group = kit.unique("group");
+        App app = App.listen(kit, topic, group, Listeners.Plain.class);
+        for (int i = 0; i < 5; i++) {
+            app.template().syncSend(topic, "m" + i);
+        }
+        app.inbox().expect(Kit.numbered(5));
+        Kit.equal(2, kit.resetOffsets(producer, topic, group).size(), "queues whose offset is another");
+        List<String> expected = new ArrayList<>(Kit.numbered(5));
+        expected.addAll(Kit.numbered(5));
+        app.inbox().expect(expected);
     }
 
     private static void retry(Kit kit) throws Exception {

@@ -1,6 +1,8 @@
 package interop;
 
+import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -19,6 +21,7 @@ final class ListenerMembers {
         cases.put("broadcast", ListenerMembers::broadcast);
         cases.put("rebalance", ListenerMembers::rebalance);
         cases.put("rebalance-after-kill", ListenerMembers::rebalanceAfterKill);
+        cases.put("orderly-takeover", ListenerMembers::orderlyTakeover);
     }
 
     private static void sendMany(RocketMQTemplate template, String topic, String what, int count) {
@@ -76,6 +79,31 @@ final class ListenerMembers {
         Kit.check(System.currentTimeMillis() - start < 15_000, "it was told too late");
         sendMany(first.template(), topic, "after", 20);
         Kit.eventually(20, () -> only(first.inbox(), "after").size(), "messages");
+    }
+
+    /** Orderly queues change hands when an instance comes, and when one goes: nothing is lost, and nothing comes after what is later. */
+    private static void orderlyTakeover(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 4);
+        String group = kit.unique("group");
+        App first = App.listen(kit, topic, group, Listeners.Orderly.class);
+        Inbox earlier = first.inbox();
+        sendMany(first.template(), topic, "m", 20);
+        earlier.expect(Kit.numbered(20)); /* queues with messages in hand would be given back 20 seconds later */
+        App second = App.listen(kit, topic, group, Listeners.Orderly.class);
+        Kit.eventually(Arrays.asList(2, 2), () -> Arrays.asList(first.queues(topic), second.queues(topic)), "queues of two");
+        sendMany(second.template(), topic, "n", 20);
+        Kit.eventually(20, () -> only(earlier, "n").size() + only(second.inbox(), "n").size(), "messages of both");
+        first.close();
+        Kit.eventually(4, () -> second.queues(topic), "queues of the one that stays");
+        sendMany(second.template(), topic, "after", 20);
+        Kit.eventually(20, () -> only(second.inbox(), "after").size(), "messages");
+        Map<Integer, Long> next = new HashMap<>();
+        List<MessageExt> all = new ArrayList<>(earlier.messages());
+        all.addAll(second.inbox().messages());
+        for (MessageExt got : all) {
+            Kit.equal(next.getOrDefault(got.getQueueId(), 0L), got.getQueueOffset(), "offset in queue " + got.getQueueId());
+            next.put(got.getQueueId(), got.getQueueOffset() + 1);
+        }
     }
 
     private static void rebalanceAfterKill(Kit kit) throws Exception {

@@ -19,6 +19,8 @@ import org.springframework.messaging.Message;
 
 /** The listeners of the applications, as a service writes them; topic, group and selector are properties. */
 final class Listeners {
+    static final String TLS = "${rocketmq.consumer.tls-enable:false}";
+
     private Listeners() {
     }
 
@@ -42,29 +44,38 @@ final class Listeners {
         }
     }
 
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", selectorExpression = "${tags:*}")
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, selectorExpression = "${tags:*}")
     static class Plain extends Collecting {
     }
 
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", enableMsgTrace = true)
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS)
+    static class FromLast extends Collecting {
+        @Override
+        public void prepareStart(DefaultMQPushConsumer consumer) {
+            super.prepareStart(consumer);
+            consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_LAST_OFFSET);
+        }
+    }
+
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, enableMsgTrace = true)
     static class Traced extends Collecting {
     }
 
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", selectorType = SelectorType.SQL92,
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, selectorType = SelectorType.SQL92,
         selectorExpression = "price BETWEEN 4 AND 9 AND colour = 'red'")
     static class Sql extends Collecting {
     }
 
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", messageModel = MessageModel.BROADCASTING)
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, messageModel = MessageModel.BROADCASTING)
     static class Broadcast extends Collecting {
     }
 
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", consumeMode = ConsumeMode.ORDERLY)
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, consumeMode = ConsumeMode.ORDERLY)
     static class Orderly extends Collecting {
     }
 
     /** Takes the second message only at its second time. */
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", consumeMode = ConsumeMode.ORDERLY,
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, consumeMode = ConsumeMode.ORDERLY,
         suspendCurrentQueueTimeMillis = 100)
     static class Suspending extends Collecting {
         @Override
@@ -77,7 +88,7 @@ final class Listeners {
     }
 
     /** Fails the first two times. */
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", delayLevelWhenNextConsume = 1)
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, delayLevelWhenNextConsume = 1)
     static class Retrying extends Collecting {
         @Override
         public void onMessage(MessageExt message) {
@@ -89,7 +100,7 @@ final class Listeners {
     }
 
     /** Fails always; gives up after the second time. */
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", delayLevelWhenNextConsume = 1, maxReconsumeTimes = 1)
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, delayLevelWhenNextConsume = 1, maxReconsumeTimes = 1)
     static class Failing extends Collecting {
         @Override
         public void onMessage(MessageExt message) {
@@ -104,7 +115,7 @@ final class Listeners {
         public int amount;
     }
 
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}")
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS)
     static class Orders implements RocketMQListener<Order> {
         final List<Order> orders = new CopyOnWriteArrayList<>();
 
@@ -114,7 +125,7 @@ final class Listeners {
         }
     }
 
-    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", selectorExpression = "request")
+    @RocketMQMessageListener(topic = "${topic}", consumerGroup = "${group}", tlsEnable = TLS, selectorExpression = "request")
     static class Replying implements RocketMQReplyListener<String, String> {
         @Override
         public String onMessage(String question) {

@@ -20,6 +20,7 @@ public final class SpringMain {
         TemplateTransactions.register(cases);
         ListenerConsuming.register(cases);
         ListenerMembers.register(cases);
+        SpringAccess.register(cases);
         return cases;
     }
 

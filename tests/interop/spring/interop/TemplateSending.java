@@ -2,8 +2,10 @@ package interop;
 
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
+import java.util.Random;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
@@ -28,6 +30,10 @@ final class TemplateSending {
         cases.put("async", TemplateSending::async);
         cases.put("one-way", TemplateSending::oneWay);
         cases.put("batch", TemplateSending::batch);
+        cases.put("chosen-queue", TemplateSending::chosenQueue);
+        cases.put("empty-and-4-MiB-bodies", TemplateSending::sizes);
+        cases.put("refused-names", TemplateSending::refusedNames);
+        cases.put("compressed-zlib", TemplateSending::compressed);
         cases.put("ordered", TemplateSending::ordered);
         cases.put("delayed", kit -> comesWhenDue(kit, 5000, (template, topic, message) ->
             template.syncSend(topic, message, 3000, 2)));
@@ -41,6 +47,54 @@ final class TemplateSending {
             cases.put("request-reply", TemplateSending::requestReply);
         }
         cases.put("message-trace", TemplateSending::trace);
+    }
+
+    /** A selector of one's own gets what is otherwise hashed. */
+    private static void chosenQueue(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 4);
+        RocketMQTemplate template = App.start(kit, Collections.emptyList()).template();
+        template.setMessageQueueSelector((queues, message, number) -> queues.get(Integer.parseInt((String) number)));
+        for (int i = 0; i < 8; i++) {
+            SendResult result = template.syncSendOrderly(topic, "m" + i, "" + i % 4);
+            Kit.equal(i % 4, result.getMessageQueue().getQueueId(), "queue");
+            Kit.equal(i / 4L, result.getQueueOffset(), "queue offset");
+        }
+    }
+
+    private static void sizes(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 1);
+        RocketMQTemplate template = App.start(kit, Arrays.asList("rocketmq.producer.max-message-size=" + 8 * 1024 * 1024,
+            "rocketmq.producer.compress-message-body-threshold=" + Integer.MAX_VALUE)).template();
+        byte[] large = new byte[4 * 1024 * 1024];
+        new Random(1).nextBytes(large);
+        Kit.equal(SendStatus.SEND_OK, template.syncSend(topic, large).getSendStatus(), "status");
+        Kit.check(Arrays.equals(large, kit.collect(topic).awaitOne().getBody()), "the body is another");
+        Kit.expectRefused("a body of more than 4 MiB", () -> template.syncSend(topic, new byte[large.length + 1]));
+        Kit.expectRefused("an empty body", () -> template.syncSend(topic, new byte[0]));
+    }
+
+    private static void refusedNames(Kit kit) {
+        RocketMQTemplate template = App.start(kit, Collections.emptyList()).template();
+        for (String topic : new String[] {"SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC"}) {
+            try {
+                template.syncSend(topic, "x");
+            } catch (RuntimeException e) {
+                Kit.check(e.getMessage().contains("CODE: 16") || e.getMessage().contains(topic), "refused for another reason: " + e);
+                continue;
+            }
+            throw new AssertionError("a message to " + topic + " was taken");
+        }
+    }
+
+    private static void compressed(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 1);
+        App app = App.listen(kit, topic, kit.unique("group"), Listeners.Plain.class);
+        byte[] body = new byte[100_000];
+        Arrays.fill(body, (byte) 'x');
+        app.template().syncSend(topic, body);
+        MessageExt got = app.inbox().awaitOne();
+        Kit.check(Arrays.equals(body, got.getBody()), "the body is another");
+        Kit.check(got.getStoreSize() < 2000, "stored with " + got.getStoreSize() + " bytes");
     }
 
     private static void normal(Kit kit) throws Exception {
@@ -155,7 +209,7 @@ final class TemplateSending {
         app.inbox().await(3);
         long came = System.currentTimeMillis();
         Kit.equal(Arrays.asList("first", "at once", "later"), app.inbox().bodies(), "order");
-        Kit.check(came >= due && came < due + 2000, "due at " + due + ", came at " + came);
+        Kit.check(came >= due && came < due + 20_000, "due at " + due + ", came at " + came);
         Kit.equal("blue", app.inbox().messages().get(2).getUserProperty("colour"), "user property");
     }
 
