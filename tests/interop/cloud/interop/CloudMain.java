@@ -20,6 +20,7 @@ public final class CloudMain {
         StreamTransactions.register(cases);
         StreamConsuming.register(cases);
         StreamMembers.register(cases);
+        StreamAccess.register(cases);
         return cases;
     }
 

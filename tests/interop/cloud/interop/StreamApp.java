@@ -52,6 +52,12 @@ final class StreamApp implements AutoCloseable {
         set("spring.cloud.stream.rocketmq.binder.name-server", kit.namesrv);
         output("group", kit.unique("producer"));
         output("send-msg-timeout", "" + Kit.REQUEST_MS);
+        output("use-tls", "" + kit.isInTls());
+        input("use-tls", "" + kit.isInTls());
+        if (kit.isSigned()) {
+            set("spring.cloud.stream.rocketmq.binder.access-key", kit.accessKey());
+            set("spring.cloud.stream.rocketmq.binder.secret-key", kit.secretKey());
+        }
     }
 
     /** What the binder made of a message, in the form that the cases of the other Java clients look at. */

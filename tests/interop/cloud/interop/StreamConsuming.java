@@ -6,6 +6,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.springframework.cloud.stream.binder.PollableMessageSource;
 import org.springframework.core.ParameterizedTypeReference;
@@ -24,6 +25,9 @@ final class StreamConsuming {
         cases.put("dead-letter", StreamConsuming::deadLetter);
         cases.put("offsets-are-kept", StreamConsuming::offsetsAreKept);
         cases.put("polled", StreamConsuming::polled);
+        cases.put("long-polling", StreamConsuming::longPolling);
+        cases.put("from-last-offset", StreamConsuming::fromLastOffset);
+        cases.put("reset-offset", StreamConsuming::resetOffset);
     }
 
     private static void tagFilter(Kit kit) throws Exception {
@@ -124,6 +128,47 @@ final class StreamConsuming {
         StreamApp second = new StreamApp(kit).sendTo(topic).consume(topic, group).start();
         second.send("later");
         second.inbox().expect(Collections.singletonList("later"));
+    }
+
+    /** A pull that is answered when a message comes: one that is not would be held for 15 seconds. */
+    private static void longPolling(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 4);
+        StreamApp app = new StreamApp(kit).sendTo(topic).consume(topic, kit.unique("group")).start();
+        app.send("first");
+        app.inbox().await(1);
+        for (int i = 0; i < 10; i++) {
+            long sent = System.currentTimeMillis();
+            app.send("m" + i);
+            app.inbox().await(i + 2);
+            long took = System.currentTimeMillis() - sent;
+            Kit.check(took < 10_000, "a message took " + took + " ms");
+        }
+    }
+
+    private static void fromLastOffset(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = kit.createTopic(producer, 1);
+        Kit.untilNoException(() -> Kit.send(producer, topic, "", StreamApp.json("before")));
+        StreamApp app = new StreamApp(kit).sendTo(topic).consume(topic, kit.unique("group"))
+            .input("consume-from-where", "CONSUME_FROM_LAST_OFFSET").start();
+        Kit.eventually(true, () -> {
+            app.send("after");
+            return app.inbox().bodies().contains("after");
+        }, "later messages come");
+    }
+
+    /** The broker tells the consumer, which looks at the new offsets ten seconds later. */
+    private static void resetOffset(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = kit.createTopic(producer, 2);
+        String group = kit.unique("group");
+        StreamApp app = new StreamApp(kit).sendTo(topic).consume(topic, group).start();
+        app.sendMany("m", 5);
+        app.inbox().expect(Kit.numbered(5));
+        Kit.equal(2, kit.resetOffsets(producer, topic, group).size(), "queues whose offset is another");
+        List<String> expected = new ArrayList<>(Kit.numbered(5));
+        expected.addAll(Kit.numbered(5));
+        app.inbox().expect(expected);
     }
 
     /** A PollableMessageSource, which pulls. */

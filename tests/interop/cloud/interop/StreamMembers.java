@@ -1,5 +1,7 @@
 package interop;
 
+import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
@@ -19,6 +21,7 @@ final class StreamMembers {
         cases.put("broadcast", StreamMembers::broadcast);
         cases.put("rebalance", StreamMembers::rebalance);
         cases.put("rebalance-after-kill", StreamMembers::rebalanceAfterKill);
+        cases.put("orderly-takeover", StreamMembers::orderlyTakeover);
     }
 
     /** One message to each queue of a topic. */
@@ -107,6 +110,39 @@ final class StreamMembers {
         other.kill();
         untilShareIs(4, kit, producer, topic, survivor.inbox()::bodies, "queues of the survivor");
         afterwardsAllCome(survivor, 20);
+    }
+
+    /** Orderly queues change hands when an instance comes, and when one goes: nothing is lost, and nothing comes after what is later. */
+    private static void orderlyTakeover(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = kit.createTopic(producer, 4);
+        String group = kit.unique("group");
+        StreamApp first = member(kit, topic, group).input("push.orderly", "true").start();
+        for (int i = 0; i < 5; i++) {
+            sendRound(producer, topic, "" + i);
+        }
+        first.inbox().await(20); /* queues with messages in hand would be given back 20 seconds later */
+        StreamApp second = member(kit, topic, group).input("push.orderly", "true").start();
+        int[] round = {5};
+        Kit.eventually(true, () -> {
+            sendRound(producer, topic, "" + round[0]++);
+            return !second.inbox().messages().isEmpty();
+        }, "the second gets queues");
+        int both = round[0];
+        Kit.eventually(4 * both, () -> first.inbox().messages().size() + second.inbox().messages().size(), "messages of both");
+        first.close();
+        for (int i = 0; i < 5; i++) {
+            sendRound(producer, topic, "" + round[0]++);
+        }
+        Kit.eventually(4 * round[0], () -> first.inbox().messages().size() + second.inbox().messages().size(), "messages");
+        Map<Integer, Integer> next = new HashMap<>();
+        List<MessageExt> all = new ArrayList<>(first.inbox().messages());
+        all.addAll(second.inbox().messages());
+        for (MessageExt got : all) {
+            int expected = next.getOrDefault(got.getQueueId(), 0);
+            Kit.equal("" + expected, Kit.text(got.getBody()), "next message in queue " + got.getQueueId());
+            next.put(got.getQueueId(), expected + 1);
+        }
     }
 
     private static void afterwardsAllCome(StreamApp app, int count) throws Exception {

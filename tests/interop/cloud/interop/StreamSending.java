@@ -4,6 +4,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.stream.Stream;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.springframework.messaging.support.MessageBuilder;
 
@@ -16,6 +17,10 @@ final class StreamSending {
         cases.put("normal", StreamSending::normal);
         cases.put("async", kit -> sendType(kit, "Async"));
         cases.put("one-way", kit -> sendType(kit, "OneWay"));
+        cases.put("chosen-queue", StreamSending::chosenQueue);
+        cases.put("empty-and-4-MiB-bodies", StreamSending::sizes);
+        cases.put("refused-names", StreamSending::refusedNames);
+        cases.put("compressed-zlib", StreamSending::compressed);
         cases.put("ordered", StreamSending::ordered);
         cases.put("delayed", StreamSending::delayed);
         cases.put("message-trace", StreamSending::trace);
@@ -39,6 +44,66 @@ final class StreamSending {
         StreamApp app = new StreamApp(kit).sendTo(topic).output("send-type", type).consume(topic, kit.unique("group")).start();
         app.sendMany("m", 20);
         app.inbox().expect(Kit.numbered(20));
+    }
+
+    /** The partition is the queue. */
+    private static void chosenQueue(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 4);
+        StreamApp app = new StreamApp(kit).sendTo(topic).consume(topic, kit.unique("group"))
+            .set("spring.cloud.stream.bindings.output.producer.partition-key-expression", "headers['queue']")
+            .set("spring.cloud.stream.bindings.output.producer.partition-count", "4").start();
+        for (int i = 0; i < 8; i++) {
+            app.send(MessageBuilder.withPayload("m" + i).setHeader("queue", i % 4).build());
+        }
+        app.inbox().expect(Kit.numbered(8));
+        for (MessageExt got : app.inbox().messages()) {
+            int number = Integer.parseInt(Kit.text(got.getBody()).substring(1));
+            Kit.equal(number % 4, got.getQueueId(), "queue of m" + number);
+        }
+    }
+
+    private static String text(int length) {
+        char[] letters = new char[length];
+        Arrays.fill(letters, 'x');
+        return new String(letters);
+    }
+
+    /** A text of 4 MiB with the quotes that make it JSON, and one that has nothing else. */
+    private static void sizes(Kit kit) throws Exception {
+        String topic = kit.createTopic(kit.producer(), 1);
+        String large = text(4 * 1024 * 1024 - 2);
+        StreamApp app = new StreamApp(kit).sendTo(topic).consume(topic, kit.unique("group"))
+            .output("max-message-size", "" + 8 * 1024 * 1024).output("compress-msg-body-threshold", "" + Integer.MAX_VALUE).start();
+        app.send(large);
+        Kit.check(large.equals(Kit.text(app.inbox().awaitOne().getBody())), "the body is another");
+        Kit.expectRefused("a body of more than 4 MiB", () -> {
+            app.send(large + "x");
+            return null;
+        });
+        app.send("");
+        Kit.equal("", Kit.text(app.inbox().await(2).get(1).getBody()), "body of the empty text");
+    }
+
+    private static void refusedNames(Kit kit) throws Exception {
+        for (String topic : new String[] {"SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC"}) {
+            StreamApp app = new StreamApp(kit).sendTo(topic).start();
+            Kit.expectRefused("a message to " + topic, () -> {
+                app.send("x");
+                return null;
+            });
+        }
+    }
+
+    private static void compressed(Kit kit) throws Exception {
+        DefaultMQProducer producer = kit.producer();
+        String topic = kit.createTopic(producer, 1);
+        String body = text(100_000);
+        Inbox stored = kit.collect(topic);
+        StreamApp app = new StreamApp(kit).sendTo(topic).consume(topic, kit.unique("group")).start();
+        app.send(body);
+        Kit.check(body.equals(Kit.text(app.inbox().awaitOne().getBody())), "the body is another");
+        MessageExt got = stored.awaitOne();
+        Kit.check(got.getStoreSize() < 2000, "stored with " + got.getStoreSize() + " bytes");
     }
 
     /** Messages of one partition key keep their order: one queue, consumed in order. */
