@@ -17,8 +17,9 @@
 #include <string.h>
 
 #define CONSUME_QUEUES_MAX 4096
-#define CONSUME_PAUSE_MS   200  /* --follow: between two rounds that brought nothing */
-#define CONSUME_HOLD_MS    1000 /* the same, when there is one queue: the broker waits for us */
+#define CONSUME_PAUSE_MS   200   /* between two rounds that brought nothing, or that failed */
+#define CONSUME_HOLD_MS    1000  /* the first, with one queue: the broker waits for us */
+#define CONSUME_ASK_MS     30000 /* without --follow: for so long it asks again when told to */
 
 struct consume_topic {
     const char *name;
@@ -51,7 +52,8 @@ struct consume {
     struct consume_queue *queues;
     size_t queue_count;
     uint64_t seen;
-    bool is_held; /* this pull may wait */
+    bool is_held;       /* this pull may wait */
+    int64_t failing_ms; /* since when, on the loop's clock; 0: the last round went well */
     /* The pull under way. */
     struct consume_queue *queue;
     struct buf out;
@@ -393,13 +395,53 @@ static int consume_round(struct consume *c)
     return rc;
 }
 
+/*
+ * Does an error pass? With --follow a broker that is restarted, or out of reach, is waited for.
+ * Without, only one that says to ask again (a queue file is being rebuilt), and not for ever.
+ */
+static bool is_waited_for(struct consume *c, int error)
+{
+    enum escrow_class class_ = escrow_error_class(error);
+
+    loop_time_forget(&c->cli.loop);
+    if (c->failing_ms == 0) {
+        c->failing_ms = loop_mono_ms(&c->cli.loop);
+    }
+    if (c->is_follow) {
+        return error != ESCROW_ENOMEM &&
+               (class_ == ESCROW_CLASS_RETRY || class_ == ESCROW_CLASS_UNKNOWN);
+    }
+    return error == ESCROW_ELIMIT && loop_mono_ms(&c->cli.loop) - c->failing_ms < CONSUME_ASK_MS;
+}
+
+/* After a round: an error that passes is said once, and is none. */
+static int settle(struct consume *c, int rc)
+{
+    bool is_first = c->failing_ms == 0;
+
+    if (rc == 0 || is_over(c) || !is_waited_for(c, rc)) {
+        if (rc == 0 && !is_first) {
+            (void)fprintf(stderr, "escrow: consume %s: it goes on\n", c->topics[0].name);
+            c->failing_ms = 0;
+        }
+        return rc;
+    }
+    if (is_first) {
+        (void)cli_fail(&c->cli, rc, "consume %s: waiting until this is over", c->topics[0].name);
+    }
+    c->beat_ms = 0; /* one that was restarted does not know us */
+    (void)cli_wait(&c->cli, CONSUME_PAUSE_MS);
+    c->got_any = true; /* nobody has said that there is nothing */
+    return 0;
+}
+
 static int consume_all(struct consume *c)
 {
     int rc = begin(c);
 
     while (rc == 0 && !is_over(c)) {
         c->got_any = false;
-        rc = consume_round(c);
+        rc = settle(c, consume_round(c));
         if (rc == 0 && !c->got_any && !c->is_follow && !c->member.has_changed) {
             break;
         }

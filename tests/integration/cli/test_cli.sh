@@ -246,6 +246,43 @@ kill -TERM "$follower"
 wait "$follower" || fault "consume --follow did not end well: $(cat "$work/follow.err")"
 is "$(cat "$work/followed")" later
 
+# A broker that is killed and started again: --follow waits for it, and says so; without, that is an error.
+expect 0 topics create Restart --queues 2
+: >"$work/restart"
+"$escrow" consume Restart --group restarted --follow >"$work/restart" 2>"$work/restart.err" &
+follower=$!
+expect 0 produce Restart before --quiet
+for ((i = 0; i < 400; i++)); do
+    ! grep -q before "$work/restart" || break
+    pause
+done
+kill -KILL "$pid"
+wait "$pid" 2>/dev/null || :
+for ((i = 0; i < 400; i++)); do
+    ! grep -q 'consume Restart: waiting' "$work/restart.err" || break
+    pause
+done
+expect 1 consume Restart
+start --namesrv.port "${ESCROW_NAMESRV##*:}" --broker.port "${broker##*:}"
+expect 0 produce Restart after --quiet
+for ((i = 0; i < 400; i++)); do
+    ! grep -q after "$work/restart" || break
+    pause
+done
+kill -TERM "$follower"
+wait "$follower" || fault "consume --follow did not end well: $(cat "$work/restart.err")"
+is "$(cat "$work/restart")" $'before\nafter'
+is "$(grep -c 'waiting until' "$work/restart.err")" 1
+is "$(grep -c 'consume Restart: it goes on' "$work/restart.err")" 1
+
+# Queue files that are lost are rebuilt for who asks; that takes a moment, in which one asks again.
+expect 0 topics create Lost --queues 1
+seq 5000 | "$escrow" produce Lost --quiet || fault "lines were not stored"
+stop
+rm -r "$work/data/queues/Lost"
+start
+is "$("$escrow" consume Lost | cksum)" "$(seq 5000 | cksum)"
+
 # A delay, a level, a time of day: they come later. What is no time is refused.
 expect 2 produce Later x --delay 1s --delay-level 2
 expect 2 produce Later x --deliver-at tomorrow
