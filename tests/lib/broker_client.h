@@ -25,7 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CLIENT_WAIT_MS 20000
+#define CLIENT_WAIT_MS 60000
 
 struct client {
     int fd;

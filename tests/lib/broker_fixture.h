@@ -23,7 +23,7 @@
 
 #define BROKER_ARGS_MAX 40
 #define BROKER_LOG_MAX  65536
-#define BROKER_WAIT_MS  20000 /* what has not come true by then never will */
+#define BROKER_WAIT_MS  60000 /* what has not come true by then never will */
 
 struct broker_fixture {
     char folder[200]; /* data.dir */

@@ -5,6 +5,7 @@
 # on kernels that randomize more bits than they know.
 name=$1
 shift
+export CK_DEFAULT_TIMEOUT=30 CK_TIMEOUT_MULTIPLIER=4 # a limit for what hangs: a slow machine with a sanitizer decides no test
 ulimit -S -n 16384 2>/dev/null # some tests hold both ends of a thousand connections
 if setarch -R true 2>/dev/null; then
     setarch -R "$@"

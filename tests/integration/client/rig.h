@@ -23,7 +23,7 @@
 #include <sys/types.h>
 
 #define RIG_ARGS_MAX 24
-#define RIG_WAIT_MS  20000 /* a condition that has not come true by then never will */
+#define RIG_WAIT_MS  60000 /* a condition that has not come true by then never will */
 
 #define OK(expr) ck_assert_msg((expr) == 0, "%s: %s", #expr, escrow_last_error())
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GUARD_MS 30000
+#define GUARD_MS 120000
 
 static void on_ended(void *arg, enum relay_state final, const struct err_ctx *why)
 {

@@ -40,7 +40,7 @@ void rig_start(struct rig *r);
 /* Let it end, and free it. */
 void rig_stop(struct rig *r);
 
-/* Run the loop until is_true(arg); the test fails after half a minute. */
+/* Run the loop until is_true(arg); the test fails after two minutes. */
 void rig_until(struct rig *r, bool (*is_true)(void *arg), void *arg, const char *what);
 
 /* Until the broker has `count` messages, and then nothing more is on the way. */
