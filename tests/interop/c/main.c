@@ -11,10 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CASE_SECONDS 120
 #define LONG_LEN     100000
+#define BODY_MAX     ((size_t)4 << 20)
 
 static void end(struct escrow_consumer **k, struct escrow_producer **p, struct escrow_client **c)
 {
@@ -175,6 +177,88 @@ static void case_compress(void)
     send_text(p, text);
     k = consume(c, "*", NULL, to_inbox);
     inbox_wait_for(text, 1);
+    end(&k, &p, &c);
+}
+
+static char body[BODY_MAX + 1];
+
+static enum escrow_consume_result compares_body(const struct escrow_delivery *message, void *arg)
+{
+    size_t len;
+    const void *got = escrow_delivery_body(message, &len);
+
+    inbox_add(len == BODY_MAX && memcmp(got, body, len) == 0 ? "the same" : "another");
+    (void)arg;
+    return ESCROW_CONSUME_OK;
+}
+
+/*
+ * A body of 4 MiB arrives whole; one byte more, none, and names that are the broker's own are
+ * refused.
+ */
+static void case_sizes(void)
+{
+    const char *const names[] = {"SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC"};
+    struct escrow_client *c = client_new();
+    struct escrow_producer *p = producer_new(c);
+    struct escrow_consumer *k;
+    struct escrow_message *m;
+    uint32_t random = 1; /* nothing that compression makes shorter */
+
+    for (size_t i = 0; i <= BODY_MAX; i++) {
+        random = random * 1664525u + 1013904223u;
+        body[i] = (char)(random >> 24);
+    }
+    m = escrow_message_new(topic, body, BODY_MAX + 1);
+    NEED(m == NULL || escrow_send(p, m, NULL) != 0);
+    escrow_message_free(&m);
+    m = escrow_message_new(topic, body, 0);
+    NEED(m == NULL || escrow_send(p, m, NULL) != 0);
+    escrow_message_free(&m);
+    for (int i = 0; i < 2; i++) {
+        m = escrow_message_new(names[i], body, 1);
+        NEED(m == NULL || escrow_send(p, m, NULL) != 0);
+        escrow_message_free(&m);
+    }
+    m = escrow_message_new(topic, body, BODY_MAX);
+    OK(escrow_send(p, m, NULL));
+    escrow_message_free(&m);
+    k = consume(c, "*", NULL, compares_body);
+    inbox_wait_for("the same", 1);
+    end(&k, &p, &c);
+}
+
+/* A group that asks for the end gets what comes later. */
+static void case_latest(void)
+{
+    const struct escrow_option last[] = {{"from", "last"}, {NULL, NULL}};
+    struct escrow_client *c = client_new();
+    struct escrow_producer *p = producer_new(c);
+    struct escrow_consumer *k;
+
+    send_text(p, "before");
+    k = consume(c, "*", last, to_inbox);
+    while (inbox_count_of("after") == 0) { /* the case's alarm ends it */
+        send_text(p, "after");
+    }
+    end(&k, &p, &c);
+}
+
+/* A pull is answered when a message comes: one that is not would be held for 15 seconds. */
+static void case_waiting(void)
+{
+    struct escrow_client *c = client_new();
+    struct escrow_producer *p = producer_new(c);
+    struct escrow_consumer *k = consume(c, "*", NULL, to_inbox);
+
+    send_text(p, "first");
+    inbox_wait_for("first", 1);
+    for (int i = 0; i < 5; i++) {
+        time_t sent = time(NULL);
+        send_numbers(p, i, 1);
+        inbox_wait_distinct((size_t)i + 2);
+        NEED(time(NULL) - sent < 10);
+    }
     end(&k, &p, &c);
 }
 
@@ -424,6 +508,9 @@ static const struct {
     {"sql", case_sql},
     {"delay", case_delay},
     {"compress", case_compress},
+    {"sizes", case_sizes},
+    {"latest", case_latest},
+    {"waiting", case_waiting},
     {"group", case_group},
     {"retry", case_retry},
     {"broadcast", case_broadcast},

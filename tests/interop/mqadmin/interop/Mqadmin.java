@@ -4,6 +4,9 @@ import java.io.ByteArrayOutputStream;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -72,8 +75,13 @@ final class Mqadmin {
     /** What the command prints, whatever it says. */
     static String tryRun(Kit kit, String... args) throws Exception {
         ByteArrayOutputStream output = new ByteArrayOutputStream();
+        Path keys = Paths.get(System.getProperty("rocketmq.home.dir"), "conf", "tools.yml"); /* read by every command */
         synchronized (ONE_AT_A_TIME) {
+            if (kit.isSigned()) {
+                Files.write(keys, Arrays.asList("accessKey: " + kit.accessKey(), "secretKey: " + kit.secretKey()));
+            }
             start(kit, output, args).join();
+            Files.deleteIfExists(keys);
         }
         return text(output);
     }

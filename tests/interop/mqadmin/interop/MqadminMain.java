@@ -26,6 +26,7 @@ public final class MqadminMain {
         GroupCommands.register(shared);
         BrokerCommands.register(shared);
         BrokerCommands.registerAlone(alone);
+        AccessCommands.register(shared);
         shared.forEach((name, one) -> cases.put(name, kit -> locked(one, kit, false)));
         alone.forEach((name, one) -> cases.put(name, kit -> locked(one, kit, true)));
         Mqadmin.install();
