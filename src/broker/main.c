@@ -134,12 +134,19 @@ static int read_configuration(struct config *c, int argc, char **argv, struct er
     return rc == 0 ? config_finish(c, err) : rc;
 }
 
+/* A signal to stop. It may come while the broker is being started, which runs the loop, too. */
+struct stop {
+    struct loop *loop;
+    bool is_wanted;
+};
+
 static void on_stop_signal(void *arg)
 {
-    struct loop *l = arg;
+    struct stop *stop = arg;
 
     log_info("stop", "signal received, draining");
-    loop_stop(l);
+    stop->is_wanted = true;
+    loop_stop(stop->loop);
 }
 
 static void on_reload_signal(void *arg)
@@ -150,11 +157,14 @@ static void on_reload_signal(void *arg)
 static int serve(struct config *c, struct loop *l, struct disk *disk)
 {
     static struct broker broker; /* large: not on the stack */
+    static struct stop stop; /* a second signal may come until the loop is gone */
     struct err_ctx err = {.code = 0};
-    int rc = loop_on_signal(l, SIGTERM, on_stop_signal, l);
+    int rc;
 
+    stop.loop = l;
+    rc = loop_on_signal(l, SIGTERM, on_stop_signal, &stop);
     if (rc == 0) {
-        rc = loop_on_signal(l, SIGINT, on_stop_signal, l);
+        rc = loop_on_signal(l, SIGINT, on_stop_signal, &stop);
     }
     if (rc != 0) {
         log_error("start", "signals: %s", escrow_strerror(rc));
@@ -169,8 +179,10 @@ static int serve(struct config *c, struct loop *l, struct disk *disk)
     if (rc != 0) {
         log_warn("start", "SIGHUP is not handled: %s", escrow_strerror(rc));
     }
-    log_info("ready", "escrowd %s is ready", ESCROW_VERSION);
-    loop_run(l);
+    if (!stop.is_wanted) {
+        log_info("ready", "escrowd %s is ready", ESCROW_VERSION);
+        loop_run(l);
+    }
     broker_stop(&broker);
     log_info("stopped", "stopped cleanly");
     return EXIT_SUCCESS;

@@ -83,7 +83,7 @@ _Noreturn static void child(const struct broker_fixture *f, int log_fd)
     _exit(127);
 }
 
-static void spawn(struct broker_fixture *f)
+void broker_fixture_spawn(struct broker_fixture *f)
 {
     int ends[2];
 
@@ -149,7 +149,7 @@ void broker_fixture_launch(struct broker_fixture *f)
 {
     const char *log;
 
-    spawn(f);
+    broker_fixture_spawn(f);
     broker_fixture_await(f, "is ready");
     log = broker_fixture_log(f);
     f->port = port_behind(log, "listen broker listens on ");
@@ -178,7 +178,7 @@ int broker_fixture_wait(struct broker_fixture *f)
 
 int broker_fixture_run(struct broker_fixture *f)
 {
-    spawn(f);
+    broker_fixture_spawn(f);
     return broker_fixture_wait(f);
 }
 

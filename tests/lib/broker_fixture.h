@@ -40,6 +40,9 @@ struct broker_fixture {
 /* A folder that does not exist yet, for data. */
 void broker_fixture_init(struct broker_fixture *f, const char *const *args);
 
+/* Start, and wait for nothing. */
+void broker_fixture_spawn(struct broker_fixture *f);
+
 /* Start and wait until it is ready. The first start chooses ports; later ones use them again. */
 void broker_fixture_launch(struct broker_fixture *f);
 
