@@ -2,6 +2,44 @@
 
 #include "core/proto/json_write.h"
 
+/* ---- one group ---- */
+
+void time_spans_encode(struct buf *out, const struct time_span *spans, size_t count)
+{
+    struct json_writer w = json_writer_to(out);
+
+    json_write_object_begin(&w);
+    json_write_key(&w, "consumeTimeSpanSet");
+    json_write_array_begin(&w);
+    for (size_t i = 0; i < count; i++) {
+        json_write_object_begin(&w);
+        json_put_i64(&w, "consumeTimeStamp", spans[i].consumed_ms);
+        json_put_i64(&w, "delayTime", spans[i].delay_ms);
+        json_put_i64(&w, "maxTimeStamp", spans[i].max_ms);
+        json_write_key(&w, "messageQueue");
+        message_queue_write(&w, &spans[i].queue);
+        json_put_i64(&w, "minTimeStamp", spans[i].min_ms);
+        json_write_object_end(&w);
+    }
+    json_write_array_end(&w);
+    json_write_object_end(&w);
+}
+
+void group_subscription_encode(struct buf *out, struct slice group, struct slice topic,
+                               const struct subscription *sub)
+{
+    struct json_writer w = json_writer_to(out);
+
+    json_write_object_begin(&w);
+    json_put_string(&w, "group", group);
+    if (sub != NULL) {
+        json_write_key(&w, "subscriptionData");
+        subscription_encode(&w, sub);
+    }
+    json_put_string(&w, "topic", topic);
+    json_write_object_end(&w);
+}
+
 /* ---- traffic ---- */
 
 static void put_span(struct json_writer *w, const char *key, const struct traffic_span *span)

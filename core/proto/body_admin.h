@@ -1,7 +1,8 @@
 /*
- * Bodies that only administration tools read: traffic (VIEW_BROKER_STATS_DATA 315), consume
- * statistics of all groups (GET_BROKER_CONSUME_STATS 317), entries of a consume queue
- * (QUERY_CONSUME_QUEUE 321). Written only.
+ * Bodies that only administration tools read: times of a group's queues (QUERY_CONSUME_TIME_SPAN
+ * 303), traffic (VIEW_BROKER_STATS_DATA 315), consume statistics of all groups
+ * (GET_BROKER_CONSUME_STATS 317), entries of a consume queue (QUERY_CONSUME_QUEUE 321), what a
+ * group subscribes to (QUERY_SUBSCRIPTION_BY_CONSUMER 345). Written only.
  *
  * Owns:    nothing.
  * Thread:  any.
@@ -18,6 +19,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* 303: {"consumeTimeSpanSet":[{"consumeTimeStamp":1,...}]} */
+struct time_span {
+    struct message_queue queue;
+    int64_t min_ms; /* store time of the first message; -1: none */
+    int64_t max_ms; /* of the last one */
+    int64_t consumed_ms;
+    int64_t delay_ms;
+};
+void time_spans_encode(struct buf *out, const struct time_span *spans, size_t count);
+
+/* 345; sub NULL: there is none */
+void group_subscription_encode(struct buf *out, struct slice group, struct slice topic,
+                               const struct subscription *sub);
 
 /* 315: {"statsDay":{"sum":9,"tps":0.1},"statsHour":{...},"statsMinute":{...}} */
 struct traffic_span {

@@ -151,9 +151,27 @@ static void put_row(struct json_writer *w, enum queue_table_kind kind,
         json_write_object_end(w);
         return;
     case QUEUE_TABLE_OFFSETS:
+    case QUEUE_TABLE_MEMBER:
         json_write_i64(w, row->consumer_offset);
         return;
     }
+}
+
+static void put_rows(struct json_writer *w, enum queue_table_kind kind,
+                     const struct queue_table *table)
+{
+    json_write_object_begin(w);
+    for (size_t i = 0; i < table->count; i++) {
+        message_queue_write(w, &table->rows[i].queue);
+        json_write_object_key_end(w);
+        put_row(w, kind, &table->rows[i]);
+    }
+    json_write_object_end(w);
+}
+
+void queue_offsets_write(struct json_writer *w, const struct queue_table *table)
+{
+    put_rows(w, QUEUE_TABLE_OFFSETS, table);
 }
 
 void queue_table_write(struct json_writer *w, enum queue_table_kind kind,
@@ -165,13 +183,7 @@ void queue_table_write(struct json_writer *w, enum queue_table_kind kind,
         json_write_f64(w, table->tps);
     }
     json_write_key(w, "offsetTable");
-    json_write_object_begin(w);
-    for (size_t i = 0; i < table->count; i++) {
-        message_queue_write(w, &table->rows[i].queue);
-        json_write_object_key_end(w);
-        put_row(w, kind, &table->rows[i]);
-    }
-    json_write_object_end(w);
+    put_rows(w, kind, table);
     if (kind == QUEUE_TABLE_TOPIC) {
         json_write_key(w, "topicPutTps");
         json_write_f64(w, table->tps);
@@ -203,6 +215,7 @@ static int get_row(enum queue_table_kind kind, const struct json_node *value,
         row->last_ms = body_tree_i64(value, "lastTimestamp", 0);
         break;
     case QUEUE_TABLE_OFFSETS:
+    case QUEUE_TABLE_MEMBER:
         return body_tree_number(value, &row->consumer_offset) ? 0 : ESCROW_EPROTO;
     }
     return json_node_is(value, JSON_NODE_OBJECT) ? 0 : ESCROW_EPROTO;
@@ -211,7 +224,8 @@ static int get_row(enum queue_table_kind kind, const struct json_node *value,
 static int get_table(struct queue_table *table, enum queue_table_kind kind,
                      const struct json_node *root)
 {
-    const struct json_node *map = body_tree_map(root, "offsetTable");
+    const struct json_node *map =
+        body_tree_map(root, kind == QUEUE_TABLE_MEMBER ? "messageQueueTable" : "offsetTable");
     const struct json_node *cursor = NULL;
     const struct json_node *key;
     const struct json_node *value;

@@ -62,7 +62,7 @@ struct queue_stats {
     struct message_queue queue;
     int64_t min_offset;      /* 202 */
     int64_t max_offset;      /* 202; in 208 brokerOffset */
-    int64_t consumer_offset; /* 208; in 220 the offset */
+    int64_t consumer_offset; /* 208; in 220 and 221 the offset */
     int64_t pull_offset;     /* 208 */
     int64_t last_ms;         /* 202 lastUpdateTimestamp, 208 lastTimestamp */
 };
@@ -70,7 +70,8 @@ struct queue_stats {
 enum queue_table_kind {
     QUEUE_TABLE_TOPIC,   /* 202 {"offsetTable":{{mq}:{...}},"topicPutTps":0.0} */
     QUEUE_TABLE_CONSUME, /* 208 {"consumeTps":0.0,"offsetTable":{{mq}:{...}}} */
-    QUEUE_TABLE_OFFSETS  /* 220 {"offsetTable":{{mq}:5}} */
+    QUEUE_TABLE_OFFSETS, /* 220 {"offsetTable":{{mq}:5}} */
+    QUEUE_TABLE_MEMBER   /* a member's answer to 221 {"messageQueueTable":{{mq}:5}}; read only */
 };
 
 struct queue_table {
@@ -84,6 +85,9 @@ void queue_table_encode(struct buf *out, enum queue_table_kind kind,
                         const struct queue_table *table);
 void queue_table_write(struct json_writer *w, enum queue_table_kind kind,
                        const struct queue_table *table);
+
+/* {{mq}:5}: the map alone, of the offsets of 220. */
+void queue_offsets_write(struct json_writer *w, const struct queue_table *table);
 
 /* ESCROW_EPROTO, ESCROW_ELIMIT, ESCROW_ENOMEM. */
 ESCROW_MUST_USE int queue_table_decode(struct slice body, enum queue_table_kind kind,

@@ -64,11 +64,13 @@
     X(RESET_CONSUMER_CLIENT_OFFSET, 220)                                                           \
     X(GET_CONSUMER_STATUS_FROM_CLIENT, 221)                                                        \
     X(INVOKE_BROKER_TO_RESET_OFFSET, 222)                                                          \
+    X(INVOKE_BROKER_TO_GET_CONSUMER_STATUS, 223)                                                   \
     X(GET_TOPICS_BY_CLUSTER, 224)                                                                  \
     X(QUERY_TOPIC_CONSUME_BY_WHO, 300)                                                             \
     X(QUERY_CONSUME_TIME_SPAN, 303)                                                                \
     X(GET_SYSTEM_TOPIC_LIST_FROM_NS, 304)                                                          \
     X(GET_SYSTEM_TOPIC_LIST_FROM_BROKER, 305)                                                      \
+    X(CLEAN_EXPIRED_CONSUMEQUEUE, 306)                                                             \
     X(GET_CONSUMER_RUNNING_INFO, 307)                                                              \
     X(CONSUME_MESSAGE_DIRECTLY, 309)                                                               \
     X(SEND_MESSAGE_V2, 310)                                                                        \
@@ -86,6 +88,7 @@
     X(SEND_REPLY_MESSAGE_V2, 325)                                                                  \
     X(PUSH_REPLY_MESSAGE_TO_CLIENT, 326)                                                           \
     X(ADD_WRITE_PERM_OF_BROKER, 327)                                                               \
+    X(DELETE_EXPIRED_COMMITLOG, 329)                                                               \
     X(QUERY_TOPICS_BY_CONSUMER, 343)                                                               \
     X(QUERY_SUBSCRIPTION_BY_CONSUMER, 345)                                                         \
     X(GET_TOPIC_CONFIG, 351)                                                                       \

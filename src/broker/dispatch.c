@@ -34,7 +34,30 @@ static struct route_entry find_namesrv_handler(int32_t code)
     }
 }
 
-/* What people who look after the broker ask, with RocketMQ's tools. */
+/* What people who look after the broker ask of groups, with RocketMQ's tools. */
+static struct route_entry find_group_admin_handler(int32_t code)
+{
+    switch (code) {
+    case REQUEST_GET_ALL_CONSUMER_OFFSET:
+        return (struct route_entry){handle_all_offsets, true};
+    case REQUEST_CLONE_GROUP_OFFSET:
+        return (struct route_entry){handle_clone_offsets, true};
+    case REQUEST_QUERY_CONSUME_TIME_SPAN:
+        return (struct route_entry){handle_time_span, true};
+    case REQUEST_QUERY_SUBSCRIPTION_BY_CONSUMER:
+        return (struct route_entry){handle_group_subscription, true};
+    case REQUEST_INVOKE_BROKER_TO_GET_CONSUMER_STATUS:
+        return (struct route_entry){handle_member_status, true};
+    case REQUEST_QUERY_TOPIC_CONSUME_BY_WHO:
+        return (struct route_entry){handle_topic_groups, true};
+    case REQUEST_QUERY_TOPICS_BY_CONSUMER:
+        return (struct route_entry){handle_group_topics, true};
+    default:
+        return find_namesrv_handler(code);
+    }
+}
+
+/* What they ask of the broker. */
 static struct route_entry find_admin_handler(int32_t code)
 {
     switch (code) {
@@ -80,12 +103,12 @@ static struct route_entry find_admin_handler(int32_t code)
         return (struct route_entry){handle_skip_damaged, true};
     case REQUEST_QUERY_CONSUME_QUEUE:
         return (struct route_entry){handle_queue_view, true};
-    case REQUEST_QUERY_TOPIC_CONSUME_BY_WHO:
-        return (struct route_entry){handle_topic_groups, true};
-    case REQUEST_QUERY_TOPICS_BY_CONSUMER:
-        return (struct route_entry){handle_group_topics, true};
+    case REQUEST_CLEAN_EXPIRED_CONSUMEQUEUE:
+        return (struct route_entry){handle_clean_queues, true};
+    case REQUEST_DELETE_EXPIRED_COMMITLOG:
+        return (struct route_entry){handle_delete_log, true};
     default:
-        return find_namesrv_handler(code);
+        return find_group_admin_handler(code);
     }
 }
 

@@ -62,6 +62,8 @@ request_fn handle_get_config;           /* 26 */
 request_fn handle_runtime_info;         /* 28 */
 request_fn handle_system_topics;        /* 305 */
 request_fn handle_clean_topics;         /* 316 */
+request_fn handle_clean_queues;         /* 306 */
+request_fn handle_delete_log;           /* 329 */
 request_fn handle_reset_offset;         /* 222: handle_reset.c */
 request_fn handle_topic_stats;          /* 202: handle_stats.c */
 request_fn handle_consume_stats;        /* 208 */
@@ -72,6 +74,11 @@ request_fn handle_consumer_connections; /* 203: handle_members.c */
 request_fn handle_producer_connections; /* 204 */
 request_fn handle_topic_groups;         /* 300 */
 request_fn handle_group_topics;         /* 343 */
+request_fn handle_group_subscription;   /* 345 */
+request_fn handle_all_offsets;          /* 43: handle_group_offsets.c */
+request_fn handle_clone_offsets;        /* 314 */
+request_fn handle_time_span;            /* 303: handle_time_span.c */
+request_fn handle_member_status;        /* 223: handle_relay.c */
 request_fn handle_publish_batch;        /* 30002: handle_source.c */
 request_fn handle_source_open;          /* 30003 */
 request_fn handle_list_transactions;    /* 30004: handle_inspect.c */

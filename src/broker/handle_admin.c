@@ -257,3 +257,17 @@ void handle_clean_topics(struct request *req)
 {
     request_ok(req);
 }
+
+/* ---- what is old ---- */
+
+/* Queue files go with the log files that they lead to, so there is never one left to clean. */
+void handle_clean_queues(struct request *req)
+{
+    request_ok(req);
+}
+
+void handle_delete_log(struct request *req)
+{
+    retention_ask(req->broker);
+    request_ok(req);
+}

@@ -1,9 +1,10 @@
 /*
  * Who is connected and who consumes what, for RocketMQ's tools: GET_CONSUMER_CONNECTION_LIST 203,
- * GET_PRODUCER_CONNECTION_LIST 204, QUERY_TOPIC_CONSUME_BY_WHO 300, QUERY_TOPICS_BY_CONSUMER 343
- * (PROTOCOL.md, "Administration").
+ * GET_PRODUCER_CONNECTION_LIST 204, QUERY_TOPIC_CONSUME_BY_WHO 300, QUERY_TOPICS_BY_CONSUMER 343,
+ * QUERY_SUBSCRIPTION_BY_CONSUMER 345 (PROTOCOL.md, "Administration").
  */
 #include "core/base/mem.h"
+#include "core/proto/body_admin.h"
 #include "core/proto/body_connections.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/tags.h"
@@ -182,6 +183,37 @@ void handle_producer_connections(struct request *req)
         return;
     }
     answer_members(req, group);
+}
+
+/* What a group subscribes to in one topic; nothing when it is not there, or does not. */
+void handle_group_subscription(struct request *req)
+{
+    struct slice group = SLICE_EMPTY;
+    struct slice topic = SLICE_EMPTY;
+    const struct client_group *members;
+    const struct subscription *found = NULL;
+    struct members m = {.rows = NULL};
+    struct header_writer w;
+
+    if (header_get_str(req->header, "group", &group) != 0 ||
+        header_get_str(req->header, "topic", &topic) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "field group or topic is missing");
+        return;
+    }
+    members = clients_find_consumers(req->broker, group);
+    if (members != NULL && members_init(&m, members) != 0) {
+        request_fail(req, -1, ESCROW_ENOMEM, NULL);
+        return;
+    }
+    for (size_t i = 0; members != NULL && i < members->subscription_count; i++) {
+        found = slice_eq(m.subscriptions[i].topic, topic) ? &m.subscriptions[i] : found;
+    }
+    if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
+        header_end(&w);
+        group_subscription_encode(w.buf, group, topic, found);
+        request_end(req, &w);
+    }
+    members_fini(&m);
 }
 
 /* ---- who consumes what ---- */

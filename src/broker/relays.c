@@ -4,9 +4,14 @@
 #include "core/base/mem.h"
 #include "src/broker/broker.h"
 
+#include <string.h>
+
 struct relay {
     struct list node;
-    struct deferred asker;
+    struct deferred asker; /* who is answered; or */
+    relay_heard_fn *heard; /* who gathers answers */
+    void *heard_arg;
+    char client_id[CLIENT_ID_MAX + 1];
     struct session *client; /* held */
     int32_t opaque;
     int64_t until_ms; /* monotonic */
@@ -33,7 +38,11 @@ static void relay_end(struct broker *b, struct relay *relay)
 static void relay_fail(struct broker *b, struct relay *relay, int32_t code, int error,
                        const char *text)
 {
-    deferred_fail(&relay->asker, code, error, text);
+    if (relay->heard != NULL) {
+        relay->heard(b, relay->heard_arg, relay->client_id, NULL, SLICE_EMPTY);
+    } else {
+        deferred_fail(&relay->asker, code, error, text);
+    }
     relay_end(b, relay);
 }
 
@@ -92,10 +101,38 @@ static struct session *find_member(const struct broker *b, const struct relay_as
     return NULL;
 }
 
+/* An entry for what is asked of this client. NULL: too many wait, or no memory. */
+static struct relay *relay_new(struct broker *b, struct session *client)
+{
+    struct relay *relay = b->relays.count >= RELAYS_MAX ? NULL : mem_calloc(1, sizeof *relay);
+
+    if (relay == NULL) {
+        return NULL;
+    }
+    session_hold(client);
+    relay->client = client;
+    relay->opaque = session_next_opaque(client);
+    relay->until_ms = loop_mono_ms(b->loop) + RELAY_WAIT_MS;
+    list_push(&b->relays.waiting, &relay->node);
+    if (b->relays.count++ == 0) {
+        loop_timer_start(b->loop, &b->relays.timer, RELAY_WAIT_MS / 10, RELAY_WAIT_MS / 10, on_tick,
+                         b);
+    }
+    return relay;
+}
+
+static void relay_send(struct broker *b, struct relay *relay, const struct relay_ask *ask)
+{
+    struct question q = {.ask = ask, .opaque = relay->opaque};
+
+    if (session_push(relay->client, write_question, &q) != 0) {
+        relay_fail(b, relay, RESPONSE_SYSTEM_ERROR, ESCROW_ECLOSED, "the client cannot be asked");
+    }
+}
+
 void relay_start(struct broker *b, struct deferred *deferred, const struct relay_ask *ask)
 {
     struct session *client = find_member(b, ask);
-    struct question q = {.ask = ask};
     struct relay *relay;
 
     if (client == NULL) {
@@ -103,25 +140,28 @@ void relay_start(struct broker *b, struct deferred *deferred, const struct relay
                       "the consumer is not online");
         return;
     }
-    relay = b->relays.count >= RELAYS_MAX ? NULL : mem_calloc(1, sizeof *relay);
+    relay = relay_new(b, client);
     if (relay == NULL) {
         deferred_fail(deferred, -1, ESCROW_ELIMIT, "too many questions to clients under way");
         return;
     }
-    q.opaque = session_next_opaque(client);
-    session_hold(client);
-    *relay = (struct relay){.asker = *deferred,
-                            .client = client,
-                            .opaque = q.opaque,
-                            .until_ms = loop_mono_ms(b->loop) + RELAY_WAIT_MS};
-    list_push(&b->relays.waiting, &relay->node);
-    if (b->relays.count++ == 0) {
-        loop_timer_start(b->loop, &b->relays.timer, RELAY_WAIT_MS / 10, RELAY_WAIT_MS / 10, on_tick,
-                         b);
+    relay->asker = *deferred;
+    relay_send(b, relay, ask);
+}
+
+int relay_ask_member(struct broker *b, const struct client_role *member,
+                     const struct relay_ask *ask, relay_heard_fn *fn, void *arg)
+{
+    struct relay *relay = relay_new(b, member->session);
+
+    if (relay == NULL) {
+        return ESCROW_ELIMIT;
     }
-    if (session_push(client, write_question, &q) != 0) {
-        relay_fail(b, relay, RESPONSE_SYSTEM_ERROR, ESCROW_ECLOSED, "the client cannot be asked");
-    }
+    relay->heard = fn;
+    relay->heard_arg = arg;
+    memcpy(relay->client_id, member->client_id, sizeof relay->client_id);
+    relay_send(b, relay, ask);
+    return 0;
 }
 
 /* ---- answers ---- */
@@ -137,7 +177,9 @@ void relay_on_answer(struct session *s, const struct header *h, struct slice bod
         if (relay->client != s || relay->opaque != h->opaque) {
             continue;
         }
-        if (deferred_begin(&relay->asker, &w, h->code, h->remark)) {
+        if (relay->heard != NULL) {
+            relay->heard(s->broker, relay->heard_arg, relay->client_id, h, body);
+        } else if (deferred_begin(&relay->asker, &w, h->code, h->remark)) {
             header_end(&w);
             buf_append_slice(w.buf, body);
             deferred_end(&relay->asker, &w);

@@ -1,6 +1,7 @@
 /*
  * Requests that are passed on to a client, and its answers back: an administrator asks the broker,
- * the broker asks a consumer down its connection, and what it answers is the answer.
+ * the broker asks a consumer down its connection, and what it answers is the answer. Or it asks
+ * several, and what they answer is gathered.
  *
  * Owns:    what waits: the request of the one who asks (deferred) and a hold on the other session.
  *          At most RELAYS_MAX, each RELAY_WAIT_MS long.
@@ -10,11 +11,13 @@
 #ifndef SRC_BROKER_RELAYS_H
 #define SRC_BROKER_RELAYS_H
 
+#include "core/base/attr.h"
 #include "core/base/list.h"
 #include "core/io_uv/loop.h"
 #include "src/broker/session.h"
 
 struct broker;
+struct client_role;
 
 #define RELAYS_MAX    64
 #define RELAY_WAIT_MS 10000
@@ -42,6 +45,15 @@ void relays_init(struct relays *r);
  * Ask the client, and answer `deferred` with what it says; with an error when it cannot be asked.
  */
 void relay_start(struct broker *b, struct deferred *deferred, const struct relay_ask *ask);
+
+/*
+ * One of several that are asked: fn hears its answer once (h NULL: there is none), perhaps before
+ * this returns. ESCROW_ELIMIT, ESCROW_ENOMEM: it was not asked.
+ */
+typedef void relay_heard_fn(struct broker *b, void *arg, const char *client_id,
+                            const struct header *h, struct slice body);
+ESCROW_MUST_USE int relay_ask_member(struct broker *b, const struct client_role *member,
+                                     const struct relay_ask *ask, relay_heard_fn *fn, void *arg);
 
 /* A client answers; nobody waits for it: ignored. */
 void relay_on_answer(struct session *s, const struct header *h, struct slice body);

@@ -55,7 +55,15 @@ static void arm(struct broker *b, int64_t ms)
 
     r->is_busy = false;
     if (!r->is_stopping) {
-        loop_timer_start(b->loop, &r->timer, (uint64_t)ms, 0, tick, b);
+        loop_timer_start(b->loop, &r->timer, (uint64_t)(r->is_asked ? SOON_MS : ms), 0, tick, b);
+    }
+}
+
+void retention_ask(struct broker *b)
+{
+    b->retention.is_asked = true;
+    if (!b->retention.is_busy) {
+        arm(b, SOON_MS);
     }
 }
 
@@ -143,7 +151,7 @@ static struct retention_verdict decide(struct broker *b)
     struct store_segment segments[RETENTION_STEP_SEGMENTS + 1];
     struct retention_settings settings = {
         .reserved_ms = (int64_t)c->file_reserved_ms,
-        .hours = c->delete_hours,
+        .hours = r->is_asked ? RETENTION_ANY_HOUR : c->delete_hours,
         .disk_clean_percent = (uint32_t)c->disk_max_used,
         .disk_force_percent = (uint32_t)c->disk_clean_forcibly,
         .disk_refuse_percent = (uint32_t)c->disk_warning,
@@ -220,6 +228,7 @@ static void usage_done(struct pool_job *job)
     }
     b->metrics.retention_steps++;
     r->verdict = decide(b);
+    r->is_asked = r->is_asked && r->verdict.count > 0;
     say_refusing(b, &r->verdict);
     say_stuck(b);
     if (r->verdict.is_pinned && r->verdict.count == 0) {

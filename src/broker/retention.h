@@ -44,10 +44,14 @@ struct retention {
     uint64_t needed;     /* the log is pinned from here on; UINT64_MAX = it is not */
     uint64_t needed_by;  /* first offset of the message that pins it */
     bool is_busy;        /* a job is on its way */
+    bool is_asked;       /* whatever the hour, until there is nothing more to delete */
     bool is_stopping;
 };
 
 void retention_start(struct broker *b);
+
+/* Delete what is old enough now, whatever the hour. */
+void retention_ask(struct broker *b);
 
 /* What was held has been carried forward, or could not be (carry.h): look again. */
 void retention_resume(struct broker *b, bool was_carried);

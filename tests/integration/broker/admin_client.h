@@ -67,4 +67,15 @@ static inline int64_t committed(struct client *c, const char *group, int32_t que
     return offset;
 }
 
+/* Answer the request that the client has received last. */
+static inline void client_answer(struct client *c, int32_t code, struct slice body)
+{
+    struct header_out head = {
+        .code = code, .opaque = c->header.opaque, .flag = HEADER_FLAG_RESPONSE};
+
+    header_begin(&c->w, &c->out, c->type, &head);
+    client_finish(c, body);
+    ck_assert_int_eq(client_flush(c), 0);
+}
+
 #endif

@@ -193,17 +193,6 @@ START_TEST(what_the_broker_is_and_does)
 }
 END_TEST
 
-/* Answer the request that the client has received last. */
-static void client_answer(struct client *c, int32_t code, struct slice body)
-{
-    struct header_out head = {
-        .code = code, .opaque = c->header.opaque, .flag = HEADER_FLAG_RESPONSE};
-
-    header_begin(&c->w, &c->out, c->type, &head);
-    client_finish(c, body);
-    ck_assert_int_eq(client_flush(c), 0);
-}
-
 /* Ask about the member "me" of group g, without waiting for the answer. */
 static int32_t ask_member(struct client *c, int32_t code, const char *client, const char *msg_id)
 {

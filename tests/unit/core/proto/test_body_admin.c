@@ -3,6 +3,22 @@
 
 #include "tests/unit/core/proto/proto_test.h"
 
+START_TEST(times_of_queues)
+{
+    /* Shows: the body of QUERY_CONSUME_TIME_SPAN, byte for byte. */
+    struct time_span span = {{SLICE_LIT("T"), SLICE_LIT("b"), 3}, 1, 2, -1, 4};
+    struct buf out;
+
+    buf_init(&out, 0);
+    time_spans_encode(&out, &span, 1);
+    assert_slice(buf_slice(&out),
+                 "{\"consumeTimeSpanSet\":[{\"consumeTimeStamp\":-1,\"delayTime\":4,"
+                 "\"maxTimeStamp\":2,\"messageQueue\":{\"brokerName\":\"b\",\"queueId\":3,"
+                 "\"topic\":\"T\"},\"minTimeStamp\":1}]}");
+    buf_fini(&out);
+}
+END_TEST
+
 START_TEST(traffic_has_three_spans)
 {
     /* Shows: the body of VIEW_BROKER_STATS_DATA, byte for byte. */
@@ -81,6 +97,7 @@ int main(void)
 {
     TCase *tc = tcase_create("body_admin");
 
+    tcase_add_test(tc, times_of_queues);
     tcase_add_test(tc, traffic_has_three_spans);
     tcase_add_test(tc, statistics_of_groups_add_up);
     tcase_add_test(tc, entries_of_a_queue);
