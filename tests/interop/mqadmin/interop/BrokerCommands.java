@@ -17,6 +17,8 @@ final class BrokerCommands {
         cases.put("clusterRT", BrokerCommands::clusterRt);
         cases.put("getBrokerConfig", BrokerCommands::getBrokerConfig);
         cases.put("getNamesrvConfig", BrokerCommands::getNamesrvConfig);
+        cases.put("cleanExpiredCQ", BrokerCommands::cleanExpiredCq);
+        cases.put("deleteExpiredCommitLog", BrokerCommands::deleteExpiredCommitLog);
         cases.put("updateKvConfig", BrokerCommands::updateKvConfig);
     }
 
@@ -81,6 +83,15 @@ final class BrokerCommands {
         kit.later(admin::shutdown);
         Kit.equal("value", admin.getKVConfig(namespace, "key"), "the value");
         Mqadmin.expect(Mqadmin.run(kit, "deleteKvConfig", "-s", namespace, "-k", "key"), "delete kv config from namespace success\\.");
+    }
+
+    private static void cleanExpiredCq(Kit kit) throws Exception {
+        Mqadmin.expect(Mqadmin.run(kit, "cleanExpiredCQ", "-b", kit.broker), "success");
+        Mqadmin.expect(Mqadmin.run(kit, "cleanExpiredCQ", "-c", CLUSTER), "success");
+    }
+
+    private static void deleteExpiredCommitLog(Kit kit) throws Exception {
+        Mqadmin.expect(Mqadmin.run(kit, "deleteExpiredCommitLog", "-b", kit.broker), "success");
     }
 
     private static void wipeWritePerm(Kit kit) throws Exception {

@@ -24,6 +24,7 @@ final class GroupCommands {
         cases.put("consumerStatus", GroupCommands::consumerStatus);
         cases.put("queryMsgById-push", GroupCommands::consumeDirectly);
         cases.put("producerConnection", GroupCommands::producerConnection);
+        cases.put("cloneGroupOffset", GroupCommands::cloneGroupOffset);
         cases.put("brokerConsumeStats", GroupCommands::brokerConsumeStats);
         cases.put("statsAll", GroupCommands::statsAll);
         cases.put("resetOffsetByTime", GroupCommands::resetOffline);
@@ -40,7 +41,7 @@ final class GroupCommands {
     }
 
     /** A line of consumerProgress for one queue of the topic. */
-    private static String progress(String topic, int queue, int max, int consumed) {
+    static String progress(String topic, int queue, int max, int consumed) {
         return topic + "\\s+" + BROKER + "\\s+" + queue + "\\s+" + max + "\\s+" + consumed + "\\s+" + (max - consumed) + "\\s.*";
     }
 
@@ -138,13 +139,32 @@ final class GroupCommands {
     }
 
     /** A consumer that got so many messages of queue 0, said so, and went. */
-    private static void consume(Kit kit, String group, String topic, int count) throws Exception {
+    static void consume(Kit kit, String group, String topic, int count) throws Exception {
         TopicCommands.send(kit, topic, 0, count);
         Inbox inbox = new Inbox();
         DefaultMQPushConsumer consumer = start(kit, group, topic, inbox);
         inbox.await(count);
         Mqadmin.eventually(kit, progress(topic, 0, count, count), "consumerProgress", "-g", group);
         consumer.shutdown();
+    }
+
+    /** A group that had a member once: tools find its brokers by its retry topic. */
+    static String known(Kit kit, String topic) throws Exception {
+        String group = kit.unique("known");
+        DefaultMQPushConsumer consumer = start(kit, group, topic, new Inbox());
+        Mqadmin.eventually(kit, "%RETRY%" + group, "topicList");
+        consumer.shutdown();
+        return group;
+    }
+
+    private static void cloneGroupOffset(Kit kit) throws Exception {
+        String topic = TopicCommands.create(kit, 1);
+        String group = kit.unique("group");
+        String other = known(kit, topic);
+        consume(kit, group, topic, 4);
+        TopicCommands.send(kit, topic, 0, 2);
+        Mqadmin.run(kit, "cloneGroupOffset", "-s", group, "-d", other, "-t", topic);
+        Mqadmin.eventually(kit, progress(topic, 0, 6, 4), "consumerProgress", "-g", other);
     }
 
     private static void brokerConsumeStats(Kit kit) throws Exception {

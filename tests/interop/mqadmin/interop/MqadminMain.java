@@ -24,6 +24,7 @@ public final class MqadminMain {
         TopicCommands.register(shared);
         MessageCommands.register(shared);
         GroupCommands.register(shared);
+        ToolCalls.register(shared);
         BrokerCommands.register(shared);
         BrokerCommands.registerAlone(alone);
         AccessCommands.register(shared);
