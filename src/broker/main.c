@@ -157,7 +157,7 @@ static void on_reload_signal(void *arg)
 static int serve(struct config *c, struct loop *l, struct disk *disk)
 {
     static struct broker broker; /* large: not on the stack */
-    static struct stop stop; /* a second signal may come until the loop is gone */
+    static struct stop stop;     /* a second signal may come until the loop is gone */
     struct err_ctx err = {.code = 0};
     int rc;
 
