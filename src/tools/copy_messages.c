@@ -24,8 +24,11 @@
 
 #define BATCH_ROWS_MAX  1000
 #define BATCH_SIZE_GOAL (1u << 20)
-/* Beyond it the rest of an answer is left for the next batch: a frame has to hold it all. */
-#define BATCH_SIZE_MAX (8u << 20)
+/*
+ * Beyond it a message is left for the next batch, unless it is the first: a frame has to hold it
+ * all. Less than the goal and the largest message together, so that tests come here.
+ */
+#define BATCH_SIZE_MAX (9u << 19)
 #define PULL_MAX       256
 #define PULLS_IN_VAIN  10
 #define PULL_PAUSE_MS  100
@@ -313,7 +316,7 @@ static int on_pulled(void *arg, struct header *header, struct slice body)
     while (rc == 0 && !s->is_full && (rc = record_walk_next(&walk, &view)) == 1) {
         rc = is_of_queue(s, &view) ? put_message(s, &view) : ESCROW_EPROTO;
     }
-    if (rc == 0 && s->at == was && next > was) {
+    if (rc == 0 && s->at == was && next > was && !s->is_full) {
         s->at = next; /* a gap: what was there is gone */
     }
     return rc;
@@ -329,7 +332,7 @@ static int pull(struct stream *s)
     int64_t was = s->at;
     int rc = 0;
 
-    for (int i = 0; rc == 0 && s->at == was; i++) {
+    for (int i = 0; rc == 0 && s->at == was && !s->is_full; i++) {
         if (i == PULLS_IN_VAIN || (i > 0 && !cli_wait(&c->from, PULL_PAUSE_MS))) {
             return copy_error(c, ESCROW_EPROTO,
                               "queue %" PRIu32 " of broker %s does not go on at offset %" PRId64

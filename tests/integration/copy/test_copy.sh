@@ -330,6 +330,19 @@ for victim in copy new; do
     has_not "$out" 'copied'
 done
 
+# ---- a message that does not fit into the batch that was begun goes into the next ----
+
+expect 0 topics create Large --queues 1 --addr "$a"
+for size in 300000 300001 300002 4194304 4194303 1; do
+    head -c "$size" /dev/zero | tr '\0' x >"$work/large"
+    expect 0 produce Large --file "$work/large" --quiet --addr "$a"
+done
+expect 0 copy topics messages --from "$from" --topic Large
+has "$out" "^messages +Large +6 copied"
+"$escrow" consume Large --json --addr "$a" | messages 0 offsets >"$work/source"
+"$escrow" consume Large --json | messages 0 offsets >"$work/target"
+same Large "$work/target" "$work/source"
+
 for name in new old-b old-a; do
     end "$name" TERM
 done
