@@ -26,7 +26,8 @@ struct remote_peer {
     struct remote *remote;
     enum peer_state state;
     enum header_type type;
-    int32_t probe_opaque;
+    int32_t probe_opaque; /* of what only an escrowd knows */
+    int32_t other_opaque; /* of what is asked behind it */
     bool is_escrowd;
     bool is_in_use;    /* the connection struct is between connect and on_close */
     size_t sent_count; /* calls in `sent` */
@@ -190,15 +191,21 @@ static void probe_time_up(void *arg)
     tcp_conn_close(&peer->conn, ESCROW_ETIMEOUT);
 }
 
-/* Ask for something that only an escrowd knows; whatever comes back tells what it is. */
-static void peer_probe(struct remote_peer *peer)
+static void other_fields(struct header_writer *w, void *arg)
 {
-    struct header_out head = {.code = REQUEST_ESCROW_TXN_HORIZON};
-    struct remote_request probe = {.code = head.code};
+    (void)arg;
+    header_put_str(w, "namespace", SLICE_LIT("escrow"));
+    header_put_str(w, "key", SLICE_LIT("probe"));
+}
+
+/* Sent, or the connection is being closed. */
+static bool peer_ask(struct remote_peer *peer, const struct remote_request *req, int32_t *opaque)
+{
+    struct header_out head = {.code = req->code};
     int rc;
 
-    peer->probe_opaque = head.opaque = next_opaque(peer->remote);
-    rc = write_frame(peer->remote, tcp_conn_begin(&peer->conn), HEADER_JSON, &head, &probe);
+    *opaque = head.opaque = next_opaque(peer->remote);
+    rc = write_frame(peer->remote, tcp_conn_begin(&peer->conn), HEADER_JSON, &head, req);
     if (rc == 0) {
         rc = tcp_conn_end(&peer->conn);
     } else {
@@ -206,10 +213,33 @@ static void peer_probe(struct remote_peer *peer)
     }
     if (rc != 0) {
         tcp_conn_close(&peer->conn, rc);
-        return;
     }
-    loop_timer_start(peer->remote->loop, &peer->probe_timer,
-                     peer->remote->options.connect_timeout_ms, 0, probe_time_up, peer);
+    return rc == 0;
+}
+
+/*
+ * Ask for something that only an escrowd knows; whatever comes back tells what it is. RocketMQ's
+ * name servers of 4.x do not answer what they do not know, so something is asked behind it that
+ * every server answers: an escrowd answers the first before the second.
+ */
+static void peer_probe(struct remote_peer *peer)
+{
+    const struct remote_request probe = {.code = REQUEST_ESCROW_TXN_HORIZON};
+    const struct remote_request other = {.code = REQUEST_GET_KV_CONFIG, .fields = other_fields};
+
+    if (peer_ask(peer, &probe, &peer->probe_opaque) &&
+        peer_ask(peer, &other, &peer->other_opaque)) {
+        loop_timer_start(peer->remote->loop, &peer->probe_timer,
+                         peer->remote->options.connect_timeout_ms, 0, probe_time_up, peer);
+    }
+}
+
+/* The second was answered, and the first was not. */
+static void peer_is_other(struct remote_peer *peer)
+{
+    peer->is_escrowd = false;
+    peer->type = HEADER_JSON;
+    peer_open(peer);
 }
 
 static void peer_probed(struct remote_peer *peer, struct slice body)
@@ -285,6 +315,10 @@ static void peer_on_frame(struct tcp_conn *conn, struct slice bytes)
     }
     if (peer->state == PEER_PROBING && r->header.opaque == peer->probe_opaque) {
         peer_probed(peer, frame.body);
+        return;
+    }
+    if (peer->state == PEER_PROBING && r->header.opaque == peer->other_opaque) {
+        peer_is_other(peer);
         return;
     }
     call = call_find(peer, r->header.opaque);

@@ -4,8 +4,8 @@
  *
  * One connection per address, made at the first request and kept. Header encoding: MessagePack to
  * an escrowd, JSON to anything else; which of the two it is, is asked once per connection (HORIZON,
- * which only an escrowd answers). Requests that wait for the connection are kept as JSON frames,
- * which both understand.
+ * which only an escrowd knows, and behind it GET_KV_CONFIG, which every server answers). Requests
+ * that wait for the connection are kept as JSON frames, which both understand.
  *
  * Owns:    connections. A struct remote_call is the caller's, embedded in its object, from
  *          remote_call until done.
