@@ -139,7 +139,7 @@ void copy_warn(struct copy *c, const char *name, const char *fmt, ...) ESCROW_PR
 /* The error of a topic or group: told as copy_failed; 0, or the error when it ends the copy. */
 ESCROW_MUST_USE int copy_settle(struct copy *c, int error, const char *name);
 
-/* ---- the source (copy_source.c, copy_groups.c) ---- */
+/* ---- the source (copy_source.c, copy_groups.c, copy_waiting.c) ---- */
 
 /* Brokers, and the topics and groups that are wanted. */
 ESCROW_MUST_USE int copy_read_source(struct copy *c);

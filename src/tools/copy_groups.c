@@ -1,15 +1,10 @@
-/*
- * escrow copy: the groups of the source, how far they are, who is connected, and what waits inside
- * its brokers where nobody can fetch it.
- */
+/* escrow copy: the groups of the source, how far they are, and who is connected. */
 #include "core/base/mem.h"
-#include "core/proto/body_inspect.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/body_queues.h"
 #include "core/proto/codes.h"
 #include "src/tools/copy.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -320,139 +315,6 @@ int copy_read_members(struct copy *c)
                       "has members at the source: what they consume from now on, it gets again "
                       "from the target");
         }
-    }
-    return rc;
-}
-
-/* ---- what waits inside ---- */
-
-static bool to_pair(struct slice text, int64_t *first, int64_t *second)
-{
-    const uint8_t *comma = text.len > 0 ? memchr(text.ptr, ',', text.len) : NULL;
-    size_t len;
-
-    if (comma == NULL) {
-        return false;
-    }
-    len = (size_t)(comma - text.ptr);
-    return slice_to_i64(slice_of(text.ptr, len), first) &&
-           slice_to_i64(slice_of(comma + 1, text.len - len - 1), second);
-}
-
-/*
- * Held messages, as RocketMQ counts them (a queue for each delay level, and a timer), and escrowd.
- */
-static int on_runtime(void *arg, struct header *header, struct slice body)
-{
-    int64_t *held = arg;
-    struct kv_table table;
-    int rc = kv_table_decode(body, &table);
-
-    (void)header;
-    *held = 0;
-    for (size_t i = 0; rc == 0 && i < table.count; i++) {
-        int64_t done = 0;
-        int64_t end = 0;
-        if (slice_has_prefix(table.pairs[i].key, SLICE_LIT("scheduleMessageOffset_")) &&
-            to_pair(table.pairs[i].value, &done, &end)) {
-            *held += end > done && done >= 0 && end < INT64_MAX / 64 ? end - done : 0;
-        } else if (slice_eq_str(table.pairs[i].key, "timerCongestNum") &&
-                   slice_to_i64(table.pairs[i].value, &end)) {
-            *held += end > 0 && end < INT64_MAX / 64 ? end : 0;
-        }
-    }
-    if (rc == 0) {
-        kv_table_fini(&table);
-    }
-    return rc;
-}
-
-static int on_horizon(void *arg, struct header *header, struct slice body)
-{
-    int64_t *undecided = arg;
-    struct txn_horizon horizon;
-    int rc = txn_horizon_decode(body, &horizon);
-
-    (void)header;
-    if (rc == 0) {
-        *undecided = (int64_t)horizon.undecided;
-    }
-    return rc;
-}
-
-static void half_fields(struct header_writer *w, void *arg)
-{
-    (void)arg;
-    header_put_str(w, "consumerGroup", SLICE_LIT("CID_RMQ_SYS_TRANS"));
-    header_put_str(w, "topic", SLICE_LIT(TOPIC_HALF));
-    header_put_i64(w, "queueId", 0);
-}
-
-static int on_half_offset(void *arg, struct header *header, struct slice body)
-{
-    (void)body;
-    return header_get_i64(header, "offset", arg);
-}
-
-/* Half messages behind the last that the broker is done with: those that are decided count too. */
-static int count_halves(struct copy *c, const struct copy_broker *b, int64_t *halves)
-{
-    struct cli_request req = {.addr = b->addr, .code = REQUEST_ESCROW_TXN_HORIZON};
-    struct copy_queue queue = {b->addr, TOPIC_HALF, 0};
-    int64_t done = 0;
-    int rc;
-
-    if (remote_is_escrowd(&c->from.remote, b->addr)) {
-        return copy_ask(c, &c->from, &req, on_horizon, halves);
-    }
-    rc = copy_ask_offset(c, &c->from, REQUEST_GET_MAX_OFFSET, &queue, halves);
-    if (rc == 0 && *halves > 0) {
-        req = (struct cli_request){
-            .addr = b->addr, .code = REQUEST_QUERY_CONSUMER_OFFSET, .fields = half_fields};
-        rc = copy_ask(c, &c->from, &req, on_half_offset, &done);
-        rc = rc == ESCROW_ENOTFOUND ? 0 : rc;
-    }
-    if (rc == 0) {
-        *halves = done > 0 ? *halves - done : *halves;
-    }
-    return rc;
-}
-
-static int tell_waiting(struct copy *c, const struct copy_broker *b)
-{
-    struct cli_request req = {.addr = b->addr, .code = REQUEST_GET_BROKER_RUNTIME_INFO};
-    int64_t held = 0;
-    int64_t halves = 0;
-    int rc = copy_ask(c, &c->from, &req, on_runtime, &held);
-
-    if (rc == 0) {
-        rc = count_halves(c, b, &halves);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    if (held > 0) {
-        copy_warn(c, b->name,
-                  "%" PRId64 " messages wait there until they are due (delayed, timed, retries); "
-                  "copy again when they are",
-                  held);
-    }
-    if (halves > 0) {
-        copy_warn(c, b->name,
-                  "up to %" PRId64
-                  " half messages are there, which are not copied; copy again when "
-                  "they are decided",
-                  halves);
-    }
-    return 0;
-}
-
-int copy_tell_waiting(struct copy *c)
-{
-    int rc = 0;
-
-    for (size_t i = 0; rc == 0 && i < c->broker_count; i++) {
-        rc = copy_settle(c, tell_waiting(c, &c->brokers[i]), c->brokers[i].name);
     }
     return rc;
 }

@@ -20,7 +20,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
 clients=(c java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023
-    c-rocketmq java-5-rocketmq go-rocketmq) # X-rocketmq: the program of X, with Apache RocketMQ's servers
+    c-rocketmq java-5-rocketmq go-rocketmq copy-rocketmq) # X-rocketmq: the program of X, with Apache RocketMQ's servers
 build=
 keep=no
 list=no
