@@ -81,8 +81,8 @@ func orderlySuspend(k *Kit) {
 	equal([]string{"m0", "m1", "m1", "m2"}, inbox.bodies(), "order")
 }
 
-// A queue changes hands when its member goes. (One that stays keeps its locks for a minute: the client does not give back what it
-// loses when others come.) Nothing is lost, and nothing comes after what is later in its queue.
+// Queues change hands when their member has gone: it gives the locks back. (One that stays keeps those of queues that it loses to
+// newcomers for a minute.) Nothing is lost, and nothing comes after what is later in its queue.
 func orderlyTakeover(k *Kit) {
 	topic := k.createTopic(4)
 	group := k.unique("group")
@@ -91,8 +91,8 @@ func orderlyTakeover(k *Kit) {
 	first := k.consume(group, topic, consumer.MessageSelector{}, one.listener(), consumer.WithConsumerOrder(true))
 	k.sendMany(p, topic, 20)
 	one.expect(numbered(20))
-	k.consume(group, topic, consumer.MessageSelector{}, two.listener(), consumer.WithConsumerOrder(true))
 	noError(first.Shutdown(), "shutdown of the first")
+	k.consume(group, topic, consumer.MessageSelector{}, two.listener(), consumer.WithConsumerOrder(true))
 	for i := 0; i < 40; i++ {
 		k.send(p, topic, fmt.Sprintf("after%d", i))
 	}
