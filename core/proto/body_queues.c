@@ -131,6 +131,12 @@ void queue_set_fini(struct queue_set *set)
 
 /* ---- tables ---- */
 
+/* What the table is called in the body. */
+static const char *table_key(enum queue_table_kind kind)
+{
+    return kind == QUEUE_TABLE_MEMBER ? "messageQueueTable" : "offsetTable";
+}
+
 static void put_row(struct json_writer *w, enum queue_table_kind kind,
                     const struct queue_stats *row)
 {
@@ -182,7 +188,7 @@ void queue_table_write(struct json_writer *w, enum queue_table_kind kind,
         json_write_key(w, "consumeTps");
         json_write_f64(w, table->tps);
     }
-    json_write_key(w, "offsetTable");
+    json_write_key(w, table_key(kind));
     put_rows(w, kind, table);
     if (kind == QUEUE_TABLE_TOPIC) {
         json_write_key(w, "topicPutTps");
@@ -224,8 +230,7 @@ static int get_row(enum queue_table_kind kind, const struct json_node *value,
 static int get_table(struct queue_table *table, enum queue_table_kind kind,
                      const struct json_node *root)
 {
-    const struct json_node *map =
-        body_tree_map(root, kind == QUEUE_TABLE_MEMBER ? "messageQueueTable" : "offsetTable");
+    const struct json_node *map = body_tree_map(root, table_key(kind));
     const struct json_node *cursor = NULL;
     const struct json_node *key;
     const struct json_node *value;

@@ -71,7 +71,7 @@ enum queue_table_kind {
     QUEUE_TABLE_TOPIC,   /* 202 {"offsetTable":{{mq}:{...}},"topicPutTps":0.0} */
     QUEUE_TABLE_CONSUME, /* 208 {"consumeTps":0.0,"offsetTable":{{mq}:{...}}} */
     QUEUE_TABLE_OFFSETS, /* 220 {"offsetTable":{{mq}:5}} */
-    QUEUE_TABLE_MEMBER   /* a member's answer to 221 {"messageQueueTable":{{mq}:5}}; read only */
+    QUEUE_TABLE_MEMBER   /* a member's answer to 221 {"messageQueueTable":{{mq}:5}} */
 };
 
 struct queue_table {

@@ -336,7 +336,8 @@ static void put_pops(struct list_writer *w, struct broker *b)
     struct pop_gauges g;
 
     pop_table_gauges(b->pops.table, &g);
-    put(w, "pops_held", "pops waiting for messages", METRIC_GAUGE, b->pops.waiting);
+    put(w, "pops_held", "pops, and notifications, waiting for messages", METRIC_GAUGE,
+        b->pops.waiting);
     put(w, "popped_now", "messages handed out and not acknowledged", METRIC_GAUGE, g.in_flight);
     put(w, "popped_due", "of these, messages whose time is over", METRIC_GAUGE, g.due);
     put(w, "popped_forgotten", "messages forgotten because too many were not acknowledged",

@@ -194,6 +194,11 @@ static int try_offsets(struct slice in, struct buf *out)
     return try_table(in, out, QUEUE_TABLE_OFFSETS);
 }
 
+static int try_member(struct slice in, struct buf *out)
+{
+    return try_table(in, out, QUEUE_TABLE_MEMBER);
+}
+
 static int try_callback(struct slice in, struct buf *out)
 {
     enum callback_state state;
@@ -243,7 +248,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_topic_table, try_register, try_queue_lock,    try_group_config,
         try_name_list,   try_kv_table, try_queue_set,     try_register_compressed,
         try_topic_stats, try_offsets,  try_consume_stats, try_callback,
-        try_batch_acks,  try_mode,     try_assignment,    try_group_table};
+        try_batch_acks,  try_mode,     try_assignment,    try_group_table,
+        try_member};
     struct buf once, twice;
     int error;
 

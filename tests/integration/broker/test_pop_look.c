@@ -3,8 +3,10 @@
  */
 #include "tests/integration/broker/pop_client.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- requests ---- */
 
@@ -38,7 +40,9 @@ static const char *peek(int32_t queue, int32_t count)
     walk = (struct record_walk){.rest = c.body};
     ck_assert_int_eq(code == RESPONSE_SUCCESS, c.body.len > 0);
     while (record_walk_next(&walk, &view) == 1) {
-        len += (size_t)snprintf(text + len, sizeof text - len, "%.*s", SLICE_ARGS(view.f.body));
+        len += (size_t)snprintf(text + len, sizeof text - len, "%.*s",
+                                view.f.body.len < 8 ? (int)view.f.body.len : 8,
+                                (const char *)view.f.body.ptr);
         if (view.f.reconsume_times > 0) {
             len += (size_t)snprintf(text + len, sizeof text - len, "/%d", view.f.reconsume_times);
         }
@@ -158,6 +162,66 @@ START_TEST(a_peek_looks_into_every_queue)
         queues_seen |= 1 << view.f.queue_id;
     }
     ck_assert_int_eq(queues_seen, 7);
+    tear_down();
+}
+END_TEST
+
+/* Out of memory with what the first log file holds, if the file system does that. */
+static void forget_the_first_file(void)
+{
+    char path[300];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/log/00000000000000000000", f.folder);
+    fd = open(path, O_RDONLY);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    ck_assert_int_eq(close(fd), 0);
+}
+
+START_TEST(what_is_on_the_disk_is_found_too)
+{
+    /* By a peek, and by an ordered pop, of new messages and of those that come again. */
+    static uint8_t body[65536];
+    struct test_message m = {.topic = "T", .body = slice_of(body, sizeof body)};
+    struct test_pop in_order = {.count = 3, .invisible_ms = LONG_MS, .is_ordered = true};
+    struct popped first[3];
+
+    broker_fixture_start(&f, (const char *const[]){"--log.segment.bytes", "1m", NULL});
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    for (int i = 0; i < 40; i++) {
+        (void)client_send(&c, &m);
+    }
+    client_close(&c);
+    broker_fixture_stop(&f);
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_JSON);
+    forget_the_first_file();
+    ck_assert(strstr(peek(0, 3), "rest 40") != NULL);
+    forget_the_first_file();
+    ck_assert_int_eq(pop(&in_order), 3);
+    memcpy(first, got, sizeof first);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(first[i].offset, i);
+        ck_assert_int_eq(change(&first[i], 0), RESPONSE_SUCCESS);
+    }
+    while (client_metric(&c, "popped_due") < 3) {
+    }
+    forget_the_first_file();
+    ck_assert(strstr(peek(0, 3), "rest 40") != NULL);
+    ck_assert_int_eq(client_metric(&c, "popped_due"), 3);
+    forget_the_first_file();
+    in_order.poll_ms = POLL_MS;
+    for (int offset = 0; offset < 3;) {
+        int count = pop(&in_order); /* what is read ahead comes, in its order */
+        ck_assert_int_gt(count, 0);
+        for (int i = 0; i < count; i++) {
+            ck_assert_int_eq(got[i].offset, offset++);
+            ck_assert_int_eq(got[i].retries, 1);
+            ck_assert_int_eq(ack(&got[i]), RESPONSE_SUCCESS);
+        }
+    }
     tear_down();
 }
 END_TEST
@@ -385,6 +449,7 @@ static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, a_peek_shows_what_a_pop_would_get);
     tcase_add_test(tc, a_peek_looks_into_every_queue);
+    tcase_add_test(tc, what_is_on_the_disk_is_found_too);
     tcase_add_test(tc, a_notification_says_what_is_there);
     tcase_add_test(tc, a_notification_in_order_waits_for_the_queue);
     tcase_add_test(tc, a_message_is_told_to_one_that_waits);

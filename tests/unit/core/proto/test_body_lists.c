@@ -20,6 +20,8 @@
     "{\"offsetTable\":{{\"brokerName\":\"b\",\"queueId\":0,\"topic\":\"t\"}:5,"                    \
     "{\"brokerName\":\"b\",\"queueId\":1,\"topic\":\"t\"}:6}}"
 
+#define MEMBER "{\"messageQueueTable\":{{\"brokerName\":\"b\",\"queueId\":0,\"topic\":\"t\"}:5}}"
+
 static int decode_ids(struct slice body)
 {
     struct name_list list;
@@ -196,7 +198,7 @@ static void ck_table(enum queue_table_kind kind, const struct queue_table *table
 START_TEST(queues_as_keys_are_raw_objects)
 {
     /*
-     * Shows: the three tables in fastjson's form, which is what Java, Go and C++ take apart, and
+     * Shows: the four tables in fastjson's form, which is what Java, Go and C++ take apart, and
      * the way back.
      */
     struct queue_stats topic = {.queue = {SLICE_LIT("t"), SLICE_LIT("b"), 0},
@@ -216,6 +218,7 @@ START_TEST(queues_as_keys_are_raw_objects)
     ck_table(QUEUE_TABLE_CONSUME, &(struct queue_table){.rows = &consume, .count = 1, .tps = 1.5},
              CONSUME_STATS);
     ck_table(QUEUE_TABLE_OFFSETS, &(struct queue_table){.rows = offsets, .count = 2}, OFFSETS);
+    ck_table(QUEUE_TABLE_MEMBER, &(struct queue_table){.rows = offsets, .count = 1}, MEMBER);
 }
 END_TEST
 
