@@ -23,12 +23,11 @@ final class AccessCommands {
         Mqadmin.eventually(owner, topic + "\\s+\\S+\\s+1\\s+3\\s+3\\s+0\\s.*", "consumerProgress", "-g", group);
         Mqadmin.expect(Mqadmin.run(owner, "consumerConnection", "-g", group), ".*" + topic + ".*");
         Mqadmin.expect(Mqadmin.run(owner, "clusterList"), ".*" + owner.broker + ".*");
-        Mqadmin.run(owner, "getBrokerConfig", "-b", owner.broker);
         Mqadmin.run(owner, "deleteTopic", "-c", "DefaultCluster", "-t", topic);
         Mqadmin.expectNot(Mqadmin.run(owner, "topicList"), topic);
     }
 
-    /** What each is told; the topic is not there afterwards. */
+    /** What each is told; none of the topics is there afterwards. */
     private static void refused(Kit kit) throws Exception {
         Kit owner = kit.as("owner");
         Kit[] others = {kit.as("service"), kit.as("owner", "another"), kit.as("unknown"), kit.as(null)};
@@ -37,7 +36,7 @@ final class AccessCommands {
             String topic = kit.unique("topic");
             String output = Mqadmin.tryRun(others[i], "updateTopic", "-b", owner.broker, "-t", topic, "-r", "1", "-w", "1");
             Kit.check(output.contains("CODE: 16"), why[i] + " is not refused: " + output);
-            Mqadmin.expectNot(Mqadmin.run(owner, "topicList"), topic);
         }
+        Mqadmin.expectNot(Mqadmin.run(owner, "topicList"), "access-keys-refused-topic-.*");
     }
 }
