@@ -266,6 +266,37 @@ START_TEST(members_are_asked_how_far_they_are)
 }
 END_TEST
 
+START_TEST(too_many_members_are_not_asked_at_once)
+{
+    /* 64 may be asked at a time; one of them may always be. */
+    struct client member;
+    struct client c;
+    char id[16];
+
+    start(&c);
+    client_open(&member, f.port, HEADER_JSON);
+    for (int i = 0; i < 65; i++) {
+        (void)snprintf(id, sizeof id, "m%d", i);
+        ck_assert_int_eq(client_heartbeat(&member, id, NULL, "g", "T"), RESPONSE_SUCCESS);
+    }
+    ck_assert_int_eq(
+        ASK_TWO(&c, REQUEST_INVOKE_BROKER_TO_GET_CONSUMER_STATUS, "topic", "T", "group", "g"),
+        RESPONSE_SYSTEM_BUSY);
+    (void)client_begin(&c, REQUEST_INVOKE_BROKER_TO_GET_CONSUMER_STATUS, 0);
+    header_put_str(&c.w, "topic", SLICE_LIT("T"));
+    header_put_str(&c.w, "group", SLICE_LIT("g"));
+    header_put_str(&c.w, "clientAddr", SLICE_LIT("m64"));
+    client_submit(&c, SLICE_EMPTY);
+    await_question(&member);
+    ck_assert(slice_eq_str(header_str(&member.header, "clientId"), "m64"));
+    client_answer(&member, RESPONSE_SUCCESS, SLICE_LIT("{\"messageQueueTable\":{}}"));
+    ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+    ck_assert(slice_eq_str(c.body, "{\"consumerTable\":{\"m64\":{}},\"messageQueueTable\":{}}"));
+    client_close(&member);
+    stop(&c);
+}
+END_TEST
+
 /* ---- what is old ---- */
 
 START_TEST(what_is_old_is_deleted_when_it_is_asked_for)
@@ -316,6 +347,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_group_gets_the_offsets_of_another);
     tcase_add_test(tc, from_when_to_when_the_messages_of_a_group_are);
     tcase_add_test(tc, members_are_asked_how_far_they_are);
+    tcase_add_test(tc, too_many_members_are_not_asked_at_once);
     tcase_add_test(tc, what_is_old_is_deleted_when_it_is_asked_for);
 }
 
