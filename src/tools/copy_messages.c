@@ -51,6 +51,7 @@ struct stream {
     int64_t end;   /* old offset behind the last */
     int64_t start; /* new offset of what comes first */
     bool is_mixed; /* others have written into the queue */
+    int64_t gap;   /* offsets before `at` that the last answer passed over */
     /* the batch */
     struct publish_writer pub;
     struct buf body;
@@ -317,7 +318,8 @@ static int on_pulled(void *arg, struct header *header, struct slice body)
         rc = is_of_queue(s, &view) ? put_message(s, &view) : ESCROW_EPROTO;
     }
     if (rc == 0 && s->at == was && next > was && !s->is_full) {
-        s->at = next; /* a gap: what was there is gone */
+        s->at = next < s->end ? next : s->end; /* what was there is gone, or cannot be read */
+        s->gap = s->at - was;
     }
     return rc;
 }
@@ -340,6 +342,13 @@ static int pull(struct stream *s)
                               s->queue, c->brokers[s->part->broker].name, s->at, s->end);
         }
         rc = copy_ask_pull(c, &req, on_pulled, s);
+    }
+    if (s->gap > 0) {
+        copy_failed(c, s->topic->name,
+                    "offsets %" PRId64 " to %" PRId64 " of queue %" PRIu32
+                    " at %s are not copied: they were passed over there",
+                    s->at - s->gap, s->at - 1, s->queue, c->brokers[s->part->broker].name);
+        s->gap = 0;
     }
     if (rc == ESCROW_ENOTSUP) {
         rc = copy_error(c, rc, "queue %" PRIu32 " holds batches that only RocketMQ 5 reads",

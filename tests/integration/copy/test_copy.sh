@@ -343,6 +343,37 @@ has "$out" "^messages +Large +6 copied"
 "$escrow" consume Large --json | messages 0 offsets >"$work/target"
 same Large "$work/target" "$work/source"
 
+# ---- a source that lies ----
+
+# lie SCENARIO STATUS PATTERN COUNT: a copy from it ends so, says so in one line, and has copied so many messages.
+lie() {
+    local at=
+    : >"$work/fake"
+    python3 "$here/fake_source.py" "$1" >>"$work/fake" 2>"$work/fake.log" &
+    pids[fake]=$!
+    for ((i = 0; i < 1200; i++)); do
+        at=$(cat "$work/fake")
+        [ -z "$at" ] || break
+        pause
+    done
+    expect "$2" copy --from "$at"
+    has "$err" "$3"
+    has_not "$out$err" $'\x1b|etc|\\.\\./g'
+    is "$(count told)" "$4"
+    end fake KILL
+    [ "$(count told)" -eq 0 ] || wire "$broker" ask 215 topic=told >/dev/null
+}
+lie junk 1 '^escrow: copy: .*ESCROW_EPROTO' 0
+lie broker-name 1 'a broker without a name' 0
+lie queues 1 '^escrow: copy: broker liar .*ESCROW_EPROTO' 0
+lie offset 1 'copy told: .*ESCROW_EPROTO' 0
+for scenario in other-topic other-queue backwards truncated; do
+    lie $scenario 1 'copy told: .*ESCROW_EPROTO' 0
+done
+lie inner-batch 1 'copy told: queue 0 holds batches' 0
+lie no-progress 1 'copy told: queue 0 of broker liar does not go on at offset 0 although it ends at 10' 0
+lie gap 1 'copy told: offsets 0 to 3 of queue 0 at liar are not copied' 6
+
 for name in new old-b old-a; do
     end "$name" TERM
 done

@@ -1,0 +1,99 @@
+"""A name server and broker in one that lies: the source of a copy that must not be fooled. Prints its address, and serves until it is
+ended.
+
+usage: fake_source.py SCENARIO"""
+import json
+import socketserver
+import struct
+import sys
+import zlib
+
+TOPIC = "told"
+QUEUE_END = 10
+
+
+def record(topic, queue, offset, body=b"body", sys_flag=0):
+    host = bytes([127, 0, 0, 1]) + struct.pack(">I", 1)
+    properties = f"UNIQ_KEY\1u{offset}\2".encode()
+    rest = struct.pack(">IIIIQQIQ", 0xDAA320A7, zlib.crc32(body) & 0x7FFFFFFF, queue, 0, offset, offset * 100, sys_flag, 1700000000000)
+    rest += host + struct.pack(">Q", 1700000000000) + host + struct.pack(">IQI", 0, 0, len(body)) + body
+    rest += bytes([len(topic)]) + topic.encode() + struct.pack(">H", len(properties)) + properties
+    return struct.pack(">I", len(rest) + 4) + rest
+
+
+def records(first, last):
+    return b"".join(record(TOPIC, 0, i) for i in range(first, last))
+
+
+def pulled(scenario, offset):
+    """(code, nextBeginOffset, body) for a pull from an offset."""
+    if scenario == "other-topic":
+        return 0, offset + 1, record("other", 0, offset)
+    if scenario == "other-queue":
+        return 0, offset + 1, record(TOPIC, 1, offset)
+    if scenario == "backwards":
+        return 0, QUEUE_END, records(5, 8) + records(2, 3)
+    if scenario == "truncated":
+        return 0, QUEUE_END, records(offset, QUEUE_END)[:-3]
+    if scenario == "inner-batch":
+        return 0, QUEUE_END, record(TOPIC, 0, offset, sys_flag=0xC0)
+    if scenario == "no-progress":
+        return 19, offset, b""
+    if scenario == "gap" and offset < 4:
+        return 21, 4, b""
+    return 0, QUEUE_END, records(offset, QUEUE_END)
+
+
+def answer(scenario, addr, code, fields):
+    """(code, fields, body)"""
+    name = "bad\x1b[2J" if scenario == "broker-name" else "liar"
+    if code == 106:
+        if scenario == "junk":
+            return 0, {}, b'{"brokerAddrTable":[}'
+        return 0, {}, json.dumps({"brokerAddrTable": {name: {"brokerName": name, "cluster": "c", "brokerAddrs": {"0": addr}}},
+                                  "clusterAddrTable": {"c": [name]}}).encode()
+    if code == 21:
+        queues = 1025 if scenario == "queues" else 1
+        topics = [TOPIC, "../../etc", "a b", "TBW102"]
+        return 0, {}, json.dumps({"topicConfigTable": {t: {"topicName": t, "readQueueNums": queues, "writeQueueNums": queues, "perm": 6}
+                                                       for t in topics}}).encode()
+    if code == 201:
+        return 0, {}, json.dumps({"subscriptionGroupTable": {g: {"groupName": g} for g in ("g", "../g")}}).encode()
+    if code == 208:
+        body = '{"offsetTable":{{"brokerName":"liar","queueId":0,"topic":"told"}:{"brokerOffset":10,"consumerOffset":0},' \
+               '{"brokerName":"liar","queueId":2000000000,"topic":"told"}:{"brokerOffset":1,"consumerOffset":-7}}}'
+        return 0, {}, body.encode()
+    if code == 28:
+        return 0, {}, b'{"table":{"scheduleMessageOffset_1":"5,x","scheduleMessageOffset_99":"1,2","timerCongestNum":"-4"}}'
+    if code in (30, 31):
+        offset = (QUEUE_END if code == 30 else 0) if fields["topic"] == TOPIC else 0
+        return 0, {"offset": str(-1 if scenario == "offset" else offset)}, b""
+    if code == 11:
+        result, following, body = pulled(scenario, int(fields["queueOffset"]))
+        return result, {"nextBeginOffset": str(following), "minOffset": "0", "maxOffset": "10", "suggestWhichBrokerId": "0"}, body
+    return 3, {}, b""
+
+
+class Connection(socketserver.StreamRequestHandler):
+    def handle(self):
+        while True:
+            head = self.rfile.read(8)
+            if len(head) < 8:
+                return
+            size, header_size = struct.unpack(">II", head)
+            rest = self.rfile.read(size - 4)
+            request = json.loads(rest[:header_size & 0xFFFFFF])
+            code, fields, body = answer(sys.argv[1], self.server.addr, request["code"], request.get("extFields") or {})
+            header = json.dumps({"code": code, "flag": 1, "opaque": request["opaque"], "language": "JAVA", "version": 1, "extFields": fields})
+            self.wfile.write(struct.pack(">II", 4 + len(header) + len(body), len(header)) + header.encode() + body)
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+with Server(("127.0.0.1", 0), Connection) as server:
+    server.addr = f"127.0.0.1:{server.server_address[1]}"
+    print(server.addr, flush=True)
+    server.serve_forever()
