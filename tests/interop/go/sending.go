@@ -69,11 +69,11 @@ func sizes(k *Kit) {
 	large := make([]byte, 4<<20)
 	_, _ = rand.New(rand.NewSource(1)).Read(large)
 	_, err := p.SendSync(context.Background(), primitive.NewMessage(topic, nil))
-	check(err != nil && strings.Contains(err.Error(), "13"), "a message without a body: %v", err)
+	check(err != nil, "a message without a body was taken")
 	k.send(p, topic, string(large))
 	check(string(large) == string(k.collect(topic).await(1)[0].Body), "the body is another")
 	_, err = p.SendSync(context.Background(), primitive.NewMessage(topic, append(large, 'x')))
-	check(err != nil && strings.Contains(err.Error(), "13"), "a body of more than 4 MiB: %v", err)
+	check(err != nil && strings.Contains(err.Error(), "CODE: 13"), "a body of more than 4 MiB: %v", err)
 }
 
 func refusedNames(k *Kit) {
