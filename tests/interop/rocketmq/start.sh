@@ -73,6 +73,7 @@ transactionTimeOut=1000
 transactionCheckInterval=1000
 transactionOpBatchInterval=100
 enablePropertyFilter=true
+recallMessageEnable=true
 traceTopicEnable=true
 waitTimeMillsInSendQueue=10000
 osPageCacheBusyTimeOutMills=10000
