@@ -47,11 +47,12 @@ struct stream {
     uint64_t epoch; /* 0: not opened yet */
     /* the queue */
     uint32_t queue;
-    int64_t at;    /* old offset of the next message */
-    int64_t end;   /* old offset behind the last */
-    int64_t start; /* new offset of what comes first */
-    bool is_mixed; /* others have written into the queue */
-    int64_t gap;   /* offsets before `at` that the last answer passed over */
+    int64_t at;      /* old offset of the next message */
+    int64_t end;     /* old offset behind the last */
+    int64_t start;   /* new offset of what comes first */
+    bool is_mixed;   /* others have written into the queue */
+    bool is_looking; /* at the last message that was copied, the one before `at` */
+    int64_t gap;     /* offsets before `at` that the last answer passed over */
     /* the batch */
     struct publish_writer pub;
     struct buf body;
@@ -272,6 +273,7 @@ static int put_message(struct stream *s, const struct record_view *view)
     rc = s->place == NULL ? ESCROW_ENOMEM : copy_place_add(s->place, view->f.queue_offset);
     if (rc == 0) {
         publish_put(&s->pub, &row);
+        s->place->last_ms = view->f.store_ms;
         s->at = view->f.queue_offset + 1;
     }
     return rc;
@@ -286,8 +288,8 @@ static void pull_fields(struct header_writer *w, void *arg)
     header_put_str(w, "consumerGroup", SLICE_LIT("TOOLS_CONSUMER")); /* every broker has it */
     header_put_str(w, "topic", slice_str(s->topic->name));
     header_put_i64(w, "queueId", s->queue);
-    header_put_i64(w, "queueOffset", s->at);
-    header_put_i64(w, "maxMsgNums", PULL_MAX);
+    header_put_i64(w, "queueOffset", s->is_looking ? s->at - 1 : s->at);
+    header_put_i64(w, "maxMsgNums", s->is_looking ? 1 : PULL_MAX);
     header_put_i64(w, "sysFlag", 4);
     header_put_i64(w, "commitOffset", 0);
     header_put_i64(w, "suspendTimeoutMillis", 0);
@@ -355,6 +357,48 @@ static int pull(struct stream *s)
                         s->queue);
     } else if (rc == ESCROW_ELIMIT) {
         rc = copy_error(c, rc, "too many gaps in the offsets of queue %" PRIu32, s->queue);
+    }
+    return rc;
+}
+
+/* The message before `at`: the same as when it was copied? One that is gone cannot be asked. */
+static int on_looked(void *arg, struct header *header, struct slice body)
+{
+    const struct stream *s = arg;
+    struct record_walk walk = {body};
+    struct record_view view;
+    int rc;
+
+    if (header->code != RESPONSE_SUCCESS) {
+        return 0;
+    }
+    rc = record_walk_next(&walk, &view);
+    if (rc < 0) {
+        return rc;
+    }
+    return rc == 1 && view.f.queue_offset == s->at - 1 && view.f.store_ms != s->place->last_ms
+               ? ESCROW_ECONFLICT
+               : 0;
+}
+
+/* Clusters and brokers are often called alike: is it the store that was copied from before? */
+static int check_store(struct stream *s)
+{
+    struct copy *c = s->c;
+    struct cli_request req = {.addr = c->brokers[s->part->broker].addr,
+                              .code = REQUEST_PULL_MESSAGE,
+                              .fields = pull_fields,
+                              .fields_arg = s};
+    int rc;
+
+    s->is_looking = true;
+    rc = copy_ask_pull(c, &req, on_looked, s);
+    s->is_looking = false;
+    if (rc == ESCROW_ECONFLICT) {
+        rc = copy_error(c, rc,
+                        "offset %" PRId64 " of queue %" PRIu32
+                        " at %s is not the message that was copied: another store than before",
+                        s->at - 1, s->queue, c->brokers[s->part->broker].name);
     }
     return rc;
 }
@@ -510,7 +554,12 @@ static int copy_queue(struct stream *s)
     if (rc != 0 || s->at >= s->end) {
         return rc != 0 ? rc : close_queue(s);
     }
-    rc = target_range(s, &min, &max);
+    if (s->place != NULL && s->at == copy_place_next(s->place)) {
+        rc = check_store(s);
+    }
+    if (rc == 0) {
+        rc = target_range(s, &min, &max);
+    }
     if (rc != 0) {
         return rc;
     }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define POSITION_VERSION 1
-#define PLACE_SIZE       (4 + 1 + 8 + 2)
+#define PLACE_SIZE       (4 + 1 + 8 + 8 + 2)
 #define RUN_SIZE         (8 + 8)
 
 void copy_position_fini(struct copy_position *p)
@@ -30,6 +30,7 @@ void copy_position_encode(struct buf *out, struct slice name, const struct copy_
         buf_append_le32(out, place->queue);
         buf_append_u8(out, (uint8_t)place->state);
         buf_append_le64(out, (uint64_t)place->start);
+        buf_append_le64(out, (uint64_t)place->last_ms);
         buf_append_le16(out, (uint16_t)place->run_count);
         for (size_t r = 0; r < place->run_count; r++) {
             buf_append_le64(out, (uint64_t)place->runs[r].first);
@@ -86,7 +87,7 @@ static int read_place(struct slice *in, struct copy_position *p)
     }
     queue = get_le32(at);
     start = (int64_t)get_le64(at + 5);
-    runs = get_le16(at + 13);
+    runs = get_le16(at + 21);
     if (queue >= QUEUES_PER_TOPIC_MAX || at[4] > COPY_MIXED || start < 0 || runs < 1 ||
         runs > COPY_RUNS_MAX ||
         (p->place_count > 0 && p->places[p->place_count - 1].queue >= queue)) {
@@ -97,6 +98,7 @@ static int read_place(struct slice *in, struct copy_position *p)
         return ESCROW_ENOMEM;
     }
     place->state = (enum copy_state)at[4];
+    place->last_ms = (int64_t)get_le64(at + 13);
     return read_runs(in, place, runs);
 }
 

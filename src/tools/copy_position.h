@@ -10,8 +10,8 @@
  * state says.
  *
  *   version u8 = 1, name length u16, name, base u32, places u16, and for each, ascending by queue:
- *   queue u32, state u8, start i64, runs u16, and for each, ascending: first i64, count i64
- *   (little-endian)
+ *   queue u32, state u8, start i64, last i64, runs u16, and for each, ascending: first i64, count
+ *   i64 (little-endian)
  *
  * Owns:    the places.
  * Thread:  any. Pure.
@@ -45,7 +45,8 @@ struct copy_run {
 struct copy_place {
     uint32_t queue; /* old id */
     enum copy_state state;
-    int64_t start; /* new offset of the first */
+    int64_t start;   /* new offset of the first */
+    int64_t last_ms; /* when the old broker stored the last one: how it is known again */
     size_t run_count;
     struct copy_run runs[COPY_RUNS_MAX];
 };

@@ -32,7 +32,7 @@ start() {
     local name=$1 log=$work/$1.log
     shift
     rm -f "$log"
-    "$escrowd" --data.dir "$work/$name" --broker.name "$name" --broker.port 0 --broker.vip.port 0 --log.segment.bytes 64m \
+    "$escrowd" --data.dir "$work/$name" --broker.name "${name%-twin}" --broker.port 0 --broker.vip.port 0 --log.segment.bytes 64m \
         --disk.warning.ratio 100 "$@" >"$log" 2>&1 &
     pids[$name]=$!
     for ((i = 0; i < 1200; i++)); do
@@ -100,6 +100,7 @@ from=$namesrv a=$broker
 start old-b --role broker --namesrv.addrs "$from"
 b=$broker
 start new --namesrv.port 0
+new=$broker
 export ESCROW_NAMESRV=$namesrv
 
 # ---- usage ----
@@ -320,6 +321,7 @@ for victim in copy new; do
         has "$(cat "$work/err")" '^escrow: copy: .*ESCROW_(ECONN|ECLOSED|ETIMEOUT)'
         is "$(grep -vc ': note:' "$work/err")" 1
         start new --namesrv.port 0
+        new=$broker
         export ESCROW_NAMESRV=$namesrv
     fi
     unset "pids[copy]"
@@ -342,6 +344,16 @@ has "$out" "^messages +Large +6 copied"
 "$escrow" consume Large --json --addr "$a" | messages 0 offsets >"$work/source"
 "$escrow" consume Large --json | messages 0 offsets >"$work/target"
 same Large "$work/target" "$work/source"
+
+# ---- another cluster whose names are the same ----
+
+start old-a-twin --namesrv.port 0
+wire "$broker" ask 17 topic=Large readQueueNums=1 writeQueueNums=1 perm=6 >/dev/null
+wire "$broker" send-batch Large 0 0 30 50
+broker=$new
+expect 1 copy topics messages --from "$namesrv" --topic Large
+has "$err" 'copy Large: offset 5 of queue 0 at old-a is not the message that was copied: another store'
+is "$(count Large)" 6
 
 # ---- a source that lies ----
 
@@ -374,7 +386,7 @@ lie inner-batch 1 'copy told: queue 0 holds batches' 0
 lie no-progress 1 'copy told: queue 0 of broker liar does not go on at offset 0 although it ends at 10' 0
 lie gap 1 'copy told: offsets 0 to 3 of queue 0 at liar are not copied' 6
 
-for name in new old-b old-a; do
+for name in new old-b old-a old-a-twin; do
     end "$name" TERM
 done
 [ "$failed" -eq 0 ] || exit 1

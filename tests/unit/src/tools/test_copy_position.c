@@ -19,6 +19,7 @@ static void fill(struct copy_position *p)
         ck_assert_int_eq(copy_place_add(place, offsets[i]), 0);
     }
     place->state = COPY_MIXED;
+    place->last_ms = 1700000000123;
     place = copy_position_add(p, 2, 0);
     ck_assert_int_eq(copy_place_add(place, 0), 0);
     place->state = COPY_CLEAN;
@@ -44,6 +45,7 @@ START_TEST(a_position_survives_the_round_trip)
     ck_assert_ptr_nonnull(place);
     ck_assert_int_eq(place->state, COPY_MIXED);
     ck_assert_int_eq(place->start, 1000);
+    ck_assert_int_eq(place->last_ms, 1700000000123);
     ck_assert_uint_eq(place->run_count, 2);
     ck_assert_int_eq(copy_place_total(place), 5);
     ck_assert_int_eq(copy_place_next(place), 115);
