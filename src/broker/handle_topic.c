@@ -31,7 +31,7 @@ static bool create_decode(struct request *req, struct topic *topic)
     int32_t sys_flag = 0;
 
     if (header_get_str(req->header, "topic", &name) != 0 || name_check_topic(name) != 0 ||
-        !name_is_sendable(name)) {
+        name_topic_class(name) == TOPIC_SYSTEM) {
         request_fail(req, -1, ESCROW_EINVAL, "topic: not a valid name, or a system topic");
         return false;
     }

@@ -271,6 +271,29 @@ START_TEST(topics_come_from_their_template_only)
 }
 END_TEST
 
+START_TEST(system_topics_are_not_changed_by_request)
+{
+    /* Least of all the template: with other bits nothing would be created from it any more. */
+    static const char *const names[] = {"TBW102", "RMQ_SYS_TRACE_TOPIC", "RMQ_SYS_TRANS_HALF_TOPIC",
+                                        "BenchmarkTest", "rmq_sys_x"};
+    struct client c;
+
+    start(&c, HEADER_JSON);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct header_writer *w = client_begin(&c, REQUEST_UPDATE_AND_CREATE_TOPIC, 0);
+        header_put_str(w, "topic", slice_str(names[i]));
+        header_put_i64(w, "readQueueNums", 2);
+        header_put_i64(w, "writeQueueNums", 2);
+        header_put_i64(w, "perm", 6);
+        ck_assert_int_eq(client_call(&c, SLICE_EMPTY), RESPONSE_INVALID_PARAMETER);
+    }
+    ck_assert_int_eq(
+        client_try_send(&c, &(struct test_message){.topic = "New", .body = SLICE_LIT("x")}),
+        RESPONSE_SUCCESS);
+    stop(&c);
+}
+END_TEST
+
 START_TEST(a_closed_topic_refuses_what_its_bits_refuse)
 {
     /* perm 4: readable only; perm 2: writable only. Changed by 17, without a restart. */
@@ -877,6 +900,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_batch_is_stored_whole_or_not_at_all);
     tcase_add_test(tc, a_batch_is_answered_with_an_id_for_each_message);
     tcase_add_test(tc, topics_come_from_their_template_only);
+    tcase_add_test(tc, system_topics_are_not_changed_by_request);
     tcase_add_test(tc, a_closed_topic_refuses_what_its_bits_refuse);
     tcase_add_test(tc, every_line_of_the_pull_table);
     tcase_add_test(tc, pulls_by_the_subscription_of_the_heartbeat);
