@@ -14,13 +14,15 @@
 # Works on a fresh Debian 12, as root or as a user with sudo: packages that are missing are installed first. Each client is fetched
 # from its registry by the tool of its ecosystem (Maven, go, npm), in the version its folder names. Each client gets a server of its own on loopback, with free ports and an empty folder. A client that cannot be
 # fetched or built, and a case without a result, are failures. Leaves no process and no file behind, also when interrupted.
+# What a program prints with Apache RocketMQ's servers is compared with what it prints with escrowd; DIFFERENCES.md says what may differ.
 # Exit status: 0 every case is ok, 1 some are not, 2 usage.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
 clients=(c java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023
-    c-rocketmq java-5-rocketmq go-rocketmq copy-rocketmq) # X-rocketmq: the program of X, with Apache RocketMQ's servers
+    c-rocketmq java-4.9-rocketmq java-5-rocketmq mqadmin-4.9-rocketmq mqadmin-5-rocketmq go-rocketmq node-rocketmq spring-2.2-rocketmq
+    spring-2.3-rocketmq cloud-2021-rocketmq cloud-2023-rocketmq copy-rocketmq) # X-rocketmq: the program of X, with Apache RocketMQ's servers
 build=
 keep=no
 list=no
@@ -103,7 +105,7 @@ await_client() {
     fi
     sed "s|^|$name: |" "$work/$name/results"
     if grep -q '^FAIL' "$work/$name/results" && [ "$keep" = no ] && [ -f "$work/$name/output.log" ]; then
-        grep -avE '^(ok|FAIL) ' "$work/$name/output.log" | tail -n 60 >&2 || :
+        grep -avE '^(ok|FAIL|note) ' "$work/$name/output.log" | tail -n 60 >&2 || :
     fi
 }
 
@@ -126,12 +128,23 @@ while [ ${#running[@]} -gt 0 ]; do
     await_client
 done
 
-[ "$list" = yes ] || printf '\n%-20s %5s %7s %8s\n' client ok failed seconds
+# What a program printed with escrowd and with Apache RocketMQ's servers.
+for name in "${clients[@]}"; do
+    if [ ! -f "$work/$name/output.log" ] || [ ! -f "$work/$name-rocketmq/output.log" ]; then
+        continue
+    fi
+    "$here/compare.py" both "$work/$name" "$work/$name-rocketmq" >"$work/$name/both" || echo "FAIL compare: compare.py failed" >>"$work/$name/both"
+    sed "s|^|$name-rocketmq: |" "$work/$name/both"
+    cat "$work/$name/both" >>"$work/$name-rocketmq/results"
+done
+
+[ "$list" = yes ] || printf '\n%-20s %5s %7s %7s %8s\n' client ok differs failed seconds
 failed=0
 for name in "${clients[@]}"; do
     [ -f "$work/$name/results" ] || continue
     bad=$(grep -c '^FAIL' "$work/$name/results" || :)
-    printf '%-20s %5d %7d %8d\n' "$name" "$(grep -c '^ok' "$work/$name/results" || :)" "$bad" "${seconds[$name]}"
+    printf '%-20s %5d %7d %7d %8d\n' "$name" "$(grep -c '^ok' "$work/$name/results" || :)" \
+        "$(grep -c '^differs' "$work/$name/results" || :)" "$bad" "${seconds[$name]}"
     failed=$((failed + bad))
 done
 for name in "${clients[@]}"; do

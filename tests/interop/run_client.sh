@@ -92,6 +92,6 @@ start_server "${cases[@]}" || {
     exit 0
 }
 run_group timeout -k 5 "$client_seconds" "$here/${name%%-*}/client.sh" run "${cases[@]}" >"$work/output.log" 2>&1 || :
-collect "${cases[@]}" >"$work/lines"
+collect "${cases[@]}" | "$here/compare.py" known "$name" "$work/output.log" >"$work/lines"
 stop_server >>"$work/lines"
 mv "$work/lines" "$work/results"

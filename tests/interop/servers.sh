@@ -53,7 +53,7 @@ start_server() { # CASE...
     if [ "${name%-rocketmq}" != "$name" ]; then
         "$here/rocketmq/start.sh" "$folder/rocketmq" "$work/data" >"$log" 2>&1 &
         servers+=($!)
-        until_true 120 grep -q '^ready ' "$log" || {
+        until_true 400 grep -q '^ready ' "$log" || {
             tail -n 20 "$log" >&2
             return 1
         }

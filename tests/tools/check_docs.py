@@ -12,7 +12,9 @@ usage: check_docs.py [ROOT]
 5. Each relative link of a document leads to a file.
 6. Each cell of README.md's tables of clients names cases that the client's program in tests/interop has, each case is in a cell,
    each client of tests/interop/run.sh is named, and the versions in the heads are those that are fetched (check_cases says what
-   a cell may be)."""
+   a cell may be).
+7. Each row of tests/interop/DIFFERENCES.md is about a case that there is."""
+import fnmatch
 import os
 import re
 import sys
@@ -308,11 +310,24 @@ def check_cases(root):
                 yield "README.md", f"has {client}/{case} in no cell"
 
 
+def check_differences(root):
+    """Yields each case of the tables of differences that no client has: nobody would look whether the difference is there."""
+    page, script = load(root, "tests/interop/DIFFERENCES.md"), load(root, "tests/interop/run.sh")
+    if page is None or script is None:
+        return
+    cases, _ = cases_of(root, re.search(r"^clients=\(([^)]*)\)", script, re.M).group(1).split())
+    names = [f"{client}/{case}" for client, found in cases.items() for case in found]
+    for line in page.splitlines():
+        for pattern in code(line.split("|")[1]) if line.startswith("| `") else []:
+            if not fnmatch.filter(names, pattern):
+                yield "tests/interop/DIFFERENCES.md", f"has a row about {pattern}, and there is no such case"
+
+
 def check(root):
     """Yields (path, what is wrong), each once."""
     seen = set()
     for part in (check_tables, check_constants, check_sql, check_parameters, check_by_hand, check_folders, check_options, check_links,
-                 check_cases):
+                 check_cases, check_differences):
         for fault in part(root):
             if fault not in seen:
                 seen.add(fault)

@@ -31,6 +31,7 @@ TREE = {
                  "| send | `one`, `two-b` | yes | yes | yes | `two-b`, `node/one` | `send` |\n"
                  "| pop | `pop` | n/a | yes | - | `java-5/pop` | `test_pop` |\n",
     "tests/interop/c/client.sh": "version=1.2.3\n",
+    "tests/interop/DIFFERENCES.md": "| Case |\n| --- |\n| `java-*/pop`, `c/send` | `x` |\n",
     "tests/interop/run.sh": "clients=(c java-4.9 java-5 go go-tls node)\n",
     "tests/interop/README.md": "`run`, `main`, `client`\n",
     "tests/interop/c/main.c": "    {\"send\", case_send},\n",
@@ -138,6 +139,10 @@ class Docs(unittest.TestCase):
     def test_a_client_without_a_word(self):
         self.assert_fault("tests/interop/run.sh", "clients=(c java-4.9 java-5 go go-tls node node-2)\n", "does not name the client node-2")
         self.assert_cell("`go-tls`", "TLS: `test_pop`", "does not name the client go-tls")
+
+    def test_a_difference_of_a_case_that_is_gone(self):
+        self.assert_fault("tests/interop/DIFFERENCES.md", "| `java-*/pop`, `go-tls/one`, `c/sent` | `x` |\n",
+                          "has a row about c/sent, and there is no such case")
 
     def test_a_version_that_is_not_fetched(self):
         for version in ("1.2.4", "1.2.3.4", "11.2.3"):

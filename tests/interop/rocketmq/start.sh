@@ -51,6 +51,7 @@ port=${ports#* }
 
 cat >"$folder/namesrv.conf" <<CONF
 listenPort=$name_port
+orderMessageEnable=true
 CONF
 cat >"$folder/broker.conf" <<CONF
 brokerName=escrow-a
@@ -75,13 +76,15 @@ transactionOpBatchInterval=100
 enablePropertyFilter=true
 recallMessageEnable=true
 traceTopicEnable=true
+recallMessageEnable=true
+useServerSideResetOffset=false
 waitTimeMillsInSendQueue=10000
 osPageCacheBusyTimeOutMills=10000
 diskMaxUsedSpaceRatio=99
 CONF
 
 start() { # CLASS CONFIGURATION
-    java -Xmx400m -Xms64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=256m -Drocketmq.home.dir="$folder" \
+    java -Xmx400m -Xms64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=1g -Drocketmq.home.dir="$folder" \
         -Duser.home="$folder" -cp "$libraries/*" "org.apache.rocketmq.$1" -c "$2" >"$folder/$2.log" 2>&1 &
     pids+=($!)
 }
@@ -89,7 +92,7 @@ has_booted_or_ended() { # LOG
     grep -q 'boot success' "$1" || is_gone "${pids[-1]}"
 }
 await() { # LOG
-    if ! until_true 60 has_booted_or_ended "$1" || ! grep -q 'boot success' "$1"; then
+    if ! until_true 180 has_booted_or_ended "$1" || ! grep -q 'boot success' "$1"; then
         tail -n 20 "$1" >&2
         exit 1
     fi

@@ -77,6 +77,7 @@ final class Consuming {
             wrong.start();
             throw new AssertionError("a wrong expression was taken");
         } catch (MQClientException e) {
+            kit.note("wrong expression", e);
             Kit.equal(23, e.getResponseCode(), "SUBSCRIPTION_PARSE_FAILED");
         }
     }
@@ -104,6 +105,9 @@ final class Consuming {
             Kit.equal(got.get(0).getMsgId(), got.get(i).getMsgId(), "message id");
             Kit.equal(got.get(0).getBornTimestamp(), got.get(i).getBornTimestamp(), "born");
         }
+        for (int i = 0; i < 3; i++) {
+            kit.note("attempt " + i, got.get(i));
+        }
         Kit.equal(got.get(0).getProperty("ORIGIN_MESSAGE_ID"), null, "ORIGIN_MESSAGE_ID of the first");
         Kit.equal(got.get(1).getProperty("ORIGIN_MESSAGE_ID"), got.get(2).getProperty("ORIGIN_MESSAGE_ID"), "ORIGIN_MESSAGE_ID");
         Kit.check(got.get(1).getProperty("ORIGIN_MESSAGE_ID") != null, "there is an ORIGIN_MESSAGE_ID");
@@ -126,6 +130,7 @@ final class Consuming {
         inbox.await(2);
         Kit.untilNoException(() -> producer.fetchPublishMessageQueues("%DLQ%" + group)); /* it comes into being with a message */
         MessageExt dead = kit.collect(kit.unique("group"), "%DLQ%" + group, "*").awaitOne();
+        kit.note("dead", dead);
         Kit.equal("dead", Kit.text(dead.getBody()), "body");
         Kit.equal(id, dead.getMsgId(), "message id");
         Kit.equal(topic, dead.getProperty("RETRY_TOPIC"), "RETRY_TOPIC");
@@ -294,6 +299,14 @@ final class Consuming {
         Kit.equal(Collections.singletonList("end"), poll(consumer, 1), "messages from the end");
     }
 
+    private static PullStatus pull(Kit kit, String what, DefaultMQPullConsumer consumer, MessageQueue queue, String tag, long offset)
+        throws Exception {
+        PullResult result = consumer.pull(queue, tag, offset, 4);
+        kit.note(what, result.getPullStatus() + " next " + result.getNextBeginOffset() + " of " + result.getMinOffset() + " to "
+            + result.getMaxOffset());
+        return result.getPullStatus();
+    }
+
     /** The old pull consumer: every status it can get, and its own offsets. */
     private static void pull(Kit kit) throws Exception {
         DefaultMQProducer producer = kit.producer();
@@ -312,9 +325,9 @@ final class Consuming {
         Kit.equal(0L, found.getMinOffset(), "minimum");
         Kit.equal(10L, found.getMaxOffset(), "maximum");
         Map<String, PullStatus> others = new HashMap<>();
-        others.put("nothing new", consumer.pull(queue, "*", 10, 4).getPullStatus());
-        others.put("beyond the end", consumer.pull(queue, "*", 99, 4).getPullStatus());
-        others.put("no such tag", consumer.pull(queue, "C", 0, 4).getPullStatus());
+        others.put("nothing new", pull(kit, "nothing new", consumer, queue, "*", 10));
+        others.put("beyond the end", pull(kit, "beyond the end", consumer, queue, "*", 99));
+        others.put("no such tag", pull(kit, "no such tag", consumer, queue, "C", 0));
         Kit.equal(PullStatus.NO_NEW_MSG, others.get("nothing new"), "nothing new");
         Kit.equal(PullStatus.OFFSET_ILLEGAL, others.get("beyond the end"), "beyond the end");
         Kit.equal(PullStatus.NO_MATCHED_MSG, others.get("no such tag"), "no such tag");

@@ -74,6 +74,9 @@ final class Delays {
         Kit.equal("[first, at once, later]", inbox.bodies().toString(), "order");
         Kit.check(came >= due && came < due + 20_000, "due at " + due + ", came at " + came);
         MessageExt got = inbox.messages().get(2);
+        kit.note("message", got);
+        kit.note("REAL_TOPIC", got.getProperty("REAL_TOPIC"));
+        kit.note("REAL_QID", got.getProperty("REAL_QID"));
         Kit.equal("blue", got.getUserProperty("colour"), "user property");
         Kit.equal(topic, got.getTopic(), "topic");
     }

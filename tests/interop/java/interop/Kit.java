@@ -4,12 +4,14 @@ import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
+import java.util.Arrays;
 import java.util.Deque;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.concurrent.Callable;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.regex.Pattern;
 import org.apache.rocketmq.acl.common.AclClientRPCHook;
 import org.apache.rocketmq.acl.common.SessionCredentials;
 import org.apache.rocketmq.client.ClientConfig;
@@ -24,6 +26,7 @@ import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.remoting.RPCHook;
 
 /** What every case needs: names of its own, clients that are shut down at its end, and checks that say what was wrong. */
@@ -212,6 +215,41 @@ final class Kit implements AutoCloseable {
     Map<?, ?> resetOffsets(DefaultMQProducer producer, String topic, String group) throws Exception {
         return producer.getDefaultMQProducerImpl().getmQClientFactory().getMQClientAPIImpl()
             .invokeBrokerToResetOffset(broker, topic, group, 0, true, 5000);
+    }
+
+    /** A fact that each server should show alike, for compare.py; names of this case's own become what they are names of. */
+    void note(String what, Object value) {
+        String text = String.valueOf(value).replaceAll(Pattern.quote(name) + "-([a-z]+)-\\d+", "$1").replaceAll("\\s+", " ");
+        System.out.println("note " + name + " " + what.replace(':', ';') + ": " + text);
+    }
+
+    /**
+     * What a server makes of a message: its fields and properties, without what is another one each time, and without what
+     * RocketMQ forgets to take out of most of them (`normal` and `delayed` note that).
+     */
+    void note(String what, MessageExt message) {
+        note(what + " topic", message.getTopic());
+        note(what + " flag", message.getFlag());
+        note(what + " system flag", message.getSysFlag());
+        note(what + " reconsume times", message.getReconsumeTimes());
+        note(what + " has an offset of a half", message.getPreparedTransactionOffset() != 0);
+        message.getProperties().forEach((property, value) -> {
+            if (!Arrays.asList("WAIT", "REAL_TOPIC", "REAL_QID").contains(property)) {
+                note(what + " property " + property, property.equals("POP_CK") ? "a handle" : value.matches("[0-9A-F]{32,}") ? "an id"
+                    : value.matches("\\d{13}") ? "a time" : value.matches("[0-9a-f-]{36}") ? "a UUID" : value);
+            }
+        });
+    }
+
+    /** How a call was refused. */
+    void note(String what, Exception refusal) throws Exception {
+        Object code = "";
+        try {
+            code = refusal.getClass().getMethod("getResponseCode").invoke(refusal);
+        } catch (NoSuchMethodException e) {
+            code = "without a code";
+        }
+        note(what, refusal.getClass().getSimpleName() + " " + code);
     }
 
     static byte[] bytes(String text) {

@@ -28,6 +28,7 @@ final class Lookups {
         SendResult result = Kit.send(producer, topic, "TagA", "found");
         for (String id : new String[] {result.getOffsetMsgId(), result.getMsgId()}) {
             MessageExt found = Kit.untilNoException(() -> producer.viewMessage(topic, id));
+            kit.note(id.equals(result.getMsgId()) ? "by its own id" : "by its offset", found);
             Kit.equal("found", Kit.text(found.getBody()), "body by " + id);
             Kit.equal(result.getMsgId(), found.getMsgId(), "id by " + id);
             Kit.equal(topic, found.getTopic(), "topic by " + id);

@@ -16,6 +16,7 @@ public final class Main {
 
     private static Map<String, Case> cases() throws ReflectiveOperationException {
         Map<String, Case> cases = new LinkedHashMap<>();
+        Answers.register(cases);
         Sending.register(cases);
         Consuming.register(cases);
         Members.register(cases);

@@ -152,6 +152,8 @@ final class Popping {
         Kit.sendMany(producer, topic, 5);
         good.expect(Kit.numbered(5));
         MessageExt last = good.messages().get(4);
+        kit.note("first attempt", bad.messages().get(0));
+        kit.note("second attempt", last);
         Kit.equal("m0", Kit.text(last.getBody()), "the message that comes last");
         Kit.equal(1, last.getReconsumeTimes(), "its retries");
         Kit.equal(topic, last.getTopic(), "its topic");

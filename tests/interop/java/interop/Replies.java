@@ -37,6 +37,7 @@ final class Replies {
         DefaultMQProducer producer = kit.producer(); /* sends nothing before: it makes itself known with its first request */
         for (int i = 0; i < 5; i++) {
             Message reply = producer.request(new Message(topic, "request", Kit.bytes("q" + i)), 10_000);
+            kit.note("reply", (MessageExt) reply);
             Kit.equal("re: q" + i, Kit.text(reply.getBody()), "reply");
         }
     }

@@ -57,6 +57,8 @@ final class Sending {
         Kit.equal("escrow-a", result.getMessageQueue().getBrokerName(), "broker name");
 
         MessageExt got = kit.collect(topic).awaitOne();
+        kit.note("message", got);
+        kit.note("WAIT", got.getProperty("WAIT"));
         Kit.equal("h\u00e9llo \u8ba2\u5355", Kit.text(got.getBody()), "body");
         Kit.equal(topic, got.getTopic(), "topic");
         Kit.equal("TagA", got.getTags(), "tags");
@@ -128,6 +130,7 @@ final class Sending {
         Kit.equal(60, offsetIds.length, "number of offset message ids");
         Inbox inbox = kit.collect(topic);
         inbox.expect(Kit.numbered(60));
+        kit.note("message", inbox.messages().stream().filter(m -> m.getQueueOffset() == 59).findFirst().get());
         for (MessageExt got : inbox.messages()) {
             String number = Kit.text(got.getBody()).substring(1);
             Kit.equal(number, "" + got.getQueueOffset(), "queue offset");
@@ -168,6 +171,7 @@ final class Sending {
             producer.send(new Message(topic, new byte[large.length + 1]));
             throw new AssertionError("a body of more than 4 MiB was taken");
         } catch (MQBrokerException e) {
+            kit.note("too large", e);
             Kit.equal(13, e.getResponseCode(), "MESSAGE_ILLEGAL");
         }
     }
@@ -182,6 +186,7 @@ final class Sending {
         Arrays.fill(body, (byte) 'x');
         producer.send(new Message(topic, body));
         MessageExt got = kit.collect(topic).awaitOne();
+        kit.note("message", got);
         Kit.check(Arrays.equals(body, got.getBody()), "the body is another");
         Kit.check(got.getStoreSize() < 2000, "stored with " + got.getStoreSize() + " bytes");
     }

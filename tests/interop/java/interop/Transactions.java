@@ -70,6 +70,7 @@ final class Transactions {
         Kit.equal(LocalTransactionState.COMMIT_MESSAGE, result.getLocalTransactionState(), "local state");
         Kit.equal(result.getMsgId(), result.getTransactionId(), "transaction id");
         MessageExt got = kit.collect(kit.unique("group"), topic, "TagA").awaitOne();
+        kit.note("message", got);
         Kit.equal("committed", Kit.text(got.getBody()), "body");
         Kit.equal(result.getMsgId(), got.getMsgId(), "message id");
         Kit.equal(result.getTransactionId(), got.getTransactionId(), "transaction id of the message");
@@ -100,6 +101,7 @@ final class Transactions {
         Inbox inbox = kit.collect(topic);
         Kit.eventually(1, listener.count::get, "checks");
         MessageExt asked = listener.asked.get();
+        kit.note("question", asked);
         Kit.equal(topic, asked.getTopic(), "topic of the question");
         Kit.equal("unknown", Kit.text(asked.getBody()), "body of the question");
         Kit.equal("blue", asked.getUserProperty("colour"), "user property of the question");
@@ -107,6 +109,7 @@ final class Transactions {
         Kit.equal(result.getTransactionId(), asked.getTransactionId(), "transaction id of the question");
         if (answer == LocalTransactionState.COMMIT_MESSAGE) {
             inbox.expect(Collections.singletonList("unknown"));
+            kit.note("message", inbox.messages().get(0));
         }
         Thread.sleep(2500);
         Kit.equal(1, listener.count.get(), "checks after the answer");

@@ -30,16 +30,17 @@ final class BrokerCommands {
 
     private static void clusterList(Kit kit) throws Exception {
         TopicCommands.send(kit, TopicCommands.create(kit, 1), 0, 1);
-        Mqadmin.expect(Mqadmin.run(kit, "clusterList"), CLUSTER + "\\s+" + BROKER + "\\s+0\\s+" + kit.broker + "\\s+Escrow \\d.*");
+        kit.note("version", Mqadmin.part(Mqadmin.run(kit, "clusterList"),
+            CLUSTER + "\\s+" + BROKER + "\\s+0\\s+" + kit.broker + "\\s+(Escrow(?= \\d)|V5_5_0)\\s.*"));
         Mqadmin.expect(Mqadmin.run(kit, "clusterList", "-m"), CLUSTER + "\\s+" + BROKER + "\\s+0\\s+0\\s+[1-9]\\d*\\s+\\d+");
     }
 
     private static void brokerStatus(Kit kit) throws Exception {
         TopicCommands.send(kit, TopicCommands.create(kit, 1), 0, 1);
         String output = Mqadmin.run(kit, "brokerStatus", "-b", kit.broker);
-        Mqadmin.expect(output, "brokerVersionDesc\\s+: Escrow \\d.*");
+        kit.note("version", Mqadmin.part(output, "brokerVersionDesc\\s+: (Escrow(?= \\d)|V5_5_0).*"));
         Mqadmin.expect(output, "msgPutTotalTodayNow\\s+: [1-9]\\d*");
-        Mqadmin.expect(output, "putTps\\s+: \\S+ \\S+ \\S+");
+        Mqadmin.expect(output, "putTps\\s+:.*");
         Mqadmin.expect(output, "earliestMessageTimeStamp\\s+: \\d{13}");
     }
 
@@ -50,19 +51,18 @@ final class BrokerCommands {
     private static void getBrokerConfig(Kit kit) throws Exception {
         String output = Mqadmin.run(kit, "getBrokerConfig", "-b", kit.broker);
         Mqadmin.expect(output, "brokerName\\s+=\\s+" + BROKER);
-        Mqadmin.expect(output, "broker\\.name\\s+=\\s+" + BROKER);
-        Mqadmin.expect(output, "flush\\s+=\\s+sync");
+        kit.note("own names", Mqadmin.has(output, "broker\\.name\\s+=\\s+" + BROKER) && Mqadmin.has(output, "flush\\s+=\\s+sync"));
         Mqadmin.expect(output, "listenPort\\s+=\\s+" + kit.broker.replaceAll(".*:", ""));
     }
 
     private static void updateBrokerConfig(Kit kit) throws Exception {
         Mqadmin.expect(Mqadmin.run(kit, "updateBrokerConfig", "-b", kit.broker, "-k", "autoCreateTopicEnable", "-v", "false"),
             "update broker config success, " + kit.broker);
-        Mqadmin.expect(Mqadmin.run(kit, "getBrokerConfig", "-b", kit.broker), "topic\\.auto\\.create\\s+=\\s+false");
+        Mqadmin.expect(Mqadmin.run(kit, "getBrokerConfig", "-b", kit.broker), "(topic\\.auto\\.create|autoCreateTopicEnable)\\s+=\\s+false");
         Mqadmin.run(kit, "updateBrokerConfig", "-b", kit.broker, "-k", "autoCreateTopicEnable", "-v", "true");
         for (String key : new String[] {"rocketmqHome", "filterServerNums", "data.dir", "listen.host", "acl.file"}) {
             String output = Mqadmin.tryRun(kit, "updateBrokerConfig", "-b", kit.broker, "-k", key, "-v", "/tmp");
-            Kit.check(output.contains("CODE: 16") && output.contains(key + " may not be changed"), "refused: " + output);
+            kit.note(key, output.contains("CODE: 16") ? "refused" : output.contains("update broker config success") ? "taken" : output);
         }
     }
 

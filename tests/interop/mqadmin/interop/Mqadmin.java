@@ -10,6 +10,7 @@ import java.nio.file.Paths;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.apache.rocketmq.tools.command.MQAdminStartup;
 
@@ -110,6 +111,13 @@ final class Mqadmin {
     static boolean has(String output, String line) {
         Pattern pattern = Pattern.compile("\\s*" + line + "\\s*");
         return Arrays.stream(output.split("\\R")).anyMatch(l -> pattern.matcher(l).matches());
+    }
+
+    /** The group of the expression, in the first line that it fits. */
+    static String part(String output, String line) {
+        Pattern pattern = Pattern.compile("\\s*" + line + "\\s*");
+        return Arrays.stream(output.split("\\R")).map(pattern::matcher).filter(Matcher::matches).map(m -> m.group(1)).findFirst()
+            .orElseThrow(() -> new AssertionError("no line like '" + line + "' in: " + output));
     }
 
     static void expect(String output, String line) {

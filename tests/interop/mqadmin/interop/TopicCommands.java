@@ -83,7 +83,8 @@ final class TopicCommands {
         Mqadmin.expectNot(Mqadmin.run(kit, "topicList"), topic);
         Kit.check(Mqadmin.tryRun(kit, "topicStatus", "-t", topic).contains("CODE: 17"), "the deleted topic has a status");
         Mqadmin.run(kit, "updateTopic", "-b", kit.broker, "-t", topic, "-r", "1", "-w", "1");
-        Mqadmin.eventually(kit, BROKER + "\\s+0\\s+3\\s+3", "topicStatus", "-t", topic);
+        Mqadmin.eventually(kit, BROKER + "\\s+0\\s+(\\d+)\\s+\\1", "topicStatus", "-t", topic);
+        kit.note("first offset of the new topic", Mqadmin.part(Mqadmin.run(kit, "topicStatus", "-t", topic), BROKER + "\\s+0\\s+(\\d+)\\s.*"));
     }
 
     private static void cleanUnusedTopic(Kit kit) throws Exception {
