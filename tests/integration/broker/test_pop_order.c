@@ -410,6 +410,127 @@ START_TEST(no_kill_lets_a_message_overtake_another)
 }
 END_TEST
 
+/* ---- many consumers ---- */
+
+#define CROWD          5
+#define CROWD_QUEUES   2
+#define CROWD_MESSAGES 200
+
+/* Who has which queue, as the consumers see it, and how far each queue is done. */
+static struct {
+    struct client clients[CROWD];
+    int holder[CROWD_QUEUES]; /* -1: nobody */
+    int64_t done[CROWD_QUEUES];
+    int64_t sent[CROWD_QUEUES];
+    bool is_away[CROWD]; /* does not ask at the moment: somebody else has to be woken */
+} crowd;
+
+static void crowd_ask(int who)
+{
+    struct test_pop waits = {
+        .queue = ALL, .count = 4, .invisible_ms = LONG_MS, .poll_ms = 60000, .is_ordered = true};
+
+    put_pop(&crowd.clients[who], &waits);
+    client_submit(&crowd.clients[who], SLICE_EMPTY);
+}
+
+/* Messages came: of queues that nobody has, and from the first that is not done. */
+static void crowd_take(struct rand *rnd, int who)
+{
+    int count = read_popped(&crowd.clients[who]);
+
+    for (int i = 0; i < count; i++) {
+        int32_t q = got[i].queue;
+        ck_assert_msg(crowd.holder[q] == -1 || crowd.holder[q] == who, "%d and %d have queue %d",
+                      crowd.holder[q], who, q);
+        crowd.holder[q] = who;
+        ck_assert_int_eq(got[i].offset,
+                         i > 0 && got[i - 1].queue == q ? got[i - 1].offset + 1 : crowd.done[q]);
+    }
+    /* All of it is acknowledged up to some message; from there on it is given back. */
+    for (int i = 0; i < count; i++) {
+        int32_t q = got[i].queue;
+        if (crowd.holder[q] == who && rand_below(rnd, 8) > 0) {
+            ck_assert_int_eq(ack(&got[i]), RESPONSE_SUCCESS);
+            crowd.done[q] = got[i].offset + 1;
+        } else {
+            crowd.holder[q] = -1;
+            ck_assert_int_eq(change(&got[i], 0), RESPONSE_SUCCESS);
+        }
+    }
+    for (int q = 0; q < CROWD_QUEUES; q++) {
+        crowd.holder[q] = crowd.holder[q] == who ? -1 : crowd.holder[q];
+    }
+}
+
+static int64_t crowd_left(void)
+{
+    return crowd.sent[0] + crowd.sent[1] - crowd.done[0] - crowd.done[1];
+}
+
+/* Who had its turn does not ask again before all had theirs: those that wait have to be woken. */
+static void crowd_rest(int who)
+{
+    int waiting = 0;
+
+    crowd.is_away[who] = true;
+    for (int i = 0; i < CROWD; i++) {
+        waiting += crowd.is_away[i] ? 0 : 1;
+    }
+    for (int i = 0; waiting == 0 && i < CROWD; i++) {
+        crowd.is_away[i] = false;
+        crowd_ask(i);
+    }
+}
+
+START_TEST(many_share_the_queues_and_none_is_forgotten)
+{
+    /*
+     * Five wait for two queues, messages come in bursts, batches are done or given back:
+     * no queue has two at a time, nothing overtakes, and whenever there is something for somebody,
+     * somebody is woken (a wait ends by itself only after a minute).
+     */
+    struct rand rnd;
+    int64_t deadline_ms;
+
+    rand_init(&rnd, 3);
+    memset(&crowd, 0, sizeof crowd);
+    set_up(CROWD_QUEUES);
+    for (int q = 0; q < CROWD_QUEUES; q++) {
+        crowd.holder[q] = -1;
+    }
+    for (int who = 0; who < CROWD; who++) {
+        client_open(&crowd.clients[who], f.port, HEADER_JSON);
+        crowd_ask(who);
+    }
+    deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
+    while (crowd_left() > 0 || crowd.sent[0] + crowd.sent[1] < CROWD_MESSAGES) {
+        ck_assert_msg(test_now_ms() < deadline_ms, "nobody gets what is left: %lld",
+                      (long long)crowd_left());
+        for (uint64_t burst = crowd_left() > 0 ? 0 : rand_below(&rnd, 20); burst > 0; burst--) {
+            int q = (int)rand_below(&rnd, CROWD_QUEUES);
+            send_one(q, "x");
+            crowd.sent[q]++;
+        }
+        for (int who = 0; who < CROWD; who++) {
+            if (crowd.is_away[who] || client_receive(&crowd.clients[who], 1) != 0) {
+                continue;
+            }
+            if (crowd.clients[who].header.code == RESPONSE_SUCCESS) {
+                crowd_take(&rnd, who);
+                deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
+            }
+            crowd_rest(who);
+        }
+    }
+    ck_assert_int_eq(client_metric(&c, "popped_now"), 0);
+    for (int who = 0; who < CROWD; who++) {
+        client_close(&crowd.clients[who]);
+    }
+    tear_down();
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, an_ordered_pop_has_a_queue_alone);
@@ -425,6 +546,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, an_operator_who_moves_the_offset_frees_the_queue);
     tcase_add_test(tc, after_a_crash_the_first_that_is_not_done_is_first);
     tcase_add_test(tc, no_kill_lets_a_message_overtake_another);
+    tcase_add_test(tc, many_share_the_queues_and_none_is_forgotten);
 }
 
 int main(void)
