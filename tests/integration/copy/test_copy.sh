@@ -268,6 +268,20 @@ has "$out" '^messages +mixed +20 copied'
 has "$err" 'mixed mixed: 1 queues got messages of others'
 is "$("$escrow" consume mixed --group mixed | wc -l)" 21
 
+# Between two copies another writes into the queue: what was told by the first copy is not told any more.
+expect 0 topics create between --queues 1 --addr "$a"
+wire "$a" send-batch between 0 0 30 50
+expect 0 consume between --addr "$a" --namesrv "$from" --group between --count 10
+expect 0 copy topics groups messages --from "$from" --topic between --group between
+expect 0 produce between 'of another' --addr "$broker"
+wire "$a" send-batch between 0 30 5 50
+expect 1 copy --from "$from" --topic between --group between
+has "$out" '^messages +between +5 copied'
+has "$err" 'between between: 1 queues got messages of others'
+is "$("$escrow" consume between --group between | wc -l)" 26
+expect 0 copy --from "$from" --topic between --group between
+has "$out" '^offsets +between between +as they are'
+
 # A group that was not there when messages were copied misses what nobody else needed: said, not hidden.
 expect 0 consume busy --addr "$a" --namesrv "$from" --group late --count 3
 expect 1 copy --from "$from" --topic busy --group late
