@@ -18,6 +18,7 @@ void cli_options_init(struct cli_options *options)
 {
     const char *namesrv =
         getenv("ESCROW_NAMESRV"); /* NOLINT(concurrency-mt-unsafe): before any thread */
+    const char *timeout = getenv("ESCROW_TIMEOUT"); /* NOLINT(concurrency-mt-unsafe) */
 
     *options = (struct cli_options){.timeout_ms = 5000};
     options->access_key = getenv("ESCROW_ACCESS_KEY");           /* NOLINT(concurrency-mt-unsafe) */
@@ -27,6 +28,9 @@ void cli_options_init(struct cli_options *options)
     options->tls_cert_file = getenv("ESCROW_TLS_CERT_FILE");     /* NOLINT(concurrency-mt-unsafe) */
     options->tls_key_file = getenv("ESCROW_TLS_KEY_FILE");       /* NOLINT(concurrency-mt-unsafe) */
     options->tls_server_name = getenv("ESCROW_TLS_SERVER_NAME"); /* NOLINT(concurrency-mt-unsafe) */
+    if (timeout != NULL && timeout[0] != '\0' && !args_to_duration(timeout, &options->timeout_ms)) {
+        options->bad_timeout = timeout;
+    }
     options->namesrv = namesrv != NULL && namesrv[0] != '\0' ? namesrv : CLI_NAMESRV;
 }
 
@@ -72,8 +76,13 @@ static int check_options(struct cli *cli)
 {
     const struct cli_options *o = &cli->options;
 
+    if (o->bad_timeout != NULL) {
+        return err_set(&cli->err, ESCROW_ECONFIG,
+                       "ESCROW_TIMEOUT '%.60s': expected a time, as in 500ms or 5s",
+                       o->bad_timeout);
+    }
     if (o->timeout_ms == 0) {
-        return err_set(&cli->err, ESCROW_ECONFIG, "--timeout: at least 1ms");
+        return err_set(&cli->err, ESCROW_ECONFIG, "--timeout, ESCROW_TIMEOUT: at least 1ms");
     }
     if (o->addr != NULL && !remote_addr_is_valid(o->addr)) {
         return err_set(&cli->err, ESCROW_ECONFIG,

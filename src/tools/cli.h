@@ -42,7 +42,8 @@ struct cli_options {
     const char *secret_key_file; /* --secret-key-file, ESCROW_SECRET_KEY_FILE */
     const char *tls;             /* --tls, ESCROW_TLS; NULL: off. The others likewise */
     const char *tls_ca_file, *tls_cert_file, *tls_key_file, *tls_server_name;
-    uint64_t timeout_ms;
+    uint64_t timeout_ms;     /* --timeout, ESCROW_TIMEOUT, 5 seconds */
+    const char *bad_timeout; /* what ESCROW_TIMEOUT says, if that is no time; else NULL */
     bool is_json;
 };
 
@@ -85,7 +86,8 @@ struct cli {
         {"addr", "HOST:PORT", "this broker, without asking a name server", &(options).addr,        \
          ARG_TEXT},                                                                                \
     {                                                                                              \
-        "timeout", "TIME", "per request (5s)", &(options).timeout_ms, ARG_DURATION                 \
+        "timeout", "TIME", "per request (env ESCROW_TIMEOUT, else 5s)", &(options).timeout_ms,     \
+            ARG_DURATION                                                                           \
     }
 #define CLI_ARG_JSON(options)                                                                      \
     {                                                                                              \

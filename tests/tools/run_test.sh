@@ -6,6 +6,7 @@
 name=$1
 shift
 export CK_DEFAULT_TIMEOUT=30 CK_TIMEOUT_MULTIPLIER=4 # a limit for what hangs: a slow machine with a sanitizer decides no test
+export ESCROW_TIMEOUT=60s # the same for requests of the command line
 ulimit -S -n 16384 2>/dev/null # some tests hold both ends of a thousand connections
 if setarch -R true 2>/dev/null; then
     setarch -R "$@"

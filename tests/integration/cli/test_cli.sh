@@ -162,6 +162,8 @@ for option in ca cert key; do
     has "$err" "$work/nothing: No such file"
     one_line
 done
+ESCROW_TIMEOUT=soon expect 2 status
+has "$err" "ESCROW_TIMEOUT 'soon'"
 expect 2 status --json --prometheus
 expect 2 bench producer --duration 0
 expect 2 bench producer --driver redis
@@ -266,7 +268,7 @@ expect 1 consume Restart
 start --namesrv.port "${ESCROW_NAMESRV##*:}" --broker.port "${broker##*:}"
 expect 0 produce Restart after --quiet
 for ((i = 0; i < 400; i++)); do
-    ! grep -q after "$work/restart" || break
+    ! grep -q after "$work/restart" || ! grep -q 'it goes on' "$work/restart.err" || break
     pause
 done
 kill -TERM "$follower"

@@ -148,7 +148,7 @@ START_TEST(a_topic_that_takes_nothing_is_parked_in_order_and_stops_no_other)
 
     rig_init(&r, &fixture, "parked_topic", 5000);
     r.broker.missing_topic = "missing";
-    r.cfg.relay.topic_wait_ms = 300;
+    r.cfg.relay.topic_wait_ms = 5000; /* longer than two tries take */
     (void)pg_test_sql(r.pg, "DO $$ BEGIN FOR i IN 1..300 LOOP "
                             "PERFORM escrow.publish('missing', ('m' || i)::bytea, "
                             "ordering_key => (i %% 3)::text), "
