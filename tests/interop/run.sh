@@ -12,9 +12,10 @@
 #   ESCROW_INTEROP_BUILD  build folder (a folder in TMPDIR)
 #
 # Works on a fresh Debian 12, as root or as a user with sudo: packages that are missing are installed first. Each client is fetched
-# from its registry by the tool of its ecosystem (Maven, go, npm), in the version its folder names. Each client gets a server of its own on loopback, with free ports and an empty folder. A client that cannot be
-# fetched or built, and a case without a result, are failures. Leaves no process and no file behind, also when interrupted.
-# What a program prints with Apache RocketMQ's servers is compared with what it prints with escrowd; DIFFERENCES.md says what may differ.
+# from its registry by the tool of its ecosystem (Maven, go, npm), in the version its folder names, and gets a server of its own on
+# loopback, with free ports and an empty folder. A client that cannot be fetched or built, and a case without a result, are
+# failures. What a program prints with Apache RocketMQ's servers is compared with what it prints with escrowd; DIFFERENCES.md says
+# what may differ. Leaves no process and no file behind, also when interrupted.
 # Exit status: 0 every case is ok, 1 some are not, 2 usage.
 set -euo pipefail
 

@@ -251,7 +251,7 @@ START_TEST(delayed_messages_come_later)
     ck_assert_int_eq(escrow_message_set_delay_level(m[0], -1), ESCROW_EINVAL);
     OK(escrow_message_set_delay_level(m[0], 1));
     OK(escrow_message_set_delay(m[1], 40));
-    OK(escrow_message_set_deliver_at(m[2], wall_ms() + 100));
+    OK(escrow_message_set_deliver_at(m[2], wall_ms() + 3000)); /* longer than the sends take */
     for (int i = 0; i < 3; i++) {
         OK(escrow_send(p, m[i], NULL));
     }
