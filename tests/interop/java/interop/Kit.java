@@ -31,7 +31,7 @@ import org.apache.rocketmq.remoting.RPCHook;
 
 /** What every case needs: names of its own, clients that are shut down at its end, and checks that say what was wrong. */
 final class Kit implements AutoCloseable {
-    static final long PATIENCE_MS = 30_000;
+    static final long PATIENCE_MS = 60_000;
     static final int REQUEST_MS = 15_000; /* for one request, where the client lets us say it: its 3 seconds are little on a busy machine */
     private static final AtomicInteger COUNT = new AtomicInteger();
 
