@@ -18,18 +18,18 @@ finish() {
 trap finish EXIT
 trap 'exit 143' INT TERM
 
-# A free port for the name server; one for the broker, which also takes those two below and one above.
+# A free port for the name server; one for the broker, which also takes those two below and one above. None that the system gives to
+# clients: the servers take them seconds later.
 free_ports() {
     python3 - <<'PYTHON'
-import socket
+import random, socket
 def free(first, *others):
     sockets = []
     try:
         for offset in (0,) + others:
             s = socket.socket()
             sockets.append(s)
-            s.bind(("127.0.0.1", first + offset if offset or first else 0))
-            first = first or s.getsockname()[1]
+            s.bind(("127.0.0.1", first + offset))
         return first
     except (OSError, OverflowError):
         return None
@@ -38,10 +38,10 @@ def free(first, *others):
             s.close()
 broker = None
 while broker is None:
-    broker = free(0, -2, 1)
-name_server = broker
-while name_server in (broker, broker - 2, broker + 1):
-    name_server = free(0)
+    broker = free(random.randrange(10000, 30000), -2, 1)
+name_server = None
+while name_server in (None, broker, broker - 2, broker + 1):
+    name_server = free(random.randrange(10000, 30000))
 print(name_server, broker)
 PYTHON
 }
