@@ -76,7 +76,7 @@ def known(rows, name, lines, output):
 def both(rows, client, ours, theirs):
     """A line for each difference that the table does not have; ours and theirs are (lines, output) of the two."""
     def facts(lines, output):
-        notes, good = notes_of(output), [line.split()[1].rstrip(":") for line in lines if not line.startswith("FAIL")]
+        notes, good = notes_of(output), [line.split()[1].rstrip(":") for line in lines if line.startswith(("ok ", "differs "))]
         return {case: notes.get(case, {}) for case in good}
     one, other = facts(*ours), facts(*theirs)
     for case in one.keys() & other.keys():

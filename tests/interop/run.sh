@@ -139,13 +139,13 @@ for name in "${clients[@]}"; do
     cat "$work/$name/both" >>"$work/$name-rocketmq/results"
 done
 
-[ "$list" = yes ] || printf '\n%-20s %5s %7s %7s %8s\n' client ok differs failed seconds
+[ "$list" = yes ] || printf '\n%-20s %5s %7s %7s %7s %8s\n' client ok differs again failed seconds
 failed=0
 for name in "${clients[@]}"; do
     [ -f "$work/$name/results" ] || continue
     bad=$(grep -c '^FAIL' "$work/$name/results" || :)
-    printf '%-20s %5d %7d %7d %8d\n' "$name" "$(grep -c '^ok' "$work/$name/results" || :)" \
-        "$(grep -c '^differs' "$work/$name/results" || :)" "$bad" "${seconds[$name]}"
+    printf '%-20s %5d %7d %7d %7d %8d\n' "$name" "$(grep -c '^ok' "$work/$name/results" || :)" \
+        "$(grep -c '^differs' "$work/$name/results" || :)" "$(grep -c '^again' "$work/$name/results" || :)" "$bad" "${seconds[$name]}"
     failed=$((failed + bad))
 done
 for name in "${clients[@]}"; do
