@@ -135,6 +135,7 @@ int copy_main(int argc, char **argv)
         {"broker", "NAME", "only these brokers of the source", &c.broker_names, ARG_TEXTS},
         {"all-messages", NULL, "those too that every group has consumed", &c.is_all_messages,
          ARG_FLAG},
+        {"again", NULL, "copy messages that were copied before, too", &c.is_again, ARG_FLAG},
         {"overwrite", NULL, "give topics and groups that are there the\nsource's settings",
          &c.is_overwrite, ARG_FLAG},
         {"dry-run", NULL, "say what would be done", &c.is_dry, ARG_FLAG},

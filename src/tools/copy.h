@@ -77,6 +77,7 @@ struct copy {
     bool is_dry;
     bool is_overwrite;
     bool is_all_messages;
+    bool is_again; /* messages: as if none had been copied */
     /* the source: everything ordered by name */
     struct copy_broker *brokers;
     size_t broker_count;

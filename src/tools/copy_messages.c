@@ -52,7 +52,7 @@ struct stream {
     int64_t start;   /* new offset of what comes first */
     bool is_mixed;   /* others have written into the queue */
     bool is_looking; /* at the last message that was copied, the one before `at` */
-    int64_t gap;     /* offsets before `at` that the last answer passed over */
+    int64_t wanted;  /* old offset of the first message that is to be at the target */
     /* the batch */
     struct publish_writer pub;
     struct buf body;
@@ -236,6 +236,17 @@ static int take_properties(struct stream *s, struct slice from, struct publish_r
     return w.error;
 }
 
+/* The source passed over what is between `at` and an offset: gone there, or not to be read. */
+static void tell_gap(struct stream *s, int64_t next)
+{
+    if (next > s->at) {
+        copy_failed(s->c, s->topic->name,
+                    "offsets %" PRId64 " to %" PRId64 " of queue %" PRIu32
+                    " at %s are not copied: they were passed over there",
+                    s->at, next - 1, s->queue, s->c->brokers[s->part->broker].name);
+    }
+}
+
 static int put_message(struct stream *s, const struct record_view *view)
 {
     uint8_t host[PUBLISH_HOST_IPV6];
@@ -272,6 +283,7 @@ static int put_message(struct stream *s, const struct record_view *view)
     }
     rc = s->place == NULL ? ESCROW_ENOMEM : copy_place_add(s->place, view->f.queue_offset);
     if (rc == 0) {
+        tell_gap(s, view->f.queue_offset);
         publish_put(&s->pub, &row);
         s->place->last_ms = view->f.store_ms;
         s->at = view->f.queue_offset + 1;
@@ -320,8 +332,9 @@ static int on_pulled(void *arg, struct header *header, struct slice body)
         rc = is_of_queue(s, &view) ? put_message(s, &view) : ESCROW_EPROTO;
     }
     if (rc == 0 && s->at == was && next > was && !s->is_full) {
-        s->at = next < s->end ? next : s->end; /* what was there is gone, or cannot be read */
-        s->gap = s->at - was;
+        next = next < s->end ? next : s->end;
+        tell_gap(s, next);
+        s->at = next;
     }
     return rc;
 }
@@ -344,13 +357,6 @@ static int pull(struct stream *s)
                               s->queue, c->brokers[s->part->broker].name, s->at, s->end);
         }
         rc = copy_ask_pull(c, &req, on_pulled, s);
-    }
-    if (s->gap > 0) {
-        copy_failed(c, s->topic->name,
-                    "offsets %" PRId64 " to %" PRId64 " of queue %" PRIu32
-                    " at %s are not copied: they were passed over there",
-                    s->at - s->gap, s->at - 1, s->queue, c->brokers[s->part->broker].name);
-        s->gap = 0;
     }
     if (rc == ESCROW_ENOTSUP) {
         rc = copy_error(c, rc, "queue %" PRIu32 " holds batches that only RocketMQ 5 reads",
@@ -453,9 +459,10 @@ static int find_range(struct stream *s)
     if (rc != 0) {
         return rc;
     }
+    s->wanted = lowest(s, min, s->end);
     s->place = copy_position_find(&s->position, s->queue);
     if (s->place == NULL) {
-        s->at = lowest(s, min, s->end);
+        s->at = s->wanted;
         return 0;
     }
     s->at = copy_place_next(s->place);
@@ -492,14 +499,21 @@ static void tell_progress(struct stream *s)
     }
 }
 
-static int open_stream(struct stream *s)
+/* Where the part stands; --again: as if nothing had been copied. */
+static int ask_position(struct stream *s, uint64_t *epoch)
 {
-    int rc = 0;
+    int rc = copy_position_ask(s->c, &s->name, s->part, &s->position, &s->prev, epoch);
 
-    if (s->epoch == 0) {
-        rc = copy_position_ask(s->c, &s->name, s->part, &s->position, &s->prev, &s->epoch);
+    if (rc == 0 && s->c->is_again) {
+        copy_position_fini(&s->position);
+        s->position.base = s->part->base;
     }
     return rc;
+}
+
+static int open_stream(struct stream *s)
+{
+    return s->epoch == 0 ? ask_position(s, &s->epoch) : 0;
 }
 
 /* Everything up to s->end, in batches. */
@@ -588,14 +602,48 @@ static bool can_take(const struct stream *s)
     return (there->perm & PERM_WRITE) != 0 && most >= (int64_t)s->part->base + s->part->queues;
 }
 
+/*
+ * Of what was copied before, is what is wanted still at the target? It is gone when the topic was
+ * deleted there, or retention came to it, and the position says only that it was copied.
+ */
+static int check_copied(struct stream *s)
+{
+    struct copy *c = s->c;
+    const char *broker = c->brokers[s->part->broker].name;
+    int64_t first = copy_place_find(s->place, s->wanted);
+    int64_t end = s->place->start + copy_place_total(s->place);
+    int64_t min = end; /* without the topic all of it is gone */
+    int64_t max = 0;
+    int rc = copy_target_topic(c, s->topic->name) == NULL ? 0 : target_range(s, &min, &max);
+
+    if (rc == 0 && first < end && first < min) {
+        copy_failed(c, s->topic->name,
+                    "%" PRId64 " messages of queue %" PRIu32
+                    " that were copied from %s before are gone at the target (deleted, or too old "
+                    "there); --again copies them again",
+                    (min < end ? min : end) - first, s->queue, broker);
+    }
+    if (rc == 0 && c->is_all_messages && s->wanted < s->place->runs[0].first) {
+        copy_failed(c, s->topic->name,
+                    "offsets %" PRId64 " to %" PRId64 " of queue %" PRIu32
+                    " at %s lie before what was copied first: only --again copies them, and all "
+                    "else again",
+                    s->wanted, s->place->runs[0].first - 1, s->queue, broker);
+    }
+    return rc;
+}
+
 /* How many messages are to be copied, and is there a queue that was left without a look? */
 static int count_part(struct stream *s, bool *has_open)
 {
-    int rc = copy_position_ask(s->c, &s->name, s->part, &s->position, &s->prev, NULL);
+    int rc = ask_position(s, NULL);
 
     *has_open = false;
     for (s->queue = 0; rc == 0 && s->queue < s->part->queues; s->queue++) {
         rc = find_range(s);
+        if (rc == 0 && s->place != NULL) {
+            rc = check_copied(s);
+        }
         if (rc == 0) {
             s->found += s->at < s->end ? s->end - s->at : 0;
             *has_open |= s->place != NULL && s->place->state == COPY_OPEN;

@@ -44,6 +44,7 @@ struct shift {
     uint32_t set, same;
     uint32_t open, mixed; /* queues that were left alone, by why */
     int64_t not_copied;   /* messages */
+    int64_t gone;         /* messages that were copied and are not at the target any more */
 };
 
 /* ---- what the target has ---- */
@@ -197,6 +198,25 @@ static int shift_empty(struct shift *s, const struct copy_offset *old)
     return rc == 0 ? set_offset(s, queue.queue, min) : rc;
 }
 
+/* The new offset of a queue that was copied, unless what the group wants is gone there. */
+static int shift_copied(struct shift *s, const struct copy_place *place, int64_t old_offset)
+{
+    const struct copy_queue queue = {s->c->to_addr, s->topic->name, s->part->base + place->queue};
+    int64_t offset = copy_place_find(place, old_offset);
+    int64_t end = place->start + copy_place_total(place);
+    int64_t min = 0;
+    int rc = 0;
+
+    if (stored_offset(s, queue.queue) < offset && copy_target_topic(s->c, queue.topic) != NULL) {
+        rc = copy_ask_offset(s->c, &s->c->to, REQUEST_GET_MIN_OFFSET, &queue, &min);
+    }
+    if (rc == 0 && offset < end && offset < min) {
+        s->gone += (min < end ? min : end) - offset;
+        return 0;
+    }
+    return rc == 0 ? set_offset(s, queue.queue, offset) : rc;
+}
+
 static int shift_queue(struct shift *s, const struct copy_offset *old)
 {
     const struct copy_place *place = copy_position_find(&s->position, (uint32_t)old->queue);
@@ -222,7 +242,7 @@ static int shift_queue(struct shift *s, const struct copy_offset *old)
             s->not_copied += place->runs[0].first - (old->offset > min ? old->offset : min);
         }
     }
-    return rc == 0 ? set_offset(s, queue, copy_place_find(place, old->offset)) : rc;
+    return rc == 0 ? shift_copied(s, place, old->offset) : rc;
 }
 
 /* ---- one group, one part ---- */
@@ -247,6 +267,12 @@ static void tell(struct shift *s)
         copy_failed(c, name,
                     "%" PRId64 " messages that the group has not consumed at %s are not copied",
                     s->not_copied, c->brokers[s->part->broker].name);
+    }
+    if (s->gone > 0) {
+        copy_failed(c, name,
+                    "%" PRId64 " messages that the group has not consumed were copied from %s and "
+                    "are gone at the target: see escrow copy messages --again",
+                    s->gone, c->brokers[s->part->broker].name);
     }
     if (s->open > 0) {
         copy_failed(c, name,

@@ -1,14 +1,14 @@
 """A name server and broker in one that lies: the source of a copy that must not be fooled. Prints its address, and serves until it is
 ended.
 
-usage: fake_source.py SCENARIO"""
+usage: fake_source.py SCENARIO [TOPIC]"""
 import json
 import socketserver
 import struct
 import sys
 import zlib
 
-TOPIC = "told"
+TOPIC = sys.argv[2] if len(sys.argv) > 2 else "told"
 QUEUE_END = 10
 
 
@@ -41,6 +41,10 @@ def pulled(scenario, offset):
         return 19, offset, b""
     if scenario == "gap" and offset < 4:
         return 21, 4, b""
+    if scenario == "inner-gap":
+        return 0, QUEUE_END, records(offset, 6) + records(8, QUEUE_END)
+    if scenario == "first-gap" and offset < 3:
+        return 0, QUEUE_END, records(3, QUEUE_END)
     return 0, QUEUE_END, records(offset, QUEUE_END)
 
 
@@ -60,8 +64,8 @@ def answer(scenario, addr, code, fields):
     if code == 201:
         return 0, {}, json.dumps({"subscriptionGroupTable": {g: {"groupName": g} for g in ("g", "../g")}}).encode()
     if code == 208:
-        body = '{"offsetTable":{{"brokerName":"liar","queueId":0,"topic":"told"}:{"brokerOffset":10,"consumerOffset":0},' \
-               '{"brokerName":"liar","queueId":2000000000,"topic":"told"}:{"brokerOffset":1,"consumerOffset":-7}}}'
+        body = '{"offsetTable":{{"brokerName":"liar","queueId":0,"topic":"' + TOPIC + '"}:{"brokerOffset":10,"consumerOffset":0},' \
+               '{"brokerName":"liar","queueId":2000000000,"topic":"' + TOPIC + '"}:{"brokerOffset":1,"consumerOffset":-7}}}'
         return 0, {}, body.encode()
     if code == 28:
         return 0, {}, b'{"table":{"scheduleMessageOffset_1":"5,x","scheduleMessageOffset_99":"1,2","timerCongestNum":"-4"}}'

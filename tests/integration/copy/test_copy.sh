@@ -369,13 +369,48 @@ expect 1 copy topics messages --from "$namesrv" --topic Large
 has "$err" 'copy Large: offset 5 of queue 0 at old-a is not the message that was copied: another store'
 is "$(count Large)" 6
 
+# ---- what was copied and is gone at the target is said, and copied again when that is meant ----
+
+new_names=$ESCROW_NAMESRV
+start trial --namesrv.port 0
+export ESCROW_NAMESRV=$namesrv
+trial=$broker
+expect 0 topics create Trial --queues 1 --addr "$a"
+wire "$a" send-batch Trial 0 0 10 50
+"$escrow" consume Trial --group tester --count 4 --namesrv "$from" --addr "$a" >/dev/null
+expect 0 copy --from "$from" --topic Trial --group tester
+has "$out" '^messages +Trial +6 copied'
+has "$out" '^offsets +tester Trial +set in 1 queues'
+wire "$trial" ask 215 topic=Trial >/dev/null
+wire "$trial" ask 207 groupName=tester cleanOffset=true >/dev/null
+wire "$a" send-batch Trial 0 10 3 50
+expect 1 copy --from "$from" --topic Trial --group tester --dry-run
+has "$err" 'copy Trial: 6 messages of queue 0 that were copied from old-a before are gone at the target'
+expect 1 copy --from "$from" --topic Trial --group tester
+has "$err" 'copy Trial: 6 messages of queue 0 that were copied from old-a before are gone at the target'
+has "$err" 'copy tester Trial: 6 messages that the group has not consumed were copied from old-a and are gone'
+has "$out" '^messages +Trial +3 copied'
+wire "$trial" ask 215 topic=Trial >/dev/null
+expect 0 copy --from "$from" --topic Trial --group tester --again
+has "$out" '^messages +Trial +9 copied'
+has "$out" '^offsets +tester Trial +set in 1 queues'
+expect 0 copy --from "$from" --topic Trial --group tester
+has_not "$out" 'copied'
+"$escrow" consume Trial --json --addr "$a" | messages 0 | tail -n +5 >"$work/source"
+"$escrow" consume Trial --json --group tester | messages 0 >"$work/target"
+same Trial "$work/target" "$work/source"
+expect 1 copy messages --from "$from" --topic Trial --group none --all-messages
+has "$err" 'copy Trial: offsets 0 to 3 of queue 0 at old-a lie before what was copied first'
+export ESCROW_NAMESRV=$new_names
+broker=$new
+
 # ---- a source that lies ----
 
-# lie SCENARIO STATUS PATTERN COUNT: a copy from it ends so, says so in one line, and has copied so many messages.
+# lie SCENARIO STATUS PATTERN COUNT [TOPIC]: a copy from it ends so, says so in one line, and has copied so many messages.
 lie() {
-    local at=
+    local at= topic=${5:-told}
     : >"$work/fake"
-    python3 "$here/fake_source.py" "$1" >>"$work/fake" 2>"$work/fake.log" &
+    python3 "$here/fake_source.py" "$1" "$topic" >>"$work/fake" 2>"$work/fake.log" &
     pids[fake]=$!
     for ((i = 0; i < 1200; i++)); do
         at=$(cat "$work/fake")
@@ -385,9 +420,9 @@ lie() {
     expect "$2" copy --from "$at"
     has "$err" "$3"
     has_not "$out$err" $'\x1b|etc|\\.\\./g'
-    is "$(count told)" "$4"
+    is "$(count "$topic")" "$4"
     end fake KILL
-    [ "$(count told)" -eq 0 ] || wire "$broker" ask 215 topic=told >/dev/null
+    [ "$(count "$topic")" -eq 0 ] || wire "$broker" ask 215 topic="$topic" >/dev/null
 }
 lie junk 1 '^escrow: copy: .*ESCROW_EPROTO' 0
 lie broker-name 1 'a broker without a name' 0
@@ -399,8 +434,10 @@ done
 lie inner-batch 1 'copy told: queue 0 holds batches' 0
 lie no-progress 1 'copy told: queue 0 of broker liar does not go on at offset 0 although it ends at 10' 0
 lie gap 1 'copy told: offsets 0 to 3 of queue 0 at liar are not copied' 6
+lie inner-gap 1 'copy inner: offsets 6 to 7 of queue 0 at liar are not copied' 8 inner
+lie first-gap 1 'copy first: offsets 0 to 2 of queue 0 at liar are not copied' 7 first
 
-for name in new old-b old-a old-a-twin; do
+for name in trial new old-b old-a old-a-twin; do
     end "$name" TERM
 done
 [ "$failed" -eq 0 ] || exit 1
