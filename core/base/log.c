@@ -84,8 +84,8 @@ static void print(enum log_level level, const char *event, int64_t interval_ms, 
         len = (int)sizeof line - 2; /* cut */
     }
     for (int i = 0; i < len; i++) {
-        if (line[i] == '\n' || line[i] == '\r') {
-            line[i] = ' '; /* a line stays one line, whatever was put into it */
+        if ((line[i] >= '\0' && line[i] < ' ') || line[i] == 127) {
+            line[i] = ' '; /* one line that moves no cursor, whatever was put into it */
         }
     }
     line[len] = '\n';

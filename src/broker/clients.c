@@ -1,6 +1,7 @@
 #include "src/broker/clients.h"
 
 #include "core/base/check.h"
+#include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/base/mem.h"
 #include "core/proto/names.h"
@@ -227,21 +228,87 @@ static int subscription_compile(const struct client_group *group, struct client_
     return 0;
 }
 
-static int subscription_put(struct client_group *group, const struct subscription *in,
-                            bool *has_changed)
+static struct client_subscription *subscription_find(struct client_group *group, struct slice topic)
 {
-    struct client_subscription *sub = NULL;
     struct list *pos;
     struct list *tmp;
-    size_t bytes;
-    int rc;
 
     LIST_FOREACH(pos, tmp, &group->subscriptions) {
         struct client_subscription *s = LIST_ENTRY(pos, struct client_subscription, node);
-        if (slice_eq_str(in->topic, s->topic)) {
-            sub = s;
+        if (slice_eq_str(topic, s->topic)) {
+            return s;
         }
     }
+    return NULL;
+}
+
+static uint64_t wish_of(const struct broker *b, const struct subscription *s)
+{
+    struct slice type = s->expression_type.len == 0 ? SLICE_LIT("TAG") : s->expression_type;
+
+    return hash64(&b->hash_key, s->expression) + 31 * hash64(&b->hash_key, type);
+}
+
+/* A topic that the heartbeat's member subscribes to otherwise than its group so far; or none. */
+static struct slice find_difference(const struct broker *b, struct client_group *group,
+                                    const struct heartbeat_consumer *in)
+{
+    struct list *pos;
+    struct list *tmp;
+
+    for (size_t i = 0; i < in->subscription_count; i++) {
+        const struct subscription *s = &in->subscriptions[i];
+        const struct client_subscription *sub = subscription_find(group, s->topic);
+        if (name_check_topic(s->topic) == 0 && (sub == NULL || sub->wish != wish_of(b, s))) {
+            return s->topic;
+        }
+    }
+    LIST_FOREACH(pos, tmp, &group->subscriptions) {
+        struct client_subscription *sub = LIST_ENTRY(pos, struct client_subscription, node);
+        size_t i = 0;
+        while (i < in->subscription_count &&
+               !slice_eq_str(in->subscriptions[i].topic, sub->topic)) {
+            i++;
+        }
+        if (i == in->subscription_count) {
+            return slice_str(sub->topic);
+        }
+    }
+    return SLICE_EMPTY;
+}
+
+/*
+ * The queues of a group are shared among its members, whatever each of them subscribes to, and the
+ * newest subscription is the group's: the messages of others are lost to it.
+ */
+static void warn_of_difference(struct broker *b, struct client_group *group, struct slice client_id,
+                               const struct heartbeat_consumer *in)
+{
+    int64_t now_ms = loop_mono_ms(b->loop);
+    struct slice topic;
+
+    if (group->role_count < 2 || group->subscription_count == 0 ||
+        (group->warned_ms != 0 && now_ms - group->warned_ms < CLIENT_WARN_MS)) {
+        return;
+    }
+    topic = find_difference(b, group, in);
+    if (topic.len > 0) {
+        group->warned_ms = now_ms;
+        log_peer_warn("clients.subscription",
+                      "group %s: its members subscribe differently to topic %.*s (told by client "
+                      "%.*s): each gets messages that are for another, and not all of its own; "
+                      "give all members the same subscriptions",
+                      group->name, SLICE_ARGS(topic), SLICE_ARGS(client_id));
+    }
+}
+
+static int subscription_put(const struct broker *b, struct client_group *group,
+                            const struct subscription *in, bool *has_changed)
+{
+    struct client_subscription *sub = subscription_find(group, in->topic);
+    size_t bytes;
+    int rc;
+
     if (sub != NULL && in->version <= sub->version) {
         sub->is_current = true;
         return 0;
@@ -268,12 +335,13 @@ static int subscription_put(struct client_group *group, const struct subscriptio
         return rc; /* as it was: the next heartbeat tries again */
     }
     sub->version = in->version;
+    sub->wish = wish_of(b, in);
     sub->is_current = true;
     return 0;
 }
 
-static int subscriptions_update(struct client_group *group, const struct heartbeat_consumer *in,
-                                bool *has_changed)
+static int subscriptions_update(const struct broker *b, struct client_group *group,
+                                const struct heartbeat_consumer *in, bool *has_changed)
 {
     struct list *pos;
     struct list *tmp;
@@ -284,7 +352,7 @@ static int subscriptions_update(struct client_group *group, const struct heartbe
     for (size_t i = 0; i < in->subscription_count; i++) {
         int rc = name_check_topic(in->subscriptions[i].topic);
         if (rc == 0) {
-            rc = subscription_put(group, &in->subscriptions[i], has_changed);
+            rc = subscription_put(b, group, &in->subscriptions[i], has_changed);
         }
         if (rc != 0) {
             return rc;
@@ -367,7 +435,8 @@ static int heartbeat_consumer(struct broker *b, struct session *s, struct slice 
     group->type = in->type;
     group->model = in->model;
     group->from = in->from;
-    rc = subscriptions_update(group, in, &has_changed);
+    warn_of_difference(b, group, client_id, in);
+    rc = subscriptions_update(b, group, in, &has_changed);
     create_retry_topic(b, group);
     if (is_new || has_changed) {
         notify_members(b, group);

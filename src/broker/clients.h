@@ -30,6 +30,7 @@ struct session;
 #define CLIENT_ROLES_OF_ONE_MAX  1024   /* of one connection: looked through at each heartbeat */
 #define CLIENT_SUBSCRIPTIONS_MAX 1000   /* topics of one consumer group */
 #define CLIENT_BYTES_MAX         ((size_t)64 << 20) /* groups, roles, subscriptions: all of it */
+#define CLIENT_WARN_MS           600000 /* between two warnings about a group's subscriptions */
 #define CLIENT_EXPIRY_MS                                                                           \
     120000 /* no heartbeat for longer: gone, although the connection is there */
 
@@ -37,6 +38,7 @@ struct client_subscription {
     struct list node;
     char topic[256];
     int64_t version;
+    uint64_t wish; /* hash of type and expression: two that differ want other messages */
     /*
      * A reference. TAG: never NULL. SQL92: the last program that could be compiled, NULL when none
      * could; filter_error says why the newest could not.
@@ -61,6 +63,7 @@ struct client_group {
     enum consume_from from;
     struct list subscriptions;
     size_t subscription_count;
+    int64_t warned_ms; /* when it was last logged that members subscribe differently; 0: never */
 };
 
 struct client_role {

@@ -265,6 +265,55 @@ START_TEST(a_newer_version_of_a_subscription_is_not_told_to_the_group)
 }
 END_TEST
 
+static size_t count_warnings(const char *topic)
+{
+    char text[128];
+    size_t count = 0;
+
+    (void)snprintf(text, sizeof text, "group g: its members subscribe differently to topic %s",
+                   topic);
+    for (const char *at = broker_fixture_log(&f); (at = strstr(at, text)) != NULL; at++) {
+        count++;
+    }
+    return count;
+}
+
+START_TEST(members_that_subscribe_differently_are_a_warning)
+{
+    /* One member may change its mind; of two, whoever differs is told of, and not each time. */
+    struct client member;
+
+    set_up(HEADER_JSON);
+    ck_assert_int_eq(heartbeat("TAG", "a", 1), RESPONSE_SUCCESS);
+    ck_assert_int_eq(heartbeat("TAG", "*", 2), RESPONSE_SUCCESS);
+    client_open(&member, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&member, "m", NULL, "g", "T"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(heartbeat("", "*", 3), RESPONSE_SUCCESS);
+    ck_assert_uint_eq(count_warnings("T"), 0);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(heartbeat("TAG", "a", 4 + i), RESPONSE_SUCCESS);
+        ck_assert_int_eq(client_heartbeat(&member, "m", NULL, "g", "T"), RESPONSE_SUCCESS);
+    }
+    ck_assert_uint_eq(count_warnings("T"), 1);
+    client_close(&member);
+    tear_down();
+}
+END_TEST
+
+START_TEST(members_that_subscribe_to_other_topics_are_a_warning)
+{
+    struct client member;
+
+    set_up(HEADER_JSON);
+    ck_assert_int_eq(heartbeat("TAG", "*", 1), RESPONSE_SUCCESS);
+    client_open(&member, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&member, "m", NULL, "g", "U"), RESPONSE_SUCCESS);
+    ck_assert_uint_eq(count_warnings("U"), 1);
+    client_close(&member);
+    tear_down();
+}
+END_TEST
+
 START_TEST(a_group_subscribes_by_heartbeat)
 {
     /* Without bit 4: 24, 25, 27 and 28, and between them the messages that match. */
@@ -421,6 +470,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_consumer_asks_before_it_starts);
     tcase_add_test(tc, a_pull_brings_its_expression);
     tcase_add_test(tc, a_newer_version_of_a_subscription_is_not_told_to_the_group);
+    tcase_add_test(tc, members_that_subscribe_differently_are_a_warning);
+    tcase_add_test(tc, members_that_subscribe_to_other_topics_are_a_warning);
     tcase_add_test(tc, a_group_subscribes_by_heartbeat);
     tcase_add_test(tc, a_waiting_pull_wakes_for_what_its_sql_wants);
     tcase_add_test(tc, a_waiting_pull_wakes_for_its_tags);

@@ -80,10 +80,10 @@ START_TEST(a_line_stays_one_line)
     const char *line;
 
     memset(lots, 'x', sizeof lots - 1);
-    log_info("base.test", "a\nb\rc");
+    log_info("base.test", "a\nb\rc\033[2Jd\177\303\244");
     line = printed();
     ck_assert_uint_eq(lines_in(line), 1);
-    ck_assert_ptr_nonnull(strstr(line, "a b c\n"));
+    ck_assert_ptr_nonnull(strstr(line, "a b c [2Jd \303\244\n"));
     log_info("base.test", "%s", lots);
     line = printed();
     ck_assert_uint_eq(lines_in(line), 1);
