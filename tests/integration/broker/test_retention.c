@@ -86,25 +86,33 @@ static void await_metric(struct client *c, const char *name, int64_t least)
     }
 }
 
-/* A consumer that is too slow is told where the queue begins now, and goes on there. */
+/*
+ * A consumer that is too slow is told where the queue begins now, and goes on there. Retention may
+ * go on meanwhile, and a slow disk says that it is busy: then again.
+ */
 static void slow_consumer_goes_on(struct client *c)
 {
+    int64_t deadline_ms = test_now_ms() + BROKER_WAIT_MS;
     int64_t min = min_offset(c, "T");
     struct header_writer *w;
+    int32_t code;
 
     ck_assert_int_gt(min, 0);
     ck_assert_int_eq(client_pull(c, &(struct test_pull){"g", "T", 0, 0, 32, 0}),
                      RESPONSE_PULL_OFFSET_MOVED);
     ck_assert_int_ge(field(c, "nextBeginOffset"), min);
-    min = field(c, "nextBeginOffset");
-    ck_assert_int_eq(field(c, "minOffset"), min);
-    ck_assert_int_eq(client_pull(c, &(struct test_pull){"g", "T", 0, min, 32, 0}),
-                     RESPONSE_SUCCESS);
+    ck_assert_int_eq(field(c, "minOffset"), field(c, "nextBeginOffset"));
+    do {
+        min = min_offset(c, "T");
+        code = client_pull(c, &(struct test_pull){"g", "T", 0, min, 32, 0});
+        ck_assert_int_lt(test_now_ms(), deadline_ms);
+    } while (code == RESPONSE_PULL_OFFSET_MOVED || code == RESPONSE_SYSTEM_BUSY);
+    ck_assert_int_eq(code, RESPONSE_SUCCESS);
     ck_assert_int_gt(field(c, "nextBeginOffset"), min);
     w = queue_request(c, REQUEST_SEARCH_OFFSET_BY_TIMESTAMP, "T");
     header_put_i64(w, "timestamp", 1);
     ck_assert_int_eq(client_call(c, SLICE_EMPTY), RESPONSE_SUCCESS);
-    ck_assert_int_eq(field(c, "offset"), min);
+    ck_assert_int_ge(field(c, "offset"), min);
     (void)queue_request(c, REQUEST_GET_EARLIEST_MSG_STORETIME, "T");
     ck_assert_int_eq(client_call(c, SLICE_EMPTY), RESPONSE_SUCCESS);
     ck_assert_int_ge(field(c, "timestamp"), client_metric(c, "oldest_message_ms"));
