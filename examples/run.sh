@@ -228,7 +228,7 @@ while [ "$asked" -lt $((2 * transfers)) ] || [ "$(left)" -gt 0 ] || [ "$kills" -
     0) kill_at_worst_moment USR2 ;;
     1) kill_at_worst_moment USR1 ;;
     *)
-        sleep "0.$((RANDOM % 4 + 1))"
+        sleep "0.$((RANDOM % 4 + 1))" # nothing is waited for: it is to be a moment by chance
         [ "${#victims[@]}" -gt 0 ] || mapfile -t victims < <(shuf -e "${names[@]}")
         kill_and_restart "${victims[0]}"
         victims=("${victims[@]:1}")
