@@ -90,7 +90,10 @@ void client_topic(struct client *c, const char *topic, int32_t queues);
 /* Put a send into c->out, without sending it; opaque in c->opaque. */
 void client_put_send(struct client *c, const struct test_message *m, int32_t flag);
 
-/* Send and wait: the queue offset (of a half: its physical offset). The answer must be SUCCESS. */
+/*
+ * Send and wait: the queue offset (of a half: its physical offset). The answer must be SUCCESS, but
+ * for SYSTEM_BUSY, after which it is sent again.
+ */
 int64_t client_send(struct client *c, const struct test_message *m);
 
 /* The same; returns the response code. */

@@ -206,10 +206,12 @@ START_TEST(what_is_held_outlives_what_was_stored_with_it)
     }
     client_open(&producer, f.port, HEADER_ROCKETMQ);
     ck_assert_int_eq(client_heartbeat(&producer, "p1", "pg", NULL, NULL), RESPONSE_SUCCESS);
-    ck_assert_int_eq(client_receive(&producer, CLIENT_WAIT_MS), 0);
-    ck_assert_int_eq(producer.header.code, REQUEST_CHECK_TRANSACTION_STATE);
-    ck_assert_int_eq(header_get_i64(&producer.header, "commitLogOffset", &asked), 0);
-    ck_assert_int_eq(asked, half);
+    while (asked != half) { /* by now the other one may be due, too */
+        ck_assert(asked == -1 || asked == timed);
+        ck_assert_int_eq(client_receive(&producer, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(producer.header.code, REQUEST_CHECK_TRANSACTION_STATE);
+        ck_assert_int_eq(header_get_i64(&producer.header, "commitLogOffset", &asked), 0);
+    }
     client_close(&producer);
     ck_assert_int_eq(client_end(&c, "pg", half, "h", 8), RESPONSE_SUCCESS);
     expect_message(&c, 0, "held");
