@@ -10,6 +10,7 @@
 #   ESCROW_SANITIZE    sanitizers; empty for none       (address,undefined)
 #   ESCROW_BUILD_TYPE  Debug, Release, ...              (Debug)
 #   ESCROW_JOBS        tests and compilers at a time    (number of processors)
+#   ESCROW_TRIES       how often a test may run until it passes   (1)
 # Tests find in ESCROW_TEST_PG the connection string of a private PostgreSQL, whose superuser they are.
 #
 # Works on a fresh Debian 12, as root or as a user with sudo: packages that are missing are installed first. A test whose
@@ -21,6 +22,7 @@ cd "$(dirname "$0")/.."
 build=${ESCROW_BUILD_DIR:-build-asan}
 sanitize=${ESCROW_SANITIZE-address,undefined}
 jobs=${ESCROW_JOBS:-$(nproc)}
+tries=${ESCROW_TRIES:-1}
 run_id=$$.$(date +%s)
 child=
 scratch=
@@ -89,4 +91,4 @@ echo "starting a private PostgreSQL"
 ESCROW_TEST_PG=$(tests/lib/postgres.sh start "$scratch/pg" fsync=off)
 export ESCROW_TEST_PG
 echo "testing"
-run ctest --test-dir "$build" -j "$jobs" --output-on-failure --no-tests=error "$@"
+run ctest --test-dir "$build" -j "$jobs" --output-on-failure --no-tests=error --repeat "until-pass:$tries" "$@"
