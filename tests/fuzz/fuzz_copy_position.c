@@ -1,10 +1,10 @@
 /*
  * The position of a copied topic, as a broker hands it back. What is accepted is the same bytes
- * again when written, and holds what copy_position.h promises.
+ * again when written, and holds what position.h promises.
  */
 #include "core/base/check.h"
 #include "escrow/errors.h"
-#include "src/tools/copy_position.h"
+#include "src/tools/copy/position.h"
 
 #define NAME SLICE_LIT("n")
 

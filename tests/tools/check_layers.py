@@ -18,6 +18,7 @@ FILTER = "core/filter"
 ACL = "core/acl"
 TLS = "core/tls"
 CLIENT = "src/client"
+TOOLS = "src/tools"
 ALL = "*"
 ALLOW = {
     API: [],
@@ -38,7 +39,8 @@ ALLOW = {
     "src/admin": [API, BASE, IO, UV],
     "src/broker": [ALL],
     "src/relay": [API, BASE, IO, UV, PROTO, ACL, CLIENT, "outbox", "outbox/pg"],
-    "src/tools": [API, BASE, IO, UV, PROTO, ACL, STORE, CLIENT, "txn"],
+    TOOLS: [API, BASE, IO, UV, PROTO, ACL, STORE, CLIENT, "txn"],
+    "src/tools/copy": [API, BASE, IO, UV, PROTO, CLIENT, TOOLS],
     "examples": [API],
     "tests": [ALL],
 }

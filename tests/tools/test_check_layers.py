@@ -34,6 +34,7 @@ class Layers(unittest.TestCase):
         self.assert_clean("txn/half.c", '#include "core/store/commitlog.h"')
         self.assert_clean("src/broker/session.c", '#include "txn/half.h"')
         self.assert_clean("src/relay/relay.c", '#include "outbox/pg/source.h"')
+        self.assert_clean("src/tools/copy/ask.c", '#include "src/tools/out.h"')
         self.assert_clean("core/base/err.h", '#include "escrow/errors.h"')
         self.assert_clean("core/io_uv/loop.c", "#include <uv.h>")
         self.assert_clean("tests/unit/txn/test_half.c", "#include <check.h>")
@@ -45,6 +46,10 @@ class Layers(unittest.TestCase):
         self.assert_fault("txn/half.c", '#include "core/io_uv/loop.h"', "txn must not see core/io_uv")
         self.assert_fault("outbox/relay.c", '#include "outbox/pg/source.h"', "outbox must not see outbox/pg")
         self.assert_fault("src/client/producer.c", '#include "src/broker/topics.h"', "src/client must not see src/broker")
+
+    def test_a_folder_inside_a_layer_has_a_rule_of_its_own(self):
+        self.assert_fault("src/tools/copy/ask.c", '#include "core/store/segment.h"', "src/tools/copy must not see core/store")
+        self.assert_fault("src/tools/cli.c", '#include "src/tools/copy/copy.h"', "src/tools must not see src/tools/copy")
 
     def test_examples_see_only_the_public_headers(self):
         self.assert_fault("examples/order_service.c", '#include "core/base/buf.h"', "examples must not see core/base")

@@ -5,7 +5,7 @@
 #include "core/proto/body_inspect.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/codes.h"
-#include "src/tools/copy.h"
+#include "src/tools/copy/copy.h"
 
 #include <inttypes.h>
 #include <string.h>

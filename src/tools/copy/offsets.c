@@ -10,7 +10,7 @@
 #include "core/base/mem.h"
 #include "core/proto/body_inspect.h"
 #include "core/proto/codes.h"
-#include "src/tools/copy.h"
+#include "src/tools/copy/copy.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "src/tools/copy_position.h"
+#include "src/tools/copy/position.h"
 
 #include "core/base/bytes.h"
 #include "core/base/check.h"

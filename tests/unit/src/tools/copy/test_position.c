@@ -1,4 +1,4 @@
-#include "src/tools/copy_position.h"
+#include "src/tools/copy/position.h"
 
 #include "core/base/mem.h"
 #include "core/base/rand.h"
@@ -137,7 +137,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("src/tools/copy_position");
+    Suite *suite = suite_create("src/tools/copy/position");
     TCase *tc = tcase_create("copy_position");
 
     tcase_add_test(tc, a_position_survives_the_round_trip);

@@ -1,5 +1,5 @@
 /* escrow copy: requests to both sides, and what is told to people. */
-#include "src/tools/copy.h"
+#include "src/tools/copy/copy.h"
 #include "src/tools/out.h"
 
 #include "core/proto/codes.h"

@@ -1,7 +1,7 @@
 /* escrow copy: the target, and its topics and groups. */
 #include "core/proto/body_route.h"
 #include "core/proto/codes.h"
-#include "src/tools/copy.h"
+#include "src/tools/copy/copy.h"
 
 #include <inttypes.h>
 #include <string.h>

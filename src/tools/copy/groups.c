@@ -3,7 +3,7 @@
 #include "core/proto/body_lists.h"
 #include "core/proto/body_queues.h"
 #include "core/proto/codes.h"
-#include "src/tools/copy.h"
+#include "src/tools/copy/copy.h"
 
 #include <stdlib.h>
 #include <string.h>

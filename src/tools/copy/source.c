@@ -2,7 +2,7 @@
 #include "core/base/mem.h"
 #include "core/proto/body_route.h"
 #include "core/proto/codes.h"
-#include "src/tools/copy.h"
+#include "src/tools/copy/copy.h"
 #include "src/tools/out.h"
 
 #include <fnmatch.h>

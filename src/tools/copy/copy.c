@@ -1,9 +1,9 @@
 /*
  * escrow copy: topics, groups, messages and offsets from Apache RocketMQ, or another escrowd, to an
- * escrowd. README.md, "Copying", says what that means.
+ * escrowd. README.md says what that means.
  */
+#include "src/tools/copy/copy.h"
 #include "src/tools/commands.h"
-#include "src/tools/copy.h"
 #include "src/tools/out.h"
 
 #include <stdio.h>

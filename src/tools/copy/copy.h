@@ -1,6 +1,5 @@
 /*
- * escrow copy: its parts. What is copied, in which order, and what is not, stands in README.md
- * ("Copying").
+ * escrow copy: its parts. What is copied, in which order, and what is not, stands in README.md.
  *
  * Two sides, each with a loop of its own: `from`, RocketMQ's name servers and brokers (or another
  * escrowd's), which is only asked, and `to`, one escrowd. Every request that is made of either may
@@ -11,14 +10,14 @@
  * Errors:  negative ESCROW_E..., with words in copy->err. What concerns one topic or group is told
  *          (copy_failed) and the copy goes on; what concerns a side ends it (copy_is_over).
  */
-#ifndef SRC_TOOLS_COPY_H
-#define SRC_TOOLS_COPY_H
+#ifndef SRC_TOOLS_COPY_COPY_H
+#define SRC_TOOLS_COPY_COPY_H
 
 #include "core/proto/body_topic.h"
 #include "core/proto/json_write.h"
 #include "core/proto/names.h"
 #include "src/tools/cli.h"
-#include "src/tools/copy_position.h"
+#include "src/tools/copy/position.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -99,7 +98,7 @@ struct copy {
     int64_t progress_ms; /* when progress was told last */
 };
 
-/* ---- both sides (copy_ask.c) ---- */
+/* ---- both sides (ask.c) ---- */
 
 /*
  * Ask and wait, and ask again a few times when the other side is busy or its answer is lost. As
@@ -125,7 +124,7 @@ int copy_error(struct copy *c, int error, const char *fmt, ...) ESCROW_PRINTF(3,
 /* May nothing more be tried after this error? */
 bool copy_is_over(const struct copy *c, int error);
 
-/* ---- what is told (copy_ask.c) ---- */
+/* ---- what is told (ask.c) ---- */
 
 /* A line, or an object of the array: what became of a topic, a group, messages, offsets. */
 void copy_told(struct copy *c, const char *kind, const char *name, const char *fmt, ...)
@@ -140,7 +139,7 @@ void copy_warn(struct copy *c, const char *name, const char *fmt, ...) ESCROW_PR
 /* The error of a topic or group: told as copy_failed; 0, or the error when it ends the copy. */
 ESCROW_MUST_USE int copy_settle(struct copy *c, int error, const char *name);
 
-/* ---- the source (copy_source.c, copy_groups.c, copy_waiting.c) ---- */
+/* ---- the source (source.c, groups.c, waiting.c) ---- */
 
 /* Brokers, and the topics and groups that are wanted. */
 ESCROW_MUST_USE int copy_read_source(struct copy *c);
@@ -169,7 +168,7 @@ bool copy_wants_group(const struct copy *c, struct slice name);
 const struct copy_offset *copy_offsets_of(const struct copy *c, size_t topic, size_t broker,
                                           int32_t queue, size_t *count);
 
-/* ---- the target (copy_target.c) ---- */
+/* ---- the target (target.c) ---- */
 
 /* The one broker that is meant, an escrowd and none of the source's. */
 ESCROW_MUST_USE int copy_find_target(struct copy *c);

@@ -1,0 +1,72 @@
+/*
+ * escrow copy, messages: one topic at one old broker while it is copied, and what its files
+ * (batch.c, pull.c, messages.c) do with it.
+ *
+ * Owns:    place points into position and moves when one is added; the bufs are messages.c's to
+ *          free.
+ * Thread:  main's.
+ * Errors:  as copy.h.
+ */
+#ifndef SRC_TOOLS_COPY_STREAM_H
+#define SRC_TOOLS_COPY_STREAM_H
+
+#include "core/proto/body_publish.h"
+#include "core/proto/properties.h"
+#include "src/tools/copy/copy.h"
+
+#define BATCH_ROWS_MAX  1000
+#define BATCH_SIZE_GOAL (1u << 20)
+/*
+ * Beyond it a message is left for the next batch, unless it is the first: a frame has to hold it
+ * all. Less than the goal and the largest message together, so that tests come here.
+ */
+#define BATCH_SIZE_MAX (9u << 19)
+
+/* One topic at one old broker. */
+struct stream {
+    struct copy *c;
+    const struct copy_topic *topic;
+    const struct copy_part *part;
+    struct copy_source_name name;
+    struct copy_position position; /* as of the batch that is being made */
+    struct copy_place *place;      /* of the queue whose turn it is; NULL: none yet */
+    struct buf prev;               /* the position that is stored */
+    struct buf next;
+    uint64_t epoch; /* 0: not opened yet */
+    /* the queue */
+    uint32_t queue;
+    int64_t at;      /* old offset of the next message */
+    int64_t end;     /* old offset behind the last */
+    int64_t start;   /* new offset of what comes first */
+    bool is_mixed;   /* others have written into the queue */
+    bool is_looking; /* at the last message that was copied, the one before `at` */
+    int64_t wanted;  /* old offset of the first message that is to be at the target */
+    /* the batch */
+    struct publish_writer pub;
+    struct buf body;
+    bool has_batch;
+    bool is_full;
+    int64_t copied; /* stored, of the topic at this broker */
+    int64_t found;  /* to be copied when the topic's turn came */
+    uint8_t properties[PROPERTIES_LEN_MAX];
+};
+
+/* ---- batch.c ---- */
+
+/* The batch has begun: rows may be put into s->pub. */
+void stream_begin_batch(struct stream *s);
+
+/* Publish what was put, with the position that s->position is by now. */
+ESCROW_MUST_USE int stream_flush_batch(struct stream *s);
+
+/* ---- pull.c ---- */
+
+/* Put what comes next, from s->at on, into the batch; s->at moves on, or s->is_full is set. */
+ESCROW_MUST_USE int stream_pull(struct stream *s);
+
+/*
+ * Is the store the one that was copied from before? The last message that was copied is looked at.
+ */
+ESCROW_MUST_USE int stream_check_store(struct stream *s);
+
+#endif
