@@ -7,71 +7,14 @@ set -euo pipefail
 
 escrow=$1
 escrowd=$2
-work=$(mktemp -d "${TMPDIR:-/tmp}/escrow-cli.XXXXXX")
-pid=
-failed=0
-checks=0
+# shellcheck source=tests/lib/cli_checks.sh
+. "$(dirname "$0")/../../lib/cli_checks.sh"
 
-clean_up() {
-    if [ -n "$pid" ]; then
-        kill -KILL "$pid" 2>/dev/null || :
-        wait "$pid" 2>/dev/null || :
-    fi
-    [ "$failed" -eq 0 ] || cat "$work"/escrowd.log >&2 || :
-    rm -rf "$work"
+start() { # OPTION...: the broker of this test
+    start_escrowd data --namesrv.port 0 "$@"
+    export ESCROW_NAMESRV=$namesrv
 }
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# Wait a little without a process.
-exec {never}<> <(:)
-pause() { read -rt 0.05 -u "$never" || :; }
-
-start() {
-    rm -f "$work/escrowd.log"
-    "$escrowd" --data.dir "$work/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 --log.segment.bytes 64m --disk.warning.ratio 100 \
-        "$@" >"$work/escrowd.log" 2>&1 &
-    pid=$!
-    for ((i = 0; i < 600; i++)); do
-        ! grep -q ' ready ' "$work/escrowd.log" 2>/dev/null || break
-        kill -0 "$pid" || break
-        pause
-    done
-    ESCROW_NAMESRV=$(sed -n 's/.*name server listens on //p' "$work/escrowd.log")
-    broker=$(sed -n 's/.*broker listens on //p' "$work/escrowd.log")
-    export ESCROW_NAMESRV
-}
-stop() {
-    kill -TERM "$pid"
-    wait "$pid" || fault "escrowd did not stop cleanly"
-    pid=
-}
-
-fault() {
-    failed=$((failed + 1))
-    printf 'FAILED: %s\n' "$*" >&2
-}
-
-# expect STATUS COMMAND...: runs it; its output is in $out and $err.
-expect() {
-    local want=$1 status=0
-    shift
-    checks=$((checks + 1))
-    "$escrow" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-    out=$(cat "$work/out")
-    err=$(cat "$work/err")
-    [ "$status" -eq "$want" ] || fault "escrow $*: status $status, expected $want: $out $err"
-}
-# has TEXT [PATTERN]: the text matches the extended regular expression.
-has() {
-    checks=$((checks + 1))
-    grep -Eq -- "$2" <<<"$1" || fault "expected /$2/ in: $1"
-}
-is() {
-    checks=$((checks + 1))
-    [ "$1" = "$2" ] || fault "expected '$2', got '$1'"
-}
+stop() { end data TERM; }
 # The output is JSON, as --help says: one document, or one object per line.
 is_json() {
     checks=$((checks + 1))
@@ -258,8 +201,7 @@ for ((i = 0; i < 400; i++)); do
     ! grep -q before "$work/restart" || break
     pause
 done
-kill -KILL "$pid"
-wait "$pid" 2>/dev/null || :
+end data KILL
 for ((i = 0; i < 400; i++)); do
     ! grep -q 'consume Restart: waiting' "$work/restart.err" || break
     pause
@@ -548,7 +490,7 @@ expect 0 bench producer --count 50 --delay 1h --topic Bench-later --json
 is "$(field "$("$escrow" status --json)" held_now)" 51 # and the one of two days
 expect 0 bench producer --rate 1000 --count 300 --window 4 --connections 2 --json
 is "$(field "$out" messages)" 300
-expect 0 bench producer --duration 200ms --warmup 50ms --server-pid "$pid"
+expect 0 bench producer --duration 200ms --warmup 50ms --server-pid "${pids[data]}"
 has "$out" 'p50 .* p90 .* p99 .* p99.9 .* max'
 expect 2 bench producer --size 0
 # Interrupted while it measures, or before: what there is, and the status says so.
@@ -693,15 +635,15 @@ has "$err" ESCROW_ECORRUPT
 # A server with none of the three descriptors serves and stops cleanly; nothing of its own gets their numbers.
 "$escrowd" --data.dir "$work/silent" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 --log.segment.bytes 64m \
     --disk.warning.ratio 100 <&- >&- 2>&- &
-pid=$!
+pids[silent]=$!
 for ((i = 0; i < 600; i++)); do
     [ ! -e "$work/silent/log/00000000000000000000" ] || break
     pause
 done
 for fd in 0 1 2; do
-    is "$(readlink "/proc/$pid/fd/$fd")" /dev/null
+    is "$(readlink "/proc/${pids[silent]}/fd/$fd")" /dev/null
 done
-stop
+end silent TERM
 
 # ---- access control ----
 
@@ -766,14 +708,8 @@ stop
 
 # ---- TLS ----
 
-# A certificate of an authority of its own for 127.0.0.1; the client's is of the same one.
-made() { openssl "$@" >/dev/null 2>"$work/openssl.log" || fault "openssl $*: $(cat "$work/openssl.log")"; }
-certificate() { # NAME SUBJECT-ALTERNATIVE-NAME
-    made req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$work/$1.key" -out "$work/$1.csr"
-    printf 'subjectAltName = %s\n' "$2" >"$work/$1.ext"
-    made x509 -req -in "$work/$1.csr" -CA "$work/ca.pem" -CAkey "$work/ca.key" -days 2 -extfile "$work/$1.ext" -out "$work/$1.pem"
-}
-made req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=tests -days 2 -keyout "$work/ca.key" -out "$work/ca.pem"
+# The certificates of server and client are of one authority.
+authority
 certificate server IP:127.0.0.1
 certificate client DNS:client
 rm -rf "$work/data"
@@ -806,8 +742,4 @@ has "$err" 'does not speak TLS'
 unset ESCROW_TLS ESCROW_TLS_CA_FILE ESCROW_TLS_CERT_FILE ESCROW_TLS_KEY_FILE
 stop
 
-if [ "$failed" -gt 0 ]; then
-    echo "$failed of $checks checks failed" >&2
-    exit 1
-fi
-echo "$checks checks passed"
+report

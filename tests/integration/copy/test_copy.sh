@@ -8,73 +8,11 @@ set -euo pipefail
 escrow=$1
 escrowd=$2
 here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d "${TMPDIR:-/tmp}/escrow-copy.XXXXXX")
-declare -A pids=()
-failed=0
-checks=0
+# shellcheck source=tests/lib/cli_checks.sh
+. "$here/../../lib/cli_checks.sh"
 
-clean_up() {
-    [ ${#pids[@]} -eq 0 ] || kill -KILL "${pids[@]}" 2>/dev/null || :
-    wait 2>/dev/null || :
-    [ "$failed" -eq 0 ] || tail -n 40 "$work"/*.log >&2 || :
-    rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-# Wait a little without a process.
-exec {never}<> <(:)
-pause() { read -rt 0.05 -u "$never" || :; }
-
-# start NAME OPTION...: a broker of that name; sets broker and namesrv.
-start() {
-    local name=$1 log=$work/$1.log
-    shift
-    rm -f "$log"
-    "$escrowd" --data.dir "$work/$name" --broker.name "${name%-twin}" --broker.port 0 --broker.vip.port 0 --log.segment.bytes 64m \
-        --disk.warning.ratio 100 "$@" >"$log" 2>&1 &
-    pids[$name]=$!
-    for ((i = 0; i < 1200; i++)); do
-        ! grep -q ' ready ' "$log" 2>/dev/null || break
-        kill -0 "${pids[$name]}" || break
-        pause
-    done
-    namesrv=$(sed -n 's/.*name server listens on //p' "$log")
-    broker=$(sed -n 's/.*broker listens on //p' "$log")
-}
-end() { # NAME SIGNAL
-    kill "-$2" "${pids[$1]}"
-    wait "${pids[$1]}" 2>/dev/null || [ "$2" = KILL ] || fault "$1 did not stop cleanly"
-    unset "pids[$1]"
-}
-
-fault() {
-    failed=$((failed + 1))
-    printf 'FAILED: %s\n' "$*" >&2
-}
-
-# expect STATUS COMMAND...: runs it; its output is in $out and $err.
-expect() {
-    local want=$1 status=0
-    shift
-    checks=$((checks + 1))
-    "$escrow" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-    out=$(cat "$work/out")
-    err=$(cat "$work/err")
-    [ "$status" -eq "$want" ] || fault "escrow $*: status $status, expected $want: $out $err"
-}
-has() {
-    checks=$((checks + 1))
-    grep -Eq -- "$2" <<<"$1" || fault "expected /$2/ in: $1"
-}
-has_not() {
-    checks=$((checks + 1))
-    ! grep -Eq -- "$2" <<<"$1" || fault "did not expect /$2/ in: $1"
-}
-is() {
-    checks=$((checks + 1))
-    [ "$1" = "$2" ] || fault "expected '$2', got '$1'"
+start() { # NAME OPTION...: a broker of that name
+    start_escrowd "$1" --broker.name "${1%-twin}" "${@:2}"
 }
 same() { # WHAT FILE FILE
     checks=$((checks + 1))
@@ -408,7 +346,7 @@ broker=$new
 
 # lie SCENARIO STATUS PATTERN COUNT [TOPIC]: a copy from it ends so, says so in one line, and has copied so many messages.
 lie() {
-    local at= topic=${5:-told}
+    local at='' topic=${5:-told}
     : >"$work/fake"
     python3 "$here/fake_source.py" "$1" "$topic" >>"$work/fake" 2>"$work/fake.log" &
     pids[fake]=$!
@@ -440,5 +378,4 @@ lie first-gap 1 'copy first: offsets 0 to 2 of queue 0 at liar are not copied' 7
 for name in trial new old-b old-a old-a-twin; do
     end "$name" TERM
 done
-[ "$failed" -eq 0 ] || exit 1
-echo "$checks checks passed"
+report
