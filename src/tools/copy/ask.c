@@ -141,7 +141,7 @@ void copy_told(struct copy *c, const char *kind, const char *name, const char *f
 
 static void tell(const char *what, const char *name, const char *text)
 {
-    (void)fprintf(stderr, "escrow: copy%s%s%s: %s\n", what, name[0] != '\0' ? " " : "", name, text);
+    (void)fprintf(stderr, "escrow: copy%s%s%s %s\n", what, name, name[0] != '\0' ? ":" : "", text);
 }
 
 void copy_failed(struct copy *c, const char *name, const char *fmt, ...)
@@ -153,7 +153,7 @@ void copy_failed(struct copy *c, const char *name, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof text, fmt, ap); /* cut when longer */
     va_end(ap);
-    tell("", name, text);
+    tell(name[0] != '\0' ? " " : ":", name, text);
 }
 
 void copy_warn(struct copy *c, const char *name, const char *fmt, ...)
@@ -165,7 +165,7 @@ void copy_warn(struct copy *c, const char *name, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof text, fmt, ap); /* cut when longer */
     va_end(ap);
-    tell(": note:", name, text);
+    tell(name[0] != '\0' ? ": note: " : ": note:", name, text);
 }
 
 int copy_settle(struct copy *c, int error, const char *name)

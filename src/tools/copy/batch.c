@@ -83,7 +83,10 @@ int copy_position_ask(struct copy *c, const struct copy_source_name *name,
                            : copy_ask(c, &c->to, &req, on_opened, &opening);
     buf_fini(&body);
     if (rc == ESCROW_EFOREIGN || rc == ESCROW_EPROTO || rc == ESCROW_EVERSION) {
-        return copy_error(c, ESCROW_EVERSION, "the target holds a position that is not understood");
+        return copy_error(
+            c, ESCROW_EVERSION,
+            "the target holds a position that is not understood, of another version of "
+            "this command? --again copies as if nothing had been copied");
     }
     if (rc == 0 && position->place_count > 0 && position->base != part->base) {
         rc = copy_error(c, ESCROW_ECONFLICT,
@@ -119,18 +122,44 @@ static int on_published(void *arg, struct header *header, struct slice body)
     return publish_answer_decode(body, &answer);
 }
 
+int stream_look(struct stream *s)
+{
+    const struct copy_queue queue = {s->c->to_addr, s->topic->name, s->part->base + s->queue};
+    int64_t max = 0;
+    int rc = copy_ask_offset(s->c, &s->c->to, REQUEST_GET_MAX_OFFSET, &queue, &max);
+
+    if (rc == 0 && s->place != NULL) {
+        s->is_unsaved |= !copy_place_is_sure(s->place);
+        copy_place_look(s->place, max);
+    }
+    s->start = max;
+    return rc;
+}
+
+/* Into s->next. With fewer runs when it is too long: tens of bytes are left for each queue. */
+static int encode_position(struct stream *s)
+{
+    do {
+        buf_clear(&s->next);
+        copy_position_encode(&s->next, buf_slice(&s->name.full), &s->position);
+    } while (s->next.len > POSITION_LEN_MAX && copy_position_shrink(&s->position));
+    if (s->next.len > POSITION_LEN_MAX) {
+        return copy_error(s->c, ESCROW_ELIMIT, "the position of %zu queues is too long",
+                          s->position.place_count);
+    }
+    return 0;
+}
+
 int stream_flush_batch(struct stream *s)
 {
     struct copy *c = s->c;
     struct cli_request req = {.addr = c->to_addr, .code = REQUEST_ESCROW_PUBLISH_BATCH};
     struct buf was;
     uint32_t rows;
-    int rc;
+    int rc = encode_position(s);
 
-    buf_clear(&s->next);
-    copy_position_encode(&s->next, buf_slice(&s->name.full), &s->position);
-    if (s->next.len > POSITION_LEN_MAX) {
-        return copy_error(c, ESCROW_ELIMIT, "too many gaps in the offsets of its queues");
+    if (rc != 0) {
+        return rc;
     }
     rows = publish_end(&s->pub, buf_slice(&s->next));
     s->has_batch = s->is_full = false;
@@ -147,6 +176,8 @@ int stream_flush_batch(struct stream *s)
         s->prev = s->next;
         s->next = was;
         s->copied += rows;
+        s->is_unsaved = false;
+        rc = rows > 0 ? stream_look(s) : 0;
     }
     return rc;
 }

@@ -76,6 +76,7 @@ struct copy {
     bool is_dry;
     bool is_overwrite;
     bool is_all_messages;
+    bool is_skip_others;
     bool is_again; /* messages: as if none had been copied */
     /* the source: everything ordered by name */
     struct copy_broker *brokers;

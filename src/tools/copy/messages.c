@@ -5,9 +5,9 @@
  * all. So a copy that is ended anywhere goes on with the first message that is not there, and no
  * message is there twice, whatever answers were lost.
  *
- * When a queue has been copied its end at the target is looked at: if nobody else has written into
- * it, its place is CLEAN, and offsets of groups can be told (offsets.c). Else it is MIXED, for
- * good.
+ * After each batch, and when a queue's turn begins and ends, the queue's end at the target is
+ * looked at: what others write into it meanwhile is not taken for ours (position.h), so that
+ * offsets of groups can be told (offsets.c).
  */
 #include "core/base/mem.h"
 #include "core/proto/body_route.h"
@@ -19,19 +19,6 @@
 #define PROGRESS_MS 5000
 
 /* ---- one queue ---- */
-
-static int target_range(const struct stream *s, int64_t *min, int64_t *max)
-{
-    const struct copy_queue queue = {s->c->to_addr, s->topic->name, s->part->base + s->queue};
-    int rc = copy_ask_offset(s->c, &s->c->to, REQUEST_GET_MIN_OFFSET, &queue, min);
-
-    return rc == 0 ? copy_ask_offset(s->c, &s->c->to, REQUEST_GET_MAX_OFFSET, &queue, max) : rc;
-}
-
-static bool is_alone(const struct copy_place *place, int64_t max)
-{
-    return max == place->start + copy_place_total(place);
-}
 
 /*
  * The lowest offset of any group that reads the topic; the first message when there is none, or
@@ -74,7 +61,7 @@ static int find_range(struct stream *s)
         s->at = s->wanted;
         return 0;
     }
-    s->at = copy_place_next(s->place);
+    s->at = s->place->next;
     if (s->at > s->end) {
         return copy_error(c, ESCROW_ECONFLICT,
                           "queue %" PRIu32 " of broker %s ends at offset %" PRId64
@@ -113,7 +100,8 @@ static int ask_position(struct stream *s, uint64_t *epoch)
 {
     int rc = copy_position_ask(s->c, &s->name, s->part, &s->position, &s->prev, epoch);
 
-    if (rc == 0 && s->c->is_again) {
+    if ((rc == 0 || rc == ESCROW_EVERSION) && s->c->is_again) {
+        rc = 0;
         copy_position_fini(&s->position);
         s->position.base = s->part->base;
     }
@@ -146,53 +134,36 @@ static int copy_range(struct stream *s)
     return rc;
 }
 
-/* Did anybody else write into the queue? */
+/* What was seen of the queue at the target is stored, too. */
 static int close_queue(struct stream *s)
 {
-    int64_t min = 0;
-    int64_t max = 0;
-    int rc;
-
-    if (s->place == NULL || s->place->state != COPY_OPEN) {
+    if (!s->is_unsaved) {
         return 0;
     }
-    rc = target_range(s, &min, &max);
-    if (rc == 0) {
-        s->place->state = is_alone(s->place, max) ? COPY_CLEAN : COPY_MIXED;
-        stream_begin_batch(s);
-        rc = stream_flush_batch(s);
-    }
-    return rc;
+    stream_begin_batch(s);
+    return stream_flush_batch(s);
 }
 
 static int copy_queue(struct stream *s)
 {
-    int64_t min = 0;
-    int64_t max = 0;
     int rc = open_stream(s);
 
+    s->is_unsaved = false;
     if (rc == 0) {
         rc = find_range(s);
     }
-    if (rc != 0 || s->at >= s->end) {
-        return rc != 0 ? rc : close_queue(s);
+    if (rc != 0 || (s->at >= s->end && (s->place == NULL || copy_place_is_sure(s->place)))) {
+        return rc;
     }
-    if (s->place != NULL && s->at == copy_place_next(s->place)) {
+    if (s->at < s->end && s->place != NULL && s->at == s->place->next) {
         rc = stream_check_store(s);
     }
     if (rc == 0) {
-        rc = target_range(s, &min, &max);
+        rc = stream_look(s);
     }
-    if (rc != 0) {
-        return rc;
+    if (rc == 0) {
+        rc = copy_range(s);
     }
-    s->start = max;
-    s->is_mixed =
-        s->place == NULL ? max > min : s->place->state == COPY_MIXED || !is_alone(s->place, max);
-    if (s->place != NULL) {
-        s->place->state = s->is_mixed ? COPY_MIXED : COPY_OPEN;
-    }
-    rc = copy_range(s);
     return rc == 0 ? close_queue(s) : rc;
 }
 
@@ -219,25 +190,28 @@ static int check_copied(struct stream *s)
 {
     struct copy *c = s->c;
     const char *broker = c->brokers[s->part->broker].name;
-    int64_t first = copy_place_find(s->place, s->wanted);
-    int64_t end = s->place->start + copy_place_total(s->place);
-    int64_t min = end; /* without the topic all of it is gone */
-    int64_t max = 0;
-    int rc = copy_target_topic(c, s->topic->name) == NULL ? 0 : target_range(s, &min, &max);
+    const struct copy_queue queue = {c->to_addr, s->topic->name, s->part->base + s->queue};
+    int64_t min = INT64_MAX; /* without the topic all of it is gone */
+    int64_t gone;
+    int rc = 0;
 
-    if (rc == 0 && first < end && first < min) {
+    if (copy_target_topic(c, s->topic->name) != NULL) {
+        rc = copy_ask_offset(c, &c->to, REQUEST_GET_MIN_OFFSET, &queue, &min);
+    }
+    gone = copy_place_count(s->place, s->wanted, 0, min);
+    if (rc == 0 && gone > 0) {
         copy_failed(c, s->topic->name,
                     "%" PRId64 " messages of queue %" PRIu32
                     " that were copied from %s before are gone at the target (deleted, or too old "
                     "there); --again copies them again",
-                    (min < end ? min : end) - first, s->queue, broker);
+                    gone, s->queue, broker);
     }
-    if (rc == 0 && c->is_all_messages && s->wanted < s->place->runs[0].first) {
+    if (rc == 0 && c->is_all_messages && s->wanted < s->place->first) {
         copy_failed(c, s->topic->name,
                     "offsets %" PRId64 " to %" PRId64 " of queue %" PRIu32
                     " at %s lie before what was copied first: only --again copies them, and all "
                     "else again",
-                    s->wanted, s->place->runs[0].first - 1, s->queue, broker);
+                    s->wanted, s->place->first - 1, s->queue, broker);
     }
     return rc;
 }
@@ -255,7 +229,7 @@ static int count_part(struct stream *s, bool *has_open)
         }
         if (rc == 0) {
             s->found += s->at < s->end ? s->end - s->at : 0;
-            *has_open |= s->place != NULL && s->place->state == COPY_OPEN;
+            *has_open |= s->place != NULL && !copy_place_is_sure(s->place);
         }
     }
     return rc;

@@ -1,11 +1,11 @@
 /*
- * escrow copy: offsets of groups. An old offset is told as the new offset of the same message,
- * which only a queue that was copied and that nobody else has written into meanwhile allows.
+ * escrow copy: offsets of groups. A group goes on with the first message that it has not consumed,
+ * at the source or at the target: of the copied ones the same as at the source, or one of others'
+ * that lies before. Then it gets again what it consumed at the source behind that one, which is
+ * said; --skip-others sets it to the same message as at the source all the same.
  *
  * A group's offset at the target only ever moves forward: what lies before the new one the group
- * has consumed, at the source or there. Where its place cannot be told it is left alone, and said
- * so: without an offset a group begins with the first message, so that it may get messages twice,
- * but loses none.
+ * has consumed, at the source or there.
  */
 #include "core/base/mem.h"
 #include "core/proto/body_inspect.h"
@@ -42,9 +42,11 @@ struct shift {
     struct copy_position position;
     struct buf raw;
     uint32_t set, same;
-    uint32_t open, mixed; /* queues that were left alone, by why */
-    int64_t not_copied;   /* messages */
-    int64_t gone;         /* messages that were copied and are not at the target any more */
+    uint32_t open;      /* queues that were left alone: not all has been copied */
+    uint32_t mixed;     /* queues where others' messages hold it back */
+    int64_t again;      /* messages that come again there, at most */
+    int64_t not_copied; /* messages */
+    int64_t gone;       /* messages that were copied and are not at the target any more */
 };
 
 /* ---- what the target has ---- */
@@ -201,20 +203,31 @@ static int shift_empty(struct shift *s, const struct copy_offset *old)
 /* The new offset of a queue that was copied, unless what the group wants is gone there. */
 static int shift_copied(struct shift *s, const struct copy_place *place, int64_t old_offset)
 {
-    const struct copy_queue queue = {s->c->to_addr, s->topic->name, s->part->base + place->queue};
-    int64_t offset = copy_place_find(place, old_offset);
-    int64_t end = place->start + copy_place_total(place);
+    struct copy *c = s->c;
+    const struct copy_queue queue = {c->to_addr, s->topic->name, s->part->base + place->queue};
+    int64_t stored = stored_offset(s, queue.queue);
+    int64_t from = stored > 0 ? stored : 0;
     int64_t min = 0;
+    int64_t offset;
+    int64_t again;
     int rc = 0;
 
-    if (stored_offset(s, queue.queue) < offset && copy_target_topic(s->c, queue.topic) != NULL) {
-        rc = copy_ask_offset(s->c, &s->c->to, REQUEST_GET_MIN_OFFSET, &queue, &min);
+    if (copy_target_topic(c, queue.topic) != NULL) {
+        rc = copy_ask_offset(c, &c->to, REQUEST_GET_MIN_OFFSET, &queue, &min);
     }
-    if (rc == 0 && offset < end && offset < min) {
-        s->gone += (min < end ? min : end) - offset;
+    if (rc != 0) {
+        return rc;
+    }
+    if (copy_place_count(place, old_offset, from, min) > 0) {
+        s->gone += copy_place_count(place, old_offset, from, min);
         return 0;
     }
-    return rc == 0 ? set_offset(s, queue.queue, offset) : rc;
+    from = min > from ? min : from;
+    offset = copy_place_find(place, from, old_offset, c->is_skip_others);
+    again = copy_place_again(place, old_offset, offset);
+    s->mixed += again > 0 ? 1 : 0;
+    s->again += again;
+    return set_offset(s, queue.queue, offset);
 }
 
 static int shift_queue(struct shift *s, const struct copy_offset *old)
@@ -228,18 +241,14 @@ static int shift_queue(struct shift *s, const struct copy_offset *old)
     if (place == NULL) {
         return shift_empty(s, old);
     }
-    if (place->state == COPY_OPEN) {
+    if (!copy_place_is_sure(place)) {
         s->open++;
         return 0;
     }
-    if (place->state == COPY_MIXED) {
-        *(stored_offset(s, queue) >= 0 ? &s->same : &s->mixed) += 1;
-        return 0;
-    }
-    if (old->offset < place->runs[0].first && stored_offset(s, queue) < 0) {
+    if (old->offset < place->first && stored_offset(s, queue) < 0) {
         rc = source_range(s, (uint32_t)old->queue, &min, &max);
-        if (rc == 0 && min < place->runs[0].first) {
-            s->not_copied += place->runs[0].first - (old->offset > min ? old->offset : min);
+        if (rc == 0 && min < place->first) {
+            s->not_copied += place->first - (old->offset > min ? old->offset : min);
         }
     }
     return rc == 0 ? shift_copied(s, place, old->offset) : rc;
@@ -282,9 +291,10 @@ static void tell(struct shift *s)
     }
     if (s->mixed > 0) {
         copy_failed(c, name,
-                    "%" PRIu32 " queues got messages of others before or while they were copied: "
-                    "the group begins there with the first message",
-                    s->mixed);
+                    "in %" PRIu32 " queues others' messages lie before its place, which it has not "
+                    "consumed: it goes on with those, and gets up to %" PRId64
+                    " messages again that it has consumed at %s (--skip-others: none of these)",
+                    s->mixed, s->again, c->brokers[s->part->broker].name);
     }
 }
 

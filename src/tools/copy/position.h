@@ -4,18 +4,28 @@
  * goes on exactly where it was, and a group's old offset can be told as a new one.
  *
  * The queues of an old broker get ids of their own in the new topic: old id + base. The messages of
- * one old queue lie in their new one without anything between them, from `start` on, in the order
- * of their old offsets; old offsets may have gaps (what the old broker had deleted when the copy
- * came to it), so that they are kept as runs. Whether something else lies between them is what the
- * state says.
+ * one old queue lie in their new one in the order of their old offsets. Two things come between
+ * them, so that they are kept as runs: old offsets that nothing was copied from (gaps), and, in the
+ * new queue, messages of others. What was published is put at the end that the queue had, which is
+ * known only when somebody looks (copy_place_look): if the queue has become longer than by our
+ * messages, then others' lie somewhere between those, and where ours are is forgotten. A new offset
+ * that no run holds may be anybody's.
  *
- *   version u8 = 1, name length u16, name, base u32, places u16, and for each, ascending by queue:
- *   queue u32, state u8, start i64, last i64, runs u16, and for each, ascending: first i64, count
- *   i64 (little-endian)
+ * A position that becomes too long is shrunk: runs that lie together in the new queue become one,
+ * whose gaps are forgotten. Nothing is lost by that: an old offset in it is told as the new offset
+ * of its first message.
  *
- * Owns:    the places.
+ *   version u8 = 2, name length u16, name, base u32, places u16 (little-endian), and for each,
+ *   ascending by queue, as integers of 7 bits a byte, the lowest first, the top bit set in all
+ *   bytes but the last:
+ *   queue, first, next - first, last ms, sure, end - sure, runs, and for each, ascending:
+ *   first - the old offset behind the run before (the first: first), span - 1, span - count,
+ *   at - the new offset behind the run before (the first: 0)
+ *
+ * Owns:    the places, and they their runs.
  * Thread:  any. Pure.
- * Holds:   a place has at least one run; runs do not touch; counts are at least 1.
+ * Holds:   first < next; sure <= end; runs ascend in old and new offsets, in [first, next) and
+ *          [0, end).
  */
 #ifndef SRC_TOOLS_COPY_POSITION_H
 #define SRC_TOOLS_COPY_POSITION_H
@@ -29,26 +39,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define COPY_RUNS_MAX 64
-
-enum copy_state {
-    COPY_CLEAN, /* looked at when the queue had been copied: nothing lies between its messages */
-    COPY_OPEN,  /* copying was under way, nobody has looked */
-    COPY_MIXED  /* something else lies, or may lie, between them or before them */
-};
-
 struct copy_run {
     int64_t first; /* old offset */
-    int64_t count;
+    int64_t span;  /* old offsets; more than messages: there are gaps, and it is not known where */
+    int64_t count; /* messages */
+    int64_t at;    /* new offset of the first one; nothing lies between them */
 };
 
 struct copy_place {
-    uint32_t queue; /* old id */
-    enum copy_state state;
-    int64_t start;   /* new offset of the first */
+    uint32_t queue;  /* old id */
+    int64_t first;   /* old offset of the first message that was copied */
+    int64_t next;    /* old offset behind the last one; == first: none yet, and it is not encoded */
     int64_t last_ms; /* when the old broker stored the last one: how it is known again */
+    int64_t sure;    /* new offset up to which somebody has looked */
+    int64_t end;     /* new offset that the next message gets if nobody else writes */
+    struct copy_run *runs;
     size_t run_count;
-    struct copy_run runs[COPY_RUNS_MAX];
+    size_t run_cap;
 };
 
 struct copy_position {
@@ -70,25 +77,43 @@ void copy_position_encode(struct buf *out, struct slice name, const struct copy_
 ESCROW_MUST_USE int copy_position_decode(struct slice in, struct slice name,
                                          struct copy_position *p);
 
+/* Fewer runs, about half of those of the place that has most. false: no place has two. */
+bool copy_position_shrink(struct copy_position *p);
+
 /* The place of an old queue; NULL when nothing was copied from it so far. */
 struct copy_place *copy_position_find(const struct copy_position *p, uint32_t queue);
 
 /*
- * A new place, which has no run yet and gets one before it is encoded. The queue has none so far.
- * NULL when out of memory. Moves the other places.
+ * A new place, whose first message gets this new offset. The queue has none so far. NULL when out
+ * of memory. Moves the other places.
  */
 struct copy_place *copy_position_add(struct copy_position *p, uint32_t queue, int64_t start);
 
-/*
- * One more message, with an old offset that is not below copy_place_next. ESCROW_ELIMIT: too many
- * gaps.
- */
+/* One more message, with an old offset that is not below place->next. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int copy_place_add(struct copy_place *place, int64_t old_offset);
 
-int64_t copy_place_next(const struct copy_place *place);  /* old offset behind the last; 0: none */
-int64_t copy_place_total(const struct copy_place *place); /* messages */
+/* The new queue ends there now. */
+void copy_place_look(struct copy_place *place, int64_t max);
 
-/* New offset of the first message that is not below an old offset; that behind the last. */
-int64_t copy_place_find(const struct copy_place *place, int64_t old_offset);
+static inline bool copy_place_is_sure(const struct copy_place *place)
+{
+    return place->sure == place->end;
+}
+
+/*
+ * Where a group goes on whose next message in the old queue is at old_offset, and which wants
+ * nothing below `from` in the new one: the first message that is none of ours, or one of ours that
+ * it has not consumed. skip_others: the first of ours that it has not consumed, as far as that is
+ * known.
+ */
+int64_t copy_place_find(const struct copy_place *place, int64_t from, int64_t old_offset,
+                        bool skip_others);
+
+/* How many of ours with at least that old offset lie in [from, to) of the new queue. */
+int64_t copy_place_count(const struct copy_place *place, int64_t old_offset, int64_t from,
+                         int64_t to);
+
+/* How many of ours with a lower old offset lie at `from` or behind it; at most so many. */
+int64_t copy_place_again(const struct copy_place *place, int64_t old_offset, int64_t from);
 
 #endif

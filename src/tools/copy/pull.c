@@ -83,9 +83,6 @@ static int put_message(struct stream *s, const struct record_view *view)
     }
     if (s->place == NULL) {
         s->place = copy_position_add(&s->position, s->queue, s->start);
-        if (s->place != NULL && s->is_mixed) {
-            s->place->state = COPY_MIXED;
-        }
     }
     rc = s->place == NULL ? ESCROW_ENOMEM : copy_place_add(s->place, view->f.queue_offset);
     if (rc == 0) {
@@ -167,8 +164,6 @@ int stream_pull(struct stream *s)
     if (rc == ESCROW_ENOTSUP) {
         rc = copy_error(c, rc, "queue %" PRIu32 " holds batches that only RocketMQ 5 reads",
                         s->queue);
-    } else if (rc == ESCROW_ELIMIT) {
-        rc = copy_error(c, rc, "too many gaps in the offsets of queue %" PRIu32, s->queue);
     }
     return rc;
 }

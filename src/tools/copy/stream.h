@@ -37,8 +37,8 @@ struct stream {
     uint32_t queue;
     int64_t at;      /* old offset of the next message */
     int64_t end;     /* old offset behind the last */
-    int64_t start;   /* new offset of what comes first */
-    bool is_mixed;   /* others have written into the queue */
+    int64_t start;   /* new offset behind what is there */
+    bool is_unsaved; /* the position that is stored does not know yet who wrote into the queue */
     bool is_looking; /* at the last message that was copied, the one before `at` */
     int64_t wanted;  /* old offset of the first message that is to be at the target */
     /* the batch */
@@ -56,8 +56,11 @@ struct stream {
 /* The batch has begun: rows may be put into s->pub. */
 void stream_begin_batch(struct stream *s);
 
-/* Publish what was put, with the position that s->position is by now. */
+/* Publish what was put, with the position that s->position is by now, and look. */
 ESCROW_MUST_USE int stream_flush_batch(struct stream *s);
+
+/* Where does the queue end at the target: has anybody else written into it? Sets s->start. */
+ESCROW_MUST_USE int stream_look(struct stream *s);
 
 /* ---- pull.c ---- */
 

@@ -9,7 +9,7 @@ import sys
 import zlib
 
 TOPIC = sys.argv[2] if len(sys.argv) > 2 else "told"
-QUEUE_END = 10
+QUEUE_END = 2000 if sys.argv[1] == "many-gaps" else 10
 
 
 def record(topic, queue, offset, body=b"body", sys_flag=0):
@@ -43,6 +43,8 @@ def pulled(scenario, offset):
         return 21, 4, b""
     if scenario == "inner-gap":
         return 0, QUEUE_END, records(offset, 6) + records(8, QUEUE_END)
+    if scenario == "many-gaps":
+        return 0, QUEUE_END, b"".join(record(TOPIC, 0, i) for i in range(offset + offset % 2, QUEUE_END, 2))
     if scenario == "first-gap" and offset < 3:
         return 0, QUEUE_END, records(3, QUEUE_END)
     return 0, QUEUE_END, records(offset, QUEUE_END)
@@ -74,7 +76,7 @@ def answer(scenario, addr, code, fields):
         return 0, {"offset": str(-1 if scenario == "offset" else offset)}, b""
     if code == 11:
         result, following, body = pulled(scenario, int(fields["queueOffset"]))
-        return result, {"nextBeginOffset": str(following), "minOffset": "0", "maxOffset": "10", "suggestWhichBrokerId": "0"}, body
+        return result, {"nextBeginOffset": str(following), "minOffset": "0", "maxOffset": str(QUEUE_END), "suggestWhichBrokerId": "0"}, body
     return 3, {}, b""
 
 

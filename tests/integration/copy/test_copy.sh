@@ -196,28 +196,49 @@ expect 0 copy offsets --from "$from" --topic busy --group busy
 has "$out" '^offsets +busy busy +set in 1 queues'
 is "$("$escrow" consume busy --group busy | head -n 1 | cut -d' ' -f1)" busy/0/10
 
+# Another's message was there before: a group that has not consumed it begins with it, and it is said what comes again behind it;
+# --skip-others passes it over. A group that has consumed it goes on at its place.
 expect 0 topics create mixed --queues 1 --addr "$a"
 wire "$a" send-batch mixed 0 0 30 50
 expect 0 consume mixed --addr "$a" --namesrv "$from" --group mixed --count 10
-expect 0 copy topics groups --from "$from" --topic mixed --group mixed
+for group in ahead skips knows; do
+    expect 0 consume mixed --addr "$a" --namesrv "$from" --group $group --count 25
+done
+mixed=(--from "$from" --topic mixed --group mixed --group ahead --group skips --group knows)
+expect 0 copy topics groups "${mixed[@]}"
 expect 0 produce mixed 'of another' --addr "$broker"
-expect 1 copy --from "$from" --topic mixed --group mixed
+expect 0 consume mixed --group knows --count 1
+expect 0 copy messages "${mixed[@]}"
 has "$out" '^messages +mixed +20 copied'
-has "$err" 'mixed mixed: 1 queues got messages of others'
-is "$("$escrow" consume mixed --group mixed | wc -l)" 21
+expect 0 copy offsets --from "$from" --topic mixed --group skips --skip-others
+expect 1 copy "${mixed[@]}"
+has "$err" 'ahead mixed: in 1 queues others.* up to 15 messages again that it has consumed at old-a \(--skip-others'
+is "$(wc -l <<<"$err")" 4 # what waits at the source, and the last line
+has "$out" '^offsets +knows mixed +set in 1 queues'
+is "$("$escrow" consume mixed --group mixed | head -n 2 | cut -d' ' -f1,2)" $'of another\nmixed/0/10 '"$(printf 'x%.0s' {1..39})"
+is "$("$escrow" consume mixed --group ahead | wc -l)" 21
+for group in skips knows; do
+    is "$("$escrow" consume mixed --group $group | cut -d' ' -f1 | tr '\n' ' ')" 'mixed/0/25 mixed/0/26 mixed/0/27 mixed/0/28 mixed/0/29 '
+done
 
-# Between two copies another writes into the queue: what was told by the first copy is not told any more.
+# Between two copies another writes into the queue, and a group's place lies before that message, or behind it.
 expect 0 topics create between --queues 1 --addr "$a"
 wire "$a" send-batch between 0 0 30 50
 expect 0 consume between --addr "$a" --namesrv "$from" --group between --count 10
 expect 0 copy topics groups messages --from "$from" --topic between --group between
 expect 0 produce between 'of another' --addr "$broker"
+expect 0 consume between --addr "$a" --namesrv "$from" --group later --count 27
 wire "$a" send-batch between 0 30 5 50
-expect 1 copy --from "$from" --topic between --group between
+expect 0 consume between --addr "$a" --namesrv "$from" --group last --count 33
+expect 1 copy --from "$from" --topic between --group between --group later --group last
 has "$out" '^messages +between +5 copied'
-has "$err" 'between between: 1 queues got messages of others'
+has "$out" '^offsets +between between +set in 1 queues'
+has "$out" '^offsets +later between +set in 1 queues'
+has "$err" 'last between: in 1 queues others.* up to 3 messages again'
 is "$("$escrow" consume between --group between | wc -l)" 26
-expect 0 copy --from "$from" --topic between --group between
+is "$("$escrow" consume between --group later | wc -l)" 9
+is "$("$escrow" consume between --group last | wc -l)" 6
+expect 0 copy --from "$from" --topic between --group between --group later --group last
 has "$out" '^offsets +between between +as they are'
 
 # A group that was not there when messages were copied misses what nobody else needed: said, not hidden.
@@ -373,6 +394,7 @@ lie inner-batch 1 'copy told: queue 0 holds batches' 0
 lie no-progress 1 'copy told: queue 0 of broker liar does not go on at offset 0 although it ends at 10' 0
 lie gap 1 'copy told: offsets 0 to 3 of queue 0 at liar are not copied' 6
 lie inner-gap 1 'copy inner: offsets 6 to 7 of queue 0 at liar are not copied' 8 inner
+lie many-gaps 1 'copy gaps: offsets 1997 to 1997 of queue 0 at liar are not copied' 1000 gaps
 lie first-gap 1 'copy first: offsets 0 to 2 of queue 0 at liar are not copied' 7 first
 
 for name in trial new old-b old-a old-a-twin; do
