@@ -53,8 +53,7 @@ struct group_config groups_config(const struct groups *g, struct slice name)
 static bool is_sane(const struct group_config *group)
 {
     return group->name.len > 0 && group->name.len <= GROUP_LEN_MAX &&
-           group->retry_queue_count >= 1 && group->retry_queue_count <= QUEUES_PER_TOPIC_MAX &&
-           group->retry_max_times >= 0;
+           group->retry_queue_count <= QUEUES_PER_TOPIC_MAX;
 }
 
 int groups_check(const struct groups *g, const struct group_config *group)

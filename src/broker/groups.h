@@ -8,8 +8,8 @@
  * Owns:    its entries; pointers stay valid until the next apply.
  * Thread:  loop.
  * Pure:    no clock, no I/O.
- * Holds:   names passed name_check_group; 1 <= retry queues <= QUEUES_PER_TOPIC_MAX; retries >= 0;
- *          none is added beyond GROUPS_MAX.
+ * Holds:   names passed name_check_group; retry queues <= QUEUES_PER_TOPIC_MAX; none is added
+ *          beyond GROUPS_MAX. As with RocketMQ, retry queues and retries may be below 1: none.
  */
 #ifndef SRC_BROKER_GROUPS_H
 #define SRC_BROKER_GROUPS_H

@@ -61,10 +61,11 @@ void handle_update_group(struct request *req)
         rc = groups_check(&req->broker->groups, &group);
     }
     if (rc != 0) {
-        request_fail(req, -1, rc,
-                     "group: malformed, a name that cannot be, retryQueueNums not 1 to %d, "
-                     "retryMaxTimes below 0, or more than %d groups",
-                     QUEUES_PER_TOPIC_MAX, GROUPS_MAX);
+        request_fail(
+            req, -1, rc,
+            "group: malformed, a name that cannot be, retryQueueNums above %d, or more than "
+            "%d groups",
+            QUEUES_PER_TOPIC_MAX, GROUPS_MAX);
         return;
     }
     group_write(req, &group, GROUP_SET);

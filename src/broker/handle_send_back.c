@@ -192,6 +192,10 @@ void handle_send_back(struct request *req)
         request_fail(req, -1, ESCROW_EINVAL, "send back: a field is missing or malformed");
         return;
     }
+    if (groups_config(&req->broker->groups, in.group).retry_queue_count < 1) {
+        request_ok(req); /* a group without retries: the message does not come again */
+        return;
+    }
     job = read_job_new(req, read_step, read_done);
     if (job == NULL) {
         return;

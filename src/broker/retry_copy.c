@@ -75,6 +75,15 @@ static int copy_store(struct broker *b, const struct record_fields *f, const str
     return delays_append(b, f, &info, receipt);
 }
 
+/* A queue that consumers know, as RocketMQ picks one: any. Dead letters have one queue. */
+static int32_t copy_queue(struct broker *b, const struct topic *topic, bool is_dead)
+{
+    uint32_t queues =
+        topic->write_queues < topic->read_queues ? topic->write_queues : topic->read_queues;
+
+    return is_dead || queues < 2 ? 0 : (int32_t)rand_below(&b->rand, queues);
+}
+
 int retry_copy_append(struct broker *b, const struct record_view *view,
                       const struct retry_copy *copy, struct store_receipt *receipt,
                       struct err_ctx *err)
@@ -103,7 +112,7 @@ int retry_copy_append(struct broker *b, const struct record_view *view,
     }
     f.topic = slice_str(topic->name);
     f.properties = slice_of(w.ptr, w.len);
-    f.queue_id = 0;
+    f.queue_id = copy_queue(b, topic, copy->is_dead);
     f.sys_flag &= ~SYSFLAG_TXN_MASK;
     f.prepared_offset = 0;
     f.reconsume_times++;

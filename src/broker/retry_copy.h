@@ -1,6 +1,6 @@
 /*
  * The copy of a message that a consumer could not handle: in the retry topic of its group, held for
- * a delay, or in the dead-letter topic.
+ * a delay, in any of its queues, or in the dead-letter topic.
  *
  * It keeps body, properties and born data, and remembers where it came from. A retry is held for
  * the delay of its level, which grows with the number of retries unless the consumer names one.

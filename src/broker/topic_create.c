@@ -90,8 +90,8 @@ static bool topic_from_template(struct broker *b, enum topic_class class_,
         struct slice group = name_group_of_topic(slice_str(topic->name));
         topic->read_queues = topic->write_queues = 1;
         if (class_ == TOPIC_RETRY) {
-            topic->read_queues = topic->write_queues =
-                (uint32_t)groups_config(&b->groups, group).retry_queue_count;
+            int32_t queues = groups_config(&b->groups, group).retry_queue_count;
+            topic->read_queues = topic->write_queues = queues < 1 ? 1 : (uint32_t)queues;
         }
         topic->perm = PERM_READ | PERM_WRITE;
         return true;

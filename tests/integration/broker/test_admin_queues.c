@@ -369,7 +369,7 @@ START_TEST(a_group_is_configured_and_deleted_for_good)
                      RESPONSE_SUCCESS);
     ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_NO_PERMISSION);
     ck_assert_int_eq(update_group(&c, "{\"groupName\":\"a b\"}"), RESPONSE_INVALID_PARAMETER);
-    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"g\",\"retryQueueNums\":0}"),
+    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"g\",\"retryQueueNums\":1025}"),
                      RESPONSE_INVALID_PARAMETER);
     ck_assert_int_eq(update_group(&c, "{}"), RESPONSE_INVALID_PARAMETER);
     for (int i = 0; i < 2; i++) { /* replayed, then loaded */

@@ -147,12 +147,73 @@ START_TEST(a_client_in_a_namespace_names_its_topic_without_it)
 }
 END_TEST
 
+static void group(const char *config)
+{
+    (void)client_begin(&c, REQUEST_UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, 0);
+    ck_assert_int_eq(client_call(&c, slice_str(config)), RESPONSE_SUCCESS);
+}
+
+START_TEST(retries_are_spread_over_the_queues_that_the_group_wants)
+{
+    /* Each of the four gets some of 100: that one gets none happens once in 10^12 runs. */
+    struct record_view view = sent("T", "UNIQ_KEY=K");
+    int64_t sum = 0;
+
+    group("{\"groupName\":\"g\",\"retryQueueNums\":4}");
+    for (int i = 0; i < 100; i++) {
+        ck_assert_int_eq(send_back(view.f.physical_offset, "K", "T"), RESPONSE_SUCCESS);
+    }
+    while (client_metric(&c, "held_now") > 0) {
+    }
+    for (int32_t queue = 0; queue < 4; queue++) {
+        int64_t count = client_max_offset(&c, "%RETRY%g", queue);
+        ck_assert_int_gt(count, 0);
+        sum += count;
+    }
+    ck_assert_int_eq(sum, 100);
+}
+END_TEST
+
+START_TEST(a_group_without_retry_queues_has_no_retries)
+{
+    /* As with RocketMQ: what its members send back is gone, and they hear that all is well. */
+    struct record_view view = sent("T", "UNIQ_KEY=K");
+
+    for (int i = 0; i >= -1; i--) {
+        group(i == 0 ? "{\"groupName\":\"g\",\"retryQueueNums\":0}"
+                     : "{\"groupName\":\"g\",\"retryQueueNums\":-1}");
+        ck_assert_int_eq(send_back(view.f.physical_offset, "K", "T"), RESPONSE_SUCCESS);
+        ck_assert_int_eq(client_metric(&c, "held_now"), 0);
+    }
+    ck_assert_int_eq(client_heartbeat(&c, "me", NULL, "g", "T"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(client_max_offset(&c, "%RETRY%g", 0), 0); /* one queue, and it is empty */
+    group("{\"groupName\":\"g\"}");
+    ck_assert_int_eq(send_back(view.f.physical_offset, "K", "T"), RESPONSE_SUCCESS);
+    (void)await("%RETRY%g", 1);
+}
+END_TEST
+
+START_TEST(less_than_no_retries_are_none)
+{
+    /* retryMaxTimes -1, of a client that does not say: a dead letter, as with RocketMQ. */
+    struct record_view view = sent("T", "UNIQ_KEY=K");
+
+    group("{\"groupName\":\"g\",\"retryMaxTimes\":-1}");
+    ck_assert_int_eq(send_back(view.f.physical_offset, "K", "T"), RESPONSE_SUCCESS);
+    view = await("%DLQ%g", 1);
+    ck_assert_int_eq(view.f.reconsume_times, 1);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, another_message_at_the_offset_is_not_copied);
     tcase_add_test(tc, one_of_id_and_topic_is_enough);
     tcase_add_test(tc, a_client_in_a_namespace_names_its_topic_without_it);
+    tcase_add_test(tc, retries_are_spread_over_the_queues_that_the_group_wants);
+    tcase_add_test(tc, a_group_without_retry_queues_has_no_retries);
+    tcase_add_test(tc, less_than_no_retries_are_none);
 }
 
 int main(void)

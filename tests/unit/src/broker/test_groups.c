@@ -120,7 +120,7 @@ START_TEST(malformed_records_and_sections_are_corruption)
     buf_append_u8(&payload, 0);
     ck_assert_int_eq(groups_apply(&groups, buf_slice(&payload), &applied, NULL), ESCROW_ECORRUPT);
     buf_clear(&payload);
-    g.retry_queue_count = 0;
+    g.retry_queue_count = QUEUES_PER_TOPIC_MAX + 1;
     group_encode(&payload, &g, GROUP_SET);
     ck_assert_int_eq(groups_apply(&groups, buf_slice(&payload), &applied, NULL), ESCROW_ECORRUPT);
     ck_assert_int_eq(groups_load(&groups, SLICE_LIT("short"), NULL), ESCROW_ECORRUPT);
