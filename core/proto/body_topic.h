@@ -1,7 +1,6 @@
 /*
  * Topic configurations as JSON (GET_TOPIC_CONFIG 351, GET_ALL_TOPIC_CONFIG 21) and the data version
- * that goes with them. Subscription group configurations (UPDATE_AND_CREATE_SUBSCRIPTIONGROUP 200,
- * 352, 201) have the same shape and live here too.
+ * that goes with them.
  *
  * Owns:    what was decoded owns its arrays and the parsed text its slices point into; *_fini frees
  *          both.
@@ -77,50 +76,5 @@ struct topic_table {
 void topic_table_encode(struct buf *out, const struct topic_table *table);
 ESCROW_MUST_USE int topic_table_decode(struct slice body, struct topic_table *table);
 void topic_table_fini(struct topic_table *table);
-
-struct group_config {
-    struct slice name;
-    bool is_consume_enabled;
-    bool is_consume_from_min_enabled;
-    bool is_broadcast_enabled;
-    bool is_orderly;
-    bool is_notify_enabled; /* notifyConsumerIdsChangedEnable */
-    int32_t retry_queue_count;
-    int32_t retry_max_times;
-    int32_t slow_broker_id; /* whichBrokerWhenConsumeSlowly */
-    int32_t consume_timeout_min;
-    int64_t broker_id;
-    int32_t sys_flag;
-};
-
-/* RocketMQ's defaults for a group of that name. */
-void group_config_init(struct group_config *group, struct slice name);
-
-/* Append one SubscriptionGroupConfig object, the body of 200 and 352. */
-void group_config_encode(struct buf *out, const struct group_config *group);
-void group_config_write(struct json_writer *w, const struct group_config *group);
-
-/*
- * Read the body of 200; absent fields keep their defaults. The name is copied into the caller's
- * buffer, which group->name then points to. ESCROW_EPROTO (also: the name is absent, empty or
- * longer than GROUP_LEN_MAX), ESCROW_ELIMIT, ESCROW_ENOMEM.
- */
-struct group_config_name {
-    char text[GROUP_LEN_MAX + 1];
-};
-ESCROW_MUST_USE int group_config_decode(struct slice body, struct group_config *group,
-                                        struct group_config_name *name);
-
-struct group_table {
-    struct group_config *groups;
-    size_t group_count;
-    struct data_version version;
-    struct body_tree tree; /* private */
-};
-
-/* Body of 201: {"dataVersion":{...},"subscriptionGroupTable":{name:{...}}}. */
-void group_table_encode(struct buf *out, const struct group_table *table);
-ESCROW_MUST_USE int group_table_decode(struct slice body, struct group_table *table);
-void group_table_fini(struct group_table *table);
 
 #endif

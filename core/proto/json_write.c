@@ -82,6 +82,12 @@ void json_write_f64(struct json_writer *w, double value)
     buf_append_fmt(w->out, "%.3f", isfinite(value) ? value : 0.0);
 }
 
+void json_write_text(struct json_writer *w, struct slice json)
+{
+    separate(w);
+    buf_append_slice(w->out, json);
+}
+
 void json_write_bool(struct json_writer *w, bool value)
 {
     separate(w);

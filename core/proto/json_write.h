@@ -50,6 +50,9 @@ void json_write_i64(struct json_writer *w, int64_t value);
 void json_write_f64(struct json_writer *w, double value); /* not finite: 0.000 */
 void json_write_bool(struct json_writer *w, bool value);
 
+/* A value that is JSON already, as a json_writer wrote it. */
+void json_write_text(struct json_writer *w, struct slice json);
+
 /* Key and value in one call. */
 static inline void json_put_string(struct json_writer *w, const char *key, struct slice text)
 {

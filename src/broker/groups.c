@@ -15,10 +15,17 @@
 #define FLAG_BROADCAST 4u
 #define FLAG_ORDERLY   8u
 #define FLAG_NOTIFY    16u
+#define FLAG_TEXTS     32u /* three texts follow, each behind its length, u16 */
+
+static size_t texts_bytes(const struct group_config *group)
+{
+    return group->attributes.len + group->retry_policy.len + group->subscriptions.len;
+}
 
 void groups_init(struct groups *g, struct hash_key key)
 {
     g->version = 0;
+    g->text_bytes = 0;
     strmap_init(&g->by_name, key);
 }
 
@@ -53,16 +60,36 @@ struct group_config groups_config(const struct groups *g, struct slice name)
 static bool is_sane(const struct group_config *group)
 {
     return group->name.len > 0 && group->name.len <= GROUP_LEN_MAX &&
-           group->retry_queue_count <= QUEUES_PER_TOPIC_MAX;
+           group->retry_queue_count <= QUEUES_PER_TOPIC_MAX &&
+           group->attributes.len <= GROUP_TEXT_MAX && group->retry_policy.len <= GROUP_TEXT_MAX &&
+           group->subscriptions.len <= GROUP_TEXT_MAX;
 }
 
-int groups_check(const struct groups *g, const struct group_config *group)
+int groups_check(const struct groups *g, const struct group_config *group, struct err_ctx *err)
 {
+    const struct group_config *old = groups_find(g, group->name);
+
     if (!is_sane(group)) {
-        return ESCROW_EINVAL;
+        return err_set(err, ESCROW_EINVAL,
+                       "retryQueueNums above %d, or a text longer than %d bytes",
+                       QUEUES_PER_TOPIC_MAX, GROUP_TEXT_MAX);
     }
-    return groups_find(g, group->name) == NULL && g->by_name.count >= GROUPS_MAX ? ESCROW_ELIMIT
-                                                                                 : 0;
+    if (old == NULL && g->by_name.count >= GROUPS_MAX) {
+        return err_set(err, ESCROW_ELIMIT, "there are %d groups already", GROUPS_MAX);
+    }
+    if (g->text_bytes - (old == NULL ? 0 : texts_bytes(old)) + texts_bytes(group) >
+        GROUPS_TEXT_BYTES_MAX) {
+        return err_set(err, ESCROW_ELIMIT,
+                       "all groups have %zu bytes of attributes, policies and subscriptions",
+                       GROUPS_TEXT_BYTES_MAX);
+    }
+    return 0;
+}
+
+static void text_encode(struct buf *out, struct slice text)
+{
+    buf_append_le16(out, (uint16_t)text.len);
+    buf_append_slice(out, text);
 }
 
 void group_encode(struct buf *out, const struct group_config *group, enum group_change change)
@@ -71,7 +98,8 @@ void group_encode(struct buf *out, const struct group_config *group, enum group_
                      (group->is_consume_from_min_enabled ? FLAG_FROM_MIN : 0) |
                      (group->is_broadcast_enabled ? FLAG_BROADCAST : 0) |
                      (group->is_orderly ? FLAG_ORDERLY : 0) |
-                     (group->is_notify_enabled ? FLAG_NOTIFY : 0);
+                     (group->is_notify_enabled ? FLAG_NOTIFY : 0) |
+                     (texts_bytes(group) > 0 ? FLAG_TEXTS : 0);
 
     buf_append_le16(out, (uint16_t)group->name.len);
     buf_append_slice(out, group->name);
@@ -83,6 +111,28 @@ void group_encode(struct buf *out, const struct group_config *group, enum group_
     buf_append_le32(out, (uint32_t)group->consume_timeout_min);
     buf_append_le32(out, (uint32_t)group->sys_flag);
     buf_append_le64(out, (uint64_t)group->broker_id);
+    if (texts_bytes(group) > 0) {
+        text_encode(out, group->attributes);
+        text_encode(out, group->retry_policy);
+        text_encode(out, group->subscriptions);
+    }
+}
+
+/* Decode a text behind *used bytes of `in`, and advance. */
+static bool text_decode(struct slice in, size_t *used, struct slice *text)
+{
+    size_t len;
+
+    if (in.len - *used < 2) {
+        return false;
+    }
+    len = get_le16(in.ptr + *used);
+    if (in.len - *used - 2 < len) {
+        return false;
+    }
+    *text = slice_of(in.ptr + *used + 2, len);
+    *used += 2 + len;
+    return true;
 }
 
 /* Decode one group at the start of `in`; *used receives its size. */
@@ -116,6 +166,12 @@ static int group_decode(struct slice in, struct group_config *group, enum group_
                                    .sys_flag = (int32_t)get_le32(p + 19),
                                    .broker_id = (int64_t)get_le64(p + 23)};
     *used = GROUP_FIXED_BYTES + len;
+    if ((flags & FLAG_TEXTS) != 0 &&
+        (!text_decode(in, used, &group->attributes) ||
+         !text_decode(in, used, &group->retry_policy) ||
+         !text_decode(in, used, &group->subscriptions) || texts_bytes(group) == 0)) {
+        return ESCROW_ECORRUPT;
+    }
     return is_sane(group) ? 0 : ESCROW_ECORRUPT;
 }
 
@@ -124,26 +180,45 @@ static void group_remove(struct groups *g, struct slice name)
     struct group_config *found =
         groups_find(g, name) == NULL ? NULL : strmap_take(&g->by_name, name);
 
-    mem_free(found);
+    if (found != NULL) {
+        g->text_bytes -= texts_bytes(found);
+        mem_free(found);
+    }
+}
+
+/* Copy the bytes to *at and advance it. */
+static struct slice copy_bytes(uint8_t **at, struct slice bytes)
+{
+    struct slice copy = bytes.len == 0 ? SLICE_EMPTY : slice_of(*at, bytes.len);
+
+    if (bytes.len > 0) {
+        memcpy(*at, bytes.ptr, bytes.len);
+        *at += bytes.len;
+    }
+    return copy;
 }
 
 static int group_put(struct groups *g, const struct group_config *group)
 {
-    struct group_config *copy = mem_alloc(sizeof *copy + group->name.len);
-    char *name;
+    struct group_config *copy = mem_alloc(sizeof *copy + group->name.len + texts_bytes(group));
+    uint8_t *at;
     int rc;
 
     if (copy == NULL) {
         return ESCROW_ENOMEM;
     }
-    name = (char *)(copy + 1);
+    at = (uint8_t *)(copy + 1);
     *copy = *group;
-    memcpy(name, group->name.ptr, group->name.len);
-    copy->name = slice_of(name, group->name.len);
-    group_remove(g, group->name);
+    copy->name = copy_bytes(&at, group->name);
+    copy->attributes = copy_bytes(&at, group->attributes);
+    copy->retry_policy = copy_bytes(&at, group->retry_policy);
+    copy->subscriptions = copy_bytes(&at, group->subscriptions);
+    group_remove(g, copy->name);
     rc = strmap_put(&g->by_name, copy->name, copy);
     if (rc != 0) {
         mem_free(copy);
+    } else {
+        g->text_bytes += texts_bytes(copy);
     }
     return rc;
 }

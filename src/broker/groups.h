@@ -17,16 +17,18 @@
 #include "core/base/buf.h"
 #include "core/base/err.h"
 #include "core/base/strmap.h"
-#include "core/proto/body_topic.h"
+#include "core/proto/body_group.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GROUPS_MAX 32768
+#define GROUPS_MAX            32768
+#define GROUPS_TEXT_BYTES_MAX ((size_t)16 * 1024 * 1024) /* 512 for each of the most groups */
 
 struct groups {
     struct strmap by_name; /* group -> struct group_config, its name behind it */
     uint64_t version;      /* grows with every applied change */
+    size_t text_bytes;     /* of attributes, policies and subscriptions: a checkpoint has them */
 };
 
 /* What a GROUP record does. */
@@ -48,8 +50,12 @@ struct group_config groups_config(const struct groups *g, struct slice name);
 /* Enter a copy, without a record: for tables that live no longer than a request. ESCROW_ENOMEM. */
 ESCROW_MUST_USE int groups_add_scratch(struct groups *g, const struct group_config *group);
 
-/* May it be appended? ESCROW_EINVAL (a number that cannot be), ESCROW_ELIMIT (GROUPS_MAX). */
-ESCROW_MUST_USE int groups_check(const struct groups *g, const struct group_config *group);
+/*
+ * May it be appended? ESCROW_EINVAL (a number that cannot be), ESCROW_ELIMIT (GROUPS_MAX,
+ * GROUPS_TEXT_BYTES_MAX); *err has the text.
+ */
+ESCROW_MUST_USE int groups_check(const struct groups *g, const struct group_config *group,
+                                 struct err_ctx *err);
 
 /* Payload of a GROUP record (core/store/FORMAT.md, "GROUP"). */
 void group_encode(struct buf *out, const struct group_config *group, enum group_change change);

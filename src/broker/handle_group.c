@@ -48,27 +48,47 @@ static void group_write(struct request *req, const struct group_config *group,
     (void)pump_wait(&b->pump, receipt.wait_for, false, group_written, request_defer(req));
 }
 
+/* group: as it was sent; its attributes are changes of those that there are. */
+static void group_update(struct request *req, struct group_config *group)
+{
+    struct groups *groups = &req->broker->groups;
+    struct err_ctx err = {.code = 0};
+    struct buf attributes;
+    int rc;
+
+    buf_init(&attributes, 0);
+    rc = group_attributes_change(groups_config(groups, group->name).attributes, group->attributes,
+                                 &attributes, &err);
+    if (rc == 0) {
+        group->attributes = buf_slice(&attributes);
+        rc = groups_check(groups, group, &err);
+    }
+    if (rc != 0) {
+        request_fail(req, -1, rc, "group %.*s: %s", SLICE_ARGS(group->name), err.text);
+    } else {
+        group_write(req, group, GROUP_SET);
+    }
+    buf_fini(&attributes);
+}
+
 void handle_update_group(struct request *req)
 {
-    struct group_config_name name;
+    struct body_tree tree;
     struct group_config group;
-    int rc = group_config_decode(req->body, &group, &name);
+    int rc = group_config_decode(req->body, &group, &tree);
 
     if (rc == 0 && name_check_group(group.name) != 0) {
         rc = ESCROW_EINVAL;
     }
-    if (rc == 0) {
-        rc = groups_check(&req->broker->groups, &group);
-    }
     if (rc != 0) {
-        request_fail(
-            req, -1, rc,
-            "group: malformed, a name that cannot be, retryQueueNums above %d, or more than "
-            "%d groups",
-            QUEUES_PER_TOPIC_MAX, GROUPS_MAX);
-        return;
+        request_fail(req, -1, rc,
+                     "group: malformed, a name that cannot be, or attributes, groupRetryPolicy or "
+                     "subscriptionDataSet that are none or longer than %d bytes",
+                     GROUP_TEXT_MAX);
+    } else {
+        group_update(req, &group);
     }
-    group_write(req, &group, GROUP_SET);
+    body_tree_fini(&tree);
 }
 
 void handle_delete_group(struct request *req)

@@ -4,6 +4,7 @@
  */
 #include "core/base/check.h"
 #include "core/proto/body_callback.h"
+#include "core/proto/body_group.h"
 #include "core/proto/body_heartbeat.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/body_pop.h"
@@ -78,9 +79,10 @@ static int try_topic_table(struct slice in, struct buf *out)
 static int try_group_config(struct slice in, struct buf *out)
 {
     struct group_config group;
-    struct group_config_name name;
-    int error = group_config_decode(in, &group, &name);
+    struct body_tree tree;
+    int error = group_config_decode(in, &group, &tree);
 
+    body_tree_fini(&tree);
     buf_append_slice(out, in); /* written again, a malformed name may be longer than one may be */
     return error;
 }

@@ -13,6 +13,7 @@
 #ifndef SRC_TOOLS_COPY_COPY_H
 #define SRC_TOOLS_COPY_COPY_H
 
+#include "core/proto/body_group.h"
 #include "core/proto/body_topic.h"
 #include "core/proto/json_write.h"
 #include "core/proto/names.h"

@@ -415,6 +415,58 @@ START_TEST(a_group_is_configured_and_deleted_for_good)
 }
 END_TEST
 
+START_TEST(what_a_group_has_for_others_is_kept_for_good)
+{
+    /* Attributes, retry policy and subscriptions; shown by 352 and 201, after a kill and a stop. */
+    static const char *const kept[] = {
+        "\"attributes\":{\"priority.factor\":\"7\"}",
+        "\"exponentialRetryPolicy\":{\"initial\":100,\"max\":7200000,\"multiplier\":3}",
+        "\"type\":\"EXPONENTIAL\"",
+        "\"subscriptionDataSet\":[{\"expression\":\"*\",\"expressionType\":\"TAG\",\"topic\":\"T\"",
+    };
+    struct client c;
+
+    start(&c);
+    ck_assert_int_eq(
+        update_group(
+            &c, "{\"groupName\":\"g\",\"attributes\":{\"+priority.factor\":\"7\",\"+x\":\"y\"},"
+                "\"groupRetryPolicy\":{\"type\":\"EXPONENTIAL\",\"exponentialRetryPolicy\":"
+                "{\"initial\":100,\"multiplier\":3}},\"nobodyKnows\":[{\"this\":1}],"
+                "\"subscriptionDataSet\":[{\"topic\":\"T\",\"expressionType\":\"TAG\","
+                "\"expression\":\"*\",\"version\":1}]}"),
+        RESPONSE_SUCCESS);
+    ck_assert_int_eq(
+        update_group(&c,
+                     "{\"groupName\":\"g\",\"attributes\":{\"-x\":\"\"},"
+                     "\"groupRetryPolicy\":{\"type\":\"EXPONENTIAL\",\"exponentialRetryPolicy\":"
+                     "{\"initial\":100,\"multiplier\":3}},"
+                     "\"subscriptionDataSet\":[{\"topic\":\"T\",\"expressionType\":\"TAG\","
+                     "\"expression\":\"*\",\"version\":1}]}"),
+        RESPONSE_SUCCESS);
+    ck_assert_int_eq(update_group(&c, "{\"groupName\":\"g\",\"attributes\":{\"-x\":\"\"}}"),
+                     RESPONSE_INVALID_PARAMETER);
+    for (int i = 0; i < 3; i++) { /* live, replayed, loaded */
+        for (size_t k = 0; k < sizeof kept / sizeof kept[0]; k++) {
+            ck_assert_int_eq(ask(&c, REQUEST_GET_SUBSCRIPTIONGROUP_CONFIG, "group", "g"),
+                             RESPONSE_SUCCESS);
+            expect_body(&c, kept[k]);
+            ck_assert_int_eq(ask(&c, REQUEST_GET_ALL_SUBSCRIPTIONGROUP_CONFIG, "x", "x"),
+                             RESPONSE_SUCCESS);
+            expect_body(&c, kept[k]);
+        }
+        client_close(&c);
+        if (i == 0) {
+            broker_fixture_kill(&f);
+        } else {
+            broker_fixture_stop(&f);
+        }
+        broker_fixture_launch(&f);
+        client_open(&c, f.port, HEADER_JSON);
+    }
+    stop(&c);
+}
+END_TEST
+
 START_TEST(a_topic_is_deleted_with_what_was_in_it)
 {
     /*
@@ -519,6 +571,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_member_written_in_c_plus_plus_is_told_in_its_own_form);
     tcase_add_test(tc, members_are_told_of_new_offsets);
     tcase_add_test(tc, a_group_is_configured_and_deleted_for_good);
+    tcase_add_test(tc, what_a_group_has_for_others_is_kept_for_good);
     tcase_add_test(tc, a_topic_is_deleted_with_what_was_in_it);
     tcase_add_test(tc, nothing_enters_a_topic_that_is_being_deleted);
 }

@@ -404,6 +404,19 @@ final class Answers implements AutoCloseable {
         for (String name : new String[] {"", "a b", "a/b", "TBW102", "CID_RMQ_SYS_X", LONG.substring(0, 121), LONG}) {
             ask("named '" + (name.length() > 100 ? "x " + name.length() : name) + "'", 200, fields(), Kit.bytes("{\"groupName\":\"" + name + "\"}"));
         }
+        for (String what : new String[] {"\"retryQueueNums\":0", "\"retryQueueNums\":-1", "\"retryMaxTimes\":-1", "\"attributes\":{\"+priority.factor\":\"7\"}",
+            "\"attributes\":{\"-priority.factor\":\"\"}", "\"attributes\":{\"-none\":\"\"}", "\"attributes\":{\"+none\":\"1\"}", "\"attributes\":{\"none\":\"1\"}",
+            "\"attributes\":[]", "\"groupRetryPolicy\":{\"type\":\"NONE\"}", "\"groupRetryPolicy\":1", "\"subscriptionDataSet\":1", "\"none\":[{}]"}) {
+            ask("with " + what.replace("\"", "").replace(".", "-"), 200, fields(), Kit.bytes("{\"groupName\":\"" + group + "\"," + what + "}"));
+        }
+        Kit.equal(0, ask("all of it", 200, fields(), Kit.bytes("{\"groupName\":\"" + group + "\",\"attributes\":{\"+priority.factor\":\"7\"},"
+            + "\"groupRetryPolicy\":{\"type\":\"EXPONENTIAL\",\"exponentialRetryPolicy\":{\"initial\":100,\"multiplier\":3}},\"subscriptionDataSet\":[{\"topic\":\"" + topic
+            + "\",\"expressionType\":\"TAG\",\"expression\":\"*\",\"version\":5}],\"retryQueueNums\":0,\"retryMaxTimes\":-1}")), "a group");
+        String shown = new String(client.invokeSync(kit.broker, request(352, fields("group=" + group), null), 10_000).getBody());
+        for (String part : new String[] {"\"priority.factor\":\"7\"", "\"type\":\"EXPONENTIAL\"", "\"initial\":100", "\"max\":7200000", "\"multiplier\":3",
+            "\"expressionType\":\"TAG\"", "\"topic\":\"" + topic + "\"", "\"version\":5", "\"retryQueueNums\":0", "\"retryMaxTimes\":-1"}) {
+            kit.note("shows " + part.replace("\"", "").replace(topic, "it").replace(".", "-"), shown.contains(part));
+        }
         ask("without a name", 200, fields(), Kit.bytes("{}"));
         ask("without a body", 200, fields());
         refused("of nonsense", 200, fields(), Kit.bytes("nonsense"), "none");

@@ -1,4 +1,4 @@
-/* Topic and group configurations and their tables. */
+/* Topic configurations and their tables. */
 #include "core/proto/body_topic.h"
 
 #include "tests/unit/core/proto/body_test.h"
@@ -105,112 +105,6 @@ START_TEST(a_data_version_survives_the_round_trip)
 }
 END_TEST
 
-START_TEST(a_group_keeps_defaults_for_what_is_absent)
-{
-    /*
-     * Shows: RocketMQ's defaults, the round trip, and that the name does not point into the body.
-     */
-    struct group_config group;
-    struct group_config back;
-    struct group_config_name name;
-    struct buf out;
-
-    buf_init(&out, 0);
-    ck_assert_int_eq(group_config_decode(SLICE_LIT("{\"groupName\":\"g\"}"), &group, &name), 0);
-    assert_slice(group.name, "g");
-    ck_assert_ptr_eq(group.name.ptr, name.text);
-    ck_assert(group.is_consume_enabled);
-    ck_assert(!group.is_orderly);
-    ck_assert_int_eq(group.retry_max_times, 16);
-    ck_assert_int_eq(group.retry_queue_count, 1);
-    group.is_consume_enabled = false;
-    group.is_orderly = true;
-    group.retry_max_times = 3;
-    group.broker_id = 2;
-    group_config_encode(&out, &group);
-    ck_is_standard(buf_slice(&out));
-    ck_assert_int_eq(group_config_decode(buf_slice(&out), &back, &name), 0);
-    ck_assert(!back.is_consume_enabled);
-    ck_assert(back.is_orderly);
-    ck_assert_int_eq(back.retry_max_times, 3);
-    ck_assert_int_eq(back.broker_id, 2);
-    buf_fini(&out);
-}
-END_TEST
-
-START_TEST(a_group_without_a_usable_name_is_refused)
-{
-    /* Shows: absent, empty, and one byte too long; the longest passes. */
-    char body[GROUP_LEN_MAX + 64];
-    struct group_config group;
-    struct group_config_name name;
-
-    ck_assert_int_eq(group_config_decode(SLICE_LIT("{}"), &group, &name), ESCROW_EPROTO);
-    ck_assert_int_eq(group_config_decode(SLICE_LIT("{\"groupName\":\"\"}"), &group, &name),
-                     ESCROW_EPROTO);
-    for (int len = GROUP_LEN_MAX; len <= GROUP_LEN_MAX + 1; len++) {
-        int n = snprintf(body, sizeof body, "{\"groupName\":\"%0*d\"}", len, 7);
-        ck_assert_int_eq(group_config_decode(slice_of(body, (size_t)n), &group, &name),
-                         len == GROUP_LEN_MAX ? 0 : ESCROW_EPROTO);
-    }
-}
-END_TEST
-
-START_TEST(a_group_table_has_java_s_shape)
-{
-    /* Shows: the body of GET_ALL_SUBSCRIPTIONGROUP_CONFIG. */
-    struct group_config group;
-    struct group_table table = {.groups = &group, .group_count = 1};
-    struct buf out;
-
-    group_config_init(&group, SLICE_LIT("g"));
-    buf_init(&out, 0);
-    group_table_encode(&out, &table);
-    ck_is_standard(buf_slice(&out));
-    assert_slice(slice_of(out.ptr, 91),
-                 "{\"dataVersion\":{\"counter\":0,\"stateVersion\":0,\"timestamp\":0},"
-                 "\"subscriptionGroupTable\":{\"g\":{");
-    buf_fini(&out);
-}
-END_TEST
-
-static int decode_groups(struct slice body)
-{
-    struct group_table table;
-    int error = group_table_decode(body, &table);
-
-    group_table_fini(&table);
-    return error;
-}
-
-#define GROUPS                                                                                     \
-    "{\"dataVersion\":{\"counter\":2},\"forbiddenTable\":{},\"subscriptionGroupTable\":{"          \
-    "\"a\":{\"attributes\":{},\"consumeEnable\":false,\"groupName\":\"a\",\"retryMaxTimes\":3},"   \
-    "\"b\":{\"groupName\":\"b\",\"groupRetryPolicy\":{\"type\":\"CUSTOMIZED\"}}}}"
-
-START_TEST(a_group_table_is_read_back)
-{
-    /* Shows: RocketMQ's table, what we do not know in it too; absent fields have their defaults. */
-    struct group_table table;
-
-    ck_assert_int_eq(group_table_decode(SLICE_LIT(GROUPS), &table), 0);
-    ck_assert_uint_eq(table.group_count, 2);
-    ck_assert_int_eq(table.version.counter, 2);
-    assert_slice(table.groups[0].name, "a");
-    ck_assert(!table.groups[0].is_consume_enabled);
-    ck_assert_int_eq(table.groups[0].retry_max_times, 3);
-    assert_slice(table.groups[1].name, "b");
-    ck_assert(table.groups[1].is_consume_enabled);
-    ck_assert_int_eq(table.groups[1].retry_max_times, 16);
-    group_table_fini(&table);
-    ck_assert_int_eq(decode_groups(SLICE_LIT("{}")), 0);
-    ck_assert_int_eq(decode_groups(SLICE_LIT("{\"subscriptionGroupTable\":{\"a\":{}}}")),
-                     ESCROW_EPROTO);
-    ck_every_truncation(decode_groups, GROUPS);
-    ck_every_failing_allocation(decode_groups, GROUPS);
-}
-END_TEST
-
 int main(void)
 {
     TCase *tc = tcase_create("body_topic");
@@ -220,9 +114,5 @@ int main(void)
     tcase_add_test(tc, impossible_topics_are_refused);
     tcase_add_test(tc, truncations_and_failing_allocations_are_harmless);
     tcase_add_test(tc, a_data_version_survives_the_round_trip);
-    tcase_add_test(tc, a_group_keeps_defaults_for_what_is_absent);
-    tcase_add_test(tc, a_group_without_a_usable_name_is_refused);
-    tcase_add_test(tc, a_group_table_has_java_s_shape);
-    tcase_add_test(tc, a_group_table_is_read_back);
     return run_tests(tc, "core/proto/body_topic");
 }

@@ -100,6 +100,79 @@ START_TEST(a_checkpoint_brings_the_table_back)
 }
 END_TEST
 
+static void assert_texts(const struct group_config *group)
+{
+    ck_assert(slice_eq_str(group->attributes, "{\"a\":\"1\"}"));
+    ck_assert(slice_eq_str(group->retry_policy, "{\"type\":\"EXPONENTIAL\"}"));
+    ck_assert(slice_eq_str(group->subscriptions, "[{\"version\":0}]"));
+}
+
+START_TEST(what_is_only_kept_for_others_is_kept)
+{
+    /* Attributes, policy and subscriptions, beside a group without; every truncation is corrupt. */
+    struct group_config g = group_of("g", 3);
+    struct group_config h = group_of("h", 5);
+    struct group_applied applied;
+    struct buf bytes;
+
+    set_up();
+    g.attributes = SLICE_LIT("{\"a\":\"1\"}");
+    g.retry_policy = SLICE_LIT("{\"type\":\"EXPONENTIAL\"}");
+    g.subscriptions = SLICE_LIT("[{\"version\":0}]");
+    for (int i = 0; i < 2; i++) { /* set, then set again: counted once */
+        (void)apply(&g, GROUP_SET);
+        (void)apply(&h, GROUP_SET);
+        assert_texts(groups_find(&groups, SLICE_LIT("g")));
+        ck_assert_uint_eq(groups_find(&groups, SLICE_LIT("h"))->attributes.len, 0);
+        ck_assert_uint_eq(groups.text_bytes, 9 + 22 + 15);
+    }
+    buf_init(&bytes, 0);
+    groups_save(&groups, &bytes);
+    groups_fini(&groups);
+    set_up();
+    ck_assert_int_eq(groups_load(&groups, buf_slice(&bytes), NULL), 0);
+    assert_texts(groups_find(&groups, SLICE_LIT("g")));
+    ck_assert_uint_eq(groups.text_bytes, 9 + 22 + 15);
+    buf_clear(&bytes);
+    group_encode(&bytes, &g, GROUP_SET);
+    for (size_t len = 0; len < bytes.len; len++) {
+        ck_assert_int_eq(groups_apply(&groups, slice_of(bytes.ptr, len), &applied, NULL),
+                         ESCROW_ECORRUPT);
+    }
+    buf_fini(&bytes);
+    (void)apply(&g, GROUP_DELETE);
+    ck_assert_uint_eq(groups.text_bytes, 0);
+    tear_down();
+}
+END_TEST
+
+START_TEST(texts_of_all_groups_have_a_limit)
+{
+    /* A group that is there may be made shorter, and may stay as long as it is. */
+    static uint8_t text[GROUP_TEXT_MAX];
+    char name[32];
+    struct group_config group;
+    struct err_ctx err = {.code = 0};
+
+    set_up();
+    for (size_t i = 0; i < GROUPS_TEXT_BYTES_MAX / GROUP_TEXT_MAX; i++) {
+        (void)snprintf(name, sizeof name, "g%zu", i);
+        group_config_init(&group, slice_str(name));
+        group.subscriptions = slice_of(text, sizeof text);
+        ck_assert_int_eq(groups_check(&groups, &group, NULL), 0);
+        ck_assert_int_eq(groups_add_scratch(&groups, &group), 0);
+    }
+    ck_assert_int_eq(groups_check(&groups, &group, NULL), 0);
+    group.name = SLICE_LIT("fresh");
+    group.subscriptions.len = 1;
+    ck_assert_int_eq(groups_check(&groups, &group, &err), ESCROW_ELIMIT);
+    ck_assert_uint_gt(strlen(err.text), 0);
+    group.name = SLICE_LIT("g0");
+    ck_assert_int_eq(groups_check(&groups, &group, NULL), 0);
+    tear_down();
+}
+END_TEST
+
 START_TEST(malformed_records_and_sections_are_corruption)
 {
     /* Every truncation, bytes behind the end, a change and numbers that cannot be. */
@@ -124,7 +197,7 @@ START_TEST(malformed_records_and_sections_are_corruption)
     group_encode(&payload, &g, GROUP_SET);
     ck_assert_int_eq(groups_apply(&groups, buf_slice(&payload), &applied, NULL), ESCROW_ECORRUPT);
     ck_assert_int_eq(groups_load(&groups, SLICE_LIT("short"), NULL), ESCROW_ECORRUPT);
-    ck_assert_int_eq(groups_check(&groups, &g), ESCROW_EINVAL);
+    ck_assert_int_eq(groups_check(&groups, &g, NULL), ESCROW_EINVAL);
     ck_assert_uint_eq(groups.by_name.count, 0);
     buf_fini(&payload);
     tear_down();
@@ -141,14 +214,14 @@ START_TEST(there_are_not_more_groups_than_the_limit)
         struct group_config group;
         (void)snprintf(name, sizeof name, "g%d", i);
         group_config_init(&group, slice_str(name));
-        ck_assert_int_eq(groups_check(&groups, &group), 0);
+        ck_assert_int_eq(groups_check(&groups, &group, NULL), 0);
         ck_assert_int_eq(groups_add_scratch(&groups, &group), 0);
     }
     {
         struct group_config known = group_of("g7", 1);
         struct group_config fresh = group_of("fresh", 1);
-        ck_assert_int_eq(groups_check(&groups, &known), 0);
-        ck_assert_int_eq(groups_check(&groups, &fresh), ESCROW_ELIMIT);
+        ck_assert_int_eq(groups_check(&groups, &known, NULL), 0);
+        ck_assert_int_eq(groups_check(&groups, &fresh, NULL), ESCROW_ELIMIT);
     }
     tear_down();
 }
@@ -161,6 +234,8 @@ int main(void)
 
     tcase_add_test(tc, a_group_is_set_changed_and_deleted);
     tcase_add_test(tc, a_checkpoint_brings_the_table_back);
+    tcase_add_test(tc, what_is_only_kept_for_others_is_kept);
+    tcase_add_test(tc, texts_of_all_groups_have_a_limit);
     tcase_add_test(tc, malformed_records_and_sections_are_corruption);
     tcase_add_test(tc, there_are_not_more_groups_than_the_limit);
     suite_add_tcase(suite, tc);
