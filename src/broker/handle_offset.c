@@ -14,6 +14,8 @@
 #include "src/broker/offsets_flush.h"
 #include "src/broker/read_job.h"
 
+#include <strings.h>
+
 #define OFFSETS_RECORD_BYTES 65536
 
 int offsets_flush(struct broker *b)
@@ -221,15 +223,22 @@ void handle_min_offset(struct request *req)
 
 /* ---- by time: may have to read records ---- */
 
+/* number = time; number2 = 0 the first message of it or after it, 1 the last of it or before it */
 static int search_step(struct read_job *job, struct err_ctx *err)
 {
     struct store_queue_ref ref = {.topic = slice_str(job->topic), .queue_id = job->queue_id};
-    int rc =
-        store_offset_by_time(job->broker->store, &ref, job->number, job->fetch, &job->result, err);
+    int64_t time_ms = job->number < INT64_MAX ? job->number + job->number2 : job->number;
+    int64_t min_offset;
+    int64_t max_offset;
+    int rc = store_offset_by_time(job->broker->store, &ref, time_ms, job->fetch, &job->result, err);
 
     if (rc == ESCROW_ENOTFOUND) {
         job->result = 0;
         return 0;
+    }
+    if (rc == 0 && job->number2 == 1) {
+        (void)store_queue_range(job->broker->store, &ref, &min_offset, &max_offset);
+        job->result = job->result > min_offset ? job->result - 1 : min_offset;
     }
     return rc;
 }
@@ -249,13 +258,16 @@ void handle_search_offset(struct request *req)
 {
     struct queue_field in;
     struct read_job *job;
+    struct slice boundary = SLICE_EMPTY;
     int64_t timestamp = 0;
 
     if (!queue_decode(req, &in)) {
         return;
     }
-    if (header_get_i64(req->header, "timestamp", &timestamp) != 0) {
-        request_fail(req, -1, ESCROW_EINVAL, "field timestamp is missing or malformed");
+    if (header_get_i64(req->header, "timestamp", &timestamp) != 0 ||
+        header_opt_str(req->header, "boundaryType", &boundary) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL,
+                     "field timestamp or boundaryType is missing or malformed");
         return;
     }
     job = read_job_new(req, search_step, search_done);
@@ -263,6 +275,8 @@ void handle_search_offset(struct request *req)
         (void)slice_to_cstr(in.topic, job->topic, sizeof job->topic);
         job->queue_id = (uint32_t)in.queue_id;
         job->number = timestamp;
+        job->number2 =
+            boundary.len == 5 && strncasecmp((const char *)boundary.ptr, "upper", 5) == 0;
         read_job_start(job);
     }
 }

@@ -463,6 +463,51 @@ START_TEST(offsets_and_times)
 }
 END_TEST
 
+static int64_t store_time(struct client *c, int64_t offset)
+{
+    struct test_pull pull = {.group = "g", .topic = "T", .offset = offset, .count = 1};
+    struct record_view view;
+
+    ck_assert_int_eq(client_pull(c, &pull), RESPONSE_SUCCESS);
+    ck_assert_int_eq(record_decode(c->body, &view), 0);
+    return view.f.store_ms;
+}
+
+static int64_t bound(struct client *c, int32_t queue, int64_t time_ms, const char *type)
+{
+    struct header_writer *w = queue_request(c, REQUEST_SEARCH_OFFSET_BY_TIMESTAMP, "T", queue);
+
+    header_put_i64(w, "timestamp", time_ms);
+    header_put_str(w, "boundaryType", slice_str(type));
+    ck_assert_int_eq(client_call(c, SLICE_EMPTY), RESPONSE_SUCCESS);
+    return field(c, "offset");
+}
+
+START_TEST(an_upper_bound_is_the_last_message_of_a_time)
+{
+    /* Of the time or before it; the first one when there is none, as with RocketMQ. */
+    struct client c;
+    int64_t stored_ms = 0;
+
+    start(&c, HEADER_JSON);
+    for (int i = 0; i < 4; i++) {
+        (void)send_text(&c, "T", "x");
+    }
+    for (int64_t last = 0; last < 4; last++) { /* some may have been stored in one millisecond */
+        stored_ms = store_time(&c, last);
+        if (last == 3 || store_time(&c, last + 1) > stored_ms) {
+            ck_assert_int_eq(bound(&c, 0, stored_ms, "UPPER"), last);
+        }
+    }
+    ck_assert_int_eq(bound(&c, 0, stored_ms + 3600000, "upper"), 3);
+    ck_assert_int_eq(bound(&c, 0, INT64_MAX, "Upper"), 3);
+    ck_assert_int_eq(bound(&c, 0, 1, "UPPER"), 0);
+    ck_assert_int_eq(bound(&c, 1, stored_ms, "UPPER"), 0); /* nothing in it */
+    ck_assert_int_eq(bound(&c, 0, stored_ms + 3600000, "LOWER"), 4);
+    stop(&c);
+}
+END_TEST
+
 /* A heartbeat does not wait for the topic that it creates: its route comes when it is durable. */
 static void await_route(struct client *c, const char *topic)
 {
@@ -905,6 +950,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, every_line_of_the_pull_table);
     tcase_add_test(tc, pulls_by_the_subscription_of_the_heartbeat);
     tcase_add_test(tc, offsets_and_times);
+    tcase_add_test(tc, an_upper_bound_is_the_last_message_of_a_time);
     tcase_add_test(tc, members_of_a_group_are_listed_and_told);
     tcase_add_test(tc, retries_end_in_the_dead_letter_queue);
     tcase_add_test(tc, look_ups_by_key_and_offset);

@@ -261,6 +261,10 @@ final class Answers implements AutoCloseable {
         for (String time : new String[] {"0", "-1", "99999999999999"}) {
             ask("by time " + time, 29, fields("topic=" + topic, "queueId=0", "timestamp=" + time));
         }
+        for (String time : new String[] {"0", "1", "9999999999999"}) {
+            ask("by time upper " + time, 29, fields("topic=" + topic, "queueId=0", "timestamp=" + time, "boundaryType=UPPER"));
+        }
+        ask("by time, no such boundary", 29, fields("topic=" + topic, "queueId=0", "timestamp=0", "boundaryType=NONE"));
         ask("by time, queue beyond", 29, fields("topic=" + topic, "queueId=7", "timestamp=0"));
         ask("by time, unknown topic", 29, fields("topic=" + kit.unique("topic"), "queueId=0", "timestamp=0"));
         ask("reset", 222, fields("topic=" + topic, "group=" + group, "timestamp=-1", "isForce=true"));

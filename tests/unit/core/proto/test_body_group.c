@@ -180,6 +180,8 @@ START_TEST(what_says_nothing_is_not_kept)
 }
 END_TEST
 
+#define WRONG_NEXT "\"groupRetryPolicy\":{\"customizedRetryPolicy\":{\"next\":[\"a\"]}}"
+
 START_TEST(texts_that_are_none_are_refused)
 {
     /* Shows: other kinds than RocketMQ's classes have; and more than may be kept. */
@@ -191,8 +193,7 @@ START_TEST(texts_that_are_none_are_refused)
                                         "\"groupRetryPolicy\":{\"type\":3}",
                                         "\"groupRetryPolicy\":{\"exponentialRetryPolicy\":1}",
                                         "\"groupRetryPolicy\":{\"customizedRetryPolicy\":[]}",
-                                        "\"groupRetryPolicy\":{\"customizedRetryPolicy\":"
-                                        "{\"next\":[\"a\"]}}",
+                                        WRONG_NEXT,
                                         "\"subscriptionDataSet\":{}",
                                         "\"subscriptionDataSet\":[1]"};
     char body[GROUP_TEXT_MAX + 128];
