@@ -33,6 +33,7 @@ enum held_flags {
     HELD_F_RELATIVE = 1, /* due so long after it came, not at a time of day */
     HELD_F_HALF = 2,     /* its record is a HALF: a decision comes first */
     HELD_F_PICKED = 4,   /* in the release that is being proposed, or being looked at */
+    HELD_F_SAVED = 8,    /* in the section being written, ahead of the walk that writes it */
 };
 
 struct held {

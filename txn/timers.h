@@ -201,10 +201,19 @@ void timers_gauges(const struct timers *t, struct txn_now now, struct timers_gau
 /* ---- checkpoint ------------------------------------------------------------------------------ */
 
 /*
- * Append the section "timers" (buf_failed when memory is short): what is applied, nothing in
- * flight.
+ * The section "timers" in steps, so that the loop serves others while a million messages are
+ * written: what is applied, nothing in flight.
+ *
+ * timers_save appends it (buf_failed when memory is short), with room for the messages.
+ * timers_save_more writes at most `max` of them there: 1 while there are more, 0 when it is
+ * complete. `bytes` is where the buffer's bytes begin, which from the first call on may not move;
+ * that call (`max` may be 0) follows before anything else happens to *t, or never does. After it
+ * anything may be applied: the section is what held at timers_save. timers_save_stop gives it up;
+ * where none is being written it does nothing.
  */
-void timers_save(const struct timers *t, struct txn_now now, struct buf *out);
+void timers_save(struct timers *t, struct txn_now now, struct buf *out);
+ESCROW_MUST_USE int timers_save_more(struct timers *t, uint8_t *bytes, uint32_t max);
+void timers_save_stop(struct timers *t);
 
 /* Into a struct timers just made. ESCROW_ECORRUPT, ESCROW_EVERSION, ESCROW_ENOMEM: fatal. */
 ESCROW_MUST_USE int timers_load(struct timers *t, struct slice section, struct err_ctx *err);

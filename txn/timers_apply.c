@@ -44,6 +44,7 @@ int timers_apply_message(struct timers *t, const struct timer_info *info, uint64
     if (held->state != HELD_APPENDING) {
         return err_set(err, ESCROW_ECORRUPT, "held message at %" PRIu64 ": applied twice", offset);
     }
+    t->applied_to = offset > t->applied_to ? offset : t->applied_to;
     if ((held->flags & HELD_F_HALF) != 0) {
         timers_move(t, held, HELD_UNDECIDED, "half durable");
     } else {
@@ -64,6 +65,7 @@ int timers_apply_decided(struct timers *t, uint64_t offset, bool is_commit, int6
         return err_set(err, ESCROW_ECORRUPT, "the half at %" PRIu64 " has no time", offset);
     }
     held = timers_at(t, slot);
+    timers_save_keep(t, slot);
     if (!is_commit) {
         timers_move(t, held, HELD_GONE, "rolled back");
         timers_remove(t, slot);
@@ -119,6 +121,7 @@ static void leave(struct timers *t, uint64_t offset)
     uint32_t slot = timers_find(t, offset);
     struct held *held = timers_at(t, slot);
 
+    timers_save_keep(t, slot);
     if (held->state == HELD_WAITING) {
         heap_remove(&t->heaps[timers_clock_of(held)], held->place);
         timers_move(t, held, HELD_LEAVING, "read in recovery");

@@ -23,6 +23,21 @@ enum timers_clock {
     TIMERS_STEADY /* due_ms is on the steady clock: the wall clock of the start, then monotonic */
 };
 
+/*
+ * A checkpoint section that is being written while records go on being applied (timers_save.c). In
+ * it are the messages that were applied when it began: those that are, up to `until`.
+ */
+struct timers_save {
+    bool is_open;
+    struct txn_now now;
+    size_t held_at;  /* in the checkpoint */
+    uint8_t *bytes;  /* of the checkpoint, when is_open */
+    size_t count;    /* messages in the section */
+    size_t written;  /* of these */
+    uint32_t cursor; /* of the walk through the slab */
+    uint64_t until;  /* offset of the last one that was applied */
+};
+
 struct timers {
     struct timers_config config;
     struct slab slab;
@@ -34,6 +49,8 @@ struct timers {
     struct txn_now start; /* where the steady clock begins */
     size_t by_state[HELD_STATE_COUNT];
     uint64_t reserve_bytes;
+    uint64_t applied_to; /* offset of the last message that was applied */
+    struct timers_save save;
     struct timers_counters counters;
 
     /* Between timers_accept and timers_appended; holds a reference to the route. */
@@ -85,6 +102,9 @@ void timers_arm(struct timers *t, uint32_t slot, int64_t due_ms, const char *eve
 
 /* It is GONE: out of table and index. */
 void timers_remove(struct timers *t, uint32_t slot);
+
+/* Before a record changes it or takes it away: a section that is being written gets it as it is. */
+void timers_save_keep(struct timers *t, uint32_t slot);
 
 bool timers_info_is_valid(const struct timer_info *info);
 

@@ -8,7 +8,12 @@
  *           zero u16
  *
  * Only what is durable and applied is in it: a message whose RELEASE is in flight still waits here,
- * and the RELEASE lies behind the checkpoint's log position.
+ * and the RELEASE lies behind the checkpoint's log position. Messages are in no order.
+ *
+ * A million of them take 29 ms to write, so timers_save only leaves room, and timers_save_more
+ * fills it, a bounded number in each turn of the loop, walking the slab. A message that a record
+ * changes before the walk has come to it is written first, as it was, and marked for the walk to
+ * pass. One that is applied later has a higher offset than all that are in the section.
  */
 #include "core/base/bytes.h"
 #include "core/base/check.h"
@@ -52,30 +57,86 @@ static void save_held(const struct timers *t, const struct held *held, struct tx
     put_le16(p + 38, 0);
 }
 
-void timers_save(const struct timers *t, struct txn_now now, struct buf *out)
+void timers_save(struct timers *t, struct txn_now now, struct buf *out)
 {
-    size_t applied = t->slab.used - t->by_state[HELD_APPENDING];
-    uint32_t cursor = 0;
-    uint32_t slot;
-    uint8_t *p;
+    struct timers_save *s = &t->save;
 
+    CHECK(!s->is_open);
+    *s = (struct timers_save){
+        .now = now, .count = t->slab.used - t->by_state[HELD_APPENDING], .until = t->applied_to};
     buf_append_le32(out, SAVE_VERSION);
     buf_append_le32(out, t->topics.route_count);
-    buf_append_le64(out, applied);
+    buf_append_le64(out, s->count);
     save_topics(&t->topics, out);
-    p = applied == 0 ? NULL : buf_reserve(out, applied * SAVE_HELD_BYTES);
-    if (p == NULL) {
+    s->held_at = out->len;
+    if (s->count > 0 && buf_reserve(out, s->count * SAVE_HELD_BYTES) != NULL) {
+        buf_commit(out, s->count * SAVE_HELD_BYTES);
+    }
+}
+
+static bool save_has(const struct timers_save *s, const struct held *held)
+{
+    return held->state != HELD_APPENDING && held->offset <= s->until;
+}
+
+static void save_next(struct timers *t, const struct held *held)
+{
+    struct timers_save *s = &t->save;
+
+    CHECK(s->written < s->count);
+    save_held(t, held, s->now, s->bytes + s->held_at + s->written * SAVE_HELD_BYTES);
+    s->written++;
+}
+
+void timers_save_keep(struct timers *t, uint32_t slot)
+{
+    struct timers_save *s = &t->save;
+    struct held *held = timers_at(t, slot);
+
+    if (!s->is_open || slot < s->cursor || !save_has(s, held) ||
+        (held->flags & HELD_F_SAVED) != 0) {
+        return;
+    }
+    save_next(t, held);
+    held->flags |= HELD_F_SAVED;
+}
+
+void timers_save_stop(struct timers *t)
+{
+    uint32_t cursor = t->save.cursor;
+    uint32_t slot;
+
+    if (!t->save.is_open) {
         return;
     }
     while ((slot = slab_next(&t->slab, &cursor)) != SLAB_NONE) {
-        const struct held *held = timers_at(t, slot);
+        timers_at(t, slot)->flags &= (uint8_t)~HELD_F_SAVED;
+    }
+    t->save.is_open = false;
+}
 
-        if (held->state != HELD_APPENDING) {
-            save_held(t, held, now, p);
-            p += SAVE_HELD_BYTES;
+int timers_save_more(struct timers *t, uint8_t *bytes, uint32_t max)
+{
+    struct timers_save *s = &t->save;
+
+    s->is_open = true;
+    s->bytes = bytes;
+    for (; max > 0; max--) {
+        uint32_t slot = slab_next(&t->slab, &s->cursor);
+        struct held *held;
+        if (slot == SLAB_NONE) {
+            CHECK(s->written == s->count);
+            s->is_open = false;
+            return 0;
+        }
+        held = timers_at(t, slot);
+        if ((held->flags & HELD_F_SAVED) != 0) {
+            held->flags &= (uint8_t)~HELD_F_SAVED;
+        } else if (save_has(s, held)) {
+            save_next(t, held);
         }
     }
-    buf_commit(out, applied * SAVE_HELD_BYTES);
+    return 1;
 }
 
 /* ---- and back -------------------------------------------------------------------------------- */
@@ -149,6 +210,7 @@ static int load_held(struct load *l, const uint8_t *p)
         return rc;
     }
     slot = timers_insert(l->t, &info, get_le64(p), route);
+    l->t->applied_to = get_le64(p) > l->t->applied_to ? get_le64(p) : l->t->applied_to;
     if (p[36] == 1) {
         timers_move(l->t, timers_at(l->t, slot), HELD_UNDECIDED, "checkpoint");
     } else {

@@ -48,7 +48,7 @@ void *slab_at(const struct slab *s, uint32_t slot);
 
 /*
  * Every slot in use, in no order that means anything. *cursor starts at 0; SLAB_NONE at the end.
- * Nothing may be taken or put in between.
+ * What is taken or put in between may be met or not; what is there all the time is met once.
  */
 uint32_t slab_next(const struct slab *s, uint32_t *cursor);
 

@@ -193,6 +193,7 @@ static int broker_checkpoint_save(void *arg, struct store_sections *sections)
     struct broker *b = arg;
     struct buf *out = store_section(sections, "txn");
 
+    b->is_txn_saved = false;
     if (out == NULL) {
         return ESCROW_ENOMEM;
     }
@@ -239,7 +240,17 @@ static int broker_checkpoint_more(void *arg, uint8_t *bytes)
 {
     struct broker *b = arg;
 
-    return txn_save_more(b->txn, bytes, TXN_SAVE_PIECE);
+    int rc = timers_save_more(b->timers, bytes, b->is_txn_saved ? TXN_SAVE_PIECE : 0);
+
+    if (b->is_txn_saved) {
+        return rc;
+    }
+    rc = txn_save_more(b->txn, bytes, TXN_SAVE_PIECE);
+    if (rc < 0) {
+        timers_save_stop(b->timers);
+    }
+    b->is_txn_saved = rc == 0;
+    return rc == 0 ? 1 : rc;
 }
 
 static int broker_checkpoint_load(void *arg, struct slice name, struct slice data,

@@ -58,6 +58,7 @@ struct broker {
     struct txn *txn;
     struct txn_update update; /* scratch, reused */
     struct timers *timers;
+    bool is_txn_saved;                  /* in the checkpoint under way: timers are next */
     struct timers_update timers_update; /* scratch, reused */
     struct pump pump;
     struct topics topics;

@@ -22,7 +22,7 @@ static int load(struct slice section, struct txn_now now, struct timers **t)
     return rc;
 }
 
-static void check_again(const struct timers *t, struct txn_now now)
+static void check_again(struct timers *t, struct txn_now now)
 {
     struct timers_gauges before;
     struct timers_gauges after;
@@ -32,6 +32,7 @@ static void check_again(const struct timers *t, struct txn_now now)
     buf_init(&section, 0);
     timers_save(t, now, &section);
     CHECK(!buf_failed(&section));
+    CHECK(timers_save_more(t, section.ptr, UINT32_MAX) == 0);
     CHECK(load(buf_slice(&section), now, &again) == 0);
     timers_check(again);
     timers_gauges(t, now, &before);

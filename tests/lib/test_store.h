@@ -68,6 +68,7 @@ struct test_store {
     bool no_prepare;        /* test_store_run leaves segments alone */
     struct txn *txn;        /* the real half-message store beside the small one, or NULL */
     struct timers *timers;  /* with it: messages held for a time */
+    bool is_txn_saved;      /* in the checkpoint under way */
     struct carried carried; /* and those of both that were carried forward */
 };
 

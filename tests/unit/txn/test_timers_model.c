@@ -35,7 +35,9 @@ struct message {
     bool is_in_checkpoint;
     int64_t due_ms;        /* of a time of day: wall clock; of a delay: monotonic clock */
     int64_t checkpoint_ms; /* due by the wall clock, as the checkpoint has it */
-    int64_t record_ms;     /* the same, as the log has it */
+    bool is_in_saving;     /* the same of the one that is being written */
+    int64_t saving_ms;
+    int64_t record_ms; /* the same, as the log has it */
     uint32_t shown;
 };
 
@@ -46,6 +48,9 @@ static uint32_t record_count;
 static uint32_t flushed;
 static uint32_t checkpoint_at;
 static struct buf checkpoint;
+static struct buf saving; /* a checkpoint that is being written; empty: none */
+static uint32_t saving_at;
+static uint32_t saved_in_pieces;
 static struct timers *t;
 static struct timers_update u;
 static struct txn_now now;
@@ -265,16 +270,42 @@ static void step_recall(void)
     }
 }
 
+/* Some of it; the rest later, when messages have come and gone. */
+static void save_more(void)
+{
+    if (timers_save_more(t, saving.ptr, below(20)) == 1) {
+        saved_in_pieces++;
+        return;
+    }
+    buf_clear(&checkpoint);
+    buf_append_slice(&checkpoint, buf_slice(&saving));
+    CHECK(!buf_failed(&checkpoint));
+    buf_clear(&saving);
+    checkpoint_at = saving_at;
+    for (uint32_t i = 0; i < message_count; i++) {
+        messages[i].is_in_checkpoint = messages[i].is_in_saving;
+        messages[i].checkpoint_ms = messages[i].saving_ms;
+    }
+}
+
 static void step_checkpoint(void)
 {
-    buf_clear(&checkpoint);
-    timers_save(t, now, &checkpoint);
-    CHECK(!buf_failed(&checkpoint));
-    checkpoint_at = flushed;
-    for (uint32_t i = 0; i < message_count; i++) {
-        messages[i].is_in_checkpoint = messages[i].fate == WAITING;
-        messages[i].checkpoint_ms = due_to_wall(&messages[i]);
+    if (saving.len > 0 && below(3) == 0) {
+        timers_save_stop(t);
+        buf_clear(&saving);
     }
+    if (saving.len > 0) {
+        save_more();
+        return;
+    }
+    timers_save(t, now, &saving);
+    CHECK(!buf_failed(&saving));
+    saving_at = flushed;
+    for (uint32_t i = 0; i < MESSAGES_MAX; i++) {
+        messages[i].is_in_saving = i < message_count && messages[i].fate == WAITING;
+        messages[i].saving_ms = i < message_count ? due_to_wall(&messages[i]) : 0;
+    }
+    save_more();
 }
 
 /* What was not flushed is gone; the rest comes back from checkpoint and log. */
@@ -286,6 +317,7 @@ static void step_crash(void)
         mem_free(records[--record_count].payload);
     }
     timers_free(t);
+    buf_clear(&saving);
     now.mono_ms = below(100000);
     CHECK(timers_new(&config, rand_u64(&rng), now, &t) == 0);
     for (uint32_t i = 0; i < message_count; i++) {
@@ -337,7 +369,7 @@ static void step(void)
         step_tick();
     } else if (dice < 75) {
         step_recall();
-    } else if (dice < 92) {
+    } else if (dice < 90) {
         flush();
     } else if (dice < 95) {
         step_checkpoint();
@@ -358,6 +390,7 @@ START_TEST(random_use_agrees_with_a_list)
     rand_init(&rng, (uint64_t)_i + 1);
     now = (struct txn_now){.mono_ms = 5000, .wall_ms = INT64_C(1700000000000)};
     buf_init(&checkpoint, 0);
+    buf_init(&saving, 0);
     timers_update_init(&u);
     ck_assert_int_eq(timers_new(&config, 1, now, &t), 0);
     timers_recovered(t, now);
@@ -377,12 +410,14 @@ START_TEST(random_use_agrees_with_a_list)
         out += messages[i].fate == OUT;
     }
     ck_assert_uint_gt(out, 300);
+    ck_assert_uint_gt(saved_in_pieces, 10);
     for (uint32_t i = 0; i < record_count; i++) {
         mem_free(records[i].payload);
     }
     timers_free(t);
     timers_update_fini(&u);
     buf_fini(&checkpoint);
+    buf_fini(&saving);
 }
 END_TEST
 
