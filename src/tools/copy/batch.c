@@ -2,6 +2,7 @@
  * escrow copy: positions at the target, and the batches that move them. What was read is published
  * with the position it brings the part to: stored together or not at all.
  */
+#include "core/base/check.h"
 #include "core/proto/codes.h"
 #include "src/tools/copy/stream.h"
 
@@ -99,6 +100,37 @@ int copy_position_ask(struct copy *c, const struct copy_source_name *name,
     return rc;
 }
 
+int stream_save(struct stream *s)
+{
+    buf_clear(&s->saved);
+    copy_position_encode(&s->saved, SLICE_EMPTY, &s->position);
+    return buf_failed(&s->saved) ? copy_error(s->c, ESCROW_ENOMEM, "out of memory") : 0;
+}
+
+int stream_restore(struct stream *s)
+{
+    int rc;
+
+    copy_position_fini(&s->position);
+    s->place = NULL;
+    rc = copy_position_decode(buf_slice(&s->saved), SLICE_EMPTY, &s->position);
+    CHECK(rc == 0 || rc == ESCROW_ENOMEM); /* it is our own */
+    return rc == 0 ? 0 : copy_error(s->c, rc, "out of memory");
+}
+
+bool stream_is_refusal(int error)
+{
+    switch (error) {
+    case ESCROW_ETOOBIG:
+    case ESCROW_EINVAL:
+    case ESCROW_ENOTSUP:
+    case ESCROW_EREJECTED:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* ---- batches ---- */
 
 void stream_begin_batch(struct stream *s)
@@ -110,6 +142,7 @@ void stream_begin_batch(struct stream *s)
         buf_clear(&s->body);
         publish_begin(&s->pub, &s->body, &head);
         s->has_batch = true;
+        s->batch_at = s->at;
     }
 }
 
@@ -177,6 +210,9 @@ int stream_flush_batch(struct stream *s)
         s->next = was;
         s->copied += rows;
         s->is_unsaved = false;
+        rc = stream_save(s);
+    }
+    if (rc == 0) {
         rc = rows > 0 ? stream_look(s) : 0;
     }
     return rc;

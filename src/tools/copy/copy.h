@@ -78,6 +78,7 @@ struct copy {
     bool is_overwrite;
     bool is_all_messages;
     bool is_skip_others;
+    bool is_skip_refused;
     bool is_again; /* messages: as if none had been copied */
     /* the source: everything ordered by name */
     struct copy_broker *brokers;

@@ -1,9 +1,9 @@
 /*
- * escrow copy: messages. Each old queue is read from where its copy stands to its end as it was
- * when the queue's turn came; what was read is published in batches of one queue, each with the
- * position it brings the part to (a topic's queues at one old broker): stored together or not at
- * all. So a copy that is ended anywhere goes on with the first message that is not there, and no
- * message is there twice, whatever answers were lost.
+ * escrow copy: messages, topic after topic. Each old queue is read from where its copy stands to
+ * its end as it was when the queue's turn came; what was read is published in batches of one queue,
+ * each with the position it brings the part to (a topic's queues at one old broker): stored
+ * together or not at all. So a copy that is ended anywhere goes on with the first message that is
+ * not there, and no message is there twice, whatever answers were lost.
  *
  * After each batch, and when a queue's turn begins and ends, the queue's end at the target is
  * looked at: what others write into it meanwhile is not taken for ours (position.h), so that
@@ -16,84 +16,7 @@
 
 #include <inttypes.h>
 
-#define PROGRESS_MS 5000
-
-/* ---- one queue ---- */
-
-/*
- * The lowest offset of any group that reads the topic; the first message when there is none, or
- * when one of them has none in this queue.
- */
-static int64_t lowest(const struct stream *s, int64_t min, int64_t max)
-{
-    size_t topic = (size_t)(s->topic - s->c->topics);
-    int64_t low = max;
-    size_t count;
-    const struct copy_offset *offsets =
-        copy_offsets_of(s->c, topic, s->part->broker, (int32_t)s->queue, &count);
-
-    if (offsets == NULL || count < s->topic->group_count || s->c->is_all_messages) {
-        return min;
-    }
-    for (size_t i = 0; i < count; i++) {
-        low = offsets[i].offset < low ? offsets[i].offset : low;
-    }
-    return low > min ? low : min;
-}
-
-/* From where to where: s->at, s->end. */
-static int find_range(struct stream *s)
-{
-    struct copy *c = s->c;
-    const struct copy_queue queue = {c->brokers[s->part->broker].addr, s->topic->name, s->queue};
-    int64_t min = 0;
-    int rc = copy_ask_offset(c, &c->from, REQUEST_GET_MAX_OFFSET, &queue, &s->end);
-
-    if (rc == 0) {
-        rc = copy_ask_offset(c, &c->from, REQUEST_GET_MIN_OFFSET, &queue, &min);
-    }
-    if (rc != 0) {
-        return rc;
-    }
-    s->wanted = lowest(s, min, s->end);
-    s->place = copy_position_find(&s->position, s->queue);
-    if (s->place == NULL) {
-        s->at = s->wanted;
-        return 0;
-    }
-    s->at = s->place->next;
-    if (s->at > s->end) {
-        return copy_error(c, ESCROW_ECONFLICT,
-                          "queue %" PRIu32 " of broker %s ends at offset %" PRId64
-                          ", and was copied up to %" PRId64 " before: another store?",
-                          s->queue, c->brokers[s->part->broker].name, s->end, s->at);
-    }
-    if (min > s->at) {
-        copy_warn(c, s->topic->name,
-                  "%" PRId64 " messages of queue %" PRIu32
-                  " are gone at the source since they were copied last",
-                  min - s->at, s->queue);
-        s->at = min;
-    }
-    return 0;
-}
-
-static void tell_progress(struct stream *s)
-{
-    struct copy *c = s->c;
-    int64_t now;
-
-    loop_time_forget(&c->to.loop);
-    now = loop_mono_ms(&c->to.loop);
-    if (c->progress_ms == 0) {
-        c->progress_ms = now;
-    }
-    if (now - c->progress_ms >= PROGRESS_MS) {
-        c->progress_ms = now;
-        copy_warn(c, s->topic->name, "%" PRId64 " of %" PRId64 " messages at %s", s->copied,
-                  s->found, c->brokers[s->part->broker].name);
-    }
-}
+/* ---- one part: a topic at one broker ---- */
 
 /* Where the part stands; --again: as if nothing had been copied. */
 static int ask_position(struct stream *s, uint64_t *epoch)
@@ -108,72 +31,15 @@ static int ask_position(struct stream *s, uint64_t *epoch)
     return rc;
 }
 
-static int open_stream(struct stream *s)
-{
-    return s->epoch == 0 ? ask_position(s, &s->epoch) : 0;
-}
-
-/* Everything up to s->end, in batches. */
-static int copy_range(struct stream *s)
-{
-    int rc = 0;
-
-    while (rc == 0 && s->at < s->end) {
-        rc = stream_pull(s);
-        if (rc == 0 && s->has_batch && s->pub.count > 0 &&
-            (s->is_full || s->pub.count >= BATCH_ROWS_MAX || s->body.len >= BATCH_SIZE_GOAL ||
-             s->at >= s->end)) {
-            rc = stream_flush_batch(s);
-            tell_progress(s);
-        }
-    }
-    if (rc == 0 && s->has_batch && s->pub.count > 0) {
-        rc = stream_flush_batch(s); /* the queue ended with a gap */
-    }
-    s->has_batch = false;
-    return rc;
-}
-
-/* What was seen of the queue at the target is stored, too. */
-static int close_queue(struct stream *s)
-{
-    if (!s->is_unsaved) {
-        return 0;
-    }
-    stream_begin_batch(s);
-    return stream_flush_batch(s);
-}
-
-static int copy_queue(struct stream *s)
-{
-    int rc = open_stream(s);
-
-    s->is_unsaved = false;
-    if (rc == 0) {
-        rc = find_range(s);
-    }
-    if (rc != 0 || (s->at >= s->end && (s->place == NULL || copy_place_is_sure(s->place)))) {
-        return rc;
-    }
-    if (s->at < s->end && s->place != NULL && s->at == s->place->next) {
-        rc = stream_check_store(s);
-    }
-    if (rc == 0) {
-        rc = stream_look(s);
-    }
-    if (rc == 0) {
-        rc = copy_range(s);
-    }
-    return rc == 0 ? close_queue(s) : rc;
-}
-
-/* ---- one part, one topic ---- */
-
+/* In a dry run: when the topics would have been copied, too. */
 static bool can_take(const struct stream *s)
 {
     const struct topic_config *there = copy_target_topic(s->c, s->topic->name);
     int64_t most;
 
+    if (s->c->is_dry && s->c->has_step[COPY_TOPICS] && (there == NULL || s->c->is_overwrite)) {
+        there = &s->topic->config;
+    }
     if (there == NULL) {
         return false;
     }
@@ -216,54 +82,125 @@ static int check_copied(struct stream *s)
     return rc;
 }
 
-/* How many messages are to be copied, and is there a queue that was left without a look? */
-static int count_part(struct stream *s, bool *has_open)
+/* Is nothing of the part to be copied after this error? */
+static bool is_of_part(const struct stream *s, int error)
+{
+    return copy_is_over(s->c, error) || error == ESCROW_ECONFLICT || error == ESCROW_EPERM ||
+           error == ESCROW_ENOROUTE || error == ESCROW_EVERSION || error == ESCROW_EFOREIGN;
+}
+
+/* A queue's trouble is told, and leaves the other queues alone. */
+static int settle_queue(struct stream *s, int error)
+{
+    struct copy *c = s->c;
+
+    if (error == 0 || is_of_part(s, error)) {
+        return error;
+    }
+    copy_failed(c, s->topic->name, "queue %" PRIu32 " at %s: %.200s (%s)", s->queue,
+                c->brokers[s->part->broker].name,
+                c->err.code == error ? c->err.text : escrow_strerror(error),
+                escrow_error_name(error));
+    return 0;
+}
+
+static int count_queue(struct stream *s)
+{
+    int rc = stream_find_range(s);
+
+    if (rc == 0 && s->gone > 0) {
+        copy_warn(s->c, s->topic->name,
+                  "%" PRId64 " messages of queue %" PRIu32
+                  " are gone at the source since they were copied last",
+                  s->gone, s->queue);
+    }
+    if (rc == 0 && s->place != NULL) {
+        rc = check_copied(s);
+    }
+    if (rc == 0 && s->place != NULL && s->at < s->end && s->at == s->place->next) {
+        rc = stream_check_store(s);
+    }
+    if (rc == 0) {
+        s->found += s->at < s->end ? s->end - s->at : 0;
+        s->has_work |= s->at < s->end || (s->place != NULL && !copy_place_is_sure(s->place));
+    }
+    return rc;
+}
+
+/* How many messages are to be copied? Looks at every queue before anything is copied. */
+static int count_part(struct stream *s)
 {
     int rc = ask_position(s, NULL);
 
-    *has_open = false;
     for (s->queue = 0; rc == 0 && s->queue < s->part->queues; s->queue++) {
-        rc = find_range(s);
-        if (rc == 0 && s->place != NULL) {
-            rc = check_copied(s);
+        rc = count_queue(s);
+        if (rc != 0 && !s->c->is_dry && !is_of_part(s, rc)) {
+            s->has_work = true; /* its turn will tell */
+            rc = 0;
         }
+        rc = settle_queue(s, rc);
+    }
+    return rc;
+}
+
+static int copy_queues(struct stream *s)
+{
+    int rc = ask_position(s, &s->epoch);
+
+    if (rc == 0) {
+        rc = stream_save(s);
+    }
+    for (s->queue = 0; rc == 0 && s->queue < s->part->queues; s->queue++) {
+        rc = settle_queue(s, stream_copy_queue(s));
         if (rc == 0) {
-            s->found += s->at < s->end ? s->end - s->at : 0;
-            *has_open |= s->place != NULL && !copy_place_is_sure(s->place);
+            rc = stream_restore(s);
         }
     }
     return rc;
+}
+
+static void tell_copied(struct stream *s)
+{
+    const char *broker = s->c->brokers[s->part->broker].name;
+
+    if (s->passed > 0) {
+        copy_told(s->c, "messages", s->topic->name,
+                  "%" PRId64 " copied from %s, %" PRId64 " passed over", s->copied, broker,
+                  s->passed);
+    } else {
+        copy_told(s->c, "messages", s->topic->name, "%" PRId64 " copied from %s", s->copied,
+                  broker);
+    }
 }
 
 static int copy_part(struct stream *s)
 {
     struct copy *c = s->c;
     const char *broker = c->brokers[s->part->broker].name;
-    bool has_open;
     int rc = copy_source_name(c, s->topic, s->part, &s->name);
 
     if (rc == 0) {
-        rc = count_part(s, &has_open);
+        rc = count_part(s);
     }
-    if (rc != 0 || (s->found == 0 && !has_open)) {
+    if (rc != 0 || !s->has_work) {
         return rc;
     }
-    if (c->is_dry) {
-        copy_told(c, "messages", s->topic->name, "%" PRId64 " at %s would be copied", s->found,
-                  broker);
-        return 0;
-    }
-    if (!can_take(s)) {
+    if (s->found > 0 && !can_take(s)) {
         return copy_error(c, ESCROW_ENOROUTE,
                           "%" PRId64 " messages at %s are not copied: the topic is not there, not "
                           "writable, or has too few queues (escrow copy topics, --overwrite)",
                           s->found, broker);
     }
-    for (s->queue = 0; rc == 0 && s->queue < s->part->queues; s->queue++) {
-        rc = copy_queue(s);
+    if (c->is_dry) {
+        if (s->found > 0) {
+            copy_told(c, "messages", s->topic->name, "%" PRId64 " at %s would be copied", s->found,
+                      broker);
+        }
+        return 0;
     }
-    if (s->copied > 0 || rc == 0) {
-        copy_told(c, "messages", s->topic->name, "%" PRId64 " copied from %s", s->copied, broker);
+    rc = copy_queues(s);
+    if (s->copied > 0 || s->passed > 0 || rc == 0) {
+        tell_copied(s);
     }
     return rc;
 }
@@ -283,6 +220,7 @@ static int copy_topic(struct copy *c, const struct copy_topic *topic)
         buf_fini(&s->name.full);
         buf_fini(&s->prev);
         buf_fini(&s->next);
+        buf_fini(&s->saved);
         buf_fini(&s->body);
         rc = copy_settle(c, rc, topic->name);
     }

@@ -160,6 +160,12 @@ static int set_offset(struct shift *s, uint32_t queue, int64_t offset)
 
 /* ---- telling where ---- */
 
+/* A dry run in which this step would have been made before. */
+static bool is_dry_after(const struct copy *c, enum copy_step step)
+{
+    return c->is_dry && c->has_step[step];
+}
+
 static int source_range(struct shift *s, uint32_t queue, int64_t *min, int64_t *max)
 {
     struct copy *c = s->c;
@@ -184,7 +190,7 @@ static int shift_empty(struct shift *s, const struct copy_offset *old)
     if (rc != 0) {
         return rc;
     }
-    if (old->offset < max && min < max && !s->c->is_dry) {
+    if (old->offset < max && min < max && !is_dry_after(s->c, COPY_MESSAGES)) {
         s->not_copied += max - (old->offset > min ? old->offset : min);
         return 0;
     }
@@ -241,7 +247,7 @@ static int shift_queue(struct shift *s, const struct copy_offset *old)
     if (place == NULL) {
         return shift_empty(s, old);
     }
-    if (!copy_place_is_sure(place)) {
+    if (!copy_place_is_sure(place) && !is_dry_after(s->c, COPY_MESSAGES)) {
         s->open++;
         return 0;
     }
@@ -259,7 +265,7 @@ static int shift_queue(struct shift *s, const struct copy_offset *old)
 static void tell(struct shift *s)
 {
     struct copy *c = s->c;
-    bool has_members = !c->is_dry && s->set > 0 && s->there->is_online;
+    bool has_members = s->set > 0 && s->there->is_online;
     char name[GROUP_LEN_MAX + RETRY_TOPIC_LEN_MAX + 2];
 
     (void)snprintf(name, sizeof name, "%s %s", s->group, s->topic->name); /* fits */
@@ -304,7 +310,7 @@ static int shift_part(struct shift *s, const struct copy_offset *offsets, size_t
     struct copy *c = s->c;
     int rc = copy_source_name(c, s->topic, s->part, &s->name);
 
-    if (rc == 0 && !c->is_dry && copy_target_topic(c, s->topic->name) == NULL) {
+    if (rc == 0 && !is_dry_after(c, COPY_TOPICS) && copy_target_topic(c, s->topic->name) == NULL) {
         rc = copy_error(c, ESCROW_ENOROUTE, "the target has no such topic (escrow copy topics)");
     }
     if (rc == 0) {

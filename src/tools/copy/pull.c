@@ -42,15 +42,47 @@ static int take_properties(struct stream *s, struct slice from, struct publish_r
     return w.error;
 }
 
-/* The source passed over what is between `at` and an offset: gone there, or not to be read. */
-static void tell_gap(struct stream *s, int64_t next)
+void stream_tell_gap(struct stream *s, int64_t next)
 {
-    if (next > s->at) {
+    int64_t first = s->at > s->told_to ? s->at : s->told_to;
+
+    if (next > first) {
         copy_failed(s->c, s->topic->name,
                     "offsets %" PRId64 " to %" PRId64 " of queue %" PRIu32
                     " at %s are not copied: they were passed over there",
-                    s->at, next - 1, s->queue, s->c->brokers[s->part->broker].name);
+                    first, next - 1, s->queue, s->c->brokers[s->part->broker].name);
+        s->told_to = next;
     }
+}
+
+void stream_refuse(struct stream *s, int64_t offset, int error, const char *why)
+{
+    s->refused = error;
+    s->refused_at = offset;
+    s->is_full = true;
+    (void)snprintf(s->refused_text, sizeof s->refused_text, "%s", why); /* cut when longer */
+}
+
+/* Why a message cannot be copied, as far as it can be seen here; NULL: it may be. */
+static const char *refusal_of(const struct record_view *view, int *error)
+{
+    if ((view->f.sys_flag & (SYSFLAG_NEED_UNWRAP | SYSFLAG_INNER_BATCH)) != 0) {
+        *error = ESCROW_ENOTSUP;
+        return "it is a batch that only RocketMQ 5 reads";
+    }
+    if (view->f.body.len > MESSAGE_BODY_MAX) {
+        *error = ESCROW_ETOOBIG;
+        return "its body is larger than 4 MiB, the most that the target takes";
+    }
+    *error = 0;
+    return NULL;
+}
+
+/* Room for one more in the batch? */
+static bool is_next_batch(const struct stream *s, const struct publish_row *row)
+{
+    return s->pub.count > 0 && (s->body.len + publish_row_size_max(row) > BATCH_SIZE_MAX ||
+                                s->batch_at < s->alone_until);
 }
 
 static int put_message(struct stream *s, const struct record_view *view)
@@ -66,18 +98,22 @@ static int put_message(struct stream *s, const struct record_view *view)
         .sys_flag =
             view->f.sys_flag & (SYSFLAG_COMPRESSED | SYSFLAG_MULTI_TAGS | SYSFLAG_COMPRESS_MASK),
         .reconsume_times = view->f.reconsume_times > 0 ? view->f.reconsume_times : 0};
+    const char *why;
     int rc;
 
-    if ((view->f.sys_flag & (SYSFLAG_NEED_UNWRAP | SYSFLAG_INNER_BATCH)) != 0) {
-        return ESCROW_ENOTSUP;
+    why = refusal_of(view, &rc);
+    if (why != NULL) {
+        stream_refuse(s, view->f.queue_offset, rc, why);
+        return 0;
     }
     put_host(&view->f.born_host, host, &row.born_host);
     rc = take_properties(s, view->f.properties, &row);
     if (rc != 0) {
-        return rc;
+        stream_refuse(s, view->f.queue_offset, rc, "its properties are malformed");
+        return 0;
     }
     stream_begin_batch(s);
-    if (s->pub.count > 0 && s->body.len + publish_row_size_max(&row) > BATCH_SIZE_MAX) {
+    if (is_next_batch(s, &row)) {
         s->is_full = true; /* the message comes with the next pull */
         return 0;
     }
@@ -86,7 +122,7 @@ static int put_message(struct stream *s, const struct record_view *view)
     }
     rc = s->place == NULL ? ESCROW_ENOMEM : copy_place_add(s->place, view->f.queue_offset);
     if (rc == 0) {
-        tell_gap(s, view->f.queue_offset);
+        stream_tell_gap(s, view->f.queue_offset);
         publish_put(&s->pub, &row);
         s->place->last_ms = view->f.store_ms;
         s->at = view->f.queue_offset + 1;
@@ -136,7 +172,7 @@ static int on_pulled(void *arg, struct header *header, struct slice body)
     }
     if (rc == 0 && s->at == was && next > was && !s->is_full) {
         next = next < s->end ? next : s->end;
-        tell_gap(s, next);
+        stream_tell_gap(s, next);
         s->at = next;
     }
     return rc;
@@ -155,15 +191,11 @@ int stream_pull(struct stream *s)
     for (int i = 0; rc == 0 && s->at == was && !s->is_full; i++) {
         if (i == PULLS_IN_VAIN || (i > 0 && !cli_wait(&c->from, PULL_PAUSE_MS))) {
             return copy_error(c, ESCROW_EPROTO,
-                              "queue %" PRIu32 " of broker %s does not go on at offset %" PRId64
+                              "it does not go on at offset %" PRId64
                               " although it ends at %" PRId64,
-                              s->queue, c->brokers[s->part->broker].name, s->at, s->end);
+                              s->at, s->end);
         }
         rc = copy_ask_pull(c, &req, on_pulled, s);
-    }
-    if (rc == ESCROW_ENOTSUP) {
-        rc = copy_error(c, rc, "queue %" PRIu32 " holds batches that only RocketMQ 5 reads",
-                        s->queue);
     }
     return rc;
 }

@@ -12,9 +12,9 @@ TOPIC = sys.argv[2] if len(sys.argv) > 2 else "told"
 QUEUE_END = 2000 if sys.argv[1] == "many-gaps" else 10
 
 
-def record(topic, queue, offset, body=b"body", sys_flag=0):
+def record(topic, queue, offset, body=b"body", sys_flag=0, properties=None):
     host = bytes([127, 0, 0, 1]) + struct.pack(">I", 1)
-    properties = f"UNIQ_KEY\1u{offset}\2".encode()
+    properties = properties or f"UNIQ_KEY\1u{offset}\2".encode()
     rest = struct.pack(">IIIIQQIQ", 0xDAA320A7, zlib.crc32(body) & 0x7FFFFFFF, queue, 0, offset, offset * 100, sys_flag, 1700000000000)
     rest += host + struct.pack(">Q", 1700000000000) + host + struct.pack(">IQI", 0, 0, len(body)) + body
     rest += bytes([len(topic)]) + topic.encode() + struct.pack(">H", len(properties)) + properties
@@ -25,8 +25,19 @@ def records(first, last):
     return b"".join(record(TOPIC, 0, i) for i in range(first, last))
 
 
-def pulled(scenario, offset):
+def with_one(offset, queue, one):
+    """The messages of queue 0 or 1; the fourth of queue 0 is another."""
+    return b"".join(one if queue == 0 and i == 4 else record(TOPIC, queue, i) for i in range(offset, QUEUE_END))
+
+
+def pulled(scenario, queue, offset):
     """(code, nextBeginOffset, body) for a pull from an offset."""
+    if scenario == "too-large":
+        return 0, QUEUE_END, with_one(offset, queue, record(TOPIC, 0, 4, b"x" * (5 << 20)))
+    if scenario == "refused":  # the target puts an id into the properties, for which there is no room
+        return 0, QUEUE_END, with_one(offset, queue, record(TOPIC, 0, 4, properties=b"a\1" + b"x" * 32750 + b"\2"))
+    if scenario == "one-of-two" and queue == 1:
+        return 0, QUEUE_END, b"".join(record(TOPIC, 1, i) for i in range(offset, QUEUE_END))
     if scenario == "other-topic":
         return 0, offset + 1, record("other", 0, offset)
     if scenario == "other-queue":
@@ -37,7 +48,7 @@ def pulled(scenario, offset):
         return 0, QUEUE_END, records(offset, QUEUE_END)[:-3]
     if scenario == "inner-batch":
         return 0, QUEUE_END, record(TOPIC, 0, offset, sys_flag=0xC0)
-    if scenario == "no-progress":
+    if scenario in ("no-progress", "one-of-two"):
         return 19, offset, b""
     if scenario == "gap" and offset < 4:
         return 21, 4, b""
@@ -59,7 +70,7 @@ def answer(scenario, addr, code, fields):
         return 0, {}, json.dumps({"brokerAddrTable": {name: {"brokerName": name, "cluster": "c", "brokerAddrs": {"0": addr}}},
                                   "clusterAddrTable": {"c": [name]}}).encode()
     if code == 21:
-        queues = 1025 if scenario == "queues" else 1
+        queues = {"queues": 1025, "one-of-two": 2, "too-large": 2, "refused": 2}.get(scenario, 1)
         topics = [TOPIC, "../../etc", "a b", "TBW102"]
         return 0, {}, json.dumps({"topicConfigTable": {t: {"topicName": t, "readQueueNums": queues, "writeQueueNums": queues, "perm": 6}
                                                        for t in topics}}).encode()
@@ -75,7 +86,7 @@ def answer(scenario, addr, code, fields):
         offset = (QUEUE_END if code == 30 else 0) if fields["topic"] == TOPIC else 0
         return 0, {"offset": str(-1 if scenario == "offset" else offset)}, b""
     if code == 11:
-        result, following, body = pulled(scenario, int(fields["queueOffset"]))
+        result, following, body = pulled(scenario, int(fields["queueId"]), int(fields["queueOffset"]))
         return result, {"nextBeginOffset": str(following), "minOffset": "0", "maxOffset": str(QUEUE_END), "suggestWhichBrokerId": "0"}, body
     return 3, {}, b""
 

@@ -365,7 +365,7 @@ broker=$new
 
 # ---- a source that lies ----
 
-# lie SCENARIO STATUS PATTERN COUNT [TOPIC]: a copy from it ends so, says so in one line, and has copied so many messages.
+# lie SCENARIO STATUS PATTERN COUNT [TOPIC [OPTION...]]: a copy from it ends so, says so in one line, and has copied so many messages.
 lie() {
     local at='' topic=${5:-told}
     : >"$work/fake"
@@ -376,7 +376,7 @@ lie() {
         [ -z "$at" ] || break
         pause
     done
-    expect "$2" copy --from "$at"
+    expect "$2" copy --from "$at" "${@:6}"
     has "$err" "$3"
     has_not "$out$err" $'\x1b|etc|\\.\\./g'
     is "$(count "$topic")" "$4"
@@ -390,8 +390,18 @@ lie offset 1 'copy told: .*ESCROW_EPROTO' 0
 for scenario in other-topic other-queue backwards truncated; do
     lie $scenario 1 'copy told: .*ESCROW_EPROTO' 0
 done
-lie inner-batch 1 'copy told: queue 0 holds batches' 0
-lie no-progress 1 'copy told: queue 0 of broker liar does not go on at offset 0 although it ends at 10' 0
+lie no-progress 1 'copy told: queue 0 at liar: it does not go on at offset 0 although it ends at 10' 0
+
+# One message that cannot be copied, or one queue: the others go on.
+lie inner-batch 1 'copy told: offset 0 of queue 0 at liar cannot be copied: it is a batch that only RocketMQ 5 reads \(ESCROW_ENOTSUP\); what lies behind' 0
+lie one-of-two 1 'copy one: queue 0 at liar: it does not go on at offset 0' 10 one
+for scenario in too-large refused; do
+    lie $scenario 1 "copy $scenario: offset 4 of queue 0 at liar cannot be copied: .*\(ESCROW_ETOOBIG\); what lies behind it" 14 $scenario
+    has "$out" "^messages +$scenario +14 copied from liar\$"
+    is "$(grep -c 'offset 4' <<<"$err")" 1
+    lie $scenario 1 "copy $scenario-2: offset 4 of queue 0 at liar cannot be copied: .*\(ESCROW_ETOOBIG\); it is passed over" 19 $scenario-2 --skip-refused
+    has "$out" "^messages +$scenario-2 +19 copied from liar, 1 passed over\$"
+done
 lie gap 1 'copy told: offsets 0 to 3 of queue 0 at liar are not copied' 6
 lie inner-gap 1 'copy inner: offsets 6 to 7 of queue 0 at liar are not copied' 8 inner
 lie many-gaps 1 'copy gaps: offsets 1997 to 1997 of queue 0 at liar are not copied' 1000 gaps
