@@ -184,7 +184,7 @@ static void namesrv_data_version(struct request *req)
         request_fail(req, -1, rc, "data version: malformed request");
         return;
     }
-    registry_seen(&b->namesrv.registry, name, addr, loop_mono_ms(b->loop));
+    registry_seen(&b->namesrv.registry, name, addr, req->session->id, loop_mono_ms(b->loop));
     if (request_begin(req, &w, RESPONSE_SUCCESS, SLICE_EMPTY)) {
         header_put_bool(&w, "changed",
                         !registry_is_current(&b->namesrv.registry, name, addr, &version));

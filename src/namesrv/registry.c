@@ -381,6 +381,26 @@ int registry_unregister(struct registry *r, struct slice broker_name, struct sli
     return 0;
 }
 
+/* What a connection that closed had asked, and who asked by another one since its registration. */
+static void forget_conn(struct registry *r, uint64_t conn)
+{
+    size_t cursor = 0;
+    const struct strmap_slot *slot;
+
+    while ((slot = strmap_next(&r->brokers, &cursor)) != NULL) {
+        struct registry_broker *broker = slot->value;
+        for (size_t i = 0; i < broker->addr_count; i++) {
+            struct registry_addr *a = &broker->addrs[i];
+            if (a->conn == conn && a->asked != 0 && a->asked != conn) {
+                a->conn = a->asked;
+            }
+            if (a->asked == conn || a->asked == a->conn) {
+                a->asked = 0;
+            }
+        }
+    }
+}
+
 /* Remove the first address for which one of the conditions holds; false when there is none. */
 static bool remove_one(struct registry *r, uint64_t conn, int64_t now_ms)
 {
@@ -405,6 +425,7 @@ static bool remove_one(struct registry *r, uint64_t conn, int64_t now_ms)
 void registry_on_close(struct registry *r, uint64_t conn)
 {
     CHECK(conn != 0);
+    forget_conn(r, conn);
     while (remove_one(r, conn, 0)) {
     }
 }
@@ -428,13 +449,15 @@ bool registry_is_current(const struct registry *r, struct slice broker_name, str
            broker->has_version && version_eq(&broker->version, version);
 }
 
-void registry_seen(struct registry *r, struct slice broker_name, struct slice addr, int64_t now_ms)
+void registry_seen(struct registry *r, struct slice broker_name, struct slice addr, uint64_t conn,
+                   int64_t now_ms)
 {
     struct registry_broker *broker = broker_find(r, broker_name);
     size_t i = broker == NULL ? 0 : broker_find_addr(broker, addr);
 
     if (broker != NULL && i < broker->addr_count) {
         broker->addrs[i].seen_ms = now_ms;
+        broker->addrs[i].asked = broker->addrs[i].conn == conn ? 0 : conn;
     }
 }
 

@@ -89,7 +89,10 @@ void registry_refusal(const struct registry *r, int64_t now_ms, const struct reg
 ESCROW_MUST_USE int registry_unregister(struct registry *r, struct slice broker_name,
                                         struct slice addr);
 
-/* The connection closed: every address that registered by it is gone. */
+/*
+ * The connection closed: every address that registered by it is gone, but for those that have asked
+ * by another one since: theirs it is now.
+ */
 void registry_on_close(struct registry *r, uint64_t conn);
 
 /* Drop what has been silent too long; returns how many addresses. */
@@ -135,9 +138,11 @@ bool registry_is_current(const struct registry *r, struct slice broker_name, str
 /*
  * A broker asked whether its registration is current: it is alive. RocketMQ's brokers register only
  * what has changed when they are told so (forceRegister=false). An address that is not registered
- * is not made so.
+ * is not made so. conn: the connection it asked by. One that connected again before the end of its
+ * old connection was noticed is not asked to register, and stays when that ends.
  */
-void registry_seen(struct registry *r, struct slice broker_name, struct slice addr, int64_t now_ms);
+void registry_seen(struct registry *r, struct slice broker_name, struct slice addr, uint64_t conn,
+                   int64_t now_ms);
 
 /*
  * Forget a topic everywhere; the next changed registration of a broker that still has it brings it

@@ -149,6 +149,27 @@ START_TEST(a_registration_over_a_new_connection_survives_the_end_of_the_old_one)
 }
 END_TEST
 
+START_TEST(a_broker_that_asks_over_a_new_connection_survives_the_end_of_the_old_one)
+{
+    /* It is told that it need not register. The end of what only asked takes nothing away. */
+    struct registry r;
+    struct topic_config t = topic("T", 4);
+    struct registration a = make("a", "1.1.1.1:1", &t, 1, 1);
+
+    registry_init(&r, key);
+    ck_assert_int_eq(registry_register(&r, 0, &a), 0);
+    registry_seen(&r, a.broker_name, a.addr, 2, 1);
+    registry_on_close(&r, 1);
+    ck_assert_uint_eq(route_brokers(&r, "T"), 1);
+    registry_seen(&r, a.broker_name, a.addr, 3, 1);
+    registry_on_close(&r, 3);
+    ck_assert_uint_eq(route_brokers(&r, "T"), 1);
+    registry_on_close(&r, 2);
+    ck_assert_uint_eq(route_brokers(&r, "T"), 0);
+    registry_fini(&r);
+}
+END_TEST
+
 START_TEST(silence_ends_a_broker_at_its_own_time)
 {
     /* 120 s by default, or what the broker asked for; each heartbeat and each question counts. */
@@ -166,9 +187,9 @@ START_TEST(silence_ends_a_broker_at_its_own_time)
     ck_assert_uint_eq(route_brokers(&r, "T"), 1);
     ck_assert_int_eq(registry_register(&r, 100000, &a), 0);
     ck_assert_uint_eq(registry_expire(&r, 220000), 0);
-    registry_seen(&r, SLICE_LIT("a"), SLICE_LIT("9.9.9.9:9"), 200000); /* not its address */
-    registry_seen(&r, SLICE_LIT("b"), SLICE_LIT("2.2.2.2:2"), 200000); /* gone */
-    registry_seen(&r, SLICE_LIT("a"), SLICE_LIT("1.1.1.1:1"), 110000);
+    registry_seen(&r, SLICE_LIT("a"), SLICE_LIT("9.9.9.9:9"), 9, 200000); /* not its address */
+    registry_seen(&r, SLICE_LIT("b"), SLICE_LIT("2.2.2.2:2"), 9, 200000); /* gone */
+    registry_seen(&r, SLICE_LIT("a"), SLICE_LIT("1.1.1.1:1"), 9, 110000);
     ck_assert_uint_eq(registry_expire(&r, 230000), 0);
     ck_assert_uint_eq(registry_expire(&r, 230001), 1);
     ck_assert_uint_eq(route_brokers(&r, "T"), 0);
@@ -299,7 +320,7 @@ START_TEST(a_master_that_was_cut_off_registers_again_although_its_slave_stayed)
     ck_assert(!is_told_to_register(&r, &slave));
 
     registry_on_close(&r, 1);
-    registry_seen(&r, master.broker_name, master.addr, 1); /* asking does not bring it back */
+    registry_seen(&r, master.broker_name, master.addr, 9, 1); /* asking does not bring it back */
     ck_assert(is_told_to_register(&r, &master));
     ck_assert(!is_told_to_register(&r, &slave));
     master.conn = 3;
@@ -328,7 +349,7 @@ START_TEST(a_moved_broker_registers_although_its_data_version_is_known)
     ck_assert_int_eq(registry_register(&r, 0, &old), 0);
     ck_assert(!is_told_to_register(&r, &old));
     ck_assert(is_told_to_register(&r, &moved));
-    registry_seen(&r, moved.broker_name, moved.addr, 1); /* says nothing of the old address */
+    registry_seen(&r, moved.broker_name, moved.addr, 9, 1); /* says nothing of the old address */
     ck_assert_int_eq(registry_register(&r, REGISTRY_QUIET_MS + 1, &moved), 0);
     ck_assert(!is_told_to_register(&r, &moved));
     ck_assert(is_told_to_register(&r, &old));
@@ -562,6 +583,7 @@ int main(void)
     tcase_add_test(tc, brokers_come_change_and_go);
     tcase_add_test(tc, a_broker_without_write_permission_keeps_its_readers);
     tcase_add_test(tc, a_registration_over_a_new_connection_survives_the_end_of_the_old_one);
+    tcase_add_test(tc, a_broker_that_asks_over_a_new_connection_survives_the_end_of_the_old_one);
     tcase_add_test(tc, silence_ends_a_broker_at_its_own_time);
     tcase_add_test(tc, topics_are_taken_over_when_the_version_changed);
     tcase_add_test(tc, a_slave_brings_no_topics_and_takes_none_away);
