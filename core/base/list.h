@@ -35,6 +35,18 @@ static inline void list_push(struct list *l, struct list *node)
     l->prev = node;
 }
 
+/* Everything in `from`, in its order, behind what is in `to`. */
+static inline void list_move_all(struct list *from, struct list *to)
+{
+    if (!list_is_empty(from)) {
+        from->next->prev = to->prev;
+        from->prev->next = to;
+        to->prev->next = from->next;
+        to->prev = from->prev;
+        list_init(from);
+    }
+}
+
 /*
  * Take `node` out of whatever list it is in; it then is an empty list of its own, so that removing
  * twice is harmless.

@@ -337,7 +337,7 @@ static void put_pops(struct list_writer *w, struct broker *b)
 
     pop_table_gauges(b->pops.table, &g);
     put(w, "pops_held", "pops, and notifications, waiting for messages", METRIC_GAUGE,
-        b->pops.waiting);
+        b->pops.waits.count);
     put(w, "popped_now", "messages handed out and not acknowledged", METRIC_GAUGE, g.in_flight);
     put(w, "popped_due", "of these, messages whose time is over", METRIC_GAUGE, g.due);
     put(w, "popped_forgotten", "messages forgotten because too many were not acknowledged",
@@ -367,7 +367,7 @@ void handle_status(struct request *req)
         b->tcp.stats.refused);
     put(&list, "loop_slow", "loop iterations over 50 ms", METRIC_COUNTER,
         b->loop->stats.slow_iterations);
-    put(&list, "pulls_held", "long polls waiting", METRIC_GAUGE, b->hold.count);
+    put(&list, "pulls_held", "long polls waiting", METRIC_GAUGE, b->hold.waits.count);
     put(&list, "topics", "topics", METRIC_GAUGE, b->topics.by_name.count);
     if (b->store != NULL) {
         put_store(&list, b);

@@ -61,7 +61,7 @@ static int pop_decode(struct header *h, struct pop_request *in, const char **fie
 
 void pop_free(struct pop *pop)
 {
-    CHECK(pop->deferred.session == NULL && pop->waits_in == NULL);
+    CHECK(pop->deferred.session == NULL && pop->waiter.class == NULL);
     store_fetch_free(&pop->fetch);
     pump_read_leave(&pop->broker->pump, &pop->slot);
     filter_free(&pop->filter);
@@ -352,7 +352,7 @@ struct pop *pop_new(struct request *req, struct slice group, struct slice topic,
     }
     pop->broker = b;
     list_init(&pop->by_session);
-    list_init(&pop->by_group);
+    list_init(&pop->waiter.node);
     pop->queue_id = queue_id < 0 ? -1 : queue_id;
     pop->turn = b->pops.turn++;
     (void)slice_to_cstr(group, pop->group, sizeof pop->group);

@@ -384,7 +384,7 @@ static void pull_later(struct request *req, const struct pull_request *in,
     }
     pull->broker = req->broker;
     list_init(&pull->by_session);
-    list_init(&pull->by_queue);
+    list_init(&pull->waiter.node);
     pull->offset = in->offset;
     pull->queue_id = query->queue_id;
     pull->count_max = query->count_max;

@@ -3,153 +3,145 @@
 #include "core/base/attr.h"
 #include "core/base/bytes.h"
 #include "core/base/check.h"
-#include "core/base/mem.h"
 #include "src/broker/broker.h"
 #include "src/broker/pull.h"
 
 #include <string.h>
 
-struct hold_queue {
-    struct list pulls;      /* that wait */
-    struct list ready;      /* that are to run: a message came that they may want */
-    struct list woken_node; /* in hold.woken, or alone */
-    bool is_woken;
-    size_t key_len;
-    uint8_t key[RETRY_TOPIC_LEN_MAX + 5];
-};
+#define QUEUE_KEY_MAX (RETRY_TOPIC_LEN_MAX + 5)
 
-static size_t queue_key(uint8_t *key, struct slice topic, uint32_t queue_id)
+static struct slice queue_key(uint8_t *key, struct slice topic, uint32_t queue_id)
 {
     CHECK(topic.len <= RETRY_TOPIC_LEN_MAX);
     memcpy(key, topic.ptr, topic.len);
     key[topic.len] = 0x01;
     put_le32(key + topic.len + 1, queue_id);
-    return topic.len + 5;
+    return slice_of(key, topic.len + 5);
 }
 
-static void queue_free(struct hold *h, struct hold_queue *q)
+static struct pull *pull_of(struct wait_item *waiter)
 {
-    CHECK(list_is_empty(&q->pulls));
-    CHECK(list_is_empty(&q->ready));
-    list_remove(&q->woken_node);
-    CHECK(strmap_take(&h->queues, slice_of(q->key, q->key_len)) == q);
-    mem_free(q);
+    return LIST_ENTRY(waiter, struct pull, waiter);
 }
 
-/*
- * Take a pull out of the waiting; the queue entry goes with its last one, unless it is being woken.
- */
-static void hold_remove(struct hold *h, struct pull *pull)
-{
-    struct hold_queue *q = pull->queue;
+/* ---- who waits ------------------------------------------------------------------------------- */
 
-    CHECK(q != NULL);
+/* What came since, and nobody of its class wanted, it need not look at. */
+static void on_leave(struct wait_item *waiter)
+{
+    const struct wait_class *class = waiter->class;
+    struct pull *pull = pull_of(waiter);
+
+    if (pull->offset >= class->passed_from && pull->offset < class->passed_to) {
+        pull->offset = class->passed_to;
+    }
+}
+
+/* It does not wait any more. */
+static void let_out(struct pull *pull)
+{
     loop_timer_stop(pull->broker->loop, &pull->timer);
     list_remove(&pull->by_session);
-    list_remove(&pull->by_queue);
-    pull->queue = NULL;
-    h->count--;
-    if (list_is_empty(&q->pulls) && list_is_empty(&q->ready) && !q->is_woken) {
-        queue_free(h, q);
-    }
 }
 
-/* What is ready runs again; those that still find nothing come back to a new wait. */
-static void hold_wake(void *arg)
+static void hold_remove(struct hold *h, struct pull *pull)
 {
-    struct broker *b = arg;
-    struct hold *h = &b->hold;
-
-    while (!list_is_empty(&h->woken)) {
-        struct hold_queue *q = LIST_ENTRY(h->woken.next, struct hold_queue, woken_node);
-        struct list ready;
-        list_init(&ready);
-        while (!list_is_empty(&q->ready)) {
-            struct pull *pull = LIST_ENTRY(q->ready.next, struct pull, by_queue);
-            hold_remove(h, pull);
-            list_push(&ready, &pull->by_queue);
-        }
-        q->is_woken = false;
-        list_remove(&q->woken_node);
-        if (list_is_empty(&q->pulls)) {
-            queue_free(h, q);
-        }
-        while (!list_is_empty(&ready)) {
-            struct pull *pull = LIST_ENTRY(ready.next, struct pull, by_queue);
-            list_remove(&pull->by_queue);
-            pull_run(pull);
-        }
-    }
+    waits_remove(&h->waits, &pull->waiter);
+    let_out(pull);
 }
 
-void hold_init(struct broker *b, struct hash_key key)
-{
-    struct hold *h = &b->hold;
-
-    h->count = 0;
-    strmap_init(&h->queues, key);
-    list_init(&h->woken);
-    loop_deferred_init(&h->wake, hold_wake, b);
-}
-
-void hold_fini(struct broker *b)
-{
-    struct hold *h = &b->hold;
-
-    CHECK(h->count == 0);
-    loop_deferred_cancel(&h->wake);
-    while (!list_is_empty(&h->woken)) { /* woken for pulls that the end has answered */
-        queue_free(h, LIST_ENTRY(h->woken.next, struct hold_queue, woken_node));
-    }
-    CHECK(h->queues.count == 0);
-    strmap_fini(&h->queues);
-}
-
-static void hold_time_up(void *arg)
+static void time_is_up(void *arg)
 {
     struct pull *pull = arg;
+    struct hold *h = &pull->broker->hold;
 
-    hold_remove(&pull->broker->hold, pull);
-    pull_give_up(pull);
+    hold_remove(h, pull);
+    list_push(&h->over, &pull->waiter.node);
+    loop_defer(pull->broker->loop, &h->wake);
 }
 
 int hold_add(struct broker *b, struct pull *pull, uint64_t wait_ms)
 {
     struct hold *h = &b->hold;
-    uint8_t key[RETRY_TOPIC_LEN_MAX + 5];
-    size_t len = queue_key(key, slice_str(pull->topic), pull->queue_id);
-    struct hold_queue *q;
+    uint8_t key[QUEUE_KEY_MAX];
+    const struct wait_wish wish = {.topic = queue_key(key, slice_str(pull->topic), pull->queue_id),
+                                   .queue = -1,
+                                   .filter = pull->filter};
+    int rc;
 
-    if (h->count >= b->config->pulls_held_max) {
+    if (h->waits.count >= b->config->pulls_held_max) {
         return ESCROW_ELIMIT;
     }
-    q = strmap_find(&h->queues, slice_of(key, len));
-    if (q == NULL) {
-        q = mem_calloc(1, sizeof *q);
-        if (q == NULL) {
-            return ESCROW_ENOMEM;
-        }
-        list_init(&q->pulls);
-        list_init(&q->ready);
-        list_init(&q->woken_node);
-        memcpy(q->key, key, len);
-        q->key_len = len;
-        if (strmap_put(&h->queues, slice_of(key, len), q) != 0) {
-            mem_free(q);
-            return ESCROW_ENOMEM;
-        }
+    rc = waits_add(&h->waits, &wish, &pull->waiter);
+    if (rc == 0) {
+        list_push(&pull->deferred.session->pulls, &pull->by_session);
+        loop_timer_start(b->loop, &pull->timer, wait_ms, 0, time_is_up, pull);
     }
-    pull->queue = q;
-    list_push(&q->pulls, &pull->by_queue);
-    list_push(&pull->deferred.session->pulls, &pull->by_session);
-    loop_timer_start(b->loop, &pull->timer, wait_ms, 0, hold_time_up, pull);
-    h->count++;
-    return 0;
+    return rc;
 }
 
-/* May the pull want it? *left is what filters may still cost. */
-static bool may_want(const struct filter *filter, const struct hold_arrival *arrival,
-                     uint64_t *left)
+/* ---- waking ---------------------------------------------------------------------------------- */
+
+static bool answer_over(struct hold *h)
+{
+    struct pull *pull;
+
+    if (list_is_empty(&h->over)) {
+        return false;
+    }
+    pull = LIST_ENTRY(h->over.next, struct pull, waiter.node);
+    list_remove(&pull->waiter.node);
+    if (pull->deferred.session->is_closed) {
+        pull_drop(pull);
+    } else {
+        pull_give_up(pull);
+    }
+    return true;
+}
+
+/* One that is woken runs again; it comes back to a new wait if it still finds nothing. */
+static bool run_woken(struct hold *h)
+{
+    struct wait_item *waiter = waits_next(&h->waits);
+
+    if (waiter == NULL) {
+        return false;
+    }
+    let_out(pull_of(waiter));
+    pull_run(pull_of(waiter));
+    return true;
+}
+
+static void begin_turn(struct broker *b)
+{
+    if (waits_turn(&b->hold.waits, b->loop->stats.iterations)) {
+        b->hold.scan_left = HOLD_SCAN_MAX;
+    }
+}
+
+static void hold_turn(void *arg)
+{
+    struct broker *b = arg;
+    struct hold *h = &b->hold;
+    bool has_more = true;
+
+    begin_turn(b);
+    for (int i = 0; i < HOLD_RUNS_MAX && has_more; i++) {
+        has_more = run_woken(h);
+        has_more = answer_over(h) || has_more;
+    }
+    if (waits_has_due(&h->waits) || !list_is_empty(&h->over)) {
+        loop_defer(b->loop, &h->wake);
+    }
+}
+
+struct hold_question {
+    struct hold *hold;
+    const struct hold_arrival *arrival;
+};
+
+static bool may_want(struct hold *h, const struct filter *filter,
+                     const struct hold_arrival *arrival)
 {
     uint64_t cost;
 
@@ -163,44 +155,65 @@ static bool may_want(const struct filter *filter, const struct hold_arrival *arr
         return true;
     }
     cost = filter_cost(filter, arrival->properties);
-    if (cost > *left) {
+    if (cost > h->scan_left) {
         return true;
     }
-    *left -= cost;
+    h->scan_left -= cost;
     return filter_match(filter, arrival->properties);
+}
+
+static bool class_wants(void *arg, struct wait_class *class)
+{
+    const struct hold_question *q = arg;
+    int64_t offset = q->arrival->queue_offset;
+
+    if (may_want(q->hold, class->filter, q->arrival)) {
+        return true;
+    }
+    if (class->passed_to != offset) {
+        class->passed_from = offset;
+    }
+    class->passed_to = offset + 1;
+    return false;
 }
 
 void hold_notify(struct broker *b, const struct hold_arrival *arrival)
 {
     struct hold *h = &b->hold;
-    ESCROW_UNINITIALIZED uint8_t key[RETRY_TOPIC_LEN_MAX + 5]; /* queue_key sets it */
-    uint64_t left = HOLD_SCAN_MAX;
-    struct hold_queue *q;
-    struct list *pos;
-    struct list *tmp;
+    ESCROW_UNINITIALIZED uint8_t key[QUEUE_KEY_MAX]; /* queue_key sets it */
+    struct hold_question question = {.hold = h, .arrival = arrival};
 
     pops_notify(b, arrival);
-    if (h->count == 0) {
+    if (h->waits.count == 0) {
         return;
     }
-    q = strmap_find(&h->queues, slice_of(key, queue_key(key, arrival->topic, arrival->queue_id)));
-    if (q == NULL) {
-        return;
-    }
-    LIST_FOREACH(pos, tmp, &q->pulls) {
-        struct pull *pull = LIST_ENTRY(pos, struct pull, by_queue);
-        if (may_want(pull->filter, arrival, &left)) {
-            list_remove(&pull->by_queue);
-            list_push(&q->ready, &pull->by_queue);
-        } else if (pull->offset == arrival->queue_offset) {
-            pull->offset++;
-        }
-    }
-    if (!q->is_woken && !list_is_empty(&q->ready)) {
-        q->is_woken = true;
-        list_push(&h->woken, &q->woken_node);
+    begin_turn(b);
+    waits_wake_all(&h->waits, queue_key(key, arrival->topic, arrival->queue_id), class_wants,
+                   &question);
+    if (waits_has_due(&h->waits)) {
         loop_defer(b->loop, &h->wake);
     }
+}
+
+/* ---- begin and end --------------------------------------------------------------------------- */
+
+void hold_init(struct broker *b, struct hash_key key)
+{
+    struct hold *h = &b->hold;
+
+    waits_init(&h->waits, key, true);
+    h->waits.on_leave = on_leave;
+    list_init(&h->over);
+    loop_deferred_init(&h->wake, hold_turn, b);
+}
+
+void hold_fini(struct broker *b)
+{
+    struct hold *h = &b->hold;
+
+    CHECK(list_is_empty(&h->over));
+    loop_deferred_cancel(&h->wake);
+    waits_fini(&h->waits);
 }
 
 void hold_on_close(struct broker *b, struct session *s)
@@ -224,5 +237,7 @@ void hold_release_all(struct broker *b)
             hold_remove(&b->hold, pull);
             pull_give_up(pull);
         }
+    }
+    while (answer_over(&b->hold)) {
     }
 }

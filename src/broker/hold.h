@@ -3,10 +3,13 @@
  * may want, its time is up, its connection goes, or the broker drains; then it runs again or is
  * answered "nothing found". What its filter does not want moves it on without waking it.
  *
- * Owns:    every struct pull in it (pull.h) and one entry per queue that somebody waits for.
+ * A message asks each filter of its queue once, however many pulls have it (waits.h). What is
+ * woken, or has waited long enough, runs in the next turns of the loop, HOLD_RUNS_MAX in each.
+ *
+ * Owns:    every struct pull in it (pull.h).
  * Thread:  loop.
- * Holds:   a held pull is in the list of its session and of its queue, and its timer runs. count <=
- *          config pulls.held.max.
+ * Holds:   a held pull is in the list of its session and in waits, and its timer runs.
+ *          waits.count <= config pulls.held.max.
  */
 #ifndef SRC_BROKER_HOLD_H
 #define SRC_BROKER_HOLD_H
@@ -14,8 +17,8 @@
 #include "core/base/attr.h"
 #include "core/base/list.h"
 #include "core/base/slice.h"
-#include "core/base/strmap.h"
 #include "core/io_uv/loop.h"
+#include "src/broker/waits.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,11 +27,13 @@ struct broker;
 struct session;
 struct pull;
 
+#define HOLD_RUNS_MAX 128 /* of one turn */
+
 struct hold {
-    struct strmap queues; /* topic, 0x01, queue id -> struct hold_queue */
-    struct list woken;    /* queues with pulls that are to run in this iteration */
+    struct waits waits; /* "topics": topic, 0x01, queue id */
+    struct list over;   /* pulls that waited long enough, to be answered */
     struct loop_deferred wake;
-    size_t count;
+    uint64_t scan_left; /* of this turn */
 };
 
 void hold_init(struct broker *b, struct hash_key key);
@@ -48,8 +53,8 @@ struct hold_arrival {
 };
 
 /*
- * Wake who may want it. Cheap: called for every message; HOLD_SCAN_MAX bounds what filters may
- * cost, and those who are not asked any more are woken.
+ * Wake who may want it. Cheap: called for every message; HOLD_SCAN_MAX bounds what filters may cost
+ * in one turn, and those who are not asked any more are woken.
  */
 #define HOLD_SCAN_MAX ((uint64_t)1 << 20)
 void hold_notify(struct broker *b, const struct hold_arrival *arrival);

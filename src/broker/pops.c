@@ -2,116 +2,34 @@
 
 #include "core/base/check.h"
 #include "core/base/log.h"
-#include "core/base/mem.h"
-#include "core/filter/filter.h"
 #include "src/broker/broker.h"
 
 #define TICK_MAX 4096 /* what is due must not keep the loop: the rest a millisecond later */
 
-struct pop_topic {
-    struct list groups;
-    char name[RETRY_TOPIC_LEN_MAX + 1];
-};
-
-struct pop_group {
-    struct list by_topic;
-    struct list waiting; /* pops, the one that waits longest first */
-    struct pop_topic *topic;
-    uint32_t lanes[POP_LANES]; /* how many of each wait */
-    char name[GROUP_LEN_MAX + 1];
-};
-
-static size_t lane_of(const struct pop *pop)
+static struct pop *pop_of(struct wait_item *waiter)
 {
-    return (pop->kind == POP_NOTIFY ? 2u : 0u) + (pop->is_ordered ? 1u : 0u);
+    return LIST_ENTRY(waiter, struct pop, waiter);
+}
+
+static uint32_t lane_of(const struct pop *pop)
+{
+    return (pop->kind == POP_NOTIFY ? POP_LANE_NOTIFY : 0) |
+           (pop->is_ordered ? POP_LANE_ORDERED : 0);
 }
 
 /* ---- who waits ------------------------------------------------------------------------------- */
 
-static struct pop_group *group_find(const struct pop_topic *topic, struct slice name)
+/* It does not wait any more. */
+static void let_out(struct pop *pop)
 {
-    struct list *pos;
-
-    for (pos = topic->groups.next; pos != &topic->groups; pos = pos->next) {
-        struct pop_group *group = LIST_ENTRY(pos, struct pop_group, by_topic);
-        if (slice_eq_str(name, group->name)) {
-            return group;
-        }
-    }
-    return NULL;
-}
-
-static struct pop_topic *topic_get(struct pops *p, struct slice name)
-{
-    struct pop_topic *topic = strmap_find(&p->topics, name);
-
-    if (topic != NULL) {
-        return topic;
-    }
-    topic = mem_calloc(1, sizeof *topic);
-    if (topic == NULL) {
-        return NULL;
-    }
-    list_init(&topic->groups);
-    (void)slice_to_cstr(name, topic->name, sizeof topic->name);
-    if (strmap_put(&p->topics, name, topic) != 0) {
-        mem_free(topic);
-        return NULL;
-    }
-    return topic;
-}
-
-static void topic_put(struct pops *p, struct pop_topic *topic)
-{
-    if (list_is_empty(&topic->groups)) {
-        CHECK(strmap_take(&p->topics, slice_str(topic->name)) == topic);
-        mem_free(topic);
-    }
-}
-
-static struct pop_group *group_get(struct pops *p, struct slice topic_name, struct slice name)
-{
-    struct pop_topic *topic = topic_get(p, topic_name);
-    struct pop_group *group;
-
-    if (topic == NULL) {
-        return NULL;
-    }
-    group = group_find(topic, name);
-    if (group != NULL) {
-        return group;
-    }
-    group = mem_calloc(1, sizeof *group);
-    if (group == NULL) {
-        topic_put(p, topic);
-        return NULL;
-    }
-    list_init(&group->waiting);
-    group->topic = topic;
-    (void)slice_to_cstr(name, group->name, sizeof group->name);
-    list_push(&topic->groups, &group->by_topic);
-    return group;
-}
-
-/* Take a pop out of the waiting; what nobody waits in any more goes with it. */
-static void stop_waiting(struct pops *p, struct pop *pop)
-{
-    struct pop_group *group = pop->waits_in;
-
-    CHECK(group != NULL);
     loop_timer_stop(pop->broker->loop, &pop->timer);
     list_remove(&pop->by_session);
-    list_remove(&pop->by_group);
-    pop->waits_in = NULL;
-    group->lanes[lane_of(pop)]--;
-    p->waiting--;
-    p->waiting_ordered -= pop->is_ordered ? 1 : 0;
-    if (list_is_empty(&group->waiting)) {
-        struct pop_topic *topic = group->topic;
-        list_remove(&group->by_topic);
-        mem_free(group);
-        topic_put(p, topic);
-    }
+}
+
+static void stop_waiting(struct pops *p, struct pop *pop)
+{
+    waits_remove(&p->waits, &pop->waiter);
+    let_out(pop);
 }
 
 static void wait_is_over(void *arg)
@@ -119,55 +37,98 @@ static void wait_is_over(void *arg)
     struct pop *pop = arg;
 
     stop_waiting(&pop->broker->pops, pop);
-    pop_give_up(pop);
+    pop->is_over = true;
+    pops_run_soon(pop->broker, pop);
 }
 
 int pops_wait(struct broker *b, struct pop *pop, uint64_t wait_ms)
 {
     struct pops *p = &b->pops;
-    struct pop_group *group;
+    const struct wait_wish wish = {.topic = slice_str(pop->topic),
+                                   .group = slice_str(pop->group),
+                                   .queue = pop->queue_id,
+                                   .lane = lane_of(pop),
+                                   .filter = pop->filter};
+    int rc;
 
-    if (p->waiting >= b->config->pulls_held_max) {
+    if (p->waits.count >= b->config->pulls_held_max) {
         return ESCROW_ELIMIT;
     }
-    group = group_get(p, slice_str(pop->topic), slice_str(pop->group));
-    if (group == NULL) {
-        return ESCROW_ENOMEM;
+    rc = waits_add(&p->waits, &wish, &pop->waiter);
+    if (rc == 0) {
+        list_push(&pop->deferred.session->pops, &pop->by_session);
+        loop_timer_start(b->loop, &pop->timer, wait_ms, 0, wait_is_over, pop);
     }
-    pop->waits_in = group;
-    list_push(&group->waiting, &pop->by_group);
-    list_push(&pop->deferred.session->pops, &pop->by_session);
-    loop_timer_start(b->loop, &pop->timer, wait_ms, 0, wait_is_over, pop);
-    group->lanes[lane_of(pop)]++;
-    p->waiting++;
-    p->waiting_ordered += pop->is_ordered ? 1 : 0;
-    return 0;
+    return rc;
 }
 
-/* ---- waking ---------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
-static void run_ready(void *arg)
+void pops_pass_on(struct pop *pop)
+{
+    pops_wake(pop->broker, slice_str(pop->group), slice_str(pop->topic), pop->queue_id);
+    pop_drop(pop);
+}
+
+static void run_one(struct pop *pop)
+{
+    if (pop->deferred.session->is_closed) {
+        pops_pass_on(pop);
+    } else if (pop->is_over) {
+        pop_give_up(pop);
+    } else {
+        pop_run(pop);
+    }
+}
+
+static bool run_ready(struct broker *b)
+{
+    struct pop *pop;
+
+    if (list_is_empty(&b->pops.ready)) {
+        return false;
+    }
+    pop = LIST_ENTRY(b->pops.ready.next, struct pop, waiter.node);
+    list_remove(&pop->waiter.node);
+    run_one(pop);
+    return true;
+}
+
+/* Somebody who waited when there were too many messages to ask for each who may want it. */
+static bool run_due(struct broker *b)
+{
+    struct wait_item *waiter = waits_next(&b->pops.waits);
+
+    if (waiter == NULL) {
+        return false;
+    }
+    let_out(pop_of(waiter));
+    run_one(pop_of(waiter));
+    return true;
+}
+
+static void pops_turn(void *arg)
 {
     struct broker *b = arg;
+    bool has_more = true;
 
-    while (!list_is_empty(&b->pops.ready)) {
-        struct pop *pop = LIST_ENTRY(b->pops.ready.next, struct pop, by_group);
-        list_remove(&pop->by_group);
-        if (pop->deferred.session->is_closed) {
-            /* It was woken in the place of another one. */
-            pops_wake(b, slice_str(pop->group), slice_str(pop->topic), pop->queue_id);
-            pop_drop(pop);
-        } else {
-            pop_run(pop);
-        }
+    (void)waits_turn(&b->pops.waits, b->loop->stats.iterations);
+    for (int i = 0; i < POPS_RUNS_MAX && has_more; i++) {
+        has_more = run_ready(b);
+        has_more = run_due(b) || has_more;
+    }
+    if (waits_has_due(&b->pops.waits) || !list_is_empty(&b->pops.ready)) {
+        loop_defer(b->loop, &b->pops.run);
     }
 }
 
 void pops_run_soon(struct broker *b, struct pop *pop)
 {
-    list_push(&b->pops.ready, &pop->by_group);
+    list_push(&b->pops.ready, &pop->waiter.node);
     loop_defer(b->loop, &b->pops.run);
 }
+
+/* ---- waking ---------------------------------------------------------------------------------- */
 
 bool pops_is_open(struct broker *b, const struct pop_key *key, uint64_t attempt)
 {
@@ -179,105 +140,92 @@ bool pops_is_open(struct broker *b, const struct pop_key *key, uint64_t attempt)
     return pop_table_order(b->pops.table, key, committed, attempt) != POP_ORDER_BLOCKED;
 }
 
-/* What wakes: a queue (< 0: any), and a message's tag code (NULL: any). */
-struct pop_alarm {
+/* For which queue of which topic (< 0: any) somebody is woken, and in which lanes. */
+struct waking {
+    struct broker *broker;
+    struct slice topic;
     int32_t queue;
-    const int64_t *tag_code;
-    bool is_for_ordered; /* for nobody else */
+    uint32_t lanes;
 };
 
-/* Would it find something? An ordered pop does not in a queue that is in hand. */
-static bool is_worth_waking(const struct pop *pop, const struct pop_alarm *alarm, bool is_open)
+#define LANES_ORDERED (1U << POP_LANE_ORDERED | 1U << (POP_LANE_ORDERED | POP_LANE_NOTIFY))
+
+/* An ordered pop would find nothing in a queue that is in hand. */
+static uint32_t open_lanes(void *arg, const struct wait_group *group)
 {
-    return (is_open || !pop->is_ordered) && (pop->is_ordered || !alarm->is_for_ordered) &&
-           (alarm->queue < 0 || pop->queue_id < 0 || pop->queue_id == alarm->queue) &&
-           (alarm->tag_code == NULL || pop->filter == NULL ||
-            filter_may_match(pop->filter, *alarm->tag_code));
+    const struct waking *waking = arg;
+    struct pop_key key = {slice_of(group->name, group->name_len), waking->topic,
+                          (uint32_t)waking->queue};
+    bool has_ordered =
+        group->lanes[POP_LANE_ORDERED] + group->lanes[POP_LANE_ORDERED | POP_LANE_NOTIFY] > 0;
+
+    return has_ordered && waking->queue >= 0 && !pops_is_open(waking->broker, &key, 0)
+               ? waking->lanes & ~LANES_ORDERED
+               : waking->lanes;
 }
 
-/* The first one of each lane. The group is gone if nobody is left in it. */
-static void wake_first(struct broker *b, struct pop_group *group, const struct pop_alarm *alarm)
+static void is_woken(void *arg, struct wait_item *waiter)
 {
-    struct pop_key key = {slice_str(group->name), slice_str(group->topic->name),
-                          alarm->queue < 0 ? 0 : (uint32_t)alarm->queue};
-    struct pop *first[POP_LANES] = {NULL};
-    size_t lanes_left = 0;
-    struct list *pos;
-    bool is_open =
-        group->lanes[1] + group->lanes[3] > 0 && (alarm->queue < 0 || pops_is_open(b, &key, 0));
+    const struct waking *waking = arg;
 
-    for (size_t i = 0; i < POP_LANES; i++) {
-        lanes_left += group->lanes[i] > 0 ? 1 : 0;
-    }
-    for (pos = group->waiting.next; pos != &group->waiting && lanes_left > 0; pos = pos->next) {
-        struct pop *pop = LIST_ENTRY(pos, struct pop, by_group);
-        struct pop **place = &first[lane_of(pop)];
-        if (*place == NULL && is_worth_waking(pop, alarm, is_open)) {
-            *place = pop;
-            lanes_left--;
-        }
-    }
-    for (size_t i = 0; i < POP_LANES; i++) {
-        if (first[i] != NULL) {
-            stop_waiting(&b->pops, first[i]);
-            pops_run_soon(b, first[i]);
-        }
+    let_out(pop_of(waiter));
+    pops_run_soon(waking->broker, pop_of(waiter));
+}
+
+static void wake_done(struct broker *b)
+{
+    if (waits_has_due(&b->pops.waits)) {
+        loop_defer(b->loop, &b->pops.run);
     }
 }
 
 void pops_notify(struct broker *b, const struct hold_arrival *arrival)
 {
-    struct pop_topic *topic;
-    struct list *pos;
-    struct list *tmp;
-    struct pop_alarm alarm = {.queue = (int32_t)arrival->queue_id, .tag_code = &arrival->tag_code};
+    struct waking waking = {.broker = b,
+                            .topic = arrival->topic,
+                            .queue = (int32_t)arrival->queue_id,
+                            .lanes = WAITS_LANES_ALL};
+    const struct wait_alarm alarm = {.queue = waking.queue,
+                                     .tag_code = &arrival->tag_code,
+                                     .lanes = open_lanes,
+                                     .wake = is_woken,
+                                     .arg = &waking};
 
-    if (b->pops.waiting == 0) {
+    if (b->pops.waits.count == 0) {
         return;
     }
-    topic = strmap_find(&b->pops.topics, arrival->topic);
-    if (topic == NULL) {
-        return;
-    }
-    LIST_FOREACH(pos, tmp, &topic->groups) {
-        bool is_last = tmp == &topic->groups; /* with its last waiter the topic goes, too */
-        wake_first(b, LIST_ENTRY(pos, struct pop_group, by_topic), &alarm);
-        if (is_last) {
-            break;
-        }
-    }
+    (void)waits_turn(&b->pops.waits, b->loop->stats.iterations);
+    waits_wake_groups(&b->pops.waits, arrival->topic, &alarm);
+    wake_done(b);
 }
 
-static struct pop_group *find_waiting(const struct broker *b, struct slice group,
-                                      struct slice topic)
+static void wake_group(struct broker *b, struct slice group, struct waking *waking)
 {
-    const struct pop_topic *t = b->pops.waiting == 0 ? NULL : strmap_find(&b->pops.topics, topic);
+    const struct wait_alarm alarm = {
+        .queue = waking->queue, .lanes = open_lanes, .wake = is_woken, .arg = waking};
 
-    return t == NULL ? NULL : group_find(t, group);
+    if (b->pops.waits.count == 0) {
+        return;
+    }
+    (void)waits_turn(&b->pops.waits, b->loop->stats.iterations);
+    waits_wake_group(&b->pops.waits, waking->topic, group, &alarm);
+    wake_done(b);
 }
 
 void pops_wake(struct broker *b, struct slice group, struct slice topic, int32_t queue)
 {
-    struct pop_group *g = find_waiting(b, group, topic);
+    struct waking waking = {.broker = b, .topic = topic, .queue = queue, .lanes = WAITS_LANES_ALL};
 
-    if (g != NULL) {
-        wake_first(b, g, &(struct pop_alarm){.queue = queue});
-    }
+    wake_group(b, group, &waking);
 }
 
 uint32_t pops_count(const struct broker *b, struct slice group, struct slice topic, int32_t queue)
 {
-    struct pop_group *g = find_waiting(b, group, topic);
-    struct list *pos;
-    uint32_t count = 0;
+    struct wait_wish wish = {.topic = topic, .group = group, .queue = queue};
+    uint32_t count = waits_count(&b->pops.waits, &wish);
 
-    if (g != NULL) {
-        for (pos = g->waiting.next; pos != &g->waiting; pos = pos->next) {
-            const struct pop *pop = LIST_ENTRY(pos, struct pop, by_group);
-            count += pop->kind == POP_TAKE && pop->queue_id == (queue < 0 ? -1 : queue) ? 1 : 0;
-        }
-    }
-    return count;
+    wish.lane = POP_LANE_ORDERED;
+    return count + waits_count(&b->pops.waits, &wish);
 }
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -337,12 +285,12 @@ enum pop_outcome pops_acknowledge(struct broker *b, const struct pop_key *key, i
     }
     if (opening.has_room) {
         pops_wake(b, key->group, key->topic, (int32_t)key->queue);
-    } else if (opening.is_free && b->pops.waiting_ordered > 0) {
-        struct pop_group *g = find_waiting(b, key->group, key->topic);
-        if (g != NULL) {
-            wake_first(b, g,
-                       &(struct pop_alarm){.queue = (int32_t)key->queue, .is_for_ordered = true});
-        }
+    } else if (opening.is_free) {
+        wake_group(b, key->group,
+                   &(struct waking){.broker = b,
+                                    .topic = key->topic,
+                                    .queue = (int32_t)key->queue,
+                                    .lanes = LANES_ORDERED});
     }
     return outcome;
 }
@@ -355,9 +303,9 @@ int pops_init(struct broker *b, struct hash_key key)
     struct pops *p = &b->pops;
 
     *p = (struct pops){.timer_ms = INT64_MAX};
-    strmap_init(&p->topics, key);
+    waits_init(&p->waits, key, false);
     list_init(&p->ready);
-    loop_deferred_init(&p->run, run_ready, b);
+    loop_deferred_init(&p->run, pops_turn, b);
     buf_init(&p->body, FRAME_SIZE_MAX);
     buf_init(&p->start_info, 0);
     buf_init(&p->offset_info, 0);
@@ -369,11 +317,10 @@ void pops_fini(struct broker *b)
 {
     struct pops *p = &b->pops;
 
-    CHECK(p->waiting == 0 && p->waiting_ordered == 0 && list_is_empty(&p->ready));
+    CHECK(list_is_empty(&p->ready));
     loop_deferred_cancel(&p->run);
     loop_timer_stop(b->loop, &p->timer);
-    CHECK(p->topics.count == 0);
-    strmap_fini(&p->topics);
+    waits_fini(&p->waits);
     buf_fini(&p->body);
     buf_fini(&p->start_info);
     buf_fini(&p->offset_info);
@@ -404,5 +351,6 @@ void pops_release_all(struct broker *b)
             pop_give_up(pop);
         }
     }
-    run_ready(b);
+    while (run_ready(b)) {
+    }
 }

@@ -1,17 +1,20 @@
 /*
- * Popping: what pop_table.h decides, obeyed. Pops that found nothing wait here, by topic and group,
- * until a message comes or comes again, their time is up, their connection goes, or the broker
- * drains. A timer makes messages due whose time is over.
+ * Popping: what pop_table.h decides, obeyed. Pops that found nothing wait here (waits.h) until a
+ * message comes or comes again, their time is up, their connection goes, or the broker drains. A
+ * timer makes messages due whose time is over.
  *
  * One message wakes one pop of each group (pulls of a queue wake all, hold.h: each of them wants
  * it). The one that was woken and found that more is there wakes the next. Ordered pops, and those
  * who only want to be told (NOTIFICATION), are lanes of their own: one of each is woken, and an
  * ordered one only for a queue that it may have.
  *
- * Owns:    the table, every struct pop that waits.
+ * Whoever is woken, or has waited long enough, is ready, and runs in this turn of the loop or in
+ * one that follows: POPS_RUNS_MAX in each.
+ *
+ * Owns:    the table, every struct pop that waits or is ready.
  * Thread:  loop.
- * Holds:   a pop that waits is in the list of its session and of its group, and its timer runs;
- *          waiting <= config pulls.held.max. A pop_topic or pop_group exists while somebody waits.
+ * Holds:   a pop that waits is in the list of its session and in waits, and its timer runs;
+ *          waits.count <= config pulls.held.max.
  */
 #ifndef SRC_BROKER_POPS_H
 #define SRC_BROKER_POPS_H
@@ -20,7 +23,6 @@
 #include "core/base/buf.h"
 #include "core/base/limits.h"
 #include "core/base/list.h"
-#include "core/base/strmap.h"
 #include "core/io_uv/loop.h"
 #include "core/io_uv/pool.h"
 #include "core/store/store.h"
@@ -28,6 +30,7 @@
 #include "src/broker/hold.h"
 #include "src/broker/pop_table.h"
 #include "src/broker/session.h"
+#include "src/broker/waits.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,19 +50,22 @@ enum pop_kind {
     POP_NOTIFY /* said to be there */
 };
 
-#define POP_LANES 4 /* of those who wait: POP_TAKE and POP_NOTIFY, each with and without order */
+/* Of those who wait: POP_TAKE and POP_NOTIFY, each with and without order. */
+#define POP_LANE_ORDERED 1u
+#define POP_LANE_NOTIFY  2u
+#define POP_LANES        4
+
+#define POPS_RUNS_MAX 128 /* of one turn */
 
 struct pops {
     struct pop_table *table;
-    struct strmap topics; /* that somebody waits for: name -> struct pop_topic */
-    struct list ready;    /* pops that are to run in this iteration */
+    struct waits waits;
+    struct list ready; /* pops that are to run */
     struct loop_deferred run;
     struct loop_timer timer;
-    int64_t timer_ms; /* when it fires; INT64_MAX = it does not run */
-    size_t waiting;
-    size_t waiting_ordered; /* of them, in either ordered lane */
-    uint32_t turn;          /* with which queue the next pop begins */
-    int64_t last_pop_ms;    /* receipt handles never go back */
+    int64_t timer_ms;    /* when it fires; INT64_MAX = it does not run */
+    uint32_t turn;       /* with which queue the next pop begins */
+    int64_t last_pop_ms; /* receipt handles never go back */
     /* Offsets that have to be durable before anything is handed out: noted; and in the log. */
     bool has_unwritten;
     uint64_t written_to;
@@ -74,8 +80,7 @@ struct pop {
     struct broker *broker;
     struct deferred deferred;
     struct list by_session;
-    struct list by_group; /* of pop_group.waiting, or of pops.ready */
-    struct pop_group *waits_in;
+    struct wait_item waiter; /* of pops.waits; or of pops.ready */
     struct loop_timer timer;
     struct fair_item slot;     /* of pump.reads */
     struct store_fetch *fetch; /* while it has a slot */
@@ -89,6 +94,7 @@ struct pop {
     uint64_t attempt; /* ordered: who asks again; 0: nobody will */
     enum pop_kind kind;
     bool is_ordered;
+    bool is_over;       /* it waited long enough */
     bool begins_at_end; /* where a group begins that has no offset */
     char group[GROUP_LEN_MAX + 1];
     char topic[RETRY_TOPIC_LEN_MAX + 1];
@@ -106,10 +112,15 @@ void pops_arm(struct broker *b);
 /* Wait. Takes the pop on success. ESCROW_ELIMIT, ESCROW_ENOMEM: it still is the caller's. */
 ESCROW_MUST_USE int pops_wait(struct broker *b, struct pop *pop, uint64_t wait_ms);
 
-/* Run it in this iteration of the loop. Takes the pop. */
+/* Run it in this turn of the loop, or, behind many others, soon. Takes the pop. */
 void pops_run_soon(struct broker *b, struct pop *pop);
 
-/* A message became visible. Cheap: called for every message. */
+/* The peer is gone, and it may have been woken in the place of another: wake that one, and free. */
+void pops_pass_on(struct pop *pop);
+
+/*
+ * A message became visible. Cheap: called for every message; what it may cost is bounded (waits.h).
+ */
 void pops_notify(struct broker *b, const struct hold_arrival *arrival);
 
 /*
@@ -118,7 +129,10 @@ void pops_notify(struct broker *b, const struct hold_arrival *arrival);
 enum pop_outcome pops_acknowledge(struct broker *b, const struct pop_key *key, int64_t offset,
                                   int64_t pop_ms);
 
-/* Wake one pop of this group, in each lane, that asks for this queue (< 0: for whichever). */
+/*
+ * Wake one pop of this group, in each lane, that asks for this queue. < 0: it is not known for
+ * which; if there are pops for single queues, one of each kind.
+ */
 void pops_wake(struct broker *b, struct slice group, struct slice topic, int32_t queue);
 
 /* How many pops of the group wait and ask for this queue (< 0: for all queues). */

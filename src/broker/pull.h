@@ -15,18 +15,16 @@
 #include "src/broker/fair.h"
 #include "src/broker/pull_filter.h"
 #include "src/broker/session.h"
+#include "src/broker/waits.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-struct hold_queue;
 
 struct pull {
     struct broker *broker;
     struct deferred deferred;
     struct list by_session;
-    struct list by_queue;
-    struct hold_queue *queue;  /* while held */
+    struct wait_item waiter;   /* of hold.waits; or of hold.over */
     struct loop_timer timer;   /* while held */
     struct fair_item slot;     /* of pump.reads */
     struct store_fetch *fetch; /* while it has a slot */

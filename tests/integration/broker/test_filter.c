@@ -403,6 +403,68 @@ START_TEST(time_goes_by_and_the_offset_moves_on)
 }
 END_TEST
 
+#define CROWD 400 /* more than run in three turns of the loop */
+
+/* Every second one wants tag a. */
+static void crowd_waits(struct client *waiting, int64_t offset, int64_t wait_ms)
+{
+    for (int i = 0; i < CROWD; i++) {
+        put_pull(waiting, &(struct filter_pull){offset, "TAG", i % 2 == 0 ? "a" : "b", 0, wait_ms});
+        client_finish(waiting, SLICE_EMPTY);
+    }
+    ck_assert_int_eq(client_flush(waiting), 0);
+}
+
+static void expect_nothing_for_all(struct client *waiting, int64_t next)
+{
+    for (int i = 0; i < CROWD; i++) {
+        ck_assert_int_eq(await_answer(waiting), RESPONSE_PULL_NOT_FOUND);
+        ck_assert_int_eq(next_offset(waiting), next);
+    }
+}
+
+START_TEST(of_many_pulls_all_hear_of_what_they_want)
+{
+    /* More than may run in one turn; the others go on waiting. */
+    struct client waiting;
+
+    set_up(HEADER_MSGPACK);
+    client_open(&waiting, f.port, HEADER_JSON);
+    crowd_waits(&waiting, 0, 20000);
+    await_held(CROWD);
+    send("TAGS=c");
+    send("TAGS=a");
+    for (int i = 0; i < CROWD / 2; i++) {
+        ck_assert_int_eq(await_answer(&waiting), RESPONSE_SUCCESS);
+        ck_assert_str_eq(offsets_of(&waiting), "1");
+    }
+    await_held(CROWD / 2);
+    client_close(&waiting);
+    await_held(0);
+    tear_down();
+}
+END_TEST
+
+START_TEST(many_pulls_whose_time_is_over_are_all_answered)
+{
+    /* And when the broker stops, from behind what none of them wanted. */
+    struct client waiting;
+
+    set_up(HEADER_MSGPACK);
+    client_open(&waiting, f.port, HEADER_JSON);
+    crowd_waits(&waiting, 0, 300);
+    expect_nothing_for_all(&waiting, 0);
+    crowd_waits(&waiting, 0, 20000);
+    await_held(CROWD);
+    send("TAGS=c");
+    broker_fixture_terminate(&f);
+    expect_nothing_for_all(&waiting, 1);
+    client_close(&waiting);
+    client_close(&c);
+    ck_assert_int_eq(broker_fixture_wait(&f), 0);
+}
+END_TEST
+
 START_TEST(a_committed_half_is_filtered_too)
 {
     /*
@@ -476,6 +538,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_waiting_pull_wakes_for_what_its_sql_wants);
     tcase_add_test(tc, a_waiting_pull_wakes_for_its_tags);
     tcase_add_test(tc, time_goes_by_and_the_offset_moves_on);
+    tcase_add_test(tc, of_many_pulls_all_hear_of_what_they_want);
+    tcase_add_test(tc, many_pulls_whose_time_is_over_are_all_answered);
     tcase_add_test(tc, a_committed_half_is_filtered_too);
     tcase_add_test(tc, one_pull_looks_only_so_far);
 }

@@ -228,6 +228,50 @@ START_TEST(who_finds_more_wakes_the_next)
 }
 END_TEST
 
+#define CROWD 400 /* more than run in three turns of the loop */
+
+static void crowd_waits(struct client *waiting, struct test_pop *p)
+{
+    char group[16];
+
+    p->group = group;
+    for (int i = 0; i < CROWD; i++) {
+        (void)snprintf(group, sizeof group, "g%d", i);
+        put_pop(waiting, p);
+        client_finish(waiting, SLICE_EMPTY);
+    }
+    ck_assert_int_eq(client_flush(waiting), 0);
+}
+
+START_TEST(of_many_groups_each_hears_of_a_message)
+{
+    /* More than may run in one turn; and when nothing comes, each hears that its time is over. */
+    struct client waiting;
+    struct test_pop any = {.queue = ALL, .count = 1, .invisible_ms = LONG_MS, .poll_ms = POLL_MS};
+
+    set_up(1);
+    client_open(&waiting, f.port, HEADER_JSON);
+    crowd_waits(&waiting, &any);
+    while (client_metric(&c, "pops_held") < CROWD) {
+    }
+    send_one(0, "hello");
+    for (int i = 0; i < CROWD; i++) {
+        ck_assert_int_eq(client_receive(&waiting, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(waiting.header.code, RESPONSE_SUCCESS);
+    }
+    ck_assert_int_eq(client_metric(&c, "popped_now"), CROWD);
+    any.poll_ms = 500;
+    crowd_waits(&waiting, &any);
+    for (int i = 0; i < CROWD; i++) {
+        ck_assert_int_eq(client_receive(&waiting, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(waiting.header.code, RESPONSE_POLLING_TIMEOUT);
+    }
+    ck_assert_int_eq(client_metric(&c, "pops_held"), 0);
+    client_close(&waiting);
+    tear_down();
+}
+END_TEST
+
 START_TEST(what_a_filter_does_not_want_is_passed)
 {
     /* It is done for the group, and never comes. */
@@ -656,6 +700,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_batch_acknowledges_many);
     tcase_add_test(tc, a_message_wakes_one_that_waits);
     tcase_add_test(tc, who_finds_more_wakes_the_next);
+    tcase_add_test(tc, of_many_groups_each_hears_of_a_message);
     tcase_add_test(tc, what_a_filter_does_not_want_is_passed);
     tcase_add_test(tc, after_a_crash_nothing_that_is_not_acknowledged_is_lost);
     tcase_add_test(tc, no_kill_moves_the_offset_over_a_message_that_is_not_done);

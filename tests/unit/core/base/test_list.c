@@ -47,12 +47,39 @@ START_TEST(items_stay_in_order_and_leave_in_any)
 }
 END_TEST
 
+START_TEST(a_list_moves_as_a_whole)
+{
+    /* Behind what is there, in its order; nothing, onto nothing, is fine. */
+    struct item items[4] = {{.id = 1}, {.id = 2}, {.id = 3}, {.id = 4}};
+    struct list from;
+    struct list to;
+
+    list_init(&from);
+    list_init(&to);
+    list_move_all(&from, &to);
+    ck_assert(list_is_empty(&from) && list_is_empty(&to));
+    list_push(&from, &items[0].node);
+    list_push(&from, &items[1].node);
+    list_move_all(&from, &to);
+    ck_assert(list_is_empty(&from));
+    ck_assert_int_eq(sum_and_drop(&to, 0), 12);
+    list_push(&from, &items[2].node);
+    list_push(&from, &items[3].node);
+    list_move_all(&from, &to);
+    ck_assert_int_eq(sum_and_drop(&to, 4), 1234);
+    ck_assert_int_eq(sum_and_drop(&to, 1), 123);
+    ck_assert(to.prev == &items[2].node && to.next == &items[1].node);
+    ck_assert(list_is_empty(&from));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("core/base/list");
     TCase *tc = tcase_create("list");
 
     tcase_add_test(tc, items_stay_in_order_and_leave_in_any);
+    tcase_add_test(tc, a_list_moves_as_a_whole);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
