@@ -85,8 +85,8 @@ static void limit_reached(struct tcp_conn *conn, int reason, struct slice begun)
     if (conn->ops->on_limit != NULL) {
         conn->ops->on_limit(conn, reason, begun);
         if (conn->state == TCP_CONN_OPEN && reason == ESCROW_ETOOBIG &&
-            begun.len < TCP_REFUSED_FRAME_MAX) {
-            return; /* it cannot say yet whom to answer */
+            (conn->is_paused || begun.len < TCP_REFUSED_FRAME_MAX)) {
+            return; /* it does not want to say it yet, or cannot say whom to answer */
         }
     }
     if (conn->state == TCP_CONN_OPEN) {

@@ -76,7 +76,8 @@ struct tcp_ops {
      * holds more than its share of the memory there is (ESCROW_ELIMIT). `begun` is what is there of
      * the frame, borrowed until return. The owner may answer and then calls tcp_conn_drain, or
      * tcp_conn_close. When it does neither it is called again with more of a large frame, up to 64
-     * KiB; then, as without on_limit, the connection is closed with the reason.
+     * KiB; then, as without on_limit, the connection is closed with the reason. A frame that is too
+     * large also waits for the end of a tcp_conn_pause that is called here.
      */
     void (*on_limit)(struct tcp_conn *conn, int reason, struct slice begun);
     /* Output above out_high_bytes could not be sent (true); it fell to out_low_bytes (false). */

@@ -94,6 +94,28 @@ static void session_finish(struct session *s, uint32_t bytes)
             tcp_conn_resume(&s->conn);
         }
     }
+    if (s->is_ending && s->in_flight_count == 0) {
+        s->is_ending = false;
+        if (!s->is_closed) {
+            tcp_conn_resume(&s->conn); /* session_on_limit sees the frame again */
+        }
+    }
+}
+
+/*
+ * What was asked before is answered first: a send waits for the disk, and its answer would be lost
+ * with the connection. Who only waits for messages will ask again elsewhere.
+ */
+static bool session_has_to_answer(struct session *s)
+{
+    hold_on_close(s->broker, s);
+    pops_on_close(s->broker, s);
+    if (s->in_flight_count == 0) {
+        return false;
+    }
+    s->is_ending = true;
+    tcp_conn_pause(&s->conn);
+    return true;
 }
 
 static void session_answer_error(struct session *s, struct answer_to to, int32_t code, int error,
@@ -110,8 +132,12 @@ static void session_on_limit(struct tcp_conn *conn, int reason, struct slice beg
     char text[ERR_TEXT_MAX];
     char peer[TCP_ADDR_TEXT_MAX];
     struct frame frame;
-    int rc = frame_decode_header(begun, &frame);
+    int rc;
 
+    if (reason == ESCROW_ETOOBIG && session_has_to_answer(s)) {
+        return;
+    }
+    rc = frame_decode_header(begun, &frame);
     if (rc == ESCROW_EAGAIN) {
         return;
     }

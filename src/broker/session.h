@@ -58,6 +58,7 @@ struct session {
     uint8_t push_type; /* enum header_type of its last request: how to write to it unasked */
     bool is_closed;
     bool is_throttled; /* reading paused by in-flight bytes */
+    bool is_ending;    /* reading paused before a frame that ends it: others are answered first */
     struct record_host born_host;
 };
 

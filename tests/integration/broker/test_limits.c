@@ -336,6 +336,44 @@ START_TEST(a_frame_over_the_limit_is_answered_and_not_read)
 }
 END_TEST
 
+START_TEST(what_was_sent_before_a_frame_over_the_limit_is_answered)
+{
+    /*
+     * A pull that is held, five sends and a frame that is too large, in one piece: each send has
+     * its answer, though all wait for the disk; then the frame has its own, then the end.
+     */
+    struct broker_fixture f;
+    struct client c;
+    uint8_t *body = zeros((size_t)100 * 1024);
+    struct test_message small = {.topic = "T", .body = slice_of(body, 10)};
+    struct test_message large = {.topic = "T", .body = slice_of(body, (size_t)100 * 1024)};
+    int32_t first;
+
+    broker_fixture_start(&f, (const char *const[]){"--frame.max.bytes", "64k", NULL});
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    client_topic(&c, "U", 1);
+    client_put_pull(&c, &(struct test_pull){"g", "U", 0, 0, 1, 60000});
+    first = c.opaque + 1;
+    for (int i = 0; i < 5; i++) {
+        client_put_send(&c, &small, 0);
+    }
+    client_put_send(&c, &large, 0);
+    send_as_far_as_it_goes(&c, 0, c.out.len);
+    buf_clear(&c.out);
+    for (int i = 0; i < 6; i++) {
+        ck_assert_int_eq(client_receive(&c, CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(c.header.opaque, first + i);
+        ck_assert_int_eq(c.header.code, i < 5 ? RESPONSE_SUCCESS : RESPONSE_MESSAGE_ILLEGAL);
+    }
+    client_expect_closed(&c);
+    client_close(&c);
+    expect_alive(&f);
+    mem_free(body);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
 START_TEST(connections_leave_the_store_its_descriptors)
 {
     /* 300 files may be open: some 14 connections per port, and segments are still made. */
@@ -791,6 +829,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, a_silent_connection_too_many_is_closed);
     tcase_add_test(tc, a_connection_too_many_cannot_stay_by_answering);
     tcase_add_test(tc, a_frame_over_the_limit_is_answered_and_not_read);
+    tcase_add_test(tc, what_was_sent_before_a_frame_over_the_limit_is_answered);
     tcase_add_test(tc, whoever_meets_the_memory_limit_is_told_so);
     tcase_add_test(tc, connections_leave_the_store_its_descriptors);
     tcase_add_test(tc, ten_thousand_pulls_without_reading_do_not_grow_the_server);
