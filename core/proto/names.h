@@ -37,6 +37,9 @@
 #define TOPIC_SYS_PREFIX   "rmq_sys_"
 #define GROUP_SYS_PREFIX   "CID_RMQ_SYS_"
 
+/* And a region: where clients with the access channel CLOUD send their traces. */
+#define TOPIC_CLOUD_TRACE "rmq_sys_TRACE_DATA_"
+
 enum topic_class {
     TOPIC_NORMAL,
     TOPIC_RETRY, /* %RETRY%group */

@@ -96,7 +96,9 @@ static bool topic_from_template(struct broker *b, enum topic_class class_,
         topic->perm = PERM_READ | PERM_WRITE;
         return true;
     }
-    if (!b->config->topic_auto_create || class_ == TOPIC_SYSTEM) {
+    if (!b->config->topic_auto_create ||
+        (class_ == TOPIC_SYSTEM &&
+         !slice_has_prefix(slice_str(topic->name), SLICE_LIT(TOPIC_CLOUD_TRACE)))) {
         return false;
     }
     tmpl = topics_find(&b->topics, default_topic);
