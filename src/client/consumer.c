@@ -10,7 +10,6 @@
 
 #include "core/base/check.h"
 #include "core/base/mem.h"
-#include "core/filter/sql.h"
 #include "core/io/clock.h"
 #include "core/proto/codes.h"
 #include "core/proto/names.h"
@@ -90,6 +89,21 @@ static int option_choose(const char *key, const char *value, const char *no, con
                                 no, yes);
 }
 
+static int parse_allocation(const char *text, enum consumer_allocation *how)
+{
+    static const char *const names[] = {
+        [ALLOCATE_AVERAGE] = "average", [ALLOCATE_CIRCLE] = "circle", [ALLOCATE_HASH] = "hash"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *how = (enum consumer_allocation)i;
+            return 0;
+        }
+    }
+    return last_error_set(ESCROW_ECONFIG,
+                          "option allocate = '%s': expected average, circle or hash", text);
+}
+
 static int parse_from(const char *text, struct queue_seek *from)
 {
     *from = (struct queue_seek){ESCROW_SEEK_FIRST, 0};
@@ -113,9 +127,11 @@ static int read_options(struct escrow_consumer *k, const struct escrow_option *o
     char commit[8] = "auto";
     char model[16] = "cluster";
     char order[8] = "off";
+    char allocate[16] = "average";
     const struct option_spec specs[] = {
         {.key = "model", .text = model, .text_size = sizeof model},
         {.key = "order", .text = order, .text_size = sizeof order},
+        {.key = "allocate", .text = allocate, .text_size = sizeof allocate},
         {.key = "offsets.file", .text = k->offsets_file, .text_size = sizeof k->offsets_file},
         {.key = "concurrency", .number = &k->concurrency, .min = 1, .max = CLIENT_WORKERS_MAX},
         {.key = "from", .text = from, .text_size = sizeof from},
@@ -141,6 +157,9 @@ static int read_options(struct escrow_consumer *k, const struct escrow_option *o
     }
     if (rc == 0) {
         rc = option_choose("order", order, "off", "queue", &k->is_orderly);
+    }
+    if (rc == 0) {
+        rc = parse_allocation(allocate, &k->allocation);
     }
     if (rc == 0 && k->offsets_file[0] != '\0' && !k->is_broadcast) {
         rc = last_error_set(ESCROW_ECONFIG, "option offsets.file: only with model = broadcast; "
@@ -188,101 +207,6 @@ int escrow_consumer_new(struct escrow_client *client, const char *group,
     return 0;
 }
 
-enum topic_kind {
-    KIND_TAGS,
-    KIND_SQL,
-    KIND_RETRY, /* the group's own, of which everything is wanted */
-};
-
-static int topic_add(struct escrow_consumer *k, const char *topic, const char *expression,
-                     enum topic_kind kind)
-{
-    struct consumer_topic *t;
-
-    if (k->topic_count == CONSUMER_TOPICS_MAX) {
-        return last_error_set(ESCROW_ELIMIT, "consumer: more than %d topics", CONSUMER_TOPICS_MAX);
-    }
-    t = mem_calloc(1, sizeof *t);
-    if (t != NULL) {
-        t->expression = mem_strdup(expression);
-    }
-    if (t == NULL || t->expression == NULL) {
-        mem_free(t);
-        return last_error_set(ESCROW_ENOMEM, "consumer: out of memory");
-    }
-    t->consumer = k;
-    t->version = clock_wall_ms(k->client->clock);
-    (void)snprintf(t->topic, sizeof t->topic, "%s", topic); /* names are bounded by their check */
-    t->is_sql = kind == KIND_SQL;
-    t->is_retry = kind == KIND_RETRY;
-    k->topics[k->topic_count++] = t;
-    return 0;
-}
-
-struct consumer_topic *consumer_topic_find(const struct escrow_consumer *k, const char *topic)
-{
-    for (size_t i = 0; i < k->topic_count; i++) {
-        if (strcmp(k->topics[i]->topic, topic) == 0) {
-            return k->topics[i];
-        }
-    }
-    return NULL;
-}
-
-static int subscribe_check(const struct escrow_consumer *k, const char *topic)
-{
-    if (k->is_started) {
-        return last_error_set(ESCROW_EINVAL, "subscribe: the consumer is started already");
-    }
-    if (name_check_topic(slice_str(topic)) != 0) {
-        return last_error_set(ESCROW_EINVAL, "subscribe: topic '%.80s' is not a valid name", topic);
-    }
-    if (name_topic_class(slice_str(topic)) == TOPIC_RETRY) {
-        return last_error_set(ESCROW_EINVAL,
-                              "subscribe: retry topics are subscribed by themselves");
-    }
-    if (consumer_topic_find(k, topic) != NULL) {
-        return last_error_set(ESCROW_EEXIST, "subscribe: topic %s is subscribed already", topic);
-    }
-    return 0;
-}
-
-int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topic,
-                              const char *expression)
-{
-    struct tag_filter filter;
-    int rc = subscribe_check(consumer, topic);
-
-    if (rc != 0) {
-        return rc;
-    }
-    if (strlen(expression) > CONSUMER_TAGS_LEN_MAX ||
-        tag_filter_parse(slice_str(expression), &filter) != 0) {
-        return last_error_set(
-            ESCROW_EINVAL, "subscribe: expression '%.80s': expected * or TagA || TagB", expression);
-    }
-    return topic_add(consumer, topic, expression, KIND_TAGS);
-}
-
-/* Compiled here only to be checked: a mistake is told at once, not by a pull that is refused. */
-int escrow_consumer_subscribe_sql(struct escrow_consumer *consumer, const char *topic,
-                                  const char *expression)
-{
-    struct sql_program *program;
-    struct err_ctx err = {.code = 0};
-    int rc = subscribe_check(consumer, topic);
-
-    if (rc != 0) {
-        return rc;
-    }
-    rc = sql_compile(slice_str(expression), &program, &err);
-    if (rc != 0) {
-        return last_error_set(rc, "subscribe: %s", err.text);
-    }
-    sql_free(&program);
-    return topic_add(consumer, topic, expression, KIND_SQL);
-}
-
 static void commit_time(void *arg)
 {
     struct escrow_consumer *k = arg;
@@ -306,6 +230,7 @@ static void consumer_enter(void *arg)
     }
     k->started_ms = loop_mono_ms(&k->client->loop);
     list_push(&k->client->consumers, &k->node);
+    k->is_running = true;
     loop_deferred_init(&k->poll_soon, poll_feed, k);
     loop_timer_start(&k->client->loop, &k->commit, k->commit_ms, k->commit_ms, commit_time, k);
     rebalance_start(k);
@@ -321,7 +246,8 @@ static int subscribe_retries(struct escrow_consumer *k)
         consumer_topic_find(k, retry.text) != NULL) {
         return rc;
     }
-    return topic_add(k, retry.text, "*", KIND_RETRY);
+    rc = topic_add(k, retry.text, "*", KIND_RETRY);
+    return rc == 0 ? 0 : last_error_set(rc, "start: the retry topic: %s", escrow_strerror(rc));
 }
 
 static int open_offsets(struct escrow_consumer *k)
@@ -441,6 +367,7 @@ static void consumer_stop(struct task *task)
 
     loop_deferred_init(&k->finish, consumer_finish, k);
     k->is_stopping = true;
+    k->is_running = false;
     k->stopped = &call->waiter;
     rebalance_stop(k);
     LIST_FOREACH(pos, tmp, &k->queues) {
@@ -473,10 +400,10 @@ void escrow_consumer_free(struct escrow_consumer **consumer)
         waiter_fini(&call.waiter);
     }
     for (size_t i = 0; i < k->topic_count; i++) {
-        mem_free(k->topics[i]->expression);
-        mem_free(k->topics[i]);
+        topic_free(k->topics[i]);
     }
     mem_free(k->assigned);
+    mem_free(k->pauses);
     mem_free(k);
     atomic_fetch_sub(&c->children, 1);
 }

@@ -2,7 +2,8 @@
  * What the files of the consumer share: consumer.c (public calls, start and end), rebalance.c (who
  * has which queue), begin.c (where a queue begins), queue.c (pulling it), lock.c (its lock, when it
  * is consumed in order), commit.c (how far), jobs.c (messages on their way through handlers),
- * poll.c (consumers without a handler).
+ * poll.c (consumers without a handler), subscribe.c (which topics, which
+ * queues of them).
  *
  * Owns:    a consumer owns its topics, queues and jobs. A queue lives until its last job is done,
  *          also after it was given away.
@@ -20,6 +21,7 @@
 
 #define CONSUMER_TOPICS_MAX      100
 #define CONSUMER_ASSIGN_MAX      1024
+#define CONSUMER_PAUSES_MAX      1024
 #define CONSUMER_TAGS_LEN_MAX    1023 /* of a tag expression */
 #define CONSUMER_REBALANCE_MS    20000
 #define CONSUMER_RETRY_MS        1000
@@ -43,6 +45,8 @@ struct consumer_topic {
     int64_t handler_ms;         /* for all of them */
     bool is_member;             /* the broker asked last has heard of us */
     bool is_retry;
+    bool is_gone;         /* given up: freed with its last queue */
+    uint32_t queue_count; /* queues that have not been freed */
 };
 
 /* A place in a queue. */
@@ -56,6 +60,7 @@ enum queue_state {
     QUEUE_OFFSET,  /* asking where to begin */
     QUEUE_PULLING, /* a pull is out */
     QUEUE_WAITING, /* waits: for room, or to try again */
+    QUEUE_PAUSED,  /* left alone until the program resumes it */
     /* given away, or the consumer stops: waits for its handlers and its last commit */
     QUEUE_DROPPED
 };
@@ -69,6 +74,7 @@ struct consumer_queue {
     uint32_t queue_id;
     enum queue_state state;
     bool is_assigned;          /* scratch of one rebalance */
+    bool is_paused;            /* the program said so: it does not pull */
     struct remote_call call;   /* offset query, pull */
     struct remote_call commit; /* offset update */
     struct loop_timer timer;
@@ -132,12 +138,20 @@ struct commit_wait {
     int error;
 };
 
-/* Queues that the program chose. */
-struct consumer_assign {
+/* Queues that the program named. */
+struct queue_set_name {
     const struct consumer_topic *topic;
     char broker[ROUTER_NAME_MAX]; /* "": every one */
     int32_t queue;                /* -1: every one */
 };
+
+struct consumer_pause {
+    struct queue_set_name queues;
+    bool is_paused; /* or resumed, of more that is paused */
+};
+
+/* How the members of a group share queues (core/proto/allocate.h). */
+enum consumer_allocation { ALLOCATE_AVERAGE, ALLOCATE_CIRCLE, ALLOCATE_HASH };
 
 struct escrow_consumer {
     struct list node; /* client->consumers */
@@ -155,15 +169,20 @@ struct escrow_consumer {
     bool commits_by_itself;  /* polled: polling again says that one is done */
     bool is_broadcast;       /* every member has every queue; offsets are kept here */
     bool is_orderly;         /* one message of a queue at a time */
+    enum consumer_allocation allocation;
     char offsets_file[LOCAL_OFFSETS_PATH_MAX];
     struct local_offsets local; /* open while a broadcast consumer runs */
     bool has_stored_last;       /* the last write of `local` has been tried */
-    bool is_started;
+    bool is_started;            /* the caller's */
+    bool is_running;            /* the loop's */
     bool is_stopping;
     escrow_handler_fn *handler; /* worker threads; NULL: the program polls */
     void *handler_arg;
-    struct consumer_assign *assigned;
-    size_t assign_count; /* 0: the group's members share */
+    struct queue_set_name *assigned;
+    size_t assign_count;           /* 0: the group's members share */
+    bool is_paused;                /* all but what `pauses` says */
+    struct consumer_pause *pauses; /* the later one counts */
+    size_t pause_count;
     struct consumer_poll *poll;
     struct loop_deferred poll_soon;
     struct commit_wait *commit_wait;
@@ -250,6 +269,15 @@ void queue_pull(struct consumer_queue *q);
  */
 void queue_go_to(struct consumer_queue *q, const struct queue_seek *to);
 
+/*
+ * Leave the queue alone, forgetting what no handler has; or go on behind what is finished, when the
+ * handlers that have something of it are done.
+ */
+void queue_set_paused(struct consumer_queue *q, bool is_paused);
+
+/* Paused no more, and its last job is done: go on. */
+void queue_maybe_go_on(struct consumer_queue *q);
+
 /* The broker did not answer as hoped: wait and do the same again, elsewhere if need be. */
 void queue_fail(struct consumer_queue *q);
 
@@ -320,14 +348,31 @@ struct escrow_delivery *jobs_hand_out(struct escrow_consumer *k);
 /* poll.c */
 void poll_feed(void *arg); /* a loop_fn: messages are ready; arg is the consumer */
 
+/* subscribe.c */
+enum topic_kind {
+    KIND_TAGS,
+    KIND_SQL,
+    KIND_RETRY, /* the group's own, of which everything is wanted */
+};
+
+struct consumer_topic *consumer_topic_find(const struct escrow_consumer *k, const char *topic);
+
+/* ESCROW_EEXIST, ESCROW_ELIMIT, ESCROW_ENOMEM. */
+ESCROW_MUST_USE int topic_add(struct escrow_consumer *k, const char *topic, const char *expression,
+                              enum topic_kind kind);
+void topic_free(struct consumer_topic *t);
+
+/* A queue of it was freed. */
+void topic_release(struct consumer_topic *t);
+
+/* Does the program want this queue left alone? */
+bool consumer_is_paused(const struct consumer_topic *t, const char *broker, uint32_t queue_id);
+
 /* Is the queue one of those that the program chose, if it did? */
 bool consumer_has_queue(const struct consumer_topic *t, const char *broker, uint32_t queue_id);
 
 /* consumer.c: its row of a heartbeat; borrows from the consumer until the next call. */
 void consumer_describe(struct escrow_consumer *k, struct heartbeat_consumer *row);
-
-/* consumer.c */
-struct consumer_topic *consumer_topic_find(const struct escrow_consumer *k, const char *topic);
 
 /* consumer.c: "TAG" or "SQL92", as the wire has it. */
 const char *consumer_type_of(const struct consumer_topic *t);

@@ -118,6 +118,8 @@ static void job_free(struct consume_job *job)
     mem_free(job);
     if (q->state == QUEUE_OFFSET && q->in_progress == 0) {
         begin_ask(q);
+    } else if (q->state == QUEUE_PAUSED) {
+        queue_maybe_go_on(q);
     } else if (k->is_orderly && q->state != QUEUE_DROPPED && q->state != QUEUE_OFFSET) {
         job_next_turn(q);
         queue_resume(q);
@@ -207,7 +209,7 @@ static void back_answered(struct remote_call *call, int error, struct header *he
     (void)body;
     if (error == 0 || is_gone) {
         job_finish(job);
-    } else if (q->state == QUEUE_DROPPED || q->state == QUEUE_OFFSET) {
+    } else if (q->state == QUEUE_DROPPED || q->state == QUEUE_OFFSET || q->state == QUEUE_PAUSED) {
         job_free(job); /* not finished: it is delivered again from its queue, or not wanted */
     } else {
         loop_timer_start(&k->client->loop, &job->timer, CONSUMER_RETRY_MS, 0, job_ready, job);
@@ -251,7 +253,7 @@ static void job_again(struct consume_job *job)
         job_free(job); /* the queue goes on elsewhere */
     } else if (job->message->attempt >= 0 && (uint64_t)job->message->attempt >= k->retries_max) {
         job_give_up(job);
-    } else if (job->queue->state == QUEUE_DROPPED) {
+    } else if (job->queue->state == QUEUE_DROPPED || job->queue->state == QUEUE_PAUSED) {
         job_free(job); /* not finished: it is delivered again from its queue */
     } else {
         job->message->attempt++;

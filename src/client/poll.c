@@ -7,11 +7,8 @@
  * said that it is done with what it has (a commit), or said so by polling again.
  */
 #include "core/base/check.h"
-#include "core/base/mem.h"
-#include "core/proto/names.h"
 #include "src/client/consumer_private.h"
 
-#include <stdio.h>
 #include <string.h>
 
 /* ---- polling ---- */
@@ -254,50 +251,4 @@ int escrow_consumer_seek(struct escrow_consumer *consumer, const char *topic, co
                                     rc == ESCROW_ENOTFOUND
                                         ? "this consumer has no such queue, or not yet: poll first"
                                         : escrow_strerror(rc));
-}
-
-/* ---- queues of one's own choice ---- */
-
-int escrow_consumer_assign(struct escrow_consumer *consumer, const char *topic, const char *broker,
-                           int32_t queue)
-{
-    struct consumer_assign *a;
-
-    if (consumer->is_started) {
-        return last_error_set(ESCROW_EINVAL, "assign: the consumer is started already");
-    }
-    if (consumer_topic_find(consumer, topic) == NULL) {
-        return last_error_set(ESCROW_EINVAL, "assign: topic %.80s is not subscribed", topic);
-    }
-    if (broker != NULL && strlen(broker) >= sizeof a->broker) {
-        return last_error_set(ESCROW_EINVAL, "assign: %.80s...: too long for a broker's name",
-                              broker);
-    }
-    if (consumer->assign_count == CONSUMER_ASSIGN_MAX) {
-        return last_error_set(ESCROW_ELIMIT, "assign: more than %d times", CONSUMER_ASSIGN_MAX);
-    }
-    if (consumer->assigned == NULL) {
-        consumer->assigned = mem_calloc(CONSUMER_ASSIGN_MAX, sizeof *consumer->assigned);
-        if (consumer->assigned == NULL) {
-            return last_error_set(ESCROW_ENOMEM, "assign: out of memory");
-        }
-    }
-    a = &consumer->assigned[consumer->assign_count++];
-    a->topic = consumer_topic_find(consumer, topic);
-    a->queue = queue < 0 ? -1 : queue;
-    (void)snprintf(a->broker, sizeof a->broker, "%s", broker == NULL ? "" : broker); /* fits */
-    return 0;
-}
-
-bool consumer_has_queue(const struct consumer_topic *t, const char *broker, uint32_t queue_id)
-{
-    const struct escrow_consumer *k = t->consumer;
-    bool has = k->assign_count == 0;
-
-    for (size_t i = 0; i < k->assign_count && !has; i++) {
-        const struct consumer_assign *a = &k->assigned[i];
-        has = a->topic == t && (a->broker[0] == '\0' || strcmp(a->broker, broker) == 0) &&
-              (a->queue < 0 || (uint32_t)a->queue == queue_id);
-    }
-    return has;
 }

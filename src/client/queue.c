@@ -29,6 +29,8 @@ int queue_new(struct consumer_topic *t, const char *broker, const char *addr, ui
     q->commit_max = INT64_MAX;
     q->locked_ms = -1;
     q->state = consumer_locks(t->consumer) ? QUEUE_LOCKING : QUEUE_OFFSET;
+    q->is_paused = consumer_is_paused(t, broker, queue_id);
+    t->queue_count++;
     list_init(&q->backlog);
     (void)snprintf(q->broker, sizeof q->broker, "%s", broker); /* same sizes */
     (void)snprintf(q->addr, sizeof q->addr, "%s", addr);
@@ -47,6 +49,7 @@ static void queue_free(struct consumer_queue *q)
     loop_timer_stop(&q->consumer->client->loop, &q->timer);
     progress_fini(&q->progress);
     list_remove(&q->node);
+    topic_release(q->topic);
     mem_free(q);
 }
 
@@ -227,6 +230,9 @@ void queue_pull(struct consumer_queue *q)
                                  .fields_arg = q,
                                  .timeout_ms = CONSUMER_SUSPEND_MS + CONSUMER_CALL_TIMEOUT_MS};
 
+    if (q->state == QUEUE_WAITING && q->is_paused) {
+        q->state = QUEUE_PAUSED;
+    }
     if (q->state != QUEUE_WAITING || q->call.is_active || q->consumer->is_stopping ||
         !jobs_have_room(q)) {
         return; /* queue_resume comes when there is room */
@@ -242,6 +248,38 @@ void queue_resume(struct consumer_queue *q)
     if (!loop_timer_is_active(&q->timer)) {
         queue_pull(q);
     }
+}
+
+/* ---- pausing ---- */
+
+void queue_set_paused(struct consumer_queue *q, bool is_paused)
+{
+    q->is_paused = is_paused;
+    if (!is_paused) {
+        queue_maybe_go_on(q);
+    } else if (q->state == QUEUE_PULLING || q->state == QUEUE_WAITING) {
+        remote_cancel(&q->call);
+        loop_timer_stop(&q->consumer->client->loop, &q->timer);
+        q->state = QUEUE_PAUSED;
+        q->in_progress++; /* stays until everything is forgotten */
+        jobs_abandon(q);
+        q->in_progress--;
+    } /* else it is when it would pull */
+}
+
+void queue_maybe_go_on(struct consumer_queue *q)
+{
+    int64_t first = q->progress.first;
+
+    if (q->state != QUEUE_PAUSED || q->is_paused || q->in_progress > 0) {
+        return;
+    }
+    progress_fini(&q->progress); /* it has begun what was forgotten */
+    progress_init(&q->progress, first);
+    q->next_offset = first;
+    q->failures = 0;
+    q->state = QUEUE_WAITING;
+    queue_pull(q);
 }
 
 /* ---- the end ---- */

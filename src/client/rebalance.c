@@ -1,9 +1,9 @@
 /*
  * Who has which queue. For every topic: its route (all queues, sorted by broker and id), the
- * members of the group (from one of the topic's brokers, sorted), our share of it; in broadcast all
- * of them. Queues that are not ours any more are given away, new ones begun. Runs at the start,
- * every 20 seconds, when a broker says that the members changed, and soon after a queue failed: its
- * broker may have moved.
+ * members of the group (from one of the topic's brokers, sorted), our share of it by the strategy
+ * that the group has agreed on; in broadcast all of them. Queues that are not ours any more are
+ * given away, new ones begun. Runs at the start, every 20 seconds, when a broker says that the
+ * members changed, and soon after a queue failed: its broker may have moved.
  */
 #include "src/client/consumer_private.h"
 
@@ -59,8 +59,35 @@ static void queue_assign(struct consumer_topic *t, const struct route_target *ta
     }
 }
 
+/* The queues of one member of a topic. */
+struct share {
+    enum consumer_allocation how;
+    struct allocation run;      /* average */
+    size_t members;             /* circle */
+    size_t index;               /* circle, hash: which member */
+    struct allocate_ring *ring; /* hash */
+};
+
+static bool share_has(const struct share *s, const struct consumer_topic *t, const char *broker,
+                      uint32_t queue_id, size_t n)
+{
+    size_t owner;
+
+    switch (s->how) {
+    case ALLOCATE_CIRCLE:
+        return allocate_circle(n, s->members, s->index);
+    case ALLOCATE_HASH:
+        return allocate_ring_owner(s->ring, slice_str(t->topic), slice_str(broker), queue_id,
+                                   &owner) == 0 &&
+               owner == s->index; /* names of routes fit */
+    case ALLOCATE_AVERAGE:
+        break;
+    }
+    return n >= s->run.first && n < s->run.first + s->run.count;
+}
+
 static void share_apply(struct consumer_topic *t, const struct topic_route *route,
-                        struct allocation share)
+                        const struct share *share)
 {
     size_t n = 0;
     struct list *pos;
@@ -72,7 +99,7 @@ static void share_apply(struct consumer_topic *t, const struct topic_route *rout
     }
     for (size_t i = 0; i < route->target_count; i++) {
         for (uint32_t id = 0; id < route->targets[i].read_queues; id++, n++) {
-            if (n >= share.first && n < share.first + share.count &&
+            if (share_has(share, t, route->targets[i].broker, id, n) &&
                 route->targets[i].addr[0] != '\0' &&
                 consumer_has_queue(t, route->targets[i].broker, id)) {
                 queue_assign(t, &route->targets[i], id);
@@ -113,13 +140,33 @@ void rebalance_retry(struct escrow_consumer *k)
  */
 static void share_all(struct consumer_topic *t, const struct topic_route *route)
 {
+    const struct share all = {.how = ALLOCATE_AVERAGE, .run = {0, queue_total(route)}};
     bool was_member = t->is_member;
 
     t->is_member = true;
-    share_apply(t, route, (struct allocation){0, queue_total(route)});
+    share_apply(t, route, &all);
     if (!was_member) {
         heartbeat_send_all(t->consumer->client);
     }
+}
+
+/* Member `index` of the sorted list takes its queues; ESCROW_ENOMEM: nothing has changed. */
+static int share_take(struct consumer_topic *t, const struct topic_route *route,
+                      const struct name_list *list, size_t index)
+{
+    struct allocate_ring ring = {NULL, 0};
+    struct share share = {.how = t->consumer->allocation,
+                          .run = allocate_average(queue_total(route), list->count, index),
+                          .members = list->count,
+                          .index = index,
+                          .ring = &ring};
+    int rc = share.how == ALLOCATE_HASH ? allocate_ring_init(&ring, list->names, list->count) : 0;
+
+    if (rc == 0) {
+        share_apply(t, route, &share);
+    }
+    allocate_ring_fini(&ring);
+    return rc;
 }
 
 static void members_known(struct consumer_topic *t, const struct topic_route *route,
@@ -131,10 +178,10 @@ static void members_known(struct consumer_topic *t, const struct topic_route *ro
 
     t->is_member = false;
     qsort(list->names, list->count, sizeof *list->names, name_compare);
-    for (size_t i = 0; i < list->count && !t->is_member; i++) {
+    for (size_t i = 0; i < list->count; i++) {
         if (slice_eq(list->names[i], self)) {
-            t->is_member = true;
-            share_apply(t, route, allocate_average(queue_total(route), list->count, i));
+            t->is_member = share_take(t, route, list, i) == 0;
+            break;
         }
     }
     if (!t->is_member) {

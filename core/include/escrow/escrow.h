@@ -264,13 +264,19 @@ typedef enum escrow_consume_result escrow_handler_fn(const struct escrow_deliver
 
 /*
  *   model                  "cluster" (default): the members of the group share the queues of every
- *                          topic, by RocketMQ's averaging strategy, and the brokers keep how far
- *                          each queue was handled; or "broadcast": every member gets every message,
+ *                          topic (see allocate), and the brokers keep how far each queue was
+ *                          handled; or "broadcast": every member gets every message,
  *                          and keeps that itself, in offsets.file
  *   order                  "off" (default); or "queue": the messages of a queue one after another,
  *                          each when the one before is done. Only one member of the group has a
  *                          queue at a time (the broker locks it); that of a member that died is
  *                          taken over when its lock has run out, after a minute
+ *   allocate               how they share, by one of RocketMQ's strategies: "average" (default):
+ *                          each a run of neighbouring queues; "circle": queue by queue in turn;
+ *                          "hash": consistent hashing, few queues change hands when a member comes
+ *                          or goes, but shares differ, and some may be empty. All members of a
+ *                          group need the same one, or some queues are nobody's and some have two
+ *                          readers. For queues of one's own choice: escrow_consumer_assign
  *   offsets.file           broadcast: the file (its folder is created); default
  *                          $XDG_STATE_HOME/escrow/offsets/GROUP.json, else
  *                          ~/.local/state/escrow/offsets/GROUP.json. Written whole and made durable
@@ -298,12 +304,17 @@ ESCROW_API int escrow_consumer_new(struct escrow_client *client, const char *gro
                                    const struct escrow_option *options,
                                    struct escrow_consumer **out);
 
-/* Before start. expression: "*" or "TagA || TagB". */
+/*
+ * expression: "*" or "TagA || TagB". Also while the consumer runs, but then not of one with
+ * assigned queues (ESCROW_EINVAL). All members of a group should subscribe alike; while they do
+ * not, brokers warn. Waits for the client's thread, for no network. ESCROW_EEXIST: it is subscribed
+ * already; ESCROW_ELIMIT: more than 100 topics.
+ */
 ESCROW_API int escrow_consumer_subscribe(struct escrow_consumer *consumer, const char *topic,
                                          const char *expression);
 
 /*
- * Before start. Only messages whose properties make the SQL92 expression true ("color = 'blue' AND
+ * The same. Only messages whose properties make the SQL92 expression true ("color = 'blue' AND
  * price > 9.5"); the broker decides. ESCROW_EINVAL or ESCROW_ELIMIT: escrow_last_error names the
  * column and what is wrong there. An Apache RocketMQ broker needs enablePropertyFilter=true.
  */
@@ -317,6 +328,33 @@ ESCROW_API int escrow_consumer_subscribe_sql(struct escrow_consumer *consumer, c
  * handler fails at is handled again here, as in order. Each subscribed topic needs a queue.
  */
 ESCROW_API int escrow_consumer_assign(struct escrow_consumer *consumer, const char *topic,
+                                      const char *broker, int32_t queue);
+
+/*
+ * No more of this topic, also while the consumer runs: its queues are the other members', what no
+ * handler and no poll has of them is forgotten, and how far they are is stored. Handlers that have
+ * a message of it go on. May be subscribed again. Waits for the client's thread, for no network.
+ * ESCROW_ENOTFOUND: it is not subscribed.
+ */
+ESCROW_API int escrow_consumer_unsubscribe(struct escrow_consumer *consumer, const char *topic);
+
+/*
+ * Leave queues alone, and go on with them: of a subscribed topic (broker NULL: of every broker;
+ * queue -1: every queue), or, topic NULL, everything, retries included. What was said last about a
+ * queue counts, also for one that is ours only later. At any time, in a handler, too; waits for the
+ * client's thread, for no network.
+ *
+ * When pause returns no handler begins with a message of them and no poll returns one; handlers
+ * that have one go on, offsets are stored, and the queues stay ours. Nothing is kept here
+ * meanwhile: a queue that is resumed goes on behind what is done. In order, a message that failed
+ * is counted anew.
+ *
+ * ESCROW_ENOTFOUND: the topic is not subscribed. ESCROW_EINVAL: a broker or queue of no topic, a
+ * name too long. ESCROW_ELIMIT: more than 1024 exceptions from what holds for more.
+ */
+ESCROW_API int escrow_consumer_pause(struct escrow_consumer *consumer, const char *topic,
+                                     const char *broker, int32_t queue);
+ESCROW_API int escrow_consumer_resume(struct escrow_consumer *consumer, const char *topic,
                                       const char *broker, int32_t queue);
 
 /*
