@@ -40,7 +40,6 @@ trap 'exit 143' TERM HUP
 wanted_cases() { # ALL...
     local case_
     for case_; do
-        case $name/$case_ in *-rocketmq/tls* | *-rocketmq/access-keys*) continue ;; esac # Apache RocketMQ's servers are told in another way
         if is_wanted "$name" "$case_"; then
             echo "$case_"
         fi

@@ -15,6 +15,14 @@ make_certificates() { # FOLDER
     done
 }
 
+# For the servers, and for the clients that client.sh starts.
+need_certificates() {
+    [ -d "$work/certificates" ] || make_certificates "$work/certificates" >"$work/openssl.log" 2>&1 || {
+        tail -n 20 "$work/openssl.log" >&2
+        return 1
+    }
+}
+
 # Starts an escrowd for a client; sets namesrv and broker. Half messages are asked about early, so that nobody waits long.
 # KIND: plain; tls: takes nothing else, and wants the client's certificate; keys: wants requests signed by a user of users.conf
 # (inside TLS, too, if the client's name ends in -tls).
@@ -26,10 +34,7 @@ start_escrowd() { # KIND FOLDER
         options+=(--acl.file "$2/users.conf")
     fi
     if [ "$1" = tls ] || [ "${name%-tls}" != "$name" ]; then
-        [ -d "$certs" ] || make_certificates "$certs" >"$work/openssl.log" 2>&1 || {
-            tail -n 20 "$work/openssl.log" >&2
-            return 1
-        }
+        need_certificates || return 1
         options+=(--tls.mode enforcing --tls.cert.file "$certs/server.pem" --tls.key.file "$certs/server.key"
             --tls.ca.file "$certs/ca.pem" --tls.client.cert required)
     fi
@@ -44,27 +49,41 @@ start_escrowd() { # KIND FOLDER
     namesrv=$(sed -n 's/.* name server listens on //p' "$log")
 }
 
+# The same with Apache RocketMQ's name server and broker.
+start_rocketmq() { # KIND FOLDER
+    local log=$2/rocketmq.log kind=()
+    mkdir -p "$2"
+    case $1 in
+    tls) need_certificates && kind=(tls "$work/certificates") ;;
+    keys) kind=(keys "$here/users.conf") ;;
+    esac || return 1
+    "$here/rocketmq/start.sh" "$folder/rocketmq" "$2/data" "${kind[@]}" >"$log" 2>&1 &
+    servers+=($!)
+    until_true 400 grep -q '^ready ' "$log" || {
+        tail -n 20 "$log" >&2
+        return 1
+    }
+    read -r namesrv broker < <(sed -n 's/^ready //p' "$log")
+}
+
 # Starts what a client's cases need and exports where it listens. A client whose name ends in -rocketmq gets Apache RocketMQ's own
-# server, one in -tls a server that takes nothing else. Cases named tls..., access-keys... have servers of their own (INTEROP_TLS,
-# INTEROP_KEYS: name server and broker).
+# servers, one in -tls a server that takes nothing else. Cases named tls..., access-keys... have servers of their own (INTEROP_TLS,
+# INTEROP_KEYS: name server and broker); when there are no others, no more is started.
 start_server() { # CASE...
-    local log=$work/escrowd.log namesrv broker
-    export INTEROP_TLS='' INTEROP_KEYS=''
-    if [ "${name%-rocketmq}" != "$name" ]; then
-        "$here/rocketmq/start.sh" "$folder/rocketmq" "$work/data" >"$log" 2>&1 &
-        servers+=($!)
-        until_true 400 grep -q '^ready ' "$log" || {
-            tail -n 20 "$log" >&2
-            return 1
-        }
-        read -r INTEROP_NAMESRV INTEROP_BROKER < <(sed -n 's/^ready //p' "$log")
-        export INTEROP_NAMESRV INTEROP_BROKER
-        return
-    fi
-    case " $*" in *' tls'*) start_escrowd tls "$work/tls" && INTEROP_TLS="$namesrv $broker" ;; esac || return 1
-    case " $*" in *' access-keys'*) start_escrowd keys "$work/keys" && INTEROP_KEYS="$namesrv $broker" ;; esac || return 1
-    start_escrowd plain "$work" || return 1
-    export INTEROP_NAMESRV=$namesrv INTEROP_BROKER=$broker
+    local start=start_escrowd case_ kinds=() kind namesrv='' broker=''
+    [ "${name%-rocketmq}" = "$name" ] || start=start_rocketmq
+    export INTEROP_TLS='' INTEROP_KEYS='' INTEROP_NAMESRV=none INTEROP_BROKER=none
+    for case_; do
+        case $case_ in tls*) kind=tls ;; access-keys*) kind=keys ;; *) kind=plain ;; esac
+        case " ${kinds[*]} " in *" $kind "*) ;; *) kinds+=("$kind") ;; esac
+    done
+    for kind in "${kinds[@]}"; do
+        case $kind in
+        tls) "$start" tls "$work/tls" && INTEROP_TLS="$namesrv $broker" ;;
+        keys) "$start" keys "$work/keys" && INTEROP_KEYS="$namesrv $broker" ;;
+        plain) "$start" plain "$work" && INTEROP_NAMESRV=$namesrv INTEROP_BROKER=$broker ;;
+        esac || return 1
+    done
 }
 
 # A server that does not stop cleanly (a sanitizer's finding, too) is a failure of its own.

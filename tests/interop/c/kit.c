@@ -12,6 +12,7 @@
 #define INBOX_MAX 10000
 
 const char *name_server;
+const char *case_name;
 char topic[64];
 char group[64];
 
@@ -30,6 +31,12 @@ void fail(const char *fmt, ...)
     (void)printf("\n");
     (void)fflush(stdout);
     _exit(1); /* threads are at work */
+}
+
+void note(const char *what, const char *value)
+{
+    (void)printf("note %s %s: %s\n", case_name, what, value);
+    (void)fflush(stdout);
 }
 
 struct escrow_client *client_new(void)

@@ -9,9 +9,11 @@
 
 #include <escrow/escrow.h>
 
+#include <stdbool.h>
 #include <stddef.h>
 
-#define WAIT_S 40 /* what has not come by then never will */
+#define WAIT_S       40  /* what has not come by then never will */
+#define CASE_SECONDS 120 /* a case, and a process that it starts */
 
 #define NEED(expr)                                                                                 \
     do {                                                                                           \
@@ -23,8 +25,12 @@
 
 _Noreturn void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* A fact that each server should show alike, for compare.py. */
+void note(const char *what, const char *value);
+
 /* Set before a case runs. */
 extern const char *name_server;
+extern const char *case_name;
 extern char topic[64]; /* of this run and case; the group is its twin */
 extern char group[64];
 
@@ -49,5 +55,18 @@ void inbox_wait_for(const char *text, size_t least);
 /* A started consumer of the case's group and topic. handler NULL: a polled one. */
 struct escrow_consumer *consume(struct escrow_client *c, const char *expression,
                                 const struct escrow_option *options, escrow_handler_fn *handler);
+
+/* members.c: does not return if there is such a role (a process that a case starts and kills). */
+void run_role(const char *role);
+void case_killed(void);
+void case_instance(void);
+void case_reset(void);
+
+/* access.c */
+void case_access_keys(void);
+void case_access_keys_refused(void);
+void case_access_keys_permissions(void);
+void case_tls(void);
+void case_tls_refused(void);
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * libescrow against any broker that speaks RocketMQ's protocol: the same cases, whoever answers.
  *
- * usage: cases NAMESRV CASE...     prints "ok CASE" or "FAIL CASE: why" for each
+ * usage: cases NAMESRV CASE...               prints "ok CASE" or "FAIL CASE: why" for each
+ *        cases NAMESRV ROLE TOPIC GROUP      a process that a case kills (run_role)
  *
  * Each case runs in a process of its own, with a topic and a group of its own.
  */
@@ -14,9 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CASE_SECONDS 120
-#define LONG_LEN     100000
-#define BODY_MAX     ((size_t)4 << 20)
+#define LONG_LEN 100000
+#define BODY_MAX ((size_t)4 << 20)
 
 static void end(struct escrow_consumer **k, struct escrow_producer **p, struct escrow_client **c)
 {
@@ -160,6 +160,47 @@ static void case_delay(void)
     NEED(inbox_count() == 2);
     escrow_message_free(&level);
     escrow_message_free(&timed);
+    end(&k, &p, &c);
+}
+
+static enum escrow_consume_result notes_time(const struct escrow_delivery *message, void *arg)
+{
+    const int64_t *due_ms = arg;
+    size_t len;
+    const char *body = escrow_delivery_body(message, &len);
+    char line[64];
+
+    (void)snprintf(line, sizeof line, "%.*s %s", (int)len, body,
+                   escrow_delivery_stored_ms(message) >= *due_ms ? "when due" : "before");
+    inbox_add(line);
+    return ESCROW_CONSUME_OK;
+}
+
+/* At a time of day: not before it; one that has passed is now. */
+static void case_at(void)
+{
+    struct escrow_client *c = client_new();
+    struct escrow_producer *p = producer_new(c);
+    struct escrow_message *later = message_new("later");
+    struct escrow_message *past = message_new("past");
+    struct escrow_consumer *k = NULL;
+    struct timespec now;
+    int64_t due_ms;
+
+    NEED(clock_gettime(CLOCK_REALTIME, &now) == 0);
+    due_ms = ((int64_t)now.tv_sec + 4) * 1000;
+    OK(escrow_message_set_deliver_at(later, due_ms));
+    OK(escrow_message_set_deliver_at(past, due_ms - 3600000));
+    OK(escrow_send(p, later, NULL));
+    OK(escrow_send(p, past, NULL));
+    OK(escrow_consumer_new(c, group, NULL, &k));
+    OK(escrow_consumer_subscribe(k, topic, "*"));
+    OK(escrow_consumer_start(k, notes_time, &due_ms));
+    inbox_wait_for("later when due", 1);
+    NEED(inbox_count_of("past before") + inbox_count_of("past when due") == 1);
+    NEED(inbox_count() == 2);
+    escrow_message_free(&later);
+    escrow_message_free(&past);
     end(&k, &p, &c);
 }
 
@@ -517,7 +558,30 @@ static const struct {
     {"order", case_order},
     {"poll", case_poll},
     {"transaction", case_transaction},
+    {"at", case_at},
+    {"reset", case_reset},
+    {"killed", case_killed},
+    {"instance", case_instance},
+    {"access-keys", case_access_keys},
+    {"access-keys-refused", case_access_keys_refused},
+    {"access-keys-permissions", case_access_keys_permissions},
+    {"tls", case_tls},
+    {"tls-refused", case_tls_refused},
 };
+
+/* Prints the facts that a case said, and leaves why it failed: the line behind them. */
+static void pass_notes_on(char *said)
+{
+    char *rest = said;
+
+    while (strncmp(rest, "note ", 5) == 0 && strchr(rest, '\n') != NULL) {
+        int len = (int)strcspn(rest, "\n");
+        (void)printf("%.*s\n", len, rest);
+        rest += len + 1;
+    }
+    memmove(said, rest, strlen(rest) + 1);
+    said[strcspn(said, "\n")] = '\0';
+}
 
 /* In a process of its own; what it says goes into why. */
 static int run_case(size_t n, char *why, size_t size)
@@ -528,6 +592,7 @@ static int run_case(size_t n, char *why, size_t size)
     size_t used = 0;
     pid_t pid;
 
+    (void)fflush(stdout);
     if (pipe(fds) != 0 || (pid = fork()) < 0) {
         return -1;
     }
@@ -536,6 +601,7 @@ static int run_case(size_t n, char *why, size_t size)
         (void)close(fds[0]);
         (void)close(fds[1]);
         (void)alarm(CASE_SECONDS);
+        case_name = cases[n].name;
         (void)snprintf(topic, sizeof topic, "C_%s_%d", cases[n].name, (int)getpid());
         (void)snprintf(group, sizeof group, "c_%s_%d", cases[n].name, (int)getpid());
         cases[n].run();
@@ -546,7 +612,7 @@ static int run_case(size_t n, char *why, size_t size)
         used += (size_t)len;
     }
     why[used] = '\0';
-    why[strcspn(why, "\n")] = '\0';
+    pass_notes_on(why);
     (void)close(fds[0]);
     return waitpid(pid, &status, 0) == pid ? status : -1;
 }
@@ -560,8 +626,13 @@ int main(int argc, char **argv)
         return 2;
     }
     name_server = argv[1];
+    if (argc == 5) {
+        (void)snprintf(topic, sizeof topic, "%s", argv[3]);
+        (void)snprintf(group, sizeof group, "%s", argv[4]);
+        run_role(argv[2]);
+    }
     for (int i = 2; i < argc; i++) {
-        char why[400] = "no such case";
+        char why[4000] = "no such case";
         size_t n = 0;
         int status = -1;
         while (n < sizeof cases / sizeof cases[0] && strcmp(cases[n].name, argv[i]) != 0) {

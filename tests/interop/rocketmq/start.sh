@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
 # Start Apache RocketMQ's name server and broker on loopback, and run until ended; prints "ready HOST:PORT HOST:PORT" (the name server,
-# the broker) when both answer. usage: start.sh LIBRARIES FOLDER
+# the broker) when both answer.
+# usage: start.sh LIBRARIES FOLDER [tls CERTIFICATES | keys USERS]
+#   tls   they take nothing but TLS, and want certificates of clients. CERTIFICATES: a folder with ca.pem and with certificates and keys
+#         of `server` and `client`
+#   keys  the broker wants requests signed by the users of the file USERS, as escrowd reads it; `owner` is the one that it knows from the start.
+#         RocketMQ's name server lets everybody ask
 # They are set like the escrowd that run.sh starts: the names of broker and cluster, half messages are asked about early, SQL filters and
 # traces are on, a busy machine is no reason to refuse. Files are small, everything is below FOLDER.
 set -euo pipefail
 
+here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/interop/lib.sh
-. "$(dirname "$0")/../lib.sh"
+. "$here/../lib.sh"
 libraries=$1
 folder=$2
+kind=${3:-plain}
+what=${4:-}
 mkdir -p "$folder/conf"
 pids=()
 finish() {
@@ -81,8 +89,28 @@ osPageCacheBusyTimeOutMills=10000
 diskMaxUsedSpaceRatio=99
 CONF
 
+options=()
+if [ "$kind" = tls ]; then
+    for name in server client; do
+        options+=("-Dtls.$name.certPath=$what/$name.pem" "-Dtls.$name.keyPath=$what/$name.key" "-Dtls.$name.trustCertPath=$what/ca.pem")
+    done
+    options+=(-Dtls.test.mode.enable=false -Dtls.server.mode=enforcing -Dtls.server.need.client.auth=require -Dtls.server.authClient=true
+        -Dtls.client.authServer=true -Dtls.config.file="$folder/none")
+elif [ "$kind" = keys ]; then
+    cat >>"$folder/broker.conf" <<CONF
+authenticationEnabled=true
+authenticationProvider=org.apache.rocketmq.auth.authentication.provider.DefaultAuthenticationProvider
+authenticationMetadataProvider=org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider
+authorizationEnabled=true
+authorizationProvider=org.apache.rocketmq.auth.authorization.provider.DefaultAuthorizationProvider
+authorizationMetadataProvider=org.apache.rocketmq.auth.authorization.provider.LocalAuthorizationMetadataProvider
+initAuthenticationUser={"username":"owner-access","password":"owner-secret"}
+innerClientAuthenticationCredentials={"accessKey":"broker-access","secretKey":"broker-secret"}
+CONF
+fi
+
 start() { # CLASS CONFIGURATION
-    java -Xmx400m -Xms64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=1g -Drocketmq.home.dir="$folder" \
+    java -Xmx400m -Xms64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=1g "${options[@]}" -Drocketmq.home.dir="$folder" \
         -Duser.home="$folder" -cp "$libraries/*" "org.apache.rocketmq.$1" -c "$2" >"$folder/$2.log" 2>&1 &
     pids+=($!)
 }
@@ -97,13 +125,9 @@ await() { # LOG
 }
 # Has the broker made itself known? It does so a moment after it says that it runs.
 has_route() {
-    python3 - "$name_port" <<'PYTHON'
-import socket, struct, sys
-header = b'{"code":105,"opaque":1,"flag":0,"version":409,"language":"JAVA","extFields":{"topic":"TBW102"}}'
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5) as s:
-    s.sendall(struct.pack(">II", 4 + len(header), len(header)) + header)
-    sys.exit(b'"code":0' not in s.recv(4096))
-PYTHON
+    local certificates=()
+    [ "$kind" != tls ] || certificates=("$what")
+    python3 "$here/ask.py" "$name_port" route "${certificates[@]}"
 }
 cd "$folder"
 start namesrv.NamesrvStartup namesrv.conf
@@ -114,5 +138,6 @@ until_true 60 has_route || {
     echo "the broker did not make itself known" >&2
     exit 1
 }
+[ "$kind" != keys ] || python3 "$here/ask.py" "$port" users "$what" owner-access owner-secret || exit 1
 echo "ready 127.0.0.1:$name_port 127.0.0.1:$port"
 wait

@@ -23,8 +23,8 @@ final class StreamAccess {
         return new StreamApp(kit).sendTo(topic).start();
     }
 
-    private static void expectRefused(String what, StreamApp app) throws Exception {
-        Kit.expectRefused(what, () -> {
+    private static void expectRefused(Kit kit, String what, StreamApp app) throws Exception {
+        kit.expectRefused(what, () -> {
             app.send("refused");
             return null;
         });
@@ -41,9 +41,9 @@ final class StreamAccess {
         String topic = service.createTopic(service.producer(), 1);
         StreamApp app = app(service, topic);
         app.send("m0");
-        expectRefused("a message with a wrong secret", app(kit.as("service", "another"), topic));
-        expectRefused("a message with an unknown access key", app(kit.as("unknown"), topic));
-        expectRefused("a message with no signature", app(kit.as(null), topic));
+        expectRefused(kit, "a message with a wrong secret", app(kit.as("service", "another"), topic));
+        expectRefused(kit, "a message with an unknown access key", app(kit.as("unknown"), topic));
+        expectRefused(kit, "a message with no signature", app(kit.as(null), topic));
         expectOnly(kit.as("service"), topic, "m0");
     }
 
@@ -53,8 +53,8 @@ final class StreamAccess {
         String hidden = kit.unique("hidden");
         Kit.createTopic(owner.producer(), hidden, 1);
         app(kit.as("writer"), topic).send("m0");
-        expectRefused("a message to a topic that is denied", app(kit.as("writer"), hidden));
-        expectRefused("a message of one who may read", app(kit.as("reader"), topic));
+        expectRefused(kit, "a message to a topic that is denied", app(kit.as("writer"), hidden));
+        expectRefused(kit, "a message of one who may read", app(kit.as("reader"), topic));
         StreamApp mayNot = new StreamApp(kit.as("writer")).sendTo(topic).consume(topic, kit.unique("group")).start();
         expectOnly(kit.as("reader"), topic, "m0");
         Kit.equal(Collections.emptyList(), mayNot.inbox().bodies(), "messages of one who may write");
@@ -65,7 +65,7 @@ final class StreamAccess {
         Kit secure = kit.inTls();
         String topic = secure.createTopic(secure.producer(), 1);
         app(secure, topic).send("m0");
-        expectRefused("a plain connection", app(kit.later(new Kit("tls-refused-plain", secure.namesrv, secure.broker)), topic));
+        expectRefused(kit, "a plain connection", app(kit.later(new Kit("tls-refused-plain", secure.namesrv, secure.broker)), topic));
         expectOnly(secure, topic, "m0");
     }
 }

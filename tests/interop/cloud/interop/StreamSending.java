@@ -76,7 +76,7 @@ final class StreamSending {
             .output("max-message-size", "" + 8 * 1024 * 1024).output("compress-msg-body-threshold", "" + Integer.MAX_VALUE).start();
         app.send(large);
         Kit.check(large.equals(Kit.text(app.inbox().awaitOne().getBody())), "the body is another");
-        Kit.expectRefused("a body of more than 4 MiB", () -> {
+        kit.expectRefused("a body of more than 4 MiB", () -> {
             app.send(large + "x");
             return null;
         });
@@ -87,7 +87,7 @@ final class StreamSending {
     private static void refusedNames(Kit kit) throws Exception {
         for (String topic : new String[] {"SCHEDULE_TOPIC_XXXX", "RMQ_SYS_TRANS_HALF_TOPIC"}) {
             StreamApp app = new StreamApp(kit).sendTo(topic).start();
-            Kit.expectRefused("a message to " + topic, () -> {
+            kit.expectRefused("a message to " + topic, () -> {
                 app.send("x");
                 return null;
             });

@@ -26,6 +26,7 @@ final class Access {
         cases.put("access-keys-transactions", kit -> Runner.again(cases, () -> kit.as("service"), TRANSACTIONS));
         cases.put("access-keys-refused", Access::refused);
         cases.put("access-keys-permissions", Access::permissions);
+        cases.put("access-keys-cloud", kit -> cloud(cases, kit));
         cases.put("tls", kit -> Runner.again(cases, kit::inTls, SENDING));
         cases.put("tls-consuming", kit -> Runner.again(cases, kit::inTls, CONSUMING));
         cases.put("tls-transactions", kit -> Runner.again(cases, kit::inTls, TRANSACTIONS));
@@ -34,6 +35,17 @@ final class Access {
             cases.put("access-keys-popping", kit -> Runner.again(cases, () -> kit.as("owner"), POPPING));
             cases.put("tls-popping", kit -> Runner.again(cases, kit::inTls, POPPING));
         }
+    }
+
+    /** What a client of Alibaba Cloud's service does: its requests have a field OnsChannel, its traces go to a topic of the region. */
+    private static void cloud(Map<String, Case> cases, Kit kit) throws Exception {
+        Runner.again(cases, () -> kit.as("service").ofCloud(), "normal", "batch", "ordered", "retry", "transaction-unknown-then-commit");
+        Kit service = kit.as("service").ofCloud();
+        DefaultMQProducer producer = service.start(new DefaultMQProducer(service.unique("producer"), service.hook(), true, null));
+        String topic = service.createTopic(producer, 1);
+        String id = Kit.send(producer, topic, "", "traced").getMsgId();
+        Inbox traces = kit.as("owner").collect("rmq_sys_TRACE_DATA_DefaultRegion"); /* a system topic is an administrator's */
+        Kit.eventually(true, () -> traces.bodies().stream().anyMatch(b -> b.contains("Pub") && b.contains(id)), "a trace");
     }
 
     private static void refused(Kit kit) throws Exception {
@@ -45,10 +57,10 @@ final class Access {
         String[] whose = {"a wrong secret", "an unknown access key", "no signature"};
         for (int i = 0; i < others.length; i++) {
             DefaultMQProducer other = others[i];
-            Kit.expectRefused("a message with " + whose[i], () -> other.send(new Message(topic, Kit.bytes("refused"))));
+            kit.expectRefused("a message with " + whose[i], () -> other.send(new Message(topic, Kit.bytes("refused"))));
         }
         String another = kit.unique("topic");
-        Kit.expectRefused("a topic of no administrator", () -> {
+        kit.expectRefused("a topic of no administrator", () -> {
             Kit.createTopic(producer, another, 1);
             return null;
         });
@@ -79,8 +91,8 @@ final class Access {
         DefaultMQProducer reader = kit.as("reader").producer();
         Kit.untilNoException(() -> Kit.send(writer, topic, "", "m0"));
         Kit.untilNoException(() -> Kit.send(all, hidden, "", "secret"));
-        Kit.expectRefused("a message to a topic that is denied", () -> writer.send(new Message(hidden, Kit.bytes("refused"))));
-        Kit.expectRefused("a message of one who may read", () -> reader.send(new Message(topic, Kit.bytes("refused"))));
+        kit.expectRefused("a message to a topic that is denied", () -> writer.send(new Message(hidden, Kit.bytes("refused"))));
+        kit.expectRefused("a message of one who may read", () -> reader.send(new Message(topic, Kit.bytes("refused"))));
         expectNoPull(kit.as("writer"), topic);
         expectNoPull(kit.as("reader"), hidden);
         kit.as("reader").collect(topic).expect(Kit.numbered(1));
@@ -99,7 +111,7 @@ final class Access {
         plain.setInstanceName(kit.unique("instance"));
         plain.start();
         kit.later(plain::shutdown);
-        Kit.expectRefused("a plain connection", () -> plain.send(new Message(topic, Kit.bytes("refused"))));
+        kit.expectRefused("a plain connection", () -> plain.send(new Message(topic, Kit.bytes("refused"))));
         secure.collect(topic).expect(Kit.numbered(1));
     }
 }

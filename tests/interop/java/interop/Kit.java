@@ -14,6 +14,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.regex.Pattern;
 import org.apache.rocketmq.acl.common.AclClientRPCHook;
 import org.apache.rocketmq.acl.common.SessionCredentials;
+import org.apache.rocketmq.client.AccessChannel;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
@@ -28,6 +29,7 @@ import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.remoting.RPCHook;
+import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 
 /** What every case needs: names of its own, clients that are shut down at its end, and checks that say what was wrong. */
 final class Kit implements AutoCloseable {
@@ -43,6 +45,8 @@ final class Kit implements AutoCloseable {
     private final RPCHook hook;
     private final boolean isInTls;
     private final Deque<AutoCloseable> open = new ArrayDeque<>();
+    private boolean isQuiet;
+    private boolean isOfCloud; /* like a client of Alibaba Cloud's service */
 
     Kit(String name, String namesrv, String broker) {
         this(name, new String[] {namesrv, broker}, null, null, false);
@@ -54,7 +58,15 @@ final class Kit implements AutoCloseable {
         this.broker = servers[1];
         this.user = user;
         this.secret = secret;
-        this.hook = user == null ? null : new AclClientRPCHook(new SessionCredentials(accessKey(), secret));
+        this.hook = user == null ? null : new AclClientRPCHook(new SessionCredentials(accessKey(), secret)) {
+            @Override
+            public void doBeforeRequest(String address, RemotingCommand request) {
+                if (isOfCloud) {
+                    request.addExtField("OnsChannel", AccessChannel.CLOUD.name()); /* and it is signed */
+                }
+                super.doBeforeRequest(address, request);
+            }
+        };
         this.isInTls = isInTls;
     }
 
@@ -71,6 +83,12 @@ final class Kit implements AutoCloseable {
 
     Kit as(String user, String secret) {
         return later(new Kit(name, servers("INTEROP_KEYS"), user, secret, false));
+    }
+
+    /** The same user as a client of Alibaba Cloud's service: every request has one more field, and traces go to another topic. */
+    Kit ofCloud() {
+        isOfCloud = true;
+        return this;
     }
 
     /** The same at the server that takes nothing but TLS. */
@@ -105,6 +123,9 @@ final class Kit implements AutoCloseable {
         client.setMqClientApiTimeout(REQUEST_MS);
         if (isInTls) {
             client.setUseTLS(true);
+        }
+        if (isOfCloud) {
+            client.setAccessChannel(AccessChannel.CLOUD);
         }
         return client;
     }
@@ -217,8 +238,17 @@ final class Kit implements AutoCloseable {
             .invokeBrokerToResetOffset(broker, topic, group, 0, true, 5000);
     }
 
+    /** Notes nothing: the facts are those of another case, which notes them. */
+    Kit quietly() {
+        isQuiet = true;
+        return this;
+    }
+
     /** A fact that each server should show alike, for compare.py; names of this case's own become what they are names of. */
     void note(String what, Object value) {
+        if (isQuiet) {
+            return;
+        }
         String text = String.valueOf(value).replaceAll(Pattern.quote(name) + "-([a-z]+)-\\d+", "$1").replaceAll("\\s+", " ");
         System.out.println("note " + name + " " + what.replace(':', ';') + ": " + text);
     }
@@ -241,15 +271,17 @@ final class Kit implements AutoCloseable {
         });
     }
 
-    /** How a call was refused. */
+    /** How a call was refused: the innermost exception that has a code, or that which came. */
     void note(String what, Exception refusal) throws Exception {
-        Object code = "";
-        try {
-            code = refusal.getClass().getMethod("getResponseCode").invoke(refusal);
-        } catch (NoSuchMethodException e) {
-            code = "without a code";
+        String text = refusal.getClass().getSimpleName() + " without a code";
+        for (Throwable e = refusal; e != null; e = e.getCause()) {
+            try {
+                text = e.getClass().getSimpleName() + " " + e.getClass().getMethod("getResponseCode").invoke(e);
+            } catch (NoSuchMethodException none) {
+                /* its cause may have one */
+            }
         }
-        note(what, refusal.getClass().getSimpleName() + " " + code);
+        note(what, (Object) text);
     }
 
     static byte[] bytes(String text) {
@@ -314,11 +346,12 @@ final class Kit implements AutoCloseable {
         }
     }
 
-    /** Any exception that a server's no ends in. */
-    static void expectRefused(String what, Callable<?> call) throws Exception {
+    /** Any exception that a server's no ends in; it is noted. */
+    void expectRefused(String what, Callable<?> call) throws Exception {
         try {
             call.call();
         } catch (MQClientException | MQBrokerException | RuntimeException e) {
+            note(what, e);
             return;
         }
         throw new AssertionError(what + " was not refused");

@@ -165,7 +165,7 @@ final class Sending {
         new Random(1).nextBytes(large);
         Kit.equal(SendStatus.SEND_OK, producer.send(new Message(topic, large)).getSendStatus(), "status");
         Kit.check(Arrays.equals(large, kit.collect(topic).awaitOne().getBody()), "the body is another");
-        Kit.expectRefused("an empty body", () -> producer.send(new Message(topic, new byte[0])));
+        kit.expectRefused("an empty body", () -> producer.send(new Message(topic, new byte[0])));
         try {
             producer.setMaxMessageSize(8 * 1024 * 1024);
             producer.send(new Message(topic, new byte[large.length + 1]));

@@ -33,7 +33,7 @@ final class SpringAccess {
         String[] whose = {"a wrong secret", "an unknown access key", "no signature"};
         for (int i = 0; i < others.length; i++) {
             RocketMQTemplate other = others[i];
-            Kit.expectRefused("a message with " + whose[i], () -> other.syncSend(topic, "refused"));
+            kit.expectRefused("a message with " + whose[i], () -> other.syncSend(topic, "refused"));
         }
         kit.as("service").collect(topic).expect(Kit.numbered(1));
     }
@@ -46,8 +46,8 @@ final class SpringAccess {
         RocketMQTemplate writer = template(kit.as("writer"));
         RocketMQTemplate reader = template(kit.as("reader"));
         Kit.untilNoException(() -> writer.syncSend(topic, "m0"));
-        Kit.expectRefused("a message to a topic that is denied", () -> writer.syncSend(hidden, "refused"));
-        Kit.expectRefused("a message of one who may read", () -> reader.syncSend(topic, "refused"));
+        kit.expectRefused("a message to a topic that is denied", () -> writer.syncSend(hidden, "refused"));
+        kit.expectRefused("a message of one who may read", () -> reader.syncSend(topic, "refused"));
         kit.as("service").collect(topic).expect(Kit.numbered(1));
         App mayRead = App.listen(kit.as("reader"), topic, kit.unique("group"), Listeners.Plain.class);
         App mayNot = App.listen(kit.as("writer"), topic, kit.unique("group"), Listeners.Plain.class);
@@ -62,7 +62,7 @@ final class SpringAccess {
         RocketMQTemplate template = template(secure);
         Kit.untilNoException(() -> template.syncSend(topic, "m0"));
         RocketMQTemplate plain = template(kit.later(new Kit("tls-refused-plain", secure.namesrv, secure.broker)));
-        Kit.expectRefused("a plain connection", () -> plain.syncSend(topic, "refused"));
+        kit.expectRefused("a plain connection", () -> plain.syncSend(topic, "refused"));
         secure.collect(topic).expect(Kit.numbered(1));
     }
 }

@@ -69,8 +69,8 @@ final class TemplateSending {
         new Random(1).nextBytes(large);
         Kit.equal(SendStatus.SEND_OK, template.syncSend(topic, large).getSendStatus(), "status");
         Kit.check(Arrays.equals(large, kit.collect(topic).awaitOne().getBody()), "the body is another");
-        Kit.expectRefused("a body of more than 4 MiB", () -> template.syncSend(topic, new byte[large.length + 1]));
-        Kit.expectRefused("an empty body", () -> template.syncSend(topic, new byte[0]));
+        kit.expectRefused("a body of more than 4 MiB", () -> template.syncSend(topic, new byte[large.length + 1]));
+        kit.expectRefused("an empty body", () -> template.syncSend(topic, new byte[0]));
     }
 
     private static void refusedNames(Kit kit) {
