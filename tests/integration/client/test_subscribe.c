@@ -282,12 +282,10 @@ static void pause_at_work(const struct escrow_option *options)
     send_many(p, "Paused", 0, 40);
     k = rig_consume(c, "readers", "Paused", "*", options, waits_at_gate, &bag);
     gate_await();
+    OK(escrow_consumer_pause(k, "Paused", NULL, -1));
     OK(escrow_consumer_pause(k, NULL, NULL, -1));
     OK(escrow_consumer_resume(k, NULL, NULL, -1));
-    OK(escrow_consumer_pause(k, "Paused", NULL, -1));
     gate_open();
-    bag_wait(&bag, 1);
-    OK(escrow_consumer_resume(k, "Paused", NULL, -1));
     bag_wait_distinct(&bag, 40);
     ck_assert_uint_eq(bag_count(&bag), 40);
     escrow_consumer_free(&k);
@@ -337,14 +335,18 @@ START_TEST(in_order_what_failed_comes_first_again)
     send_many(p, "Paused", 0, 10);
     OK(escrow_consumer_new(c, "readers", in_order, &k));
     OK(escrow_consumer_subscribe(k, "Paused", "*"));
+    OK(escrow_consumer_subscribe(k, "Marker", "*"));
     OK(escrow_consumer_start(k, pauses_and_fails, &k));
     bag_wait(&bag, 4);
+    OK(rig_send(p, "Marker", "marker"));
+    bag_wait_for(&bag, "marker");
+    ck_assert_uint_eq(bag_count(&bag), 5);
     OK(escrow_consumer_resume(k, "Paused", NULL, -1));
-    bag_wait(&bag, 11);
-    for (int i = 0; i < 11; i++) {
+    bag_wait(&bag, 12);
+    for (int i = 0; i < 12; i++) {
         char text[16];
-        (void)snprintf(text, sizeof text, "%d", i < 4 ? i : i - 1);
-        ck_assert_str_eq(bag.items[i], text);
+        (void)snprintf(text, sizeof text, "%d", i < 4 ? i : i - 2);
+        ck_assert_str_eq(bag.items[i], i == 4 ? "marker" : text);
     }
     escrow_consumer_free(&k);
     escrow_producer_free(&p);
@@ -479,8 +481,33 @@ START_TEST(who_chose_queues_takes_up_no_topic)
     OK(escrow_consumer_unsubscribe(k, "One"));
     OK(escrow_consumer_poll(k, 30, &m, 1, &n));
     ck_assert_uint_eq(n, 0);
+    ck_assert_int_eq(escrow_consumer_subscribe(k, "One", "*"), ESCROW_EINVAL);
     escrow_consumer_free(&k);
     escrow_producer_free(&p);
+    escrow_client_free(&c);
+}
+END_TEST
+
+/* What was said of a topic is forgotten with it. */
+START_TEST(topics_may_come_and_go_for_ever)
+{
+    struct escrow_client *c = rig_client(&rig);
+    struct escrow_consumer *k = NULL;
+
+    OK(escrow_consumer_new(c, "readers", quick, &k));
+    for (int i = 0; i < 1100; i++) {
+        OK(escrow_consumer_subscribe(k, "One", "*"));
+        OK(escrow_consumer_pause(k, "One", NULL, 1));
+        OK(escrow_consumer_unsubscribe(k, "One"));
+    }
+    OK(escrow_consumer_subscribe(k, "One", "*"));
+    for (int i = 0; i < 1024; i++) {
+        OK(escrow_consumer_pause(k, "One", NULL, i));
+    }
+    ck_assert_int_eq(escrow_consumer_pause(k, "One", NULL, 1024), ESCROW_ELIMIT);
+    OK(escrow_consumer_resume(k, "One", NULL, -1)); /* which covers all of them */
+    OK(escrow_consumer_pause(k, "One", NULL, 1024));
+    escrow_consumer_free(&k);
     escrow_client_free(&c);
 }
 END_TEST
@@ -501,6 +528,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, topics_are_given_up_and_taken_up_while_it_runs);
     tcase_add_test(tc, a_handler_outlives_its_topic);
     tcase_add_test(tc, who_chose_queues_takes_up_no_topic);
+    tcase_add_test(tc, topics_may_come_and_go_for_ever);
 }
 
 int main(void)
