@@ -83,7 +83,7 @@ void md5(struct slice data, uint8_t out[MD5_SIZE])
     for (size_t at = 0; at < end; at += BLOCK) {
         take_block(state, last + at);
     }
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++) {
         put_le32(out + 4 * i, state[i]);
     }
 }
