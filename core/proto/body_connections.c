@@ -1,6 +1,8 @@
 #include "core/proto/body_connections.h"
 
+#include "core/proto/body_tree.h"
 #include "core/proto/json_write.h"
+#include "escrow/errors.h"
 
 static void put_rows(struct json_writer *w, const struct connection_row *rows, size_t count)
 {
@@ -43,4 +45,21 @@ void producer_connections_encode(struct buf *out, const struct connection_row *r
     json_write_object_begin(&w);
     put_rows(&w, rows, count);
     json_write_object_end(&w);
+}
+
+int connections_count(struct slice body, size_t *count)
+{
+    struct body_tree tree = {.chunks = NULL};
+    const struct json_node *root = NULL;
+    const struct json_node *set;
+    int rc = body_tree_parse(&tree, body, JSON_LIMITS_BODY, &root);
+
+    *count = 0;
+    if (rc == 0) {
+        set = body_tree_list(root, "connectionSet");
+        rc = set == NULL ? ESCROW_EPROTO : 0;
+        *count = set == NULL ? 0 : set->count;
+    }
+    body_tree_fini(&tree);
+    return rc;
 }

@@ -4,6 +4,7 @@
  */
 #include "core/base/check.h"
 #include "core/proto/body_callback.h"
+#include "core/proto/body_connections.h"
 #include "core/proto/body_group.h"
 #include "core/proto/body_heartbeat.h"
 #include "core/proto/body_lists.h"
@@ -243,15 +244,24 @@ static int try_assignment(struct slice in, struct buf *out)
     return error;
 }
 
+static int try_connections(struct slice in, struct buf *out)
+{
+    size_t count;
+    int error = connections_count(in, &count);
+
+    producer_connections_encode(out, NULL, 0);
+    return error;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static int (*const tries[])(struct slice in, struct buf * out) = {
-        try_route,       try_cluster,  try_heartbeat,     try_client_config,
-        try_topic_table, try_register, try_queue_lock,    try_group_config,
-        try_name_list,   try_kv_table, try_queue_set,     try_register_compressed,
-        try_topic_stats, try_offsets,  try_consume_stats, try_callback,
-        try_batch_acks,  try_mode,     try_assignment,    try_group_table,
-        try_member};
+        try_route,       try_cluster,    try_heartbeat,     try_client_config,
+        try_topic_table, try_register,   try_queue_lock,    try_group_config,
+        try_name_list,   try_kv_table,   try_queue_set,     try_register_compressed,
+        try_topic_stats, try_offsets,    try_consume_stats, try_callback,
+        try_batch_acks,  try_mode,       try_assignment,    try_group_table,
+        try_member,      try_connections};
     struct buf once, twice;
     int error;
 

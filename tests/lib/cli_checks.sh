@@ -3,6 +3,7 @@
 #
 #   start_escrowd NAME OPTION...   a broker whose data is $work/NAME and whose log is $work/NAME.log; sets broker and namesrv, their
 #                                  addresses (namesrv is empty unless it has one: --namesrv.port 0), and pids[NAME]
+#   listen NAME COMMAND...         runs another server, pids[NAME]; $at is the address, the first line that it prints
 #   end NAME SIGNAL                ends it, or another that pids names
 #   expect STATUS COMMAND...       runs escrow COMMAND...; its output is in $out and $err, and in $work/out and $work/err
 #   has TEXT PATTERN, has_not      the text matches the extended regular expression, or does not
@@ -49,6 +50,19 @@ start_escrowd() {
     namesrv=$(sed -n 's/.*name server listens on //p' "$log")
     # shellcheck disable=SC2034
     broker=$(sed -n 's/.*broker listens on //p' "$log")
+}
+listen() {
+    local name=$1
+    shift
+    : >"$work/$name.at"
+    "$@" >>"$work/$name.at" 2>"$work/$name.log" &
+    pids[$name]=$!
+    for ((i = 0; i < 1200; i++)); do
+        [ ! -s "$work/$name.at" ] || break
+        pause
+    done
+    # shellcheck disable=SC2034
+    at=$(head -n 1 "$work/$name.at")
 }
 end() {
     kill "-$2" "${pids[$1]}"

@@ -128,8 +128,10 @@ int copy_main(int argc, char **argv)
     const struct arg args[] = {
         {"from", "HOST:PORT", "the source's name servers, separated by ';'", &from.namesrv,
          ARG_TEXT},
-        {"topic", "PATTERN", "only topics like it (\"order*\"); several times", &c.topic_patterns,
-         ARG_TEXTS},
+        {"topic", "PATTERN",
+         "only topics like it (\"order*\"), and without\n--group the groups that consume them; "
+         "several times",
+         &c.topic_patterns, ARG_TEXTS},
         {"group", "PATTERN", "only groups like it, with their retry and\ndead-letter topics",
          &c.group_patterns, ARG_TEXTS},
         {"broker", "NAME", "only these brokers of the source", &c.broker_names, ARG_TEXTS},

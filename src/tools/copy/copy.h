@@ -53,6 +53,7 @@ struct copy_topic {
 
 struct copy_group {
     struct group_config config; /* name borrowed from its broker's table */
+    bool is_unknown;            /* how far it is could not be asked; told */
 };
 
 /* One group's offset in one old queue. */
@@ -87,6 +88,10 @@ struct copy {
     size_t topic_count;
     struct copy_group *groups; /* in no order */
     size_t group_count;
+    char (*consumers)[GROUP_LEN_MAX + 1]; /* groups that consume the topics of --topic */
+    size_t consumer_count;
+    size_t consumer_cap;
+    bool has_unknown;            /* groups of which it is not known how far they are */
     struct copy_offset *offsets; /* ordered by topic, broker, queue, group */
     size_t offset_count;
     size_t offset_cap;
@@ -142,7 +147,7 @@ void copy_warn(struct copy *c, const char *name, const char *fmt, ...) ESCROW_PR
 /* The error of a topic or group: told as copy_failed; 0, or the error when it ends the copy. */
 ESCROW_MUST_USE int copy_settle(struct copy *c, int error, const char *name);
 
-/* ---- the source (source.c, groups.c, waiting.c) ---- */
+/* ---- the source (source.c, groups.c, members.c, waiting.c) ---- */
 
 /* Brokers, and the topics and groups that are wanted. */
 ESCROW_MUST_USE int copy_read_source(struct copy *c);
@@ -153,6 +158,16 @@ ESCROW_MUST_USE int copy_read_groups(struct copy *c);
 
 /* How far the groups are, as of now. */
 ESCROW_MUST_USE int copy_read_offsets(struct copy *c);
+
+/*
+ * Which groups have an offset in, or subscribe to, a topic that --topic names (part of
+ * copy_read_source).
+ */
+ESCROW_MUST_USE int copy_read_consumers(struct copy *c);
+bool copy_is_consumer(const struct copy *c, struct slice group);
+
+/* A topic like others, not a retry or dead-letter topic, that --topic names. */
+bool copy_names_topic(const struct copy *c, struct slice name);
 
 /* Has the group members that are connected to the broker? */
 ESCROW_MUST_USE int copy_ask_members(struct copy *c, struct cli *side, const char *addr,

@@ -1,4 +1,4 @@
-/* escrow copy: the groups of the source, how far they are, and who is connected. */
+/* escrow copy: the groups of the source, and how far they are. */
 #include "core/base/mem.h"
 #include "core/proto/body_lists.h"
 #include "core/proto/body_queues.h"
@@ -72,6 +72,8 @@ struct stats_asked {
     size_t broker;
     size_t group;
     char name[GROUP_LEN_MAX + 1]; /* of the group */
+    const char *topic;            /* only of this one; NULL: of all */
+    bool *is_of;                  /* does it consume the topic, by its number? */
 };
 
 static int by_topic_name(const void *key, const void *item)
@@ -143,6 +145,9 @@ static void group_fields(struct header_writer *w, void *arg)
     const struct stats_asked *asked = arg;
 
     header_put_str(w, "consumerGroup", slice_str(asked->name));
+    if (asked->topic != NULL) {
+        header_put_str(w, "topic", slice_str(asked->topic));
+    }
 }
 
 static bool has_group(const struct copy_broker *b, struct slice name)
@@ -171,22 +176,110 @@ static int by_place(const void *a, const void *b)
     return order != 0 ? order : compare(x->group, y->group);
 }
 
+static void topics_fields(struct header_writer *w, void *arg)
+{
+    const struct stats_asked *asked = arg;
+
+    header_put_str(w, "group", slice_str(asked->name));
+}
+
+static int on_topics_of(void *arg, struct header *header, struct slice body)
+{
+    const struct stats_asked *asked = arg;
+    struct copy *c = asked->c;
+    struct name_list topics;
+    int rc = name_list_decode(body, LIST_TOPICS, &topics);
+
+    (void)header;
+    for (size_t i = 0; rc == 0 && i < c->topic_count; i++) {
+        asked->is_of[i] = false;
+        for (size_t k = 0; k < topics.count && !asked->is_of[i]; k++) {
+            asked->is_of[i] = slice_eq_str(topics.names[k], c->topics[i].name);
+        }
+    }
+    if (rc == 0) {
+        name_list_fini(&topics);
+    }
+    return rc;
+}
+
+/*
+ * Topic by topic, when all in one answer are too many. A broker says 0 for each queue of any topic
+ * that it is asked of, so that only those are asked that the group consumes.
+ */
+static int ask_stats_by_topic(struct stats_asked *asked)
+{
+    struct copy *c = asked->c;
+    struct cli_request req = {.addr = c->brokers[asked->broker].addr,
+                              .code = REQUEST_QUERY_TOPICS_BY_CONSUMER,
+                              .fields = topics_fields,
+                              .fields_arg = asked};
+    int rc;
+
+    asked->is_of = mem_calloc(c->topic_count + 1, sizeof *asked->is_of);
+    if (asked->is_of == NULL) {
+        return copy_error(c, ESCROW_ENOMEM, "out of memory");
+    }
+    rc = copy_ask(c, &c->from, &req, on_topics_of, asked);
+    req.code = REQUEST_GET_CONSUME_STATS;
+    req.fields = group_fields;
+    for (size_t i = 0; rc == 0 && i < c->topic_count; i++) {
+        if (asked->is_of[i]) {
+            asked->topic = c->topics[i].name;
+            rc = copy_ask(c, &c->from, &req, on_stats, asked);
+        }
+    }
+    asked->topic = NULL;
+    mem_free(asked->is_of);
+    return rc;
+}
+
+static int ask_stats_of(struct stats_asked *asked)
+{
+    struct copy *c = asked->c;
+    struct cli_request req = {.addr = c->brokers[asked->broker].addr,
+                              .code = REQUEST_GET_CONSUME_STATS,
+                              .fields = group_fields,
+                              .fields_arg = asked};
+    int rc = copy_ask(c, &c->from, &req, on_stats, asked);
+
+    return rc == ESCROW_ELIMIT ? ask_stats_by_topic(asked) : rc;
+}
+
+/* What it has not consumed is not known, then: everything may be. */
+static void tell_unknown(struct copy *c, struct copy_group *group, const char *name, int error,
+                         size_t broker)
+{
+    c->has_unknown = true;
+    if (!group->is_unknown) {
+        copy_failed(
+            c, name,
+            "how far it is at %s is not known: %.150s (%s); its offsets are not copied, and "
+            "all messages are, which it may not have consumed",
+            c->brokers[broker].name, c->err.code == error ? c->err.text : escrow_strerror(error),
+            escrow_error_name(error));
+    }
+    group->is_unknown = true;
+}
+
 /* Ask every broker that knows it about a group. */
 static int ask_stats(struct copy *c, size_t group)
 {
     struct stats_asked asked = {.c = c, .group = group};
+    size_t count = c->offset_count;
     int rc = 0;
 
     (void)slice_to_cstr(c->groups[group].config.name, asked.name, sizeof asked.name);
     for (size_t i = 0; rc == 0 && i < c->broker_count; i++) {
-        struct cli_request req = {.addr = c->brokers[i].addr,
-                                  .code = REQUEST_GET_CONSUME_STATS,
-                                  .fields = group_fields,
-                                  .fields_arg = &asked};
         if (has_group(&c->brokers[i], c->groups[group].config.name)) {
             asked.broker = i;
-            rc = copy_ask(c, &c->from, &req, on_stats, &asked);
+            rc = ask_stats_of(&asked);
         }
+    }
+    if (rc != 0 && !copy_is_over(c, rc)) {
+        c->offset_count = count;
+        tell_unknown(c, &c->groups[group], asked.name, rc, asked.broker);
+        rc = 0;
     }
     return rc;
 }
@@ -218,6 +311,7 @@ int copy_read_offsets(struct copy *c)
     int rc = 0;
 
     c->offset_count = 0;
+    c->has_unknown = false;
     for (size_t g = 0; rc == 0 && g < c->group_count; g++) {
         rc = ask_stats(c, g);
     }
@@ -248,73 +342,4 @@ const struct copy_offset *copy_offsets_of(const struct copy *c, size_t topic, si
         (*count)++;
     }
     return *count > 0 ? &c->offsets[low] : NULL;
-}
-
-/* ---- who is connected ---- */
-
-struct members_asked {
-    const char *group;
-    bool is_online;
-};
-
-static void members_fields(struct header_writer *w, void *arg)
-{
-    const struct members_asked *asked = arg;
-
-    header_put_str(w, "consumerGroup", slice_str(asked->group));
-}
-
-static int on_members(void *arg, struct header *header, struct slice body)
-{
-    struct members_asked *asked = arg;
-    struct name_list ids;
-    int rc = name_list_decode(body, LIST_CONSUMER_IDS, &ids);
-
-    (void)header;
-    if (rc == 0) {
-        asked->is_online = ids.count > 0;
-        name_list_fini(&ids);
-    }
-    return rc;
-}
-
-int copy_ask_members(struct copy *c, struct cli *side, const char *addr, const char *group,
-                     bool *is_online)
-{
-    struct members_asked asked = {.group = group};
-    struct cli_request req = {.addr = addr,
-                              .code = REQUEST_GET_CONSUMER_LIST_BY_GROUP,
-                              .fields = members_fields,
-                              .fields_arg = &asked};
-    int rc;
-
-    loop_time_forget(&side->loop);
-    c->at = side;
-    rc = cli_call(side, &req, on_members, &asked);
-    c->err = side->err;
-    if (rc != 0 && !copy_is_over(c, rc)) {
-        rc = 0; /* nobody is connected: RocketMQ answers with an error that could be any */
-    }
-    *is_online = asked.is_online;
-    return rc;
-}
-
-int copy_read_members(struct copy *c)
-{
-    int rc = 0;
-
-    for (size_t g = 0; rc == 0 && g < c->group_count; g++) {
-        char name[GROUP_LEN_MAX + 1];
-        bool is_online = false;
-        (void)slice_to_cstr(c->groups[g].config.name, name, sizeof name);
-        for (size_t i = 0; rc == 0 && !is_online && i < c->broker_count; i++) {
-            rc = copy_ask_members(c, &c->from, c->brokers[i].addr, name, &is_online);
-        }
-        if (rc == 0 && is_online) {
-            copy_warn(c, name,
-                      "has members at the source: what they consume from now on, it gets again "
-                      "from the target");
-        }
-    }
-    return rc;
 }

@@ -353,6 +353,12 @@ static int shift_group(struct copy *c, size_t group, struct committed *there)
     (void)slice_to_cstr(c->groups[group].config.name, name, sizeof name);
     if (rc == 0) {
         rc = copy_ask_members(c, &c->to, c->to_addr, name, &there->is_online);
+        if (rc != 0 && !copy_is_over(c, rc)) {
+            rc = copy_error(c, rc,
+                            "whether it has members at the target is not known, its offsets are "
+                            "left alone: %.150s",
+                            c->to.err.text);
+        }
     }
     for (size_t i = 0; rc == 0 && i < c->offset_count; i++) {
         const struct copy_offset *o = &c->offsets[i];

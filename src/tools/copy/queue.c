@@ -27,7 +27,8 @@ static int64_t lowest(const struct stream *s, int64_t min, int64_t max)
     const struct copy_offset *offsets =
         copy_offsets_of(s->c, topic, s->part->broker, (int32_t)s->queue, &count);
 
-    if (offsets == NULL || count < s->topic->group_count || s->c->is_all_messages) {
+    if (offsets == NULL || count < s->topic->group_count || s->c->is_all_messages ||
+        s->c->has_unknown) {
         return min;
     }
     for (size_t i = 0; i < count; i++) {

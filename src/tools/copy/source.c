@@ -22,12 +22,27 @@ static bool matches(const struct arg_texts *patterns, const char *name)
     return patterns->count == 0;
 }
 
+/* With --topic alone: only the groups that consume these. */
+static bool asks_consumers(const struct copy *c)
+{
+    return c->topic_patterns.count > 0 && c->group_patterns.count == 0;
+}
+
+bool copy_names_topic(const struct copy *c, struct slice name)
+{
+    char text[RETRY_TOPIC_LEN_MAX + 1];
+
+    return name_check_topic(name) == 0 && name_topic_class(name) == TOPIC_NORMAL &&
+           matches(&c->topic_patterns, slice_to_cstr(name, text, sizeof text));
+}
+
 bool copy_wants_group(const struct copy *c, struct slice name)
 {
     char text[GROUP_LEN_MAX + 1];
 
     return name_check_group(name) == 0 && !copy_is_system_group(name) &&
-           matches(&c->group_patterns, slice_to_cstr(name, text, sizeof text));
+           matches(&c->group_patterns, slice_to_cstr(name, text, sizeof text)) &&
+           (!asks_consumers(c) || copy_is_consumer(c, name));
 }
 
 /* Topics that every broker of the cluster has for itself. */
@@ -272,6 +287,9 @@ int copy_read_source(struct copy *c)
     for (size_t i = 0; rc == 0 && i < c->broker_count; i++) {
         rc = read_broker(c, &c->brokers[i]);
     }
+    if (rc == 0 && asks_consumers(c)) {
+        rc = copy_read_consumers(c);
+    }
     if (rc == 0) {
         rc = merge_topics(c);
     }
@@ -293,5 +311,6 @@ void copy_free_source(struct copy *c)
     mem_free(c->topics);
     mem_free(c->groups);
     mem_free(c->offsets);
+    mem_free(c->consumers);
     mem_free(c->brokers);
 }

@@ -9,6 +9,7 @@ import sys
 import zlib
 
 TOPIC = sys.argv[2] if len(sys.argv) > 2 else "told"
+TWO_GROUPS = ("stats-junk", "stats-many", "members", "consumers")
 QUEUE_END = 2000 if sys.argv[1] == "many-gaps" else 10
 
 
@@ -75,7 +76,21 @@ def answer(scenario, addr, code, fields):
         return 0, {}, json.dumps({"topicConfigTable": {t: {"topicName": t, "readQueueNums": queues, "writeQueueNums": queues, "perm": 6}
                                                        for t in topics}}).encode()
     if code == 201:
-        return 0, {}, json.dumps({"subscriptionGroupTable": {g: {"groupName": g} for g in ("g", "../g")}}).encode()
+        return 0, {}, json.dumps({"subscriptionGroupTable": {g: {"groupName": g} for g in (("g", "h", "../g") if scenario in TWO_GROUPS else ("g", "../g"))}}).encode()
+    if code == 203:
+        return (16, {}, b"") if scenario == "members" and fields["consumerGroup"] == "g" else (206, {}, b"")
+    if code == 300:
+        return (16, {}, b"") if scenario == "consumers-secret" else (0, {}, b'{"groupList":["h","h","../g"]}')
+    if code == 343:
+        return 0, {}, json.dumps({"topicList": ["another", TOPIC]}).encode()
+    if code == 208 and scenario in TWO_GROUPS and fields["consumerGroup"] == "h":
+        body = '{"offsetTable":{{"brokerName":"liar","queueId":0,"topic":"' + TOPIC + '"}:{"brokerOffset":10,"consumerOffset":4}}}'
+        return 0, {}, body.encode()
+    if code == 208 and scenario == "stats-junk":
+        return 0, {}, b'{"offsetTable":{'
+    if code == 208 and scenario == "stats-many" and "topic" not in fields:
+        row = '{"brokerName":"liar","queueId":%d,"topic":"many-%d"}:{"brokerOffset":1,"consumerOffset":1}'
+        return 0, {}, ('{"offsetTable":{' + ",".join(row % (i % 1000, i // 1000) for i in range(12000)) + "}}").encode()
     if code == 208:
         body = '{"offsetTable":{{"brokerName":"liar","queueId":0,"topic":"' + TOPIC + '"}:{"brokerOffset":10,"consumerOffset":0},' \
                '{"brokerName":"liar","queueId":2000000000,"topic":"' + TOPIC + '"}:{"brokerOffset":1,"consumerOffset":-7}}}'

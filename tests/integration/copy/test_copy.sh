@@ -173,6 +173,32 @@ has "$out" '^offsets +audit orders +as they are'
 is "$(count orders)" $((total + 20))
 is "$("$escrow" consume orders --group billing | wc -l)" 20
 
+# ---- --topic alone: the groups that consume it, by an offset or a subscription, with their retry topics ----
+
+expect 0 topics create alone --queues 1 --addr "$a"
+wire "$a" send-batch alone 0 0 10 50
+expect 0 consume alone --addr "$a" --namesrv "$from" --group reads --count 4
+expect 0 produce '%RETRY%reads' 'to be tried again' --addr "$a"
+expect 0 produce '%DLQ%billing' 'given up' --addr "$b"
+"$escrow" consume alone --namesrv "$from" --group subscribes --follow >/dev/null 2>&1 &
+pids[subscribes]=$!
+for ((i = 0; i < 1200; i++)); do
+    ! wire "$a" ask 300 topic=alone | grep -q subscribes || break
+    pause
+done
+expect 0 copy --from "$from" --topic alone
+end subscribes KILL
+has "$out" '^topic +alone '
+has "$out" '^topic +%RETRY%reads '
+has "$out" '^group +reads '
+has "$out" '^group +subscribes '
+has "$out" '^messages +%RETRY%reads +1 copied'
+has_not "$out" 'billing|audit|orders'
+is "$("$escrow" consume alone --group reads | wc -l)" 7
+expect 0 copy --from "$from" --topic alone --group 'a*' --dry-run
+has "$out" '^group +audit '
+has_not "$out" 'reads'
+
 # ---- members, and others' messages ----
 
 expect 0 topics create busy --queues 1 --addr "$a"
@@ -182,16 +208,21 @@ expect 0 copy topics groups messages --from "$from" --topic busy --group busy
 "$escrow" consume '%RETRY%busy' --group busy --follow >/dev/null 2>&1 &
 pids[member]=$!
 for ((i = 0; i < 1200; i++)); do
-    ! wire "$broker" ask 38 consumerGroup=busy | grep -q '^0 ' || break
+    ! wire "$broker" ask 203 consumerGroup=busy | grep -q '^0 ' || break
     pause
 done
 expect 1 copy offsets --from "$from" --topic busy --group busy
 has "$err" 'busy busy: the group has members at the target'
 end member KILL
 for ((i = 0; i < 1200; i++)); do
-    wire "$broker" ask 38 consumerGroup=busy | grep -q '^0 ' || break
+    wire "$broker" ask 203 consumerGroup=busy | grep -q '^0 ' || break
     pause
 done
+listen proxy python3 "$here/proxy.py" "$broker" deny 203
+expect 1 copy offsets --from "$from" --topic busy --group busy --addr "$at"
+has "$err" 'copy busy: whether it has members at the target is not known, its offsets are left alone: .*\(ESCROW_EPERM\)'
+has_not "$out" 'offsets'
+end proxy KILL
 expect 0 copy offsets --from "$from" --topic busy --group busy
 has "$out" '^offsets +busy busy +set in 1 queues'
 is "$("$escrow" consume busy --group busy | head -n 1 | cut -d' ' -f1)" busy/0/10
@@ -367,15 +398,8 @@ broker=$new
 
 # lie SCENARIO STATUS PATTERN COUNT [TOPIC [OPTION...]]: a copy from it ends so, says so in one line, and has copied so many messages.
 lie() {
-    local at='' topic=${5:-told}
-    : >"$work/fake"
-    python3 "$here/fake_source.py" "$1" "$topic" >>"$work/fake" 2>"$work/fake.log" &
-    pids[fake]=$!
-    for ((i = 0; i < 1200; i++)); do
-        at=$(cat "$work/fake")
-        [ -z "$at" ] || break
-        pause
-    done
+    local topic=${5:-told}
+    listen fake python3 "$here/fake_source.py" "$1" "$topic"
     expect "$2" copy --from "$at" "${@:6}"
     has "$err" "$3"
     has_not "$out$err" $'\x1b|etc|\\.\\./g'
@@ -402,6 +426,24 @@ for scenario in too-large refused; do
     lie $scenario 1 "copy $scenario-2: offset 4 of queue 0 at liar cannot be copied: .*\(ESCROW_ETOOBIG\); it is passed over" 19 $scenario-2 --skip-refused
     has "$out" "^messages +$scenario-2 +19 copied from liar, 1 passed over\$"
 done
+
+# How far a group is cannot be asked: its offsets are not copied, other groups' are, and so is everything that it may need.
+lie stats-junk 1 'copy g: how far it is at liar is not known: .*\(ESCROW_EPROTO\)' 10 junk
+is "$(grep -c 'how far it is' <<<"$err")" 1
+has "$out" '^offsets +h junk +set in 1 queues'
+has_not "$out" '^offsets +g '
+# More queues than one answer is read of: topic by topic.
+lie stats-many 0 '' 10 many
+has "$out" '^offsets +g many +set in 1 queues'
+# Who is connected cannot be asked.
+lie members 1 'copy g: whether it has members at the source is not known: .*\(ESCROW_EPERM\)' 10 guarded
+has_not "$err" 'copy h:'
+# --topic alone: only the groups that consume it, from where they are.
+lie consumers 0 '' 6 wanted --topic wanted
+has "$out" '^group +h '
+has_not "$out" '^group +g '
+lie consumers-secret 1 'copy secret: which groups consume it at liar is not known: .*\(ESCROW_EPERM\); --group says which' 10 secret --topic secret
+
 lie gap 1 'copy told: offsets 0 to 3 of queue 0 at liar are not copied' 6
 lie inner-gap 1 'copy inner: offsets 6 to 7 of queue 0 at liar are not copied' 8 inner
 lie many-gaps 1 'copy gaps: offsets 1997 to 1997 of queue 0 at liar are not copied' 1000 gaps

@@ -220,14 +220,22 @@ START_TEST(a_client_config_check_is_read)
 }
 END_TEST
 
+static int count_connections(struct slice body)
+{
+    size_t count;
+
+    return connections_count(body, &count);
+}
+
 START_TEST(connection_lists_have_the_shape_tools_read)
 {
-    /* Shows: the bodies of 203 and 204, byte for byte. */
+    /* Shows: the bodies of 203 and 204, byte for byte, and that they are counted. */
     struct connection_row row = {SLICE_LIT("id"), SLICE_LIT("1.2.3.4:5"), "JAVA", 409};
     struct subscription sub = {.topic = SLICE_LIT("T"), .version = 3};
     struct consumer_connections body = {
         .rows = &row, .row_count = 1, .subscriptions = &sub, .subscription_count = 1};
     struct buf out;
+    size_t count;
 
     buf_init(&out, 0);
     consumer_connections_encode(&out, &body);
@@ -240,9 +248,18 @@ START_TEST(connection_lists_have_the_shape_tools_read)
                  "\"expressionType\":\"TAG\",\"subString\":\"*\",\"subVersion\":3,\"tagsSet\":[],"
                  "\"topic\":\"T\"}}}");
     ck_is_standard(buf_slice(&out));
+    ck_assert_int_eq(connections_count(buf_slice(&out), &count), 0);
+    ck_assert_uint_eq(count, 1);
+    ck_every_truncation(count_connections, "{\"connectionSet\":[{\"clientId\":\"id\"}]}");
+    ck_every_failing_allocation(count_connections, "{\"connectionSet\":[{\"clientId\":\"id\"}]}");
     buf_clear(&out);
     producer_connections_encode(&out, NULL, 0);
     assert_slice(buf_slice(&out), "{\"connectionSet\":[]}");
+    ck_assert_int_eq(connections_count(buf_slice(&out), &count), 0);
+    ck_assert_uint_eq(count, 0);
+    ck_assert_int_eq(count_connections(SLICE_LIT("{}")), ESCROW_EPROTO);
+    ck_assert_int_eq(count_connections(SLICE_LIT("{\"connectionSet\":{}}")), ESCROW_EPROTO);
+    ck_assert_int_eq(count_connections(SLICE_LIT("[]")), ESCROW_EPROTO);
     buf_fini(&out);
 }
 END_TEST
