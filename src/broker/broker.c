@@ -294,6 +294,12 @@ static int broker_start_parts(struct broker *b, struct err_ctx *err)
             pump_settle(&b->pump); /* the first client of a new broker needs a route: TBW102 */
         }
     }
+    if (rc == 0 && b->config->is_namesrv) {
+        rc = namesrv_load(&b->namesrv, b->disk, err);
+        if (rc != 0) {
+            return err_prefix(err, "data folder %s", b->config->data_dir);
+        }
+    }
     if (rc == 0) {
         rc = listeners_start(b, err);
     }
@@ -454,6 +460,7 @@ void broker_stop(struct broker *b)
         pump_stop(&b->pump);
         pops_release_all(b); /* what was under way when the pump stopped */
     }
+    namesrv_drain(&b->namesrv);
     if (b->tcp.loop != NULL) {
         sessions_drain(b);
         run_until_closed(b, (int64_t)b->config->drain_timeout_ms);

@@ -392,6 +392,7 @@ static int default_data_dir(struct config *c, struct err_ctx *err)
     if (c->data_dir[0] != '\0') {
         return 0;
     }
+    c->is_default_data_dir = true;
     if (geteuid() == 0) {
         return set_text(&c->data_dir, "/var/lib/escrow", err);
     }
@@ -399,6 +400,8 @@ static int default_data_dir(struct config *c, struct err_ctx *err)
         (void)snprintf(path, sizeof path, "%s/escrow", state); /* too long: open says so */
     } else if (home != NULL && home[0] == '/') {
         (void)snprintf(path, sizeof path, "%s/.local/state/escrow", home);
+    } else if (!c->is_broker) {
+        return 0; /* a name server runs without, too */
     } else {
         return err_set(err, ESCROW_ECONFIG,
                        "data.dir: not given, and there is no HOME; use --data.dir");
@@ -513,7 +516,7 @@ int config_finish(struct config *c, struct err_ctx *err)
     if (check_tls(c, err) != 0 || check_exposure(c, err) != 0) {
         return ESCROW_ECONFIG;
     }
-    return c->is_broker ? default_data_dir(c, err) : 0;
+    return default_data_dir(c, err);
 }
 
 const char *config_callback_url(const struct config *c, const char *group)

@@ -31,8 +31,8 @@
 #define CONFIG_OPTIONS(X)                                                                          \
     X(role, "role", CHOICE, "both", 0, 0, "both|broker|namesrv: what this process is")             \
     X(data_dir, "data.dir", TEXT, "", 0, 512,                                                      \
-      "folder of the log; default /var/lib/escrow for root, else $XDG_STATE_HOME/escrow or "       \
-      "~/.local/state/escrow")                                                                     \
+      "folder of the log, and of a name server's key-value configuration; default "                \
+      "/var/lib/escrow for root, else $XDG_STATE_HOME/escrow or ~/.local/state/escrow")            \
     X(listen_host, "listen.host", TEXT, "127.0.0.1", 1, 64,                                        \
       "address to listen on; other machines need 0.0.0.0 or an address of this one")               \
     X(broker_port, "broker.port", NUMBER, "10911", 0, 65535,                                       \
@@ -188,7 +188,8 @@ struct config {
     size_t callback_count;
     /* Derived by config_finish. */
     struct delay_rules delay;
-    uint32_t delete_hours; /* bit h: local time h:00 to h:59 */
+    uint32_t delete_hours;    /* bit h: local time h:00 to h:59 */
+    bool is_default_data_dir; /* data.dir was not given */
     bool is_broker;
     bool is_namesrv;
     bool flush_async;

@@ -4,6 +4,7 @@
  */
 #include "core/base/limits.h"
 #include "core/base/log.h"
+#include "core/base/mem.h"
 #include "core/proto/names.h"
 #include "src/broker/broker.h"
 #include "src/broker/dispatch.h"
@@ -204,25 +205,70 @@ static bool kv_decode(struct request *req, struct slice *ns, struct slice *key)
     return true;
 }
 
+/* A change of the key-value configuration that is being written. */
+struct kv_answer {
+    struct deferred deferred;
+    bool is_delete;
+};
+
+static void kv_written(void *arg, int error, const char *text)
+{
+    struct kv_answer *a = arg;
+
+    if (error == 0 || (a->is_delete && error == ESCROW_ENOTFOUND)) {
+        deferred_ok(&a->deferred);
+    } else {
+        deferred_fail(&a->deferred, -1, error, text);
+    }
+    mem_free(a);
+}
+
+static const char *kv_text(int error)
+{
+    switch (error) {
+    case ESCROW_ELIMIT:
+        return "more than 10000 entries, or 16 MiB of them";
+    case ESCROW_EINVAL:
+        return "a namespace and a key have 1 to 127 bytes, a value at most 65536 and no zero";
+    case ESCROW_ENOTSUP:
+        return "this name server has no data folder (data.dir) to store it in";
+    case ESCROW_EBUSY:
+        return "1024 changes wait for the disk";
+    default:
+        return escrow_strerror(error);
+    }
+}
+
+/* Answered when it is durable. */
+static void kv_change(struct request *req, const struct kv_change *change)
+{
+    struct kv_answer *a = mem_calloc(1, sizeof *a);
+    int rc = ESCROW_ENOMEM;
+
+    if (a != NULL) {
+        a->is_delete = change->is_delete;
+        rc = kv_store_change(&req->broker->namesrv.kv, change, kv_written, a);
+    }
+    if (rc == 0) {
+        a->deferred = request_defer(req);
+    } else {
+        mem_free(a);
+        request_fail(req, -1, rc, "key-value configuration: %s", kv_text(rc));
+    }
+}
+
 static void namesrv_kv_put(struct request *req)
 {
-    struct slice ns = SLICE_EMPTY;
-    struct slice key = SLICE_EMPTY;
-    struct slice value = SLICE_EMPTY;
-    int rc;
+    struct kv_change change = {.is_delete = false};
 
-    if (!kv_decode(req, &ns, &key)) {
+    if (!kv_decode(req, &change.ns, &change.key)) {
         return;
     }
-    rc = header_get_str(req->header, "value", &value);
-    if (rc == 0) {
-        rc = registry_kv_put(&req->broker->namesrv.registry, ns, key, value);
+    if (header_get_str(req->header, "value", &change.value) != 0) {
+        request_fail(req, -1, ESCROW_EINVAL, "field value is missing");
+        return;
     }
-    if (rc != 0) {
-        request_fail(req, -1, rc, "key-value configuration: %s", escrow_strerror(rc));
-    } else {
-        request_ok(req);
-    }
+    kv_change(req, &change);
 }
 
 static void namesrv_kv_get(struct request *req)
@@ -251,15 +297,19 @@ static void namesrv_kv_get(struct request *req)
 
 static void namesrv_kv_delete(struct request *req)
 {
-    struct slice ns = SLICE_EMPTY;
-    struct slice key = SLICE_EMPTY;
+    struct kv_change change = {.is_delete = true};
+    struct slice value;
 
-    if (kv_decode(req, &ns, &key)) {
-        if (registry_kv_delete(&req->broker->namesrv.registry, ns, key) != 0) {
-            log_debug("namesrv.kv", "deleted key was not there");
-        }
-        request_ok(req);
+    if (!kv_decode(req, &change.ns, &change.key)) {
+        return;
     }
+    if (kv_store_is_idle(&req->broker->namesrv.kv) &&
+        registry_kv_get(&req->broker->namesrv.registry, change.ns, change.key, &value) != 0) {
+        log_debug("namesrv.kv", "deleted key was not there");
+        request_ok(req);
+        return;
+    }
+    kv_change(req, &change);
 }
 
 static void namesrv_kv_list(struct request *req)

@@ -194,8 +194,12 @@ static int run(struct config *c)
     struct disk *disk = NULL;
     struct err_ctx err = {.code = 0};
     int status;
-    int rc = c->is_broker ? disk_posix_new(c->data_dir, &disk, &err) : 0;
+    int rc = c->data_dir[0] == '\0' ? 0 : disk_posix_new(c->data_dir, &disk, &err);
 
+    if (rc != 0 && !c->is_broker && c->is_default_data_dir) {
+        log_warn("start", "data.dir: %s: key-value configuration cannot be set", err.text);
+        rc = 0;
+    }
     if (rc != 0) {
         log_error("start", "data.dir: %s", err.text);
         return EXIT_FAILURE;

@@ -1,15 +1,15 @@
 /*
  * Name server registry: which brokers are alive and which topics they serve.
  *
- * Nothing is durable: brokers register again every 30 seconds, and with every name server. A broker
- * is gone when it says so, when its connection closes, or when it has been silent for its heartbeat
- * time-out. Rules as RocketMQ's name server (shared facts in core/proto/PROTOCOL.md,
- * "Registration"): the table of topics comes from the master (id 0), is taken over when its data
- * version changed, and topics missing from a later table stay until they are deleted. Stricter than
- * RocketMQ's in one thing: name and id of a live broker are not given to another address, which
- * would make the messages of the first unreachable, unless it was elected, or the first has been
- * silent for REGISTRY_QUIET_MS and the newcomer's data version is not older: a broker that was
- * moved.
+ * What brokers say is not durable: they register again every 30 seconds, and with every name
+ * server. The key-value configuration is: kv_store.h. A broker is gone when it says so, when its
+ * connection closes, or when it has been silent for its heartbeat time-out. Rules as RocketMQ's
+ * name server (shared facts in core/proto/PROTOCOL.md, "Registration"): the table of topics comes
+ * from the master (id 0), is taken over when its data version changed, and topics missing from a
+ * later table stay until they are deleted. Stricter than RocketMQ's in one thing: name and id of a
+ * live broker are not given to another address, which would make the messages of the first
+ * unreachable, unless it was elected, or the first has been silent for REGISTRY_QUIET_MS and the
+ * newcomer's data version is not older: a broker that was moved.
  *
  * Owns:    everything in it, as copies.
  * Thread:  loop.
@@ -150,12 +150,27 @@ void registry_seen(struct registry *r, struct slice broker_name, struct slice ad
  */
 void registry_delete_topic(struct registry *r, struct slice topic);
 
-/* Key-value configuration. ESCROW_EINVAL, ESCROW_ELIMIT, ESCROW_ENOMEM; ESCROW_ENOTFOUND. */
+/*
+ * Key-value configuration. ESCROW_EINVAL (a name empty or longer than REGISTRY_NAME_MAX, a value
+ * longer than REGISTRY_KV_VALUE_MAX or with a zero), ESCROW_ELIMIT (REGISTRY_KV_MAX,
+ * REGISTRY_KV_BYTES_MAX), ESCROW_ENOMEM; ESCROW_ENOTFOUND.
+ */
+ESCROW_MUST_USE int registry_kv_check(const struct registry *r, struct slice ns, struct slice key,
+                                      struct slice value); /* could it be put? but for memory */
 ESCROW_MUST_USE int registry_kv_put(struct registry *r, struct slice ns, struct slice key,
                                     struct slice value);
 ESCROW_MUST_USE int registry_kv_get(const struct registry *r, struct slice ns, struct slice key,
                                     struct slice *value);
 ESCROW_MUST_USE int registry_kv_delete(struct registry *r, struct slice ns, struct slice key);
+
+struct registry_kv {
+    struct slice ns;
+    struct slice key;
+    struct slice value;
+};
+
+/* Iterate in no order; *cursor starts at 0. false at the end. */
+bool registry_kv_next(const struct registry *r, size_t *cursor, struct registry_kv *entry);
 
 /* Append {"table":{...}} of a namespace. ESCROW_ENOTFOUND when it has no key, ESCROW_ENOMEM. */
 ESCROW_MUST_USE int registry_kv_list(const struct registry *r, struct slice ns, struct buf *out);

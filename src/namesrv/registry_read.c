@@ -169,24 +169,48 @@ int registry_topic_list(const struct registry *r, struct slice cluster, struct b
     return buf_failed(out) ? ESCROW_ENOMEM : 0;
 }
 
+/* The key, and what all entries would come to with the value. */
+static int kv_check(const struct registry *r, const struct registry_kv *entry, struct kv_key *full,
+                    size_t *bytes)
+{
+    const char *old;
+    struct slice value = entry->value;
+
+    if (!kv_key_make(full, entry->ns, entry->key) || value.len > REGISTRY_KV_VALUE_MAX ||
+        (value.len > 0 && memchr(value.ptr, '\0', value.len) != NULL)) {
+        return ESCROW_EINVAL;
+    }
+    old = strmap_find(&r->kv, slice_of(full->bytes, full->len));
+    *bytes =
+        r->kv_bytes + value.len + (old == NULL ? full->len : 0) - (old == NULL ? 0 : strlen(old));
+    return (old == NULL && r->kv.count >= REGISTRY_KV_MAX) || *bytes > REGISTRY_KV_BYTES_MAX
+               ? ESCROW_ELIMIT
+               : 0;
+}
+
+int registry_kv_check(const struct registry *r, struct slice ns, struct slice key,
+                      struct slice value)
+{
+    const struct registry_kv entry = {ns, key, value};
+    struct kv_key full;
+    size_t bytes;
+
+    return kv_check(r, &entry, &full, &bytes);
+}
+
 int registry_kv_put(struct registry *r, struct slice ns, struct slice key, struct slice value)
 {
+    const struct registry_kv entry = {ns, key, value};
     struct kv_key full;
     char *copy;
     char *old;
     size_t bytes;
-    int rc;
+    int rc = kv_check(r, &entry, &full, &bytes);
 
-    if (!kv_key_make(&full, ns, key) || value.len > REGISTRY_KV_VALUE_MAX ||
-        (value.len > 0 && memchr(value.ptr, '\0', value.len) != NULL)) {
-        return ESCROW_EINVAL;
+    if (rc != 0) {
+        return rc;
     }
     old = strmap_find(&r->kv, slice_of(full.bytes, full.len));
-    bytes =
-        r->kv_bytes + value.len + (old == NULL ? full.len : 0) - (old == NULL ? 0 : strlen(old));
-    if ((old == NULL && r->kv.count >= REGISTRY_KV_MAX) || bytes > REGISTRY_KV_BYTES_MAX) {
-        return ESCROW_ELIMIT;
-    }
     copy = mem_alloc(value.len + 1);
     if (copy == NULL) {
         return ESCROW_ENOMEM;
@@ -196,6 +220,24 @@ int registry_kv_put(struct registry *r, struct slice ns, struct slice key, struc
     mem_free(rc == 0 ? old : copy);
     r->kv_bytes = rc == 0 ? bytes : r->kv_bytes;
     return rc;
+}
+
+bool registry_kv_next(const struct registry *r, size_t *cursor, struct registry_kv *entry)
+{
+    const struct strmap_slot *slot = strmap_next(&r->kv, cursor);
+    const uint8_t *end;
+    struct slice full;
+
+    if (slot == NULL) {
+        return false;
+    }
+    full = slice_of(slot->key, slot->key_len);
+    end = memchr(full.ptr, 0x01, full.len); /* no namespace has one */
+    CHECK(end != NULL);
+    entry->ns = slice_of(full.ptr, (size_t)(end - full.ptr));
+    entry->key = slice_of(end + 1, full.len - entry->ns.len - 1);
+    entry->value = slice_str(slot->value);
+    return true;
 }
 
 int registry_kv_get(const struct registry *r, struct slice ns, struct slice key,
