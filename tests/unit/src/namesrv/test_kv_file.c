@@ -30,7 +30,8 @@ static const char *entries(const struct registry *r)
     size_t len = 0;
 
     text[0] = '\0';
-    for (char name = 'a'; name <= 'z'; name++) {
+    for (int letter = 'a'; letter <= 'z'; letter++) {
+        char name = (char)letter;
         struct slice value;
         if (registry_kv_get(r, SLICE_LIT("n"), slice_of(&name, 1), &value) == 0) {
             len += (size_t)snprintf(text + len, sizeof text - len, "%s%c=%.*s", len == 0 ? "" : ",",
