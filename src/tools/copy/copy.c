@@ -49,11 +49,12 @@ static int begin_sides(struct copy *c, const struct cli_options *from, const str
 
     c->from.where = "is RocketMQ running there? --from says where";
     c->at = &c->from;
-    if (rc == 0) {
-        rc = cli_start(&c->to, to);
-        c->at = &c->to;
+    if (rc != 0) { /* it names the options as every command has them */
+        return copy_error(c, rc, "the source, --from-...: %.300s", c->from.err.text);
     }
-    c->err = c->at->err;
+    rc = cli_start(&c->to, to);
+    c->at = &c->to;
+    c->err = c->to.err;
     return rc;
 }
 

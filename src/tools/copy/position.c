@@ -130,6 +130,7 @@ static int add_run(struct copy_place *place, const struct copy_run *run)
         place->runs = more;
         place->run_cap = cap;
     }
+    CHECK(place->runs != NULL);
     place->runs[place->run_count++] = *run;
     return 0;
 }

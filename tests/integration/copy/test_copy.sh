@@ -449,6 +449,79 @@ lie inner-gap 1 'copy inner: offsets 6 to 7 of queue 0 at liar are not copied' 8
 lie many-gaps 1 'copy gaps: offsets 1997 to 1997 of queue 0 at liar are not copied' 1000 gaps
 lie first-gap 1 'copy first: offsets 0 to 2 of queue 0 at liar are not copied' 7 first
 
+# ---- a source that serves TLS and signed requests only; the target does not, or has others' keys and authority ----
+
+(
+    umask 077
+    printf '[user root]\naccess_key = old-key\nsecret_key = old-secret\nadmin = true\n' >"$work/old.users"
+    printf '[user root]\naccess_key = new-key\nsecret_key = new-secret\nadmin = true\n[user reader]\naccess_key = reader-key\n%s\n' \
+        'secret_key = reader-secret' >"$work/new.users"
+    for secret in old new reader wrong; do
+        printf '%s-secret\n' $secret >"$work/$secret.secret"
+    done
+)
+authority
+certificate server IP:127.0.0.1
+certificate client DNS:client
+start guarded --namesrv.port 0 --tls.mode enforcing --tls.cert.file "$work/server.pem" --tls.key.file "$work/server.key" \
+    --tls.ca.file "$work/ca.pem" --tls.client.cert required --acl.file "$work/old.users"
+guarded=$broker guarded_names=$namesrv
+start keys --namesrv.port 0 --acl.file "$work/new.users"
+keys=$broker keys_names=$namesrv
+
+old_tls=(--tls on --tls-ca-file "$work/ca.pem" --tls-cert-file "$work/client.pem" --tls-key-file "$work/client.key")
+old_key=(--access-key old-key --secret-key-file "$work/old.secret")
+from_tls=(--from-tls on --from-tls-ca-file "$work/ca.pem" --from-tls-cert-file "$work/client.pem" --from-tls-key-file "$work/client.key")
+from_key=(--from-access-key old-key --from-secret-key-file "$work/old.secret")
+to=(--addr "$keys" --access-key new-key --secret-key-file "$work/new.secret")
+expect 0 topics create sealed --queues 1 --namesrv "$guarded_names" "${old_tls[@]}" "${old_key[@]}"
+expect 0 produce sealed one two three --quiet --addr "$guarded" "${old_tls[@]}" "${old_key[@]}"
+expect 0 consume sealed --group readers --count 1 --addr "$guarded" --namesrv "$guarded_names" "${old_tls[@]}" "${old_key[@]}"
+
+copy_guarded=(copy --from "$guarded_names" --timeout 5s --topic sealed)
+expect 1 "${copy_guarded[@]}" "${to[@]}"
+has "$err" 'TLS connections only'
+expect 1 "${copy_guarded[@]}" "${to[@]}" "${from_key[@]}" --from-tls on
+has "$err" 'certificate verify failed'
+has "$err" '^escrow: copy: .*ESCROW_ETLS'
+expect 1 "${copy_guarded[@]}" "${to[@]}" "${from_key[@]}" --from-tls on --from-tls-ca-file "$work/ca.pem"
+has "$err" 'certificate required'
+expect 1 "${copy_guarded[@]}" "${to[@]}" "${from_key[@]}" "${from_tls[@]}" --from-tls-server-name broker.example
+has "$err" 'mismatch'
+expect 1 "${copy_guarded[@]}" "${to[@]}" "${from_tls[@]}"
+has "$err" 'not signed.*ESCROW_EAUTH'
+expect 1 "${copy_guarded[@]}" "${to[@]}" "${from_tls[@]}" --from-access-key old-key --from-secret-key-file "$work/wrong.secret"
+has "$err" 'signature.*ESCROW_EAUTH'
+expect 2 "${copy_guarded[@]}" "${to[@]}" "${from_tls[@]}" --from-access-key old-key
+has "$err" 'the source, --from-\.\.\.: --access-key and --secret-key-file belong together'
+expect 2 "${copy_guarded[@]}" "${to[@]}" "${from_tls[@]}" --from-access-key old-key --from-secret-key-file "$work/nothing"
+has "$err" "$work/nothing"
+expect 2 "${copy_guarded[@]}" "${to[@]}" --from-tls perhaps
+has "$err" 'the source, --from-.*off, on or insecure'
+expect 2 "${copy_guarded[@]}" "${to[@]}" --from-tls-ca-file "$work/ca.pem"
+has "$err" 'TLS is off'
+# The source's are not the target's, nor the other way round.
+expect 1 "${copy_guarded[@]}" --addr "$keys" "${from_tls[@]}" "${from_key[@]}"
+has "$err" 'not signed.*ESCROW_EAUTH'
+expect 1 "${copy_guarded[@]}" --addr "$keys" --access-key reader-key --secret-key-file "$work/reader.secret" "${from_tls[@]}" "${from_key[@]}"
+has "$err" 'user reader has no admin'
+ESCROW_ACCESS_KEY=old-key ESCROW_SECRET_KEY_FILE=$work/old.secret expect 1 "${copy_guarded[@]}" --addr "$keys" "${from_tls[@]}"
+has "$err" 'not signed'
+
+expect 0 "${copy_guarded[@]}" "${to[@]}" "${from_tls[@]}" "${from_key[@]}"
+has "$out" '^messages +sealed +2 copied'
+has "$out" '^offsets +readers sealed +set in 1 queues'
+is "$("$escrow" consume sealed --group readers --namesrv "$keys_names" "${to[@]}")" $'two\nthree'
+expect 0 "${copy_guarded[@]}" "${to[@]}" "${from_key[@]}" --from-tls insecure --from-tls-cert-file "$work/client.pem" \
+    --from-tls-key-file "$work/client.key" --from-tls-server-name broker.example
+has_not "$out" 'copied'
+chmod 644 "$work/client.key"
+expect 2 "${copy_guarded[@]}" "${to[@]}" "${from_tls[@]}" "${from_key[@]}"
+has "$err" 'others can get at the private key'
+for name in keys guarded; do
+    end $name TERM
+done
+
 for name in trial new old-b old-a old-a-twin; do
     end "$name" TERM
 done
