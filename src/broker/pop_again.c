@@ -139,54 +139,31 @@ static bool is_in_span(const struct pop_queue_turn *turn, int64_t offset)
            (offset - turn->offsets[0] < POP_SPAN_MAX && turn->offsets[0] - offset < POP_SPAN_MAX);
 }
 
+static const struct pop_due_ops again_any = {
+    .found = take_again, .gone = let_go, .unreadable = postpone};
+static const struct pop_due_ops again_in_order = {.found = take_again, .gone = let_go};
+
 void pop_again_due(struct pop_queue_turn *turn)
 {
-    struct broker *b = turn->pop->broker;
     struct pop_due due[POP_MESSAGES_MAX];
-    uint32_t count =
-        pop_table_due(b->pops.table, &turn->key, turn->committed, due, POP_MESSAGES_MAX);
+    uint32_t count = pop_table_due(turn->pop->broker->pops.table, &turn->key, turn->committed, due,
+                                   POP_MESSAGES_MAX);
 
     for (uint32_t i = 0; i < count && pop_turn_left(turn) > 0; i++) {
-        struct store_pull_request req = {.offset = due[i].offset, .count_max = 1};
-        struct store_pull_result res;
-        size_t before = b->pops.body.len;
-        int rc;
-        if (!is_in_span(turn, due[i].offset)) {
-            continue;
-        }
-        rc = pop_turn_read(turn, &req, &res);
-        if (rc == ESCROW_EAGAIN || rc == ESCROW_ELIMIT) {
+        if (is_in_span(turn, due[i].offset) && !pop_turn_step(turn, &due[i], &again_any)) {
             return; /* of the disk, or of a rebuild: soon */
-        }
-        if (rc != 0) {
-            postpone(turn, &due[i]);
-        } else if (res.status == STORE_PULL_FOUND) {
-            take_again(turn, &due[i], before);
-        } else {
-            let_go(turn, &due[i]);
         }
     }
 }
 
 void pop_again_in_order(struct pop_queue_turn *turn)
 {
-    struct broker *b = turn->pop->broker;
     struct pop_due due[POP_MESSAGES_MAX];
-    uint32_t count = pop_table_first(b->pops.table, &turn->key, turn->committed, turn->pop->attempt,
-                                     due, POP_MESSAGES_MAX);
+    uint32_t count = pop_table_first(turn->pop->broker->pops.table, &turn->key, turn->committed,
+                                     turn->pop->attempt, due, POP_MESSAGES_MAX);
 
-    for (uint32_t i = 0; i < count && pop_turn_left(turn) > 0 && is_in_span(turn, due[i].offset);
+    for (uint32_t i = 0; i < count && pop_turn_left(turn) > 0 && is_in_span(turn, due[i].offset) &&
+                         pop_turn_step(turn, &due[i], &again_in_order);
          i++) {
-        struct store_pull_request req = {.offset = due[i].offset, .count_max = 1};
-        struct store_pull_result res;
-        size_t before = b->pops.body.len;
-        if (pop_turn_read(turn, &req, &res) != 0) {
-            return;
-        }
-        if (res.status == STORE_PULL_FOUND) {
-            take_again(turn, &due[i], before);
-        } else {
-            let_go(turn, &due[i]);
-        }
     }
 }

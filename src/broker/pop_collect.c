@@ -94,6 +94,26 @@ bool pop_turn_count_retries(struct pop_queue_turn *turn, const struct pop_due *d
     return true;
 }
 
+bool pop_turn_step(struct pop_queue_turn *turn, const struct pop_due *due,
+                   const struct pop_due_ops *ops)
+{
+    struct store_pull_request req = {.offset = due->offset, .count_max = 1};
+    struct store_pull_result res;
+    size_t before = turn->pop->broker->pops.body.len;
+    int rc = pop_turn_read(turn, &req, &res);
+
+    if (rc == 0 && res.status == STORE_PULL_FOUND) {
+        ops->found(turn, due, before);
+    } else if (rc == 0) {
+        ops->gone(turn, due);
+    } else if (rc == ESCROW_EAGAIN || rc == ESCROW_ELIMIT || ops->unreadable == NULL) {
+        return false;
+    } else {
+        ops->unreadable(turn, due);
+    }
+    return true;
+}
+
 /* ---- new messages ---------------------------------------------------------------------------- */
 
 /* Queue offsets of the records that were appended to the body behind `before`. */

@@ -42,27 +42,33 @@ bool pop_has_message(struct pop *pop, uint32_t queues)
 
 /* ---- peeking --------------------------------------------------------------------------------- */
 
+static void show(struct pop_queue_turn *turn, const struct pop_due *due, size_t before)
+{
+    struct record_view view;
+
+    if (pop_turn_count_retries(turn, due, before, &view)) {
+        turn->count++;
+    } else {
+        turn->pop->broker->pops.body.len = before;
+    }
+}
+
+static void pass_over(struct pop_queue_turn *turn, const struct pop_due *due)
+{
+    (void)turn;
+    (void)due;
+}
+
+static const struct pop_due_ops peek_ops = {.found = show, .gone = pass_over};
+
 static void peek_due(struct pop_queue_turn *turn)
 {
-    struct broker *b = turn->pop->broker;
     struct pop_due due[POP_MESSAGES_MAX];
-    uint32_t count =
-        pop_table_due(b->pops.table, &turn->key, turn->committed, due, POP_MESSAGES_MAX);
+    uint32_t count = pop_table_due(turn->pop->broker->pops.table, &turn->key, turn->committed, due,
+                                   POP_MESSAGES_MAX);
 
-    for (uint32_t i = 0; i < count && pop_turn_left(turn) > 0; i++) {
-        struct store_pull_request req = {.offset = due[i].offset, .count_max = 1};
-        struct store_pull_result res;
-        struct record_view view;
-        size_t before = b->pops.body.len;
-        if (pop_turn_read(turn, &req, &res) != 0) {
-            return;
-        }
-        if (res.status == STORE_PULL_FOUND &&
-            pop_turn_count_retries(turn, &due[i], before, &view)) {
-            turn->count++;
-        } else {
-            b->pops.body.len = before;
-        }
+    for (uint32_t i = 0;
+         i < count && pop_turn_left(turn) > 0 && pop_turn_step(turn, &due[i], &peek_ops); i++) {
     }
 }
 

@@ -59,6 +59,20 @@ struct record_view;
 bool pop_turn_count_retries(struct pop_queue_turn *turn, const struct pop_due *due, size_t before,
                             struct record_view *view);
 
+/* What becomes of a message that is to come again. */
+struct pop_due_ops {
+    /* It lies in pops.body behind `before`. */
+    void (*found)(struct pop_queue_turn *turn, const struct pop_due *due, size_t before);
+    /* It is not in the queue any more. */
+    void (*gone)(struct pop_queue_turn *turn, const struct pop_due *due);
+    /* It cannot be read; NULL: nothing behind it may come. */
+    void (*unreadable)(struct pop_queue_turn *turn, const struct pop_due *due);
+};
+
+/* Read it, and do that. false: go no further. */
+bool pop_turn_step(struct pop_queue_turn *turn, const struct pop_due *due,
+                   const struct pop_due_ops *ops);
+
 /* ---- of pop_again.c ---- */
 
 /* Messages that are due. */
