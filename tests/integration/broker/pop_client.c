@@ -1,5 +1,6 @@
 #include "tests/integration/broker/pop_client.h"
 
+#include "core/base/rand.h"
 #include "core/proto/pop_info.h"
 
 #include <stdio.h>
@@ -9,6 +10,7 @@
 struct broker_fixture f;
 struct client c;
 struct popped got[POP_MAX];
+bool is_done[KILL_ROUNDS * KILL_MESSAGES];
 
 void set_up(int32_t queues)
 {
@@ -21,6 +23,23 @@ void tear_down(void)
 {
     client_close(&c);
     broker_fixture_stop(&f);
+}
+
+void await_metric(const char *name, int64_t value)
+{
+    int64_t deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
+
+    while (client_metric(&c, name) < value) {
+        test_await(-1, deadline_ms, name);
+    }
+}
+
+void die_and_start(void)
+{
+    client_close(&c);
+    broker_fixture_kill(&f);
+    broker_fixture_launch(&f);
+    client_open(&c, f.port, HEADER_JSON);
 }
 
 void send_one(int32_t queue, const char *body)
@@ -216,4 +235,30 @@ int64_t committed(int32_t queue)
         ck_assert_int_eq(header_get_i64(&c.header, "offset", &offset), 0);
     }
     return offset;
+}
+
+void consume_over_kills(uint64_t seed, const struct kill_run *run)
+{
+    struct rand rnd;
+    int count;
+
+    rand_init(&rnd, seed);
+    broker_fixture_start(&f, (const char *const[]){"--offsets.flush.ms", "10", NULL});
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    for (int round = 0; round < KILL_ROUNDS; round++) {
+        send_many(0, KILL_MESSAGES);
+        run->consume(&rnd);
+        die_and_start();
+        run->check();
+    }
+    while ((count = run->pop()) > 0) {
+        for (int i = 0; i < count; i++) {
+            is_done[got[i].offset] = true;
+            ck_assert_int_eq(ack(&got[i]), RESPONSE_SUCCESS);
+        }
+    }
+    run->check();
+    ck_assert_int_eq(committed(0), KILL_ROUNDS * KILL_MESSAGES);
+    tear_down();
 }

@@ -11,7 +11,10 @@
 #include "tests/lib/broker_client.h"
 #include "tests/lib/broker_fixture.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+
+struct rand;
 
 #define LONG_MS  600000 /* an invisible time that does not end within a test */
 #define SHORT_MS 100    /* one that ends at once */
@@ -28,6 +31,12 @@ void tear_down(void);
 
 void send_one(int32_t queue, const char *body);
 void send_many(int32_t queue, int count); /* "m0", "m1", ... */
+
+/* Waits until the metric has come to that, from below. */
+void await_metric(const char *name, int64_t value);
+
+/* SIGKILL, and a new start. */
+void die_and_start(void);
 
 /* ---- requests ---- */
 
@@ -76,5 +85,23 @@ int32_t change(struct popped *p, int64_t invisible_ms);
 
 /* What the group has consumed of a queue. -1: it never did. */
 int64_t committed(int32_t queue);
+
+/* ---- kills ---- */
+
+#define KILL_ROUNDS   8
+#define KILL_MESSAGES 60 /* of each round */
+
+/* What somebody consumes of queue 0, with a SIGKILL after each round. */
+struct kill_run {
+    void (*consume)(struct rand *rnd);
+    void (*check)(void); /* after each start */
+    int (*pop)(void);    /* what is left, into `got` */
+};
+
+/* Messages that were acknowledged, whether or not the answer came. */
+extern bool is_done[KILL_ROUNDS * KILL_MESSAGES];
+
+/* In the end everything is acknowledged, and the group's offset behind it. */
+void consume_over_kills(uint64_t seed, const struct kill_run *run);
 
 #endif

@@ -173,16 +173,13 @@ START_TEST(a_message_wakes_one_that_waits)
     client_open(&other, f.port, HEADER_JSON);
     put_pop(&other, &wrong_tag);
     client_submit(&other, SLICE_EMPTY);
-    while (client_metric(&c, "pops_held") < 1) {
-    }
+    await_metric("pops_held", 1);
     put_pop(&one, &any);
     client_submit(&one, SLICE_EMPTY);
-    while (client_metric(&c, "pops_held") < 2) {
-    }
+    await_metric("pops_held", 2);
     put_pop(&two, &of_g2);
     client_submit(&two, SLICE_EMPTY);
-    while (client_metric(&c, "pops_held") < 3) {
-    }
+    await_metric("pops_held", 3);
     send_one(1, "hello");
     ck_assert_int_eq(client_receive(&one, CLIENT_WAIT_MS), 0);
     ck_assert_int_eq(one.header.code, RESPONSE_SUCCESS);
@@ -212,8 +209,7 @@ START_TEST(who_finds_more_wakes_the_next)
         put_pop(&waiting[i], &any);
         client_submit(&waiting[i], SLICE_EMPTY);
     }
-    while (client_metric(&c, "pops_held") < 3) {
-    }
+    await_metric("pops_held", 3);
     for (int i = 0; i < 3; i++) { /* in one write: they become visible together */
         struct test_message m = {.topic = "T", .properties = "TAGS=A", .body = SLICE_LIT("x")};
         client_put_send(&c, &m, HEADER_FLAG_ONEWAY);
@@ -252,8 +248,7 @@ START_TEST(of_many_groups_each_hears_of_a_message)
     set_up(1);
     client_open(&waiting, f.port, HEADER_JSON);
     crowd_waits(&waiting, &any);
-    while (client_metric(&c, "pops_held") < CROWD) {
-    }
+    await_metric("pops_held", CROWD);
     send_one(0, "hello");
     for (int i = 0; i < CROWD; i++) {
         ck_assert_int_eq(client_receive(&waiting, CLIENT_WAIT_MS), 0);
@@ -309,10 +304,7 @@ START_TEST(after_a_crash_nothing_that_is_not_acknowledged_is_lost)
     ck_assert_int_eq(ack(&in_hand[0]), RESPONSE_SUCCESS);
     ck_assert_int_eq(ack(&in_hand[2]), RESPONSE_SUCCESS);
     ck_assert_int_eq(committed(0), 1);
-    client_close(&c);
-    broker_fixture_kill(&f);
-    broker_fixture_launch(&f);
-    client_open(&c, f.port, HEADER_JSON);
+    die_and_start();
     ck_assert_int_le(committed(0), 1);
     ck_assert_int_eq(ack(&in_hand[1]), RESPONSE_NO_MESSAGE); /* of a delivery that is forgotten */
     while ((count = pop_queue(0, POP_MAX, LONG_MS)) > 0) {
@@ -332,24 +324,21 @@ END_TEST
 
 /* ---- kills ---- */
 
-#define KILL_ROUNDS   8
-#define KILL_MESSAGES 60 /* of each round */
-
-static bool was_acknowledged[KILL_ROUNDS * KILL_MESSAGES];
-
 /* What the group says it has consumed, it has. */
 static void check_committed(void)
 {
     int64_t offset = committed(0);
 
     for (int64_t i = 0; i < offset; i++) {
-        ck_assert_msg(was_acknowledged[i], "message %d is lost", (int)i);
+        ck_assert_msg(is_done[i], "message %d is lost", (int)i);
     }
 }
 
 /* Pop some, acknowledge some of them, put others off; the last requests are not waited for. */
-static void consume_at_random(struct rand *rnd, int steps)
+static void consume_at_random(struct rand *rnd)
 {
+    int steps = 4 + (int)rand_below(rnd, 12);
+
     for (int i = 0; i < steps; i++) {
         int n = pop_queue(0, 1 + (int32_t)rand_below(rnd, 8),
                           rand_below(rnd, 3) == 0 ? SHORT_MS : LONG_MS);
@@ -361,7 +350,7 @@ static void consume_at_random(struct rand *rnd, int steps)
             case 1:
                 break;
             default:
-                was_acknowledged[got[j].offset] = true; /* even if the answer does not come */
+                is_done[got[j].offset] = true; /* even if the answer does not come */
                 (void)put_receipt(REQUEST_ACK_MESSAGE, &got[j]);
                 client_finish(&c, SLICE_EMPTY);
                 break;
@@ -371,37 +360,20 @@ static void consume_at_random(struct rand *rnd, int steps)
     }
 }
 
+static int pop_what_is_left(void)
+{
+    return pop_queue(0, POP_MAX, LONG_MS);
+}
+
 START_TEST(no_kill_moves_the_offset_over_a_message_that_is_not_done)
 {
     /*
      * Eight SIGKILLs in the middle of pops, acknowledgements and changes, with offsets written
      * every few milliseconds: what is committed was acknowledged, and in the end everything is.
      */
-    struct rand rnd;
-    int count;
-
-    rand_init(&rnd, 1);
-    broker_fixture_start(&f, (const char *const[]){"--offsets.flush.ms", "10", NULL});
-    client_open(&c, f.port, HEADER_JSON);
-    client_topic(&c, "T", 1);
-    for (int round = 0; round < KILL_ROUNDS; round++) {
-        send_many(0, KILL_MESSAGES);
-        consume_at_random(&rnd, 4 + (int)rand_below(&rnd, 12));
-        client_close(&c);
-        broker_fixture_kill(&f);
-        broker_fixture_launch(&f);
-        client_open(&c, f.port, HEADER_JSON);
-        check_committed();
-    }
-    while ((count = pop_queue(0, POP_MAX, LONG_MS)) > 0) {
-        for (int i = 0; i < count; i++) {
-            was_acknowledged[got[i].offset] = true;
-            ck_assert_int_eq(ack(&got[i]), RESPONSE_SUCCESS);
-        }
-    }
-    check_committed();
-    ck_assert_int_eq(committed(0), KILL_ROUNDS * KILL_MESSAGES);
-    tear_down();
+    consume_over_kills(1, &(struct kill_run){.consume = consume_at_random,
+                                             .check = check_committed,
+                                             .pop = pop_what_is_left});
 }
 END_TEST
 
@@ -532,8 +504,7 @@ START_TEST(what_was_deleted_is_passed)
     send_many(0, 4);
     ck_assert_int_eq(pop_queue(0, 2, SHORT_MS), 2);
     send_until_deleted();
-    while (client_metric(&c, "popped_due") < 2) {
-    }
+    await_metric("popped_due", 2);
     ck_assert_int_gt(pop_queue(0, 1, LONG_MS), 0);
     ck_assert_int_ge(got[0].offset, 4);
     ck_assert_int_eq(committed(0), got[0].offset);
@@ -558,10 +529,7 @@ START_TEST(where_a_group_begins_is_kept)
     ck_assert_int_eq(pop(&at_end), 1);
     ck_assert_str_eq(got[0].body, "next");
     offset = got[0].offset;
-    client_close(&c);
-    broker_fixture_kill(&f);
-    broker_fixture_launch(&f);
-    client_open(&c, f.port, HEADER_JSON);
+    die_and_start();
     send_one(0, "later");
     ck_assert_int_eq(pop(&at_end), 2);
     ck_assert_int_eq(got[0].offset, offset);
@@ -600,8 +568,7 @@ START_TEST(a_queue_stops_handing_out_at_its_limit)
     client_open(&waiting, f.port, HEADER_JSON);
     put_pop(&waiting, &waits);
     client_submit(&waiting, SLICE_EMPTY);
-    while (client_metric(&c, "pops_held") < 1) {
-    }
+    await_metric("pops_held", 1);
     ck_assert_int_eq(ack(&first), RESPONSE_SUCCESS);
     ck_assert_int_eq(client_receive(&waiting, CLIENT_WAIT_MS), 0);
     ck_assert_int_eq(read_popped(&waiting), 1);

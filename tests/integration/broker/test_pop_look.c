@@ -132,8 +132,7 @@ START_TEST(a_peek_shows_what_a_pop_would_get)
     ck_assert_int_eq(pop_queue(0, 1, LONG_MS), 1);
     ck_assert_str_eq(peek(0, 8), "m1 m2 rest 2");
     ck_assert_int_eq(change(&got[0], 0), RESPONSE_SUCCESS);
-    while (client_metric(&c, "popped_due") < 1) {
-    }
+    await_metric("popped_due", 1);
     ck_assert_str_eq(peek(0, 8), "m0/1 m1 m2 rest 3");
     ck_assert_str_eq(peek(0, 1), "m0/1 rest 3");
     ck_assert_int_eq(client_metric(&c, "popped_due"), 1);
@@ -206,8 +205,7 @@ START_TEST(what_is_on_the_disk_is_found_too)
         ck_assert_int_eq(first[i].offset, i);
         ck_assert_int_eq(change(&first[i], 0), RESPONSE_SUCCESS);
     }
-    while (client_metric(&c, "popped_due") < 3) {
-    }
+    await_metric("popped_due", 3);
     forget_the_first_file();
     ck_assert(strstr(peek(0, 3), "rest 40") != NULL);
     ck_assert_int_eq(client_metric(&c, "popped_due"), 3);
@@ -238,8 +236,7 @@ START_TEST(a_notification_says_what_is_there)
     ck_assert_int_eq(pop_queue(1, 1, LONG_MS), 1);
     ck_assert(!notify(ALL, false));
     ck_assert_int_eq(change(&got[0], 0), RESPONSE_SUCCESS);
-    while (client_metric(&c, "popped_due") < 1) {
-    }
+    await_metric("popped_due", 1);
     ck_assert(notify(ALL, false));
     tear_down();
 }

@@ -9,9 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KILL_ROUNDS   8
-#define KILL_MESSAGES 30
-
 static int pop_ordered(int32_t queue, int32_t count, int64_t invisible_ms)
 {
     return pop(&(struct test_pop){
@@ -114,8 +111,7 @@ START_TEST(what_is_left_comes_first_and_alone)
     memcpy(first, got, sizeof first);
     ck_assert_int_eq(ack(&first[1]), RESPONSE_SUCCESS);
     ck_assert_int_eq(change(&first[2], 0), RESPONSE_SUCCESS);
-    while (client_metric(&c, "popped_due") < 1) {
-    }
+    await_metric("popped_due", 1);
     ck_assert_int_eq(pop_ordered(0, POP_MAX, LONG_MS), 0);
     ck_assert_int_eq(change(&first[0], 0), RESPONSE_SUCCESS);
     ck_assert_int_eq(await_ordered(0), 2);
@@ -139,8 +135,7 @@ START_TEST(a_batch_whose_time_is_over_comes_again)
     set_up(1);
     send_many(0, 4);
     ck_assert_int_eq(pop_ordered(0, 3, SHORT_MS), 3);
-    while (client_metric(&c, "popped_due") < 3) {
-    }
+    await_metric("popped_due", 3);
     ck_assert_int_eq(pop_ordered(0, 1, LONG_MS), 1);
     ck_assert_str_eq(got[0].body, "m0");
     ck_assert_int_eq(pop_ordered(0, POP_MAX, LONG_MS), 0);
@@ -214,8 +209,7 @@ START_TEST(an_acknowledgement_wakes_who_waits_for_the_queue)
     client_open(&waiting, f.port, HEADER_JSON);
     put_pop(&waiting, &waits);
     client_submit(&waiting, SLICE_EMPTY);
-    while (client_metric(&c, "pops_held") < 1) {
-    }
+    await_metric("pops_held", 1);
     send_one(0, "m2");
     ck_assert_int_eq(client_metric(&c, "pops_held"), 1);
     ck_assert_int_eq(ack(&first), RESPONSE_SUCCESS);
@@ -256,13 +250,11 @@ START_TEST(one_that_is_ordered_does_not_keep_a_message_from_one_that_is_not)
     waits.is_ordered = true;
     put_pop(&ordered, &waits);
     client_submit(&ordered, SLICE_EMPTY);
-    while (client_metric(&c, "pops_held") < 1) {
-    }
+    await_metric("pops_held", 1);
     waits.is_ordered = false;
     put_pop(&any, &waits);
     client_submit(&any, SLICE_EMPTY);
-    while (client_metric(&c, "pops_held") < 2) {
-    }
+    await_metric("pops_held", 2);
     send_one(0, "hello");
     ck_assert_int_eq(client_receive(&any, CLIENT_WAIT_MS), 0);
     ck_assert_int_eq(read_popped(&any), 1);
@@ -338,18 +330,13 @@ START_TEST(after_a_crash_the_first_that_is_not_done_is_first)
     ck_assert_str_eq(got[1].body, "m2"); /* behind one that was not done: again */
     ck_assert_int_eq(ack(&left), RESPONSE_NO_MESSAGE);
     ck_assert_int_eq(pop_ordered(0, 2, LONG_MS), 0);
-    client_close(&c);
-    broker_fixture_kill(&f);
-    broker_fixture_launch(&f);
-    client_open(&c, f.port, HEADER_JSON);
+    die_and_start();
     ck_assert_int_eq(pop_ordered(0, POP_MAX, LONG_MS), 5);
     ck_assert_str_eq(got[0].body, "m1");
     ck_assert_str_eq(got[4].body, "m5");
     tear_down();
 }
 END_TEST
-
-static bool is_done[KILL_ROUNDS * KILL_MESSAGES];
 
 /* No message may be handed out before all that are before it are done, or are in this answer. */
 static void check_order(int count)
@@ -364,49 +351,45 @@ static void check_order(int count)
     }
 }
 
+static int pop_checked(void)
+{
+    int count = pop_ordered(0, POP_MAX, LONG_MS);
+
+    check_order(count);
+    return count;
+}
+
+/* Batches, acknowledged in another order or left alone. */
+static void consume_in_order(struct rand *rnd)
+{
+    for (int i = 0; i < 6; i++) {
+        int count = pop_ordered(0, 1 + (int)rand_below(rnd, 8), LONG_MS);
+        check_order(count);
+        for (int k = count - 1; k >= 0; k--) {
+            if (rand_below(rnd, 12) == 0) {
+                ck_assert_int_eq(change(&got[k], 0), RESPONSE_SUCCESS);
+                continue;
+            }
+            is_done[got[k].offset] = true;
+            ck_assert_int_eq(ack(&got[k]), RESPONSE_SUCCESS);
+        }
+        await_metric("popped_due", client_metric(&c, "popped_now"));
+    }
+}
+
+static void check_nothing(void)
+{
+}
+
 START_TEST(no_kill_lets_a_message_overtake_another)
 {
     /*
      * Eight SIGKILLs between pops, acknowledgements in any order, and batches that are left alone:
      * whatever is handed out, everything before it is done or in the same answer.
      */
-    struct rand rnd;
-    int count;
-
-    rand_init(&rnd, 7);
-    broker_fixture_start(&f, (const char *const[]){"--offsets.flush.ms", "10", NULL});
-    client_open(&c, f.port, HEADER_JSON);
-    client_topic(&c, "T", 1);
-    for (int round = 0; round < KILL_ROUNDS; round++) {
-        send_many(0, KILL_MESSAGES);
-        for (int i = 0; i < 6; i++) {
-            count = pop_ordered(0, 1 + (int)rand_below(&rnd, 8), LONG_MS);
-            check_order(count);
-            for (int k = count - 1; k >= 0; k--) {
-                if (rand_below(&rnd, 12) == 0) {
-                    ck_assert_int_eq(change(&got[k], 0), RESPONSE_SUCCESS);
-                    continue;
-                }
-                is_done[got[k].offset] = true;
-                ck_assert_int_eq(ack(&got[k]), RESPONSE_SUCCESS);
-            }
-            while (client_metric(&c, "popped_due") < client_metric(&c, "popped_now")) {
-            }
-        }
-        client_close(&c);
-        broker_fixture_kill(&f);
-        broker_fixture_launch(&f);
-        client_open(&c, f.port, HEADER_JSON);
-    }
-    while ((count = pop_ordered(0, POP_MAX, LONG_MS)) > 0) {
-        check_order(count);
-        for (int i = 0; i < count; i++) {
-            is_done[got[i].offset] = true;
-            ck_assert_int_eq(ack(&got[i]), RESPONSE_SUCCESS);
-        }
-    }
-    ck_assert_int_eq(committed(0), KILL_ROUNDS * KILL_MESSAGES);
-    tear_down();
+    consume_over_kills(7, &(struct kill_run){.consume = consume_in_order,
+                                             .check = check_nothing,
+                                             .pop = pop_checked});
 }
 END_TEST
 
