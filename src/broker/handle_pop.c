@@ -148,8 +148,8 @@ static void pop_job_run(struct pool_job *job)
 
 static void pop_go_on(struct pop *pop)
 {
-    if (pop->deferred.session->is_closed) {
-        pop_drop(pop);
+    if (session_is_gone(pop->deferred.session)) {
+        pops_pass_on(pop);
     } else {
         pop_run(pop);
     }
@@ -165,7 +165,7 @@ static void pop_turn(struct fair_item *slot)
     struct pop *pop = LIST_ENTRY(slot, struct pop, slot);
 
     pop->fetch = store_fetch_new(pop->broker->store);
-    if (pop->fetch == NULL && !pop->deferred.session->is_closed) {
+    if (pop->fetch == NULL && !session_is_gone(pop->deferred.session)) {
         pop_fail(pop, RESPONSE_SYSTEM_BUSY, ESCROW_ENOMEM, NULL);
     } else {
         pop_go_on(pop); /* ask again, so that the fetch notes what is missing */
@@ -259,8 +259,10 @@ static void pop_look(struct pop *pop, uint32_t queues)
         } else {
             pop_finish(pop, &found);
         }
-    } else if (pop_has_message(pop, queues)) {
+    } else if (pop_has_message(pop, queues, &found)) {
         pop_notify_answer(pop, true, false);
+    } else if (found.must_read) {
+        pop_read(pop);
     } else {
         pop_wait(pop, &found);
     }

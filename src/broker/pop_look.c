@@ -2,11 +2,13 @@
  * What a pop would find, without handing anything out (PEEK_MESSAGE, NOTIFICATION).
  *
  * Happy path: of each queue what is due, then what was never handed out, from where the next pop
- * would begin. Neither the table nor an offset changes.
+ * would begin. Neither the table nor an offset changes. A notification with a filter reads queue
+ * entries (SQL92: messages) to know whether something is wanted.
  */
 #include "core/proto/record.h"
 #include "src/broker/broker.h"
 #include "src/broker/pop_turn.h"
+#include "src/broker/pull_filter.h"
 
 /* Messages of the queue that were never handed out. */
 static int64_t new_messages(const struct pop_queue_turn *turn)
@@ -23,17 +25,52 @@ static int64_t new_messages(const struct pop_queue_turn *turn)
     return first < max_offset ? max_offset - first : 0;
 }
 
-bool pop_has_message(struct pop *pop, uint32_t queues)
+/*
+ * Read what is next, as far as one look goes. What cannot be read is worth a pop: it is told why.
+ * So is what lies behind where the look ended: pops move on, those who only look do not.
+ */
+static bool is_wanted(struct pop_queue_turn *turn)
 {
-    struct pop_found none = {.count = 0};
+    struct store_pull_request req = {.offset = turn->look.next, .count_max = 1};
+    struct store_pull_result res;
+    struct pull_scan scan;
+    int rc;
+
+    pull_scan_begin(&scan, turn->pop->filter, &req);
+    rc = pop_turn_read(turn, &req, &res);
+    if (rc == 0 && res.status == STORE_PULL_BEFORE_FIRST) {
+        req.offset = res.min_offset;
+        rc = pop_turn_read(turn, &req, &res);
+    }
+    if (rc == ESCROW_EAGAIN) {
+        return false;
+    }
+    return rc != 0 || res.status == STORE_PULL_FOUND ||
+           (res.status == STORE_PULL_NO_MATCH && res.next_offset < res.max_offset);
+}
+
+static bool has_message(struct pop_queue_turn *turn)
+{
+    if (turn->pop->is_ordered && !pops_is_open(turn->pop->broker, &turn->key, turn->pop->attempt)) {
+        return false;
+    }
+    if (turn->look.due > 0) {
+        return true; /* the filter of who had it wanted it */
+    }
+    return turn->look.room > 0 && new_messages(turn) > 0 &&
+           (turn->pop->filter == NULL || is_wanted(turn));
+}
+
+bool pop_has_message(struct pop *pop, uint32_t queues, struct pop_found *found)
+{
     struct pop_queue_turn turn;
     uint32_t first = pop->queue_id < 0 ? 0 : (uint32_t)pop->queue_id;
     uint32_t end = pop->queue_id < 0 ? queues : first + 1;
 
-    for (uint32_t q = first; q < end; q++) {
-        if (pop_turn_begin(&turn, pop, q, &none) &&
-            (!pop->is_ordered || pops_is_open(pop->broker, &turn.key, pop->attempt)) &&
-            (turn.look.due > 0 || (turn.look.room > 0 && new_messages(&turn) > 0))) {
+    *found = (struct pop_found){.count = 0};
+    for (uint32_t q = first; q < end && !found->must_read; q++) {
+        buf_clear(&pop->broker->pops.body);
+        if (pop_turn_begin(&turn, pop, q, found) && has_message(&turn)) {
             return true;
         }
     }

@@ -72,7 +72,7 @@ void pops_pass_on(struct pop *pop)
 
 static void run_one(struct pop *pop)
 {
-    if (pop->deferred.session->is_closed) {
+    if (session_is_gone(pop->deferred.session)) {
         pops_pass_on(pop);
     } else if (pop->is_over) {
         pop_give_up(pop);

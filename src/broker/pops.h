@@ -207,8 +207,11 @@ void pop_collect(struct pop *pop, uint32_t queues, struct pop_found *found);
  */
 void pop_peek(struct pop *pop, uint32_t queues, struct pop_found *found);
 
-/* Is there a message for it? */
-bool pop_has_message(struct pop *pop, uint32_t queues);
+/*
+ * Is there a message for it, that is due or that its filter may want? false: not, or it is not
+ * known before something was read from the disk (found.must_read).
+ */
+bool pop_has_message(struct pop *pop, uint32_t queues, struct pop_found *found);
 
 /*
  * Offsets for queues of which the group has none yet. 1: some had to be noted, and nothing may be

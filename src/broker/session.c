@@ -264,9 +264,14 @@ static void session_overrun(struct session *s, int error)
     }
 }
 
+bool session_is_gone(const struct session *s)
+{
+    return s->is_closed || !tcp_conn_is_open(&s->conn);
+}
+
 static bool session_can_answer(const struct session *s, struct answer_to to)
 {
-    return !to.is_oneway && !s->is_closed && tcp_conn_is_open(&s->conn);
+    return !to.is_oneway && !session_is_gone(s);
 }
 
 static void session_answer_error(struct session *s, struct answer_to to, int32_t code, int error,
@@ -430,7 +435,7 @@ int session_push(struct session *s, session_write_fn *write, void *arg)
 {
     int rc;
 
-    if (s->is_closed || !tcp_conn_is_open(&s->conn)) {
+    if (session_is_gone(s)) {
         return ESCROW_ECLOSED;
     }
     rc = write(s, tcp_conn_begin(&s->conn), arg);

@@ -91,6 +91,9 @@ struct tcp_conn *session_accept(void *arg, const struct tcp_addr *peer);
 void session_hold(struct session *s);
 void session_drop(struct session *s); /* may free it */
 
+/* Nothing that is written reaches the peer any more. */
+bool session_is_gone(const struct session *s);
+
 /* Empty success. */
 void request_ok(struct request *req);
 

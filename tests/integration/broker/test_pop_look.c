@@ -178,13 +178,11 @@ static void forget_the_first_file(void)
     ck_assert_int_eq(close(fd), 0);
 }
 
-START_TEST(what_is_on_the_disk_is_found_too)
+/* 40 messages of 64 KiB, of which the first files are not being written any more. */
+static void set_up_old_messages(void)
 {
-    /* By a peek, and by an ordered pop, of new messages and of those that come again. */
     static uint8_t body[65536];
     struct test_message m = {.topic = "T", .body = slice_of(body, sizeof body)};
-    struct test_pop in_order = {.count = 3, .invisible_ms = LONG_MS, .is_ordered = true};
-    struct popped first[3];
 
     broker_fixture_start(&f, (const char *const[]){"--log.segment.bytes", "1m", NULL});
     client_open(&c, f.port, HEADER_JSON);
@@ -196,6 +194,15 @@ START_TEST(what_is_on_the_disk_is_found_too)
     broker_fixture_stop(&f);
     broker_fixture_launch(&f);
     client_open(&c, f.port, HEADER_JSON);
+}
+
+START_TEST(what_is_on_the_disk_is_found_too)
+{
+    /* By a peek, and by an ordered pop, of new messages and of those that come again. */
+    struct test_pop in_order = {.count = 3, .invisible_ms = LONG_MS, .is_ordered = true};
+    struct popped first[3];
+
+    set_up_old_messages();
     forget_the_first_file();
     ck_assert(strstr(peek(0, 3), "rest 40") != NULL);
     forget_the_first_file();
@@ -220,6 +227,111 @@ START_TEST(what_is_on_the_disk_is_found_too)
             ck_assert_int_eq(ack(&got[i]), RESPONSE_SUCCESS);
         }
     }
+    tear_down();
+}
+END_TEST
+
+static void await_fewer(const char *name, int64_t value)
+{
+    int64_t deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
+
+    while (client_metric(&c, name) > value) {
+        test_await(-1, deadline_ms, name);
+    }
+}
+
+/* Everything is done but the first message, which is in `first`. */
+static void pop_all_but_the_first(struct popped *first)
+{
+    int count;
+
+    while ((count = pop_queue(0, POP_MAX, LONG_MS)) > 0) {
+        for (int i = 0; i < count; i++) {
+            if (got[i].offset == 0) {
+                *first = got[i];
+            } else {
+                ck_assert_int_eq(ack(&got[i]), RESPONSE_SUCCESS);
+            }
+        }
+    }
+}
+
+START_TEST(who_goes_while_it_reads_the_disk_leaves_the_message_to_another)
+{
+    /* Two wait, the one that was woken has to read, and its connection goes before it has. */
+    struct test_pop any = {.count = 1, .invisible_ms = LONG_MS, .poll_ms = POLL_MS};
+    struct client waiting[2];
+    struct popped first = {.offset = -1};
+    pid_t threads[BROKER_POOL_MAX];
+    int64_t connections;
+    size_t count;
+    bool is_read;
+
+    set_up_old_messages();
+    pop_all_but_the_first(&first);
+    forget_the_first_file();
+    (void)client_pull(&c, &(struct test_pull){"g2", "T", 0, 0, 1, 0}); /* the pool has threads */
+    connections = client_metric(&c, "connections");
+    for (int i = 0; i < 2; i++) {
+        client_open(&waiting[i], f.port, HEADER_JSON);
+        put_pop(&waiting[i], &any);
+        client_submit(&waiting[i], SLICE_EMPTY);
+        await_metric("pops_held", i + 1);
+    }
+    forget_the_first_file();
+    count = broker_fixture_hold_pool(&f, threads);
+    ck_assert_int_eq(change(&first, 0), RESPONSE_SUCCESS);
+    await_fewer("pops_held", 1);
+    client_close(&waiting[0]);
+    await_fewer("connections", connections + 1);
+    is_read = client_metric(&c, "popped_due") == 1;
+    broker_fixture_release_pool(threads, count);
+    if (is_read) { /* else the file system had not forgotten it, and it was answered at once */
+        ck_assert_int_eq(client_receive(&waiting[1], CLIENT_WAIT_MS), 0);
+        ck_assert_int_eq(waiting[1].header.code, RESPONSE_SUCCESS);
+        ck_assert_int_eq(read_popped(&waiting[1]), 1);
+        ck_assert_int_eq(got[0].offset, 0);
+    }
+    client_close(&waiting[1]);
+    tear_down();
+}
+END_TEST
+
+static bool notify_of(int32_t queue, const char *expression)
+{
+    put_notify(&c, &(struct test_notify){.queue = queue, .expression = expression});
+    (void)client_call(&c, SLICE_EMPTY);
+    return has_message(&c, false);
+}
+
+START_TEST(a_notification_is_of_what_its_filter_wants)
+{
+    /* Also of what was there before; with others in front of it. */
+    struct test_message m = {
+        .topic = "T", .properties = "TAGS=B", .body = SLICE_LIT("b"), .queue = 1};
+    struct client waiting;
+
+    set_up(2);
+    send_many(0, 3);
+    send_many(1, 3);
+    ck_assert(!notify_of(ALL, "B"));
+    ck_assert(!notify_of(0, "B"));
+    ck_assert(notify_of(0, "A"));
+    client_open(&waiting, f.port, HEADER_JSON);
+    put_notify(&waiting, &(struct test_notify){.queue = 1, .expression = "B", .poll_ms = POLL_MS});
+    client_submit(&waiting, SLICE_EMPTY);
+    await_held(1);
+    send_one(1, "a");
+    await_held(1);
+    (void)client_send(&c, &m);
+    ck_assert_int_eq(client_receive(&waiting, CLIENT_WAIT_MS), 0);
+    ck_assert(has_message(&waiting, false));
+    ck_assert(notify_of(ALL, "B"));
+    ck_assert(notify_of(1, "B"));
+    ck_assert(notify_of(1, "C || B"));
+    ck_assert(!notify_of(0, "B"));
+    ck_assert(!notify_of(ALL, "C"));
+    client_close(&waiting);
     tear_down();
 }
 END_TEST
@@ -447,6 +559,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_peek_shows_what_a_pop_would_get);
     tcase_add_test(tc, a_peek_looks_into_every_queue);
     tcase_add_test(tc, what_is_on_the_disk_is_found_too);
+    tcase_add_test(tc, who_goes_while_it_reads_the_disk_leaves_the_message_to_another);
+    tcase_add_test(tc, a_notification_is_of_what_its_filter_wants);
     tcase_add_test(tc, a_notification_says_what_is_there);
     tcase_add_test(tc, a_notification_in_order_waits_for_the_queue);
     tcase_add_test(tc, a_message_is_told_to_one_that_waits);
