@@ -92,7 +92,8 @@ int copy_position_ask(struct copy *c, const struct copy_source_name *name,
     if (rc == 0 && position->place_count > 0 && position->base != part->base) {
         rc = copy_error(c, ESCROW_ECONFLICT,
                         "the source has other queues, or another broker, than when its messages "
-                        "were copied first");
+                        "were copied first: delete the topic at the target, and copy with "
+                        "--again");
     }
     if (rc == 0) {
         position->base = part->base;

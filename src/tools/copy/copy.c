@@ -79,11 +79,16 @@ static int run_steps(struct copy *c)
 /* Nothing is done twice by copying again, so an answer that was lost leaves nothing to look at. */
 static int failed(struct copy *c, int rc)
 {
-    if (escrow_error_class(rc) == ESCROW_CLASS_UNKNOWN && !c->at->is_interrupted) {
-        (void)fflush(stdout);
-        (void)fprintf(stderr,
-                      "escrow: copy: %s (%s); copy again: it goes on where it was broken off\n",
-                      c->err.text, escrow_error_name(rc));
+    static const char next[] = "copy again: it goes on where it was broken off";
+
+    (void)fflush(stdout);
+    if (c->from.is_interrupted || c->to.is_interrupted) {
+        (void)fprintf(stderr, "escrow: copy: interrupted; %s\n", next);
+        return CLI_INTERRUPTED;
+    }
+    if (escrow_error_class(rc) == ESCROW_CLASS_UNKNOWN) {
+        (void)fprintf(stderr, "escrow: copy: %s (%s); %s\n", c->err.text, escrow_error_name(rc),
+                      next);
         return CLI_FAILED;
     }
     c->at->err = c->err;

@@ -23,7 +23,7 @@ static int ask_position(struct stream *s, uint64_t *epoch)
 {
     int rc = copy_position_ask(s->c, &s->name, s->part, &s->position, &s->prev, epoch);
 
-    if ((rc == 0 || rc == ESCROW_EVERSION) && s->c->is_again) {
+    if ((rc == 0 || rc == ESCROW_EVERSION || rc == ESCROW_ECONFLICT) && s->c->is_again) {
         rc = 0;
         copy_position_fini(&s->position);
         s->position.base = s->part->base;

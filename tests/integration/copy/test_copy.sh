@@ -277,7 +277,7 @@ expect 0 consume busy --addr "$a" --namesrv "$from" --group late --count 3
 expect 1 copy --from "$from" --topic busy --group late
 has "$err" 'late busy: 7 messages that the group has not consumed at old-a are not copied'
 
-# ---- broken off: the copy, or the target, is killed in the middle; nothing is lost, nothing is there twice ----
+# ---- broken off: the copy, or the target, is killed in the middle, or the copy is asked to stop; nothing is lost, nothing is there twice ----
 
 # Let the copy of a topic run in small steps until some of its messages are there, but not all. False when it was too quick.
 copy_some() { # TOPIC TOTAL
@@ -302,7 +302,7 @@ is_whole() { # TOPIC COUNT
     is "$(wc -l <"$work/target")" "$2"
     same "$1" "$work/target" "$work/source"
 }
-for victim in copy new; do
+for victim in copy new asked; do
     interrupted=no
     for ((try = 1; try <= 5; try++)); do
         topic=big-$victim-$try
@@ -316,7 +316,16 @@ for victim in copy new; do
         wait "${pids[copy]}" || fault "the copy of $topic failed: $(cat "$work/err")"
     done
     is "$victim $interrupted" "$victim yes"
-    end "$victim" KILL
+    if [ "$victim" = asked ]; then # to stop
+        kill -INT "${pids[copy]}"
+        kill -CONT "${pids[copy]}"
+        status=0
+        wait "${pids[copy]}" || status=$?
+        is "$status" 130
+        has "$(cat "$work/err")" '^escrow: copy: interrupted; copy again: it goes on where it was broken off$'
+    else
+        end "$victim" KILL
+    fi
     if [ "$victim" = new ]; then
         kill -CONT "${pids[copy]}"
         status=0
@@ -358,6 +367,22 @@ broker=$new
 expect 1 copy topics messages --from "$namesrv" --topic Large
 has "$err" 'copy Large: offset 5 of queue 0 at old-a is not the message that was copied: another store'
 is "$(count Large)" 6
+
+# ---- the first broker gets more queues: the second one's have other numbers then ----
+
+for addr in "$a" "$b"; do
+    expect 0 topics create Grown --queues 1 --addr "$addr"
+    wire "$addr" send-batch Grown 0 0 5 50
+done
+expect 0 copy topics messages --from "$from" --topic Grown
+expect 0 topics create Grown --queues 2 --addr "$a"
+expect 1 copy topics messages --from "$from" --topic Grown --overwrite
+has "$err" 'copy Grown: the source has other queues.*delete the topic at the target, and copy with --again'
+wire "$new" ask 215 topic=Grown >/dev/null
+expect 0 copy topics messages --from "$from" --topic Grown --again
+has "$out" '^messages +Grown +5 copied from old-a'
+has "$out" '^messages +Grown +5 copied from old-b'
+is "$("$escrow" consume Grown --json | messages 0 | cut -d' ' -f1 | sort | uniq -c | tr -s ' \n' ' ')" ' 5 0 5 2 '
 
 # ---- what was copied and is gone at the target is said, and copied again when that is meant ----
 
