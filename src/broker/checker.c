@@ -163,6 +163,36 @@ static void checker_report(void *arg)
 
 /* ---- live ---- */
 
+/*
+ * The half as RocketMQ's broker shows it to a producer that is asked: with the number of the
+ * question and the id of the transaction among its properties, and without the bits of a half. What
+ * has no room for them goes as it is.
+ */
+static void append_half(struct buf *out, const struct question *q, const struct record_view *view)
+{
+    static uint8_t properties[PROPERTIES_LEN_MAX]; /* loop thread only */
+    const struct slice drop[] = {prop_name(PROP_TRANSACTION_CHECK_TIMES),
+                                 prop_name(PROP_TRANSACTION_ID)};
+    struct record_fields f = view->f;
+    struct props_writer w;
+    uint8_t *dst;
+
+    props_writer_init(&w, properties, sizeof properties);
+    props_put_except(&w, f.properties, drop, sizeof drop / sizeof drop[0]);
+    props_put_i64(&w, prop_name(PROP_TRANSACTION_CHECK_TIMES), (int64_t)q->ask.checks + 1);
+    if (q->txn_id.len > 0) {
+        props_put(&w, prop_name(PROP_TRANSACTION_ID), q->txn_id);
+    }
+    if (w.error == 0) {
+        f.properties = slice_of(w.ptr, w.len);
+    }
+    f.sys_flag &= ~SYSFLAG_TXN_MASK;
+    dst = buf_reserve(out, record_size(&f));
+    if (dst != NULL) {
+        buf_commit(out, record_encode(dst, &f));
+    }
+}
+
 static int write_check(struct session *s, struct buf *out, void *arg)
 {
     const struct question *q = arg;
@@ -186,7 +216,7 @@ static int write_check(struct session *s, struct buf *out, void *arg)
     header_put_str(&w, "transactionId", q->txn_id);
     header_put_str(&w, "offsetMsgId", slice_of(offset_id, id_len));
     header_end(&w);
-    buf_append_slice(w.buf, buf_slice(&q->record));
+    append_half(w.buf, q, &view);
     return header_frame_end(&w, 0);
 }
 

@@ -32,6 +32,30 @@ static struct slice host_text(const struct record_host *host, char *dst, size_t 
     return slice_str(tcp_addr_format(&addr, dst, size));
 }
 
+/*
+ * As RocketMQ's broker passes them on: with the time, and, unless the replier is one of ours, with
+ * what its consumers look for to trace a message. What has no room for them stays as it is.
+ */
+static void stamp_properties(struct reply *r, enum header_type type)
+{
+    static uint8_t properties[PROPERTIES_LEN_MAX]; /* loop thread only */
+    const struct slice drop[] = {prop_name(PROP_PUSH_REPLY_TIME), prop_name(PROP_MSG_REGION),
+                                 prop_name(PROP_TRACE_ON)};
+    bool is_ours = type == HEADER_MSGPACK;
+    struct props_writer w;
+
+    props_writer_init(&w, properties, sizeof properties);
+    props_put_except(&w, r->in.properties, drop, is_ours ? 1 : 3);
+    props_put_i64(&w, prop_name(PROP_PUSH_REPLY_TIME), loop_wall_ms(r->broker->loop));
+    if (!is_ours) {
+        props_put(&w, prop_name(PROP_MSG_REGION), SLICE_LIT(REGION_DEFAULT));
+        props_put(&w, prop_name(PROP_TRACE_ON), SLICE_LIT("true"));
+    }
+    if (w.error == 0) {
+        r->in.properties = slice_of(w.ptr, w.len);
+    }
+}
+
 static int write_reply(struct session *s, struct buf *out, void *arg)
 {
     const struct reply *r = arg;
@@ -90,6 +114,7 @@ void handle_send_reply(struct request *req)
         return;
     }
     to = clients_find_session(req->broker, props.reply_to_client);
+    stamp_properties(&reply, req->to.type);
     if (to == NULL || session_push(to, write_reply, &reply) != 0) {
         request_fail(req, RESPONSE_SYSTEM_ERROR, ESCROW_ENOTFOUND,
                      "push reply message fail, channel of <%.*s> not found.",

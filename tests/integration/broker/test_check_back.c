@@ -8,6 +8,7 @@
 
 #include "core/proto/body_inspect.h"
 #include "core/proto/names.h"
+#include "core/proto/properties.h"
 #include "escrow/errors.h"
 
 #include <arpa/inet.h>
@@ -116,6 +117,75 @@ START_TEST(a_connected_producer_is_asked_and_its_answer_decides)
     client_submit(&producer, SLICE_EMPTY);
     await_max(&c, "T", 1);
     ck_assert_int_eq(client_metric(&c, "txn_decided_by_check"), 1);
+    client_close(&producer);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
+
+/* The next question, as RocketMQ's broker shows it: its number among the properties. */
+static int64_t question_number(struct client *producer)
+{
+    struct record_view view;
+    struct slice id = SLICE_EMPTY;
+    struct slice tag = SLICE_EMPTY;
+
+    ck_assert_int_eq(client_receive(producer, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(producer->header.code, REQUEST_CHECK_TRANSACTION_STATE);
+    ck_assert_int_eq(record_decode(producer->body, &view), 0);
+    ck_assert_uint_eq(record_body_crc(view.f.body), view.body_crc);
+    ck_assert_int_eq(view.f.sys_flag & SYSFLAG_TXN_MASK, 0);
+    ck_assert(props_find(view.f.properties, prop_name(PROP_TRANSACTION_ID), &id));
+    ck_assert(slice_eq_str(id, "again-1"));
+    ck_assert(props_find(view.f.properties, prop_name(PROP_TAGS), &tag));
+    ck_assert(slice_eq_str(tag, "a"));
+    return props_find_i64(view.f.properties, prop_name(PROP_TRANSACTION_CHECK_TIMES), -1);
+}
+
+START_TEST(a_question_says_which_one_it_is)
+{
+    /*
+     * TRANSACTION_CHECK_TIMES counts answers, and is not what the producer wrote; committed, the
+     * message is as it was sent.
+     */
+    struct broker_fixture f;
+    struct client c;
+    struct client producer;
+    struct record_view view;
+    int64_t offset;
+
+    broker_fixture_start(&f, (const char *const[]){QUICK, NULL});
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    client_open(&producer, f.port, HEADER_JSON);
+    ck_assert_int_eq(client_heartbeat(&producer, "p1", "pg", NULL, NULL), RESPONSE_SUCCESS);
+    offset = client_send(
+        &c, &(struct test_message){.topic = "T",
+                                   .properties = "TRAN_MSG=true;PGROUP=pg;UNIQ_KEY=again-1;TAGS=a;"
+                                                 "TRANSACTION_CHECK_TIMES=7;__transactionId__=x",
+                                   .body = SLICE_LIT("again-1"),
+                                   .is_half = true});
+    for (int64_t number = 0; number < 3;) {
+        struct header_writer *w;
+        int64_t next = question_number(&producer);
+        ck_assert(next == number + 1 ||
+                  (next == number && number > 0)); /* asked again: we dawdled */
+        number = next;
+        w = client_begin(&producer, REQUEST_END_TRANSACTION, HEADER_FLAG_ONEWAY);
+        header_put_str(w, "producerGroup", SLICE_LIT("pg"));
+        header_put_i64(w, "commitLogOffset", offset);
+        header_put_i64(w, "commitOrRollback", number < 3 ? 0 : 8);
+        header_put_bool(w, "fromTransactionCheck", true);
+        header_put_str(w, "transactionId", SLICE_LIT("again-1"));
+        client_submit(&producer, SLICE_EMPTY);
+    }
+    await_max(&c, "T", 1);
+    ck_assert_int_eq(client_pull(&c, &(struct test_pull){.group = "g", .topic = "T", .count = 1}),
+                     RESPONSE_SUCCESS);
+    ck_assert_int_eq(record_decode(c.body, &view), 0);
+    ck_assert_int_eq(view.f.sys_flag & SYSFLAG_TXN_MASK, SYSFLAG_TXN_COMMIT);
+    ck_assert_int_eq(props_find_i64(view.f.properties, prop_name(PROP_TRANSACTION_CHECK_TIMES), -1),
+                     7);
     client_close(&producer);
     client_close(&c);
     broker_fixture_stop(&f);
@@ -787,6 +857,7 @@ END_TEST
 static void add(TCase *tc)
 {
     tcase_add_test(tc, a_connected_producer_is_asked_and_its_answer_decides);
+    tcase_add_test(tc, a_question_says_which_one_it_is);
     tcase_add_test(tc, without_a_producer_the_callback_is_asked);
     tcase_add_test(tc, what_is_no_answer_counts_nothing);
     tcase_add_test(tc, a_group_that_is_down_for_a_while_loses_nothing);

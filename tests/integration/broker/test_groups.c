@@ -184,7 +184,9 @@ START_TEST(a_reply_goes_to_the_client_that_asked)
     ck_assert_int_eq(reply(&c, "REPLY_TO_CLIENT\1nobody\2CORRELATION_ID\1c1\2"),
                      RESPONSE_SYSTEM_ERROR);
     ck_assert_int_eq(reply(&c, "CORRELATION_ID\1c1\2"), RESPONSE_SYSTEM_ERROR);
-    ck_assert_int_eq(reply(&c, "REPLY_TO_CLIENT\1me@1\2CORRELATION_ID\1c1\2"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(reply(&c, "REPLY_TO_CLIENT\1me@1\2CORRELATION_ID\1c1\2"
+                               "PUSH_REPLY_TIME\0015\2MSG_REGION\1mine\2"),
+                     RESPONSE_SUCCESS);
     ck_assert(slice_eq_str(header_str(&c.header, "msgId"), "0"));
 
     ck_assert_int_eq(client_receive(&asker, CLIENT_WAIT_MS), 0);
@@ -195,6 +197,13 @@ START_TEST(a_reply_goes_to_the_client_that_asked)
     ck_assert_int_eq(got.born_ms, 7);
     ck_assert(props_find(got.properties, prop_name(PROP_CORRELATION_ID), &id));
     ck_assert(slice_eq_str(id, "c1"));
+    ck_assert_int_gt(props_find_i64(got.properties, prop_name(PROP_PUSH_REPLY_TIME), 0),
+                     1600000000000);
+    ck_assert(props_find(got.properties, prop_name(PROP_MSG_REGION), &id));
+    ck_assert(slice_eq_str(id, "DefaultRegion"));
+    ck_assert(props_find(got.properties, prop_name(PROP_TRACE_ON), &id));
+    ck_assert(slice_eq_str(id, "true"));
+    ck_assert_uint_eq(props_count(got.properties), 5); /* and the two that were sent: once each */
     ck_assert(header_find(&asker.header, SLICE_LIT("bornHost")) != NULL);
     ck_assert(header_find(&asker.header, SLICE_LIT("storeTimestamp")) != NULL);
     client_close(&asker);
