@@ -142,7 +142,7 @@ void handle_query_offset(struct request *req)
      * is skipped.
      */
     queue_range(req, &in, &min_offset, &max_offset);
-    if (set_zero && min_offset == 0) {
+    if (set_zero && min_offset == 0 && queue_exists(req->broker, &in)) {
         answer_offset(req, "offset", 0);
         return;
     }

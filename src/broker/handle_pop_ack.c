@@ -17,30 +17,34 @@
 struct receipt {
     struct slice group;
     struct slice topic;
+    struct slice text; /* of the handle */
+    int64_t offset;
+    int32_t queue_id;
     struct pop_handle handle;
     int64_t invisible_ms;
 };
 
-/* The fields of 200051 and 200053. The handle says the same as they do, or it is another's. */
+/* The fields of 200051 and 200053. */
 static int receipt_decode(struct header *h, struct receipt *in, const char **field)
 {
-    struct slice text = SLICE_EMPTY;
-    int64_t offset = -1;
-    int32_t queue_id = -1;
-
     *in = (struct receipt){.group = SLICE_EMPTY};
     if (header_get_str(h, *field = "consumerGroup", &in->group) != 0 ||
         name_check_group(in->group) != 0 || header_get_str(h, *field = "topic", &in->topic) != 0 ||
-        header_get_i32(h, *field = "queueId", &queue_id) != 0 ||
-        header_get_i64(h, *field = "offset", &offset) != 0 ||
-        header_get_str(h, *field = "extraInfo", &text) != 0) {
-        return ESCROW_EINVAL;
-    }
-    if (pop_handle_decode(text, &in->handle) != 0 || in->handle.kind != POP_KIND_TOPIC ||
-        in->handle.queue_id != queue_id || in->handle.offset != offset) {
+        header_get_i32(h, *field = "queueId", &in->queue_id) != 0 ||
+        header_get_i64(h, *field = "offset", &in->offset) != 0 ||
+        header_get_str(h, *field = "extraInfo", &in->text) != 0) {
         return ESCROW_EINVAL;
     }
     return 0;
+}
+
+/* The handle says the same as the fields do, or it is another's. */
+static int receipt_handle(struct receipt *in)
+{
+    return pop_handle_decode(in->text, &in->handle) != 0 || in->handle.kind != POP_KIND_TOPIC ||
+                   in->handle.queue_id != in->queue_id || in->handle.offset != in->offset
+               ? ESCROW_EINVAL
+               : 0;
 }
 
 /* A topic that exists, and a queue that it has; otherwise the request was answered. */
@@ -53,7 +57,7 @@ static bool queue_check(struct request *req, struct slice name, int32_t queue_id
                      (int)(name.len > 255 ? 255 : name.len), (const char *)name.ptr);
         return false;
     }
-    if ((uint32_t)queue_id >= topic->read_queues) {
+    if (queue_id < 0 || (uint32_t)queue_id >= topic->read_queues) {
         request_fail(req, RESPONSE_MESSAGE_ILLEGAL, ESCROW_EINVAL,
                      "queueId[%d] is illegal, topic[%s] has %u queues", queue_id, topic->name,
                      topic->read_queues);
@@ -62,6 +66,24 @@ static bool queue_check(struct request *req, struct slice name, int32_t queue_id
     return true;
 }
 
+/* What was never in the queue was never delivered. */
+static bool offset_check(struct request *req, const struct receipt *in)
+{
+    struct store_queue_ref ref = {.topic = in->topic, .queue_id = (uint32_t)in->queue_id};
+    int64_t min_offset;
+    int64_t max_offset;
+
+    (void)store_queue_range(req->broker->store, &ref, &min_offset, &max_offset);
+    if (in->offset < 0 || in->offset > max_offset) {
+        request_fail(req, RESPONSE_NO_MESSAGE, ESCROW_ENOTFOUND,
+                     "offset %lld is not in queue %d, which ends at %lld", (long long)in->offset,
+                     in->queue_id, (long long)max_offset);
+        return false;
+    }
+    return true;
+}
+
+/* In the order in which RocketMQ's broker looks. */
 static bool receipt_read(struct request *req, struct receipt *in)
 {
     const char *field = "";
@@ -71,7 +93,15 @@ static bool receipt_read(struct request *req, struct receipt *in)
                      "field %s is missing or malformed", field);
         return false;
     }
-    return queue_check(req, in->topic, in->handle.queue_id);
+    if (!queue_check(req, in->topic, in->queue_id) || !offset_check(req, in)) {
+        return false;
+    }
+    if (receipt_handle(in) != 0) {
+        request_fail(req, RESPONSE_INVALID_PARAMETER, ESCROW_EINVAL,
+                     "field extraInfo is malformed, or of another queue or offset");
+        return false;
+    }
+    return true;
 }
 
 /* ---- acknowledge ---- */

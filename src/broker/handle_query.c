@@ -13,7 +13,8 @@
 #include "src/broker/dispatch.h"
 #include "src/broker/read_job.h"
 
-#define QUERY_RESULTS_MAX 64
+#define QUERY_RESULTS_MAX     64
+#define QUERY_RESULTS_DEFAULT 32
 
 /* ---- by key ---- */
 
@@ -105,16 +106,25 @@ void handle_query_key(struct request *req)
     struct slice key = SLICE_EMPTY;
     int64_t begin_ms = 0;
     int64_t end_ms = INT64_MAX;
-    int32_t max = 32;
+    struct slice by_id = SLICE_EMPTY;
+    int32_t max = QUERY_RESULTS_DEFAULT;
     struct query_found *found;
     struct read_job *job;
 
     if (header_get_str(req->header, "topic", &topic) != 0 || name_check_topic(topic) != 0 ||
         header_get_str(req->header, "key", &key) != 0 || key.len == 0 ||
         header_opt_i32(req->header, "maxNum", &max) != 0 ||
+        header_opt_str(req->header, "_UNIQUE_KEY_QUERY", &by_id) != 0 ||
         header_opt_i64(req->header, "beginTimestamp", &begin_ms) != 0 ||
         header_opt_i64(req->header, "endTimestamp", &end_ms) != 0) {
         request_fail(req, -1, ESCROW_EINVAL, "query: a field is missing or malformed");
+        return;
+    }
+    if (slice_eq_str(by_id, "true")) {
+        max = QUERY_RESULTS_DEFAULT; /* as with RocketMQ, whatever was asked for */
+    }
+    if (max < 1) {
+        request_fail(req, RESPONSE_QUERY_NOT_FOUND, ESCROW_ENOTFOUND, "no message is wanted");
         return;
     }
     found = mem_calloc(1, sizeof *found);
@@ -132,7 +142,7 @@ void handle_query_key(struct request *req)
     buf_append_slice(&job->key, key);
     job->number = begin_ms;
     job->number2 = end_ms;
-    job->count = max < 1 ? 1 : max > QUERY_RESULTS_MAX ? QUERY_RESULTS_MAX : (uint32_t)max;
+    job->count = max > QUERY_RESULTS_MAX ? QUERY_RESULTS_MAX : (uint32_t)max;
     job->not_found_code = RESPONSE_QUERY_NOT_FOUND;
     read_job_start(job);
 }

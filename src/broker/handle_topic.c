@@ -21,6 +21,17 @@ static void topic_written(struct broker *b, struct pending *p, int error)
     }
 }
 
+/*
+ * Names that RocketMQ's brokers have topics of their own by, and its tools take for cluster and
+ * broker. One that is there already, from a send, may be changed.
+ */
+static bool is_reserved(const struct broker *b, struct slice name)
+{
+    return (slice_eq_str(name, b->config->cluster_name) ||
+            slice_eq_str(name, b->config->broker_name)) &&
+           topics_find(&b->topics, name) == NULL;
+}
+
 /* false when the request was answered with an error. */
 static bool create_decode(struct request *req, struct topic *topic)
 {
@@ -44,6 +55,11 @@ static bool create_decode(struct request *req, struct topic *topic)
         write_queues > QUEUES_PER_TOPIC_MAX || perm < 0 || perm > 15) {
         request_fail(req, -1, ESCROW_EINVAL, "queues must be 1 to %d, perm 0 to 15",
                      QUEUES_PER_TOPIC_MAX);
+        return false;
+    }
+    if (is_reserved(req->broker, name)) {
+        request_fail(req, -1, ESCROW_EINVAL,
+                     "topic: '%.*s' is the name of the cluster or of the broker", SLICE_ARGS(name));
         return false;
     }
     (void)slice_to_cstr(name, topic->name, sizeof topic->name);

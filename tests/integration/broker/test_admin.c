@@ -85,6 +85,81 @@ START_TEST(groups_of_a_topic_and_topics_of_a_group)
 }
 END_TEST
 
+/* Offset of group g in a queue, with setZeroIfNotFound: the response code. */
+static int32_t query_offset(struct client *c, int32_t queue)
+{
+    struct header_writer *w = client_begin(c, REQUEST_QUERY_CONSUMER_OFFSET, 0);
+
+    header_put_str(w, "consumerGroup", SLICE_LIT("g"));
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_i64(w, "queueId", queue);
+    return client_call(c, SLICE_EMPTY);
+}
+
+START_TEST(a_queue_that_there_is_not_has_no_offset)
+{
+    /* T has two; a young one begins at 0. */
+    struct client c;
+
+    start(&c);
+    ck_assert_int_eq(query_offset(&c, 1), RESPONSE_SUCCESS);
+    ck_assert_int_eq(query_offset(&c, 2), RESPONSE_QUERY_NOT_FOUND);
+    stop(&c);
+}
+END_TEST
+
+static int32_t query_message(struct client *c, int32_t max, const char *by_id)
+{
+    struct header_writer *w = client_begin(c, REQUEST_QUERY_MESSAGE, 0);
+
+    header_put_str(w, "topic", SLICE_LIT("T"));
+    header_put_str(w, "key", SLICE_LIT("k"));
+    header_put_i64(w, "maxNum", max);
+    header_put_str(w, "_UNIQUE_KEY_QUERY", slice_str(by_id));
+    return client_call(c, SLICE_EMPTY);
+}
+
+START_TEST(who_wants_no_message_finds_none)
+{
+    /* Unless the key is an id: then RocketMQ's broker does not look at the number. */
+    struct client c;
+
+    start(&c);
+    (void)client_send(&c, &(struct test_message){
+                              .topic = "T", .properties = "UNIQ_KEY=k", .body = SLICE_LIT("x")});
+    ck_assert_int_eq(query_message(&c, 1, "false"), RESPONSE_SUCCESS);
+    ck_assert_int_eq(query_message(&c, 0, "false"), RESPONSE_QUERY_NOT_FOUND);
+    ck_assert_int_eq(query_message(&c, -1, "no"), RESPONSE_QUERY_NOT_FOUND);
+    ck_assert_int_eq(query_message(&c, 0, "true"), RESPONSE_SUCCESS);
+    stop(&c);
+}
+END_TEST
+
+static int32_t create_topic(struct client *c, const char *name)
+{
+    struct header_writer *w = client_begin(c, REQUEST_UPDATE_AND_CREATE_TOPIC, 0);
+
+    header_put_str(w, "topic", slice_str(name));
+    header_put_i64(w, "readQueueNums", 3);
+    header_put_i64(w, "writeQueueNums", 3);
+    return client_call(c, SLICE_EMPTY);
+}
+
+START_TEST(no_topic_is_created_by_the_name_of_cluster_or_broker)
+{
+    /* One that a send made is there, and may be changed. */
+    struct client c;
+
+    start(&c);
+    ck_assert_int_eq(create_topic(&c, "DefaultCluster"), RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(create_topic(&c, "escrow-a"), RESPONSE_INVALID_PARAMETER);
+    ck_assert_int_eq(create_topic(&c, "escrow-b"), RESPONSE_SUCCESS);
+    (void)client_send(&c, &(struct test_message){.topic = "escrow-a", .body = SLICE_LIT("x")});
+    ck_assert_int_eq(create_topic(&c, "escrow-a"), RESPONSE_SUCCESS);
+    stop(&c);
+}
+END_TEST
+
 START_TEST(a_name_server_takes_and_gives_back_write_permission)
 {
     /* The route says so at once; the answer says how many topics it concerns. */
@@ -263,6 +338,9 @@ static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, the_members_of_a_group_are_listed_with_what_they_subscribe_to);
     tcase_add_test(tc, groups_of_a_topic_and_topics_of_a_group);
+    tcase_add_test(tc, a_queue_that_there_is_not_has_no_offset);
+    tcase_add_test(tc, who_wants_no_message_finds_none);
+    tcase_add_test(tc, no_topic_is_created_by_the_name_of_cluster_or_broker);
     tcase_add_test(tc, a_name_server_takes_and_gives_back_write_permission);
     tcase_add_test(tc, harmless_settings_can_be_changed_and_no_others);
     tcase_add_test(tc, what_the_broker_is_and_does);

@@ -647,6 +647,18 @@ START_TEST(a_receipt_that_is_none_is_refused)
     (void)snprintf(p.handle, sizeof p.handle, "0 1 2 0 0 b 5 1");
     p.queue = 5;
     ck_assert_int_eq(ack(&p), RESPONSE_MESSAGE_ILLEGAL);
+    p = got[0]; /* its handle, of a queue and of an offset that there are not */
+    p.queue = 5;
+    ck_assert_int_eq(ack(&p), RESPONSE_MESSAGE_ILLEGAL);
+    ck_assert_int_eq(change(&p, 0), RESPONSE_MESSAGE_ILLEGAL);
+    p.queue = -1;
+    ck_assert_int_eq(ack(&p), RESPONSE_MESSAGE_ILLEGAL);
+    p.queue = got[0].queue;
+    p.offset = 3;
+    ck_assert_int_eq(ack(&p), RESPONSE_NO_MESSAGE);
+    ck_assert_int_eq(change(&p, 0), RESPONSE_NO_MESSAGE);
+    p.offset = -1;
+    ck_assert_int_eq(ack(&p), RESPONSE_NO_MESSAGE);
     ck_assert_int_eq(change(&got[0], -1), RESPONSE_INVALID_PARAMETER);
     (void)client_begin(&c, REQUEST_BATCH_ACK_MESSAGE, 0);
     ck_assert_int_eq(client_call(&c, SLICE_LIT("{\"acks\":[{}]}")), RESPONSE_INVALID_PARAMETER);
