@@ -107,7 +107,8 @@ int register_body_encode_compressed(struct buf *out, const struct register_body 
 
     buf_init(&lists, 0);
     put_lists(&lists, body);
-    error = buf_failed(&lists) ? ESCROW_ENOMEM : compress_zlib(out, buf_slice(&lists), ZLIB_LEVEL);
+    error = buf_failed(&lists) ? ESCROW_ENOMEM
+                               : compress_as(out, COMPRESSION_ZLIB, buf_slice(&lists), ZLIB_LEVEL);
     buf_fini(&lists);
     return error;
 }

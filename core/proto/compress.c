@@ -49,9 +49,22 @@ enum compression compression_of(int32_t sys_flag)
     }
 }
 
+int32_t compression_flags(enum compression how)
+{
+    static const int32_t flags[] = {
+        [COMPRESSION_NONE] = 0,
+        [COMPRESSION_ZLIB] = SYSFLAG_COMPRESSED, /* as clients say it that know of no other */
+        [COMPRESSION_LZ4] = SYSFLAG_COMPRESSED | SYSFLAG_COMPRESS_LZ4,
+        [COMPRESSION_ZSTD] = SYSFLAG_COMPRESSED | SYSFLAG_COMPRESS_ZSTD,
+        [COMPRESSION_UNKNOWN] = SYSFLAG_COMPRESSED | SYSFLAG_COMPRESS_MASK,
+    };
+
+    return flags[how];
+}
+
 /* ---- zlib ---- */
 
-int compress_zlib(struct buf *out, struct slice in, int level)
+static int zlib_append(struct buf *out, struct slice in, int level)
 {
     struct libdeflate_compressor *z = libdeflate_alloc_compressor(level);
     size_t bound;
@@ -93,6 +106,19 @@ static int zlib_into(struct slice in, uint8_t *dst, size_t room, size_t *used)
 /* ---- the others ---- */
 
 #ifdef ESCROW_LZ4
+static int lz4_append(struct buf *out, struct slice in)
+{
+    size_t bound = LZ4F_compressFrameBound(in.len, NULL);
+    uint8_t *dst = buf_reserve(out, bound);
+    size_t used = dst == NULL ? 0 : LZ4F_compressFrame(dst, bound, in.ptr, in.len, NULL);
+
+    if (dst == NULL || LZ4F_isError(used)) {
+        return ESCROW_ENOMEM; /* the bound is enough for every input */
+    }
+    buf_commit(out, used);
+    return 0;
+}
+
 static int lz4_into(struct slice in, uint8_t *dst, size_t room, size_t *used)
 {
     LZ4F_dctx *ctx = NULL;
@@ -122,6 +148,19 @@ static int lz4_into(struct slice in, uint8_t *dst, size_t room, size_t *used)
 #endif
 
 #ifdef ESCROW_ZSTD
+static int zstd_append(struct buf *out, struct slice in, int level)
+{
+    size_t bound = ZSTD_compressBound(in.len);
+    uint8_t *dst = buf_reserve(out, bound);
+    size_t used = dst == NULL ? 0 : ZSTD_compress(dst, bound, in.ptr, in.len, level);
+
+    if (dst == NULL || ZSTD_isError(used)) {
+        return ESCROW_ENOMEM; /* the bound is enough for every input */
+    }
+    buf_commit(out, used);
+    return 0;
+}
+
 static int zstd_into(struct slice in, uint8_t *dst, size_t room, size_t *used)
 {
     ZSTD_DStream *z = ZSTD_createDStream();
@@ -149,6 +188,30 @@ static int zstd_into(struct slice in, uint8_t *dst, size_t room, size_t *used)
     return ZSTD_isError(rest) || to.pos < room ? ESCROW_EPROTO : ESCROW_ELIMIT;
 }
 #endif
+
+int compress_as(struct buf *out, enum compression how, struct slice in, int level)
+{
+    switch (how) {
+    case COMPRESSION_ZLIB:
+        return zlib_append(out, in, level);
+    case COMPRESSION_LZ4:
+#ifdef ESCROW_LZ4
+        return lz4_append(out, in);
+#else
+        return ESCROW_ENOTSUP;
+#endif
+    case COMPRESSION_ZSTD:
+#ifdef ESCROW_ZSTD
+        return zstd_append(out, in, level);
+#else
+        return ESCROW_ENOTSUP;
+#endif
+    case COMPRESSION_NONE:
+    case COMPRESSION_UNKNOWN:
+        break;
+    }
+    return ESCROW_ENOTSUP;
+}
 
 static int into(enum compression how, struct slice in, uint8_t *dst, size_t room, size_t *used)
 {

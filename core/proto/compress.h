@@ -2,8 +2,8 @@
  * Compressed bytes: message bodies (SYSFLAG says how, record.h), registrations.
  *
  * zlib is RFC 1950, which every RocketMQ client reads; LZ4 and ZSTD are the frame formats, which
- * its clients from 5.0 on may send. Those two are read where their libraries were there when this
- * was built.
+ * its clients from 5.0 on may send. Those two are there where their libraries were when this was
+ * built.
  *
  * Owns:    nothing.
  * Thread:  any; large input takes milliseconds: not for a loop.
@@ -40,8 +40,15 @@ const char *compression_name(enum compression how);
 /* How the body of a record with this SYSFLAG is compressed. */
 enum compression compression_of(int32_t sys_flag);
 
-/* Append `in` as zlib, level 1 to 12. ESCROW_ENOMEM; buf_failed (the buf's limit). */
-ESCROW_MUST_USE int compress_zlib(struct buf *out, struct slice in, int level);
+/* What SYSFLAG says of a body that is compressed so; the reverse of compression_of. */
+int32_t compression_flags(enum compression how);
+
+/*
+ * Append `in`, compressed. level: 1 (fast) to 9 (small), zlib's also to 12; LZ4 has none. With an
+ * empty `in` it can be found out what there is. ESCROW_ENOTSUP: built without its library, NONE or
+ * UNKNOWN; ESCROW_ENOMEM; buf_failed (the buf's limit).
+ */
+ESCROW_MUST_USE int compress_as(struct buf *out, enum compression how, struct slice in, int level);
 
 /*
  * Append what `in` stands for. ESCROW_EPROTO: it is nothing of that kind, or a ZSTD frame that

@@ -109,6 +109,7 @@ struct escrow_producer {
     uint64_t queues;
     uint64_t compress_over; /* bodies longer than this; 0 = never */
     uint64_t compress_level;
+    enum compression compress_how;
     escrow_txn_check_fn *check; /* NULL: does not answer check-backs */
     void *check_arg;
     bool is_txn;

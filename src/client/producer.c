@@ -84,11 +84,35 @@ static void producer_leave(void *arg)
     }
 }
 
+static int parse_compression(const char *text, enum compression *how)
+{
+    struct buf none;
+    int rc = ESCROW_ECONFIG;
+
+    buf_init(&none, 0);
+    for (*how = COMPRESSION_ZLIB; *how < COMPRESSION_UNKNOWN; (*how)++) {
+        if (strcmp(text, compression_name(*how)) == 0) {
+            rc = compress_as(&none, *how, SLICE_EMPTY, 1);
+            break;
+        }
+    }
+    buf_fini(&none);
+    if (rc == ESCROW_ENOTSUP) {
+        return last_error_set(rc, "option compress.type = '%s': this library was built without it",
+                              text);
+    }
+    if (rc == ESCROW_ECONFIG) {
+        return last_error_set(rc, "option compress.type = '%s': expected zlib, lz4 or zstd", text);
+    }
+    return rc == 0 ? 0 : last_error_set(rc, "producer: %s", escrow_strerror(rc));
+}
+
 static int producer_new(struct escrow_client *c, const char *group,
                         const struct escrow_option *options, struct escrow_producer *init,
                         struct escrow_producer **out)
 {
     struct escrow_producer *p = mem_calloc(1, sizeof *p);
+    char type[8] = "zlib";
     int rc;
 
     *out = NULL;
@@ -110,9 +134,13 @@ static int producer_new(struct escrow_client *c, const char *group,
         {.key = "body.max.bytes", .number = &p->body_max, .min = 1, .max = MESSAGE_BODY_MAX},
         {.key = "compress.over.bytes", .number = &p->compress_over, .min = 0, .max = INT32_MAX},
         {.key = "compress.level", .number = &p->compress_level, .min = 1, .max = 9},
+        {.key = "compress.type", .text = type, .text_size = sizeof type},
         {.key = "queues", .number = &p->queues, .min = 1, .max = QUEUES_PER_TOPIC_MAX},
     };
     rc = options_read(options, specs, sizeof specs / sizeof specs[0]);
+    if (rc == 0) {
+        rc = parse_compression(type, &p->compress_how);
+    }
     if (rc == 0 && name_check_group(slice_str(group)) != 0) {
         rc = last_error_set(ESCROW_EINVAL, "producer: group '%.60s' is not a valid name", group);
     }

@@ -99,7 +99,7 @@ int send_pack(struct send_op *op, const struct escrow_message *m)
         return 0;
     }
     buf_init(&op->packed, 0);
-    rc = compress_zlib(&op->packed, op->body, (int)p->compress_level);
+    rc = compress_as(&op->packed, p->compress_how, op->body, (int)p->compress_level);
     if (rc != 0 || op->packed.len >= m->body_len) {
         buf_fini(&op->packed);
         return rc;
@@ -174,7 +174,7 @@ static void send_fields(struct header_writer *w, void *arg)
     req.queue_id = op->queue_id;
     req.sys_flag = op->kind == SEND_HALF ? SYSFLAG_TXN_PREPARED : 0;
     if (op->packed.len > 0) { /* without a kind: zlib, also for clients older than the choice */
-        req.sys_flag |= SYSFLAG_COMPRESSED;
+        req.sys_flag |= compression_flags(op->producer->compress_how);
     }
     req.born_ms = op->born_ms;
     req.properties = buf_slice(&op->properties);

@@ -162,9 +162,12 @@ ESCROW_API int64_t escrow_receipt_offset(const struct escrow_receipt *receipt);
  *   send.timeout.ms        for one try: 3000
  *   body.max.bytes         4194304
  *   queues                 queues of a topic that is created by the first send: 4
- *   compress.over.bytes    longer bodies are compressed (zlib) when that makes them shorter: 4096;
- *                          0: never. Not those of batches and of escrow/pg.h
- *   compress.level         1 (fast) to 9 (small): 5
+ *   compress.over.bytes    longer bodies are compressed when that makes them shorter: 4096; 0:
+ *                          never. Not those of batches
+ *   compress.type          "zlib" (default), which everybody reads; "lz4" or "zstd", which
+ *                          RocketMQ's Java clients read from 5.0 on. ESCROW_ENOTSUP: the library
+ *                          was built without it
+ *   compress.level         1 (fast) to 9 (small): 5. LZ4 has none
  */
 ESCROW_API int escrow_producer_new(struct escrow_client *client, const char *group,
                                    const struct escrow_option *options,

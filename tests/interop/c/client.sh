@@ -13,6 +13,6 @@ prepare)
     cc -g -std=gnu11 -Wall -Wextra -Werror ${sanitize:+"-fsanitize=$sanitize"} -I "$root" -I "$root/core/include" "$here"/*.c \
         -o "$INTEROP_WORK/cases" -L "$INTEROP_BUILD/src/client" -lescrow -Wl,-rpath,"$INTEROP_BUILD/src/client" -lpthread
     ;;
-list) sed -n 's/^    {"\([a-z-]*\)", case_[a-z_]*},$/\1/p' "$here/main.c" ;;
+list) sed -n 's/^    {"\([a-z0-9-]*\)", case_[a-z0-9_]*},$/\1/p' "$here/main.c" ;;
 run) shift && printf '%s\n' "$@" | xargs -P 6 -n 1 setarch -R "$INTEROP_WORK/cases" "$INTEROP_NAMESRV" ;; # they wait most of the time
 esac

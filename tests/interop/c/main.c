@@ -205,13 +205,15 @@ static void case_at(void)
 }
 
 /* Long bodies are compressed on their way, and arrive as they were. */
-static void case_compress(void)
+static void compressed_as(const char *type)
 {
+    const struct escrow_option options[] = {{"compress.type", type}, {NULL, NULL}};
     static char text[LONG_LEN + 1];
     struct escrow_client *c = client_new();
-    struct escrow_producer *p = producer_new(c);
+    struct escrow_producer *p = NULL;
     struct escrow_consumer *k;
 
+    OK(escrow_producer_new(c, "shop", options, &p));
     for (size_t i = 0; i < LONG_LEN; i++) {
         text[i] = "a line of text, and again. "[i % 27];
     }
@@ -219,6 +221,21 @@ static void case_compress(void)
     k = consume(c, "*", NULL, to_inbox);
     inbox_wait_for(text, 1);
     end(&k, &p, &c);
+}
+
+static void case_compress(void)
+{
+    compressed_as("zlib");
+}
+
+static void case_lz4(void)
+{
+    compressed_as("lz4");
+}
+
+static void case_zstd(void)
+{
+    compressed_as("zstd");
 }
 
 static char body[BODY_MAX + 1];
@@ -549,6 +566,8 @@ static const struct {
     {"sql", case_sql},
     {"delay", case_delay},
     {"compress", case_compress},
+    {"lz4", case_lz4},
+    {"zstd", case_zstd},
     {"sizes", case_sizes},
     {"latest", case_latest},
     {"waiting", case_waiting},
