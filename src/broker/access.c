@@ -225,6 +225,17 @@ static bool needs_source(const struct asker *a)
 }
 
 /*
+ * Old clients name no topic: then that of the message decides, when it was read (access_may_read).
+ */
+static bool needs_send_back(const struct asker *a)
+{
+    struct slice topic = header_str(a->req->header, "originTopic");
+
+    return (topic.len == 0 || may_topic(a, topic, ACL_SUB)) &&
+           may_group(a, header_str(a->req->header, "group"), ACL_SUB);
+}
+
+/*
  * The table. A row needs SUB on the topic and the group that its fields name, PUB on the producer
  * group, or what its function says; a row with none of these needs a user, any. What is not here
  * needs an admin.
@@ -261,7 +272,7 @@ static const struct need {
     {REQUEST_GET_EARLIEST_MSG_STORETIME, "topic", NULL, NULL, NULL},
     {REQUEST_HEART_BEAT, NULL, NULL, NULL, needs_heartbeat},
     {REQUEST_UNREGISTER_CLIENT, NULL, NULL, NULL, needs_unregister},
-    {REQUEST_CONSUMER_SEND_MSG_BACK, "originTopic", "group", NULL, NULL},
+    {REQUEST_CONSUMER_SEND_MSG_BACK, NULL, NULL, NULL, needs_send_back},
     {REQUEST_END_TRANSACTION, NULL, NULL, "producerGroup", NULL},
     {REQUEST_GET_CONSUMER_LIST_BY_GROUP, NULL, "consumerGroup", NULL, NULL},
     {REQUEST_LOCK_BATCH_MQ, NULL, NULL, NULL, needs_lock},
@@ -334,6 +345,17 @@ static struct acl_user *authenticate(struct request *req)
         return NULL;
     }
     return user;
+}
+
+bool access_may_read(const struct broker *b, struct slice access_key, struct slice topic)
+{
+    const struct acl_user *user;
+
+    if (!access_is_on(&b->access)) {
+        return true;
+    }
+    user = acl_users_find(b->access.users, access_key);
+    return user != NULL && acl_user_may_topic(user, topic, ACL_SUB);
 }
 
 bool access_check(struct request *req)

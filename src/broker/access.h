@@ -60,6 +60,12 @@ void access_reload(struct broker *b);
 /* May this request go on? false: it was answered with NO_PERMISSION. */
 bool access_check(struct request *req);
 
+/*
+ * For what only shows after the request was let in: may the user who signed it with this key (as
+ * users are now) read the topic? Without access control: yes.
+ */
+bool access_may_read(const struct broker *b, struct slice access_key, struct slice topic);
+
 static inline bool access_is_on(const struct access *a)
 {
     return a->users != NULL;

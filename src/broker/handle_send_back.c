@@ -84,7 +84,7 @@ static void copy_answered(struct broker *b, struct pending *p, int error)
     }
 }
 
-/* The consumer's group, and behind it the id of the message it means. */
+/* In job->key: the consumer's group, the id of the message it means, and the access key. */
 static struct slice job_group(const struct read_job *job)
 {
     return slice_of(job->key.ptr, job->count);
@@ -92,7 +92,14 @@ static struct slice job_group(const struct read_job *job)
 
 static struct slice job_origin_id(const struct read_job *job)
 {
-    return slice_of(job->key.ptr + job->count, job->key.len - job->count);
+    return slice_of(job->key.ptr + job->count, job->queue_id);
+}
+
+static struct slice job_access_key(const struct read_job *job)
+{
+    size_t before = job->count + job->queue_id;
+
+    return slice_of(job->key.ptr + before, job->key.len - before);
 }
 
 /*
@@ -131,17 +138,24 @@ static bool is_meant(const struct read_job *job, const struct record_view *view)
 }
 
 /*
- * With access control a request may only name an offset of the topic it was allowed for, or of its
- * group's retry topic: it is no way to read another topic.
+ * With access control a request may only name an offset of the topic it was allowed for (when it
+ * named none: of one that its user may read), or of its group's retry topic: it is no way to read
+ * another topic.
  */
 static bool may_copy(const struct read_job *job, struct slice topic)
 {
+    if (job->topic[0] == '\0') {
+        return access_may_read(job->broker, job_access_key(job), topic);
+    }
     return !access_is_on(&job->broker->access) || slice_eq_str(topic, job->topic) ||
            (name_topic_class(topic) == TOPIC_RETRY &&
             slice_eq(name_group_of_topic(topic), job_group(job)));
 }
 
-/* number = retries allowed, number2 = delay level, topic = where it came from */
+/*
+ * number = retries allowed, number2 = delay level, topic = where it came from ("": not said),
+ * count and queue_id = lengths in key
+ */
 static int copy_append(struct read_job *job, struct store_receipt *receipt, struct err_ctx *err)
 {
     struct record_view view;
@@ -202,7 +216,9 @@ void handle_send_back(struct request *req)
     }
     buf_append_slice(&job->key, in.group);
     buf_append_slice(&job->key, in.origin_id);
+    buf_append_slice(&job->key, header_str(req->header, SIGN_FIELD_ACCESS_KEY));
     job->count = (uint32_t)in.group.len;
+    job->queue_id = (uint32_t)in.origin_id.len;
     if (buf_failed(&job->key)) {
         read_job_end(job, ESCROW_ENOMEM, "");
         return;

@@ -308,11 +308,35 @@ static int32_t send_back(struct client *c, const char *topic, int64_t offset)
     struct header_writer *w = client_begin(c, REQUEST_CONSUMER_SEND_MSG_BACK, 0);
 
     header_put_str(w, "group", SLICE_LIT("billing"));
-    header_put_str(w, "originTopic", slice_str(topic));
+    if (topic != NULL) { /* the C++ client does not say it */
+        header_put_str(w, "originTopic", slice_str(topic));
+    }
     header_put_i64(w, "offset", offset);
     header_put_i64(w, "delayLevel", 0);
     return client_call(c, SLICE_EMPTY);
 }
+
+START_TEST(who_may_read_a_topic_need_not_name_it)
+{
+    /* The C++ client sends a message back without saying of which topic it is. */
+    struct client c;
+    struct record_view view;
+    struct test_pull pull = {.group = "billing", .topic = "orders", .count = 1};
+
+    start();
+    make_topic();
+    open_as(&c, f.port, HEADER_JSON, "root");
+    (void)client_send(&c, &(struct test_message){.topic = "orders", .body = SLICE_LIT("x")});
+    client_close(&c);
+    open_as(&c, f.port, HEADER_JSON, "billing");
+    ck_assert_int_eq(client_pull(&c, &pull), RESPONSE_SUCCESS);
+    ck_assert_int_eq(record_decode(c.body, &view), 0);
+    ck_assert_int_eq(send_back(&c, NULL, view.f.physical_offset), RESPONSE_SUCCESS);
+    ck_assert_int_eq(send_back(&c, "orders", view.f.physical_offset), RESPONSE_SUCCESS);
+    client_close(&c);
+    broker_fixture_stop(&f);
+}
+END_TEST
 
 START_TEST(an_offset_is_no_way_to_another_topic)
 {
@@ -334,6 +358,11 @@ START_TEST(an_offset_is_no_way_to_another_topic)
     ck_assert_int_eq(send_back(&c, "secret", offset), RESPONSE_NO_PERMISSION);
     ck_assert_int_eq(send_back(&c, "orders", offset), RESPONSE_NO_PERMISSION);
     remark_has(&c, "not of the origin topic");
+    ck_assert_int_eq(send_back(&c, NULL, offset), RESPONSE_NO_PERMISSION);
+    remark_has(&c, "not of the origin topic");
+    client_close(&c);
+    open_as(&c, f.port, HEADER_JSON, "root");
+    ck_assert_int_eq(send_back(&c, NULL, offset), RESPONSE_SUCCESS);
     client_close(&c);
     broker_fixture_stop(&f);
 }
@@ -571,6 +600,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_wrong_or_missing_key_is_refused_everywhere);
     tcase_add_test(tc, popping_needs_topic_and_group);
     tcase_add_test(tc, a_user_may_what_its_lines_say);
+    tcase_add_test(tc, who_may_read_a_topic_need_not_name_it);
     tcase_add_test(tc, an_offset_is_no_way_to_another_topic);
     tcase_add_test(tc, expired_halves_are_read_by_name_only);
     tcase_add_test(tc, bodies_are_looked_into);
