@@ -21,8 +21,8 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/interop
-clients=(c java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node spring-2.2 spring-2.3 cloud-2021 cloud-2023
-    c-rocketmq java-4.9-rocketmq java-5-rocketmq mqadmin-4.9-rocketmq mqadmin-5-rocketmq go-rocketmq node-rocketmq spring-2.2-rocketmq
+clients=(c java-4.9 java-5 java-5-tls mqadmin-4.9 mqadmin-5 go node python spring-2.2 spring-2.3 cloud-2021 cloud-2023
+    c-rocketmq java-4.9-rocketmq java-5-rocketmq mqadmin-4.9-rocketmq mqadmin-5-rocketmq go-rocketmq node-rocketmq python-rocketmq spring-2.2-rocketmq
     spring-2.3-rocketmq cloud-2021-rocketmq cloud-2023-rocketmq copy-rocketmq) # X-rocketmq: the program of X, with Apache RocketMQ's servers
 build=
 keep=no

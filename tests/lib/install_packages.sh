@@ -35,6 +35,7 @@ packages_of() {
         for_command go golang-go
         for_command node nodejs
         for_command npm npm
+        python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
         ;;
     *)
         echo "install_packages.sh: unknown purpose '$1' (build, test, check, bench, interop)" >&2

@@ -38,11 +38,11 @@ OPTIONS = [("src/broker/config.h", "CONFIG_OPTIONS", (1, 3), "src/packaging/escr
            ("src/relay/options.h", "RELAY_OPTIONS", (1, 3), "src/packaging/escrow-relay.conf")]
 # How the programs of tests/interop say which cases they have; group 1 is the name.
 CASES = {".java": r'\bcases\.put\("([^"]+)"', ".go": r'^\t\{"([^"]+)", ', ".c": r'^    \{"([^"]+)", case_\w+\}',
-         ".js": r"^  (?:async )?'?([\w-]+)'?(?:\(kit\)|: kit =>)"}
+         ".js": r"^  (?:async )?'?([\w-]+)'?(?:\(kit\)|: kit =>)", ".py": r'^    "([^"]+)": case_\w+'}
 # Conditions of cases in a Java program: the clients that do not meet them.
 UNMET = {"Kit.isVersion5()": ("java-4.9", "mqadmin-4.9"), "!isRequestBroken()": ("spring-2.3",)}
 # Files beside the programs, and in the folder above, that say which versions of the clients are fetched.
-PINS = ("client.sh", "go.mod", "package.json", "../boot_client.sh")
+PINS = ("client.sh", "go.mod", "package.json", "requirements.txt", "../boot_client.sh")
 # Where tests of libescrow that are not cases of its program stand.
 LIBRARY_TESTS = "tests/integration/client"
 # Folders whose files are described by a rule, not one by one.
