@@ -73,7 +73,7 @@ struct stats_asked {
     size_t group;
     char name[GROUP_LEN_MAX + 1]; /* of the group */
     const char *topic;            /* only of this one; NULL: of all */
-    bool *is_of;                  /* does it consume the topic, by its number? */
+    bool is_consumer;             /* does it consume the topic? */
 };
 
 static int by_topic_name(const void *key, const void *item)
@@ -176,61 +176,54 @@ static int by_place(const void *a, const void *b)
     return order != 0 ? order : compare(x->group, y->group);
 }
 
-static void topics_fields(struct header_writer *w, void *arg)
+static void topic_fields(struct header_writer *w, void *arg)
 {
     const struct stats_asked *asked = arg;
 
-    header_put_str(w, "group", slice_str(asked->name));
+    header_put_str(w, "topic", slice_str(asked->topic));
 }
 
-static int on_topics_of(void *arg, struct header *header, struct slice body)
+static int on_consumers(void *arg, struct header *header, struct slice body)
 {
-    const struct stats_asked *asked = arg;
-    struct copy *c = asked->c;
-    struct name_list topics;
-    int rc = name_list_decode(body, LIST_TOPICS, &topics);
+    struct stats_asked *asked = arg;
+    struct name_list groups;
+    int rc = name_list_decode(body, LIST_GROUPS, &groups);
 
     (void)header;
-    for (size_t i = 0; rc == 0 && i < c->topic_count; i++) {
-        asked->is_of[i] = false;
-        for (size_t k = 0; k < topics.count && !asked->is_of[i]; k++) {
-            asked->is_of[i] = slice_eq_str(topics.names[k], c->topics[i].name);
-        }
+    asked->is_consumer = false;
+    for (size_t i = 0; rc == 0 && i < groups.count; i++) {
+        asked->is_consumer |= slice_eq_str(groups.names[i], asked->name);
     }
     if (rc == 0) {
-        name_list_fini(&topics);
+        name_list_fini(&groups);
     }
     return rc;
 }
 
 /*
  * Topic by topic, when all in one answer are too many. A broker says 0 for each queue of any topic
- * that it is asked of, so that only those are asked that the group consumes.
+ * that it is asked of, so that only those are asked that the group consumes. (4.9 cannot tell a
+ * group's topics, 343.)
  */
 static int ask_stats_by_topic(struct stats_asked *asked)
 {
     struct copy *c = asked->c;
-    struct cli_request req = {.addr = c->brokers[asked->broker].addr,
-                              .code = REQUEST_QUERY_TOPICS_BY_CONSUMER,
-                              .fields = topics_fields,
-                              .fields_arg = asked};
-    int rc;
+    int rc = 0;
 
-    asked->is_of = mem_calloc(c->topic_count + 1, sizeof *asked->is_of);
-    if (asked->is_of == NULL) {
-        return copy_error(c, ESCROW_ENOMEM, "out of memory");
-    }
-    rc = copy_ask(c, &c->from, &req, on_topics_of, asked);
-    req.code = REQUEST_GET_CONSUME_STATS;
-    req.fields = group_fields;
     for (size_t i = 0; rc == 0 && i < c->topic_count; i++) {
-        if (asked->is_of[i]) {
-            asked->topic = c->topics[i].name;
+        struct cli_request req = {.addr = c->brokers[asked->broker].addr,
+                                  .code = REQUEST_QUERY_TOPIC_CONSUME_BY_WHO,
+                                  .fields = topic_fields,
+                                  .fields_arg = asked};
+        asked->topic = c->topics[i].name;
+        rc = copy_ask(c, &c->from, &req, on_consumers, asked);
+        if (rc == 0 && asked->is_consumer) {
+            req.code = REQUEST_GET_CONSUME_STATS;
+            req.fields = group_fields;
             rc = copy_ask(c, &c->from, &req, on_stats, asked);
         }
     }
     asked->topic = NULL;
-    mem_free(asked->is_of);
     return rc;
 }
 

@@ -80,9 +80,8 @@ def answer(scenario, addr, code, fields):
     if code == 203:
         return (16, {}, b"") if scenario == "members" and fields["consumerGroup"] == "g" else (206, {}, b"")
     if code == 300:
-        return (16, {}, b"") if scenario == "consumers-secret" else (0, {}, b'{"groupList":["h","h","../g"]}')
-    if code == 343:
-        return 0, {}, json.dumps({"topicList": ["another", TOPIC]}).encode()
+        groups = ["g", "h"] if scenario == "stats-many" else ["h", "h", "../g"]
+        return (16, {}, b"") if scenario == "consumers-secret" else (0, {}, json.dumps({"groupList": groups}).encode())
     if code == 208 and scenario in TWO_GROUPS and fields["consumerGroup"] == "h":
         body = '{"offsetTable":{{"brokerName":"liar","queueId":0,"topic":"' + TOPIC + '"}:{"brokerOffset":10,"consumerOffset":4}}}'
         return 0, {}, body.encode()

@@ -172,6 +172,49 @@ def case_retries_and_dead_letters(place):
     assert [m["body"] for m in place.messages("retries", False, "--group", "retries-g")][:1] == ["worse"]
 
 
+def case_groups_of_a_topic(place):
+    """With --topic alone come the groups that have an offset there or subscribe, and their retry topics; who has members is said, and of a
+    group without any nothing."""
+    for topic in ("groups-a", "groups-b"):
+        place.topic(topic, 1)
+        place.run("produce", topic, "one", "two", source=True)
+        place.run("consume", topic, "--group", topic + "-reads", "--count", "1", source=True)
+    member = subprocess.Popen([place.escrow, "consume", "groups-a", "--group", "groups-a-listens", "--follow", "--namesrv", place.source],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until("the member is known", lambda: place.old.ask(203, {"consumerGroup": "groups-a-listens"})[0]["code"] == 0)
+        done = place.copy("--topic", "groups-a")
+    finally:
+        member.kill()
+        member.wait()
+    said(done, r"^group +groups-a-reads +created")
+    said(done, r"^group +groups-a-listens +created")
+    said(done, r"^topic +%RETRY%groups-a-reads +created")
+    said(done, r"note: groups-a-listens: has members at the source")
+    assert not re.search("groups-b|groups-a-reads: has|is not known", done.stdout + done.stderr), done
+    assert [m["body"] for m in place.messages("groups-a", False, "--group", "groups-a-reads")] == ["two"]
+    # What is asked of a group with very many queues: who consumes a topic, and of that topic alone where the group is.
+    answer, body = place.old.ask(300, {"topic": "groups-a"})
+    assert answer["code"] == 0 and "groups-a-reads" in json.loads(body)["groupList"], (answer, body)
+    answer, body = place.old.ask(208, {"consumerGroup": "groups-a-reads", "topic": "groups-a"})
+    assert answer["code"] == 0 and b"groups-a" in body, (answer, body)
+
+
+def case_others_at_the_target(place):
+    """Messages of others lie before those that are copied: groups go on with these, and with --skip-others behind them."""
+    place.topic("others", 1)
+    wire.send_batch(place.old, "others", 0, 0, 30, 50)
+    place.run("consume", "others", "--group", "others-g", "--count", "10", source=True)
+    place.run("consume", "others", "--group", "others-h", "--count", "25", source=True)
+    only = ("--topic", "others")
+    place.copy("topics", "groups", *only)
+    place.run("produce", "others", "of another")
+    said(place.copy(*only, status=1), "others-h others: in 1 queues others.* up to 15 messages again")
+    place.copy("offsets", *only, "--skip-others")
+    numbers = [m["properties"]["UNIQ_KEY"] for m in place.messages("others", False, "--group", "others-h")]
+    assert numbers == [f"others-0-{i}" for i in range(25, 30)], numbers
+
+
 def case_what_waits(place):
     """Delayed messages and half messages are counted, not copied; what has become due or was committed comes with the next copy."""
     place.topic("waits", 1)
