@@ -331,6 +331,7 @@ void tcp_conn_update_reading(struct tcp_conn *conn)
         conn->state == TCP_CONN_DRAINING || conn->state == TCP_CONN_HANDSHAKE || !is_blocked(conn);
     int rc = 0;
 
+    tcp_watch_update(conn);
     if (want == conn->is_reading || conn->state == TCP_CONN_CLOSING ||
         conn->state == TCP_CONN_CLOSED) {
         return;
@@ -560,6 +561,7 @@ void tcp_conn_fail(struct tcp_conn *conn, int reason, int sys_error)
         is_closing = tcp_attempt_cancel(conn);
     }
     tcp_conn_move(conn, TCP_CONN_CLOSING, "close");
+    tcp_watch_update(conn);
     loop_deferred_cancel(&conn->deliver);
     list_remove(&conn->dirty_node);
     if (!is_closing) {
@@ -579,6 +581,7 @@ void tcp_conn_drain(struct tcp_conn *conn)
         tcp_conn_close(conn, 0); /* the owner has heard and said nothing */
     } else if (conn->state == TCP_CONN_OPEN) {
         tcp_conn_move(conn, TCP_CONN_DRAINING, "drain");
+        tcp_watch_update(conn);
         conn->write_ms = loop_mono_ms(conn->tcp->loop);
         if (list_is_empty(&conn->dirty_node)) {
             list_push(&conn->tcp->dirty, &conn->dirty_node);
@@ -695,6 +698,7 @@ static void conn_check(const struct tcp_conn *conn)
     CHECK_IMPLIES(conn->is_reading,
                   conn->state == TCP_CONN_OPEN || conn->state == TCP_CONN_HANDSHAKE ||
                       conn->state == TCP_CONN_DRAINING || conn->state == TCP_CONN_CLOSING);
+    CHECK_IMPLIES(conn->watch != NULL, conn->state == TCP_CONN_OPEN);
     CHECK_IMPLIES(conn->attempt != NULL,
                   conn->state == TCP_CONN_CONNECTING || conn->state == TCP_CONN_CLOSING);
 }

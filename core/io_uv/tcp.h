@@ -45,6 +45,7 @@ struct tcp;
 struct tcp_conn;
 struct tcp_listener;
 struct tcp_tls;
+struct tcp_watch;
 struct tls_context;
 
 /* IPv4 or IPv6 address and port, in bytes: no struct sockaddr outside this folder. */
@@ -82,6 +83,11 @@ struct tcp_ops {
     void (*on_limit)(struct tcp_conn *conn, int reason, struct slice begun);
     /* Output above out_high_bytes could not be sent (true); it fell to out_low_bytes (false). */
     void (*on_pressure)(struct tcp_conn *conn, bool is_high);
+    /*
+     * Once, and only while its owner has paused it: the peer will send nothing more, or was reset.
+     * What it had sent comes after tcp_conn_resume, and then the end; or the owner closes it.
+     */
+    void (*on_hangup)(struct tcp_conn *conn);
     /*
      * The end, exactly once. `reason`: what the owner gave to tcp_conn_close; 0 after
      * tcp_conn_drain; or ESCROW_ECLOSED (the peer closed or reset), ESCROW_ECONN (connecting
@@ -185,17 +191,18 @@ struct tcp_conn {
     struct list node;              /* tcp->conns */
     struct list dirty_node;        /* tcp->dirty */
     struct loop_deferred deliver;
-    struct buf tail;      /* received, not yet used */
-    struct tcp_chain out; /* to be sent, as it goes to the kernel */
-    struct tcp_tls *tls;  /* NULL: plain, or not decided yet */
-    size_t out_bytes;     /* waiting, including what the kernel has been asked to take */
-    size_t out_mark;      /* length of the open segment at tcp_conn_begin */
-    size_t queue_bytes;   /* given to uv_write */
-    size_t queue_seen;    /* what uv and the kernel had left at the last sweep */
-    size_t frame_seen;    /* length of the tail when frame_ms was set */
-    int64_t frame_ms;     /* since when the tail waits for more bytes; 0 = it does not */
-    int64_t read_ms;      /* last byte received */
-    int64_t write_ms;     /* last byte sent, or first byte that waits */
+    struct buf tail;         /* received, not yet used */
+    struct tcp_chain out;    /* to be sent, as it goes to the kernel */
+    struct tcp_tls *tls;     /* NULL: plain, or not decided yet */
+    struct tcp_watch *watch; /* for the peer's end; only while it is paused */
+    size_t out_bytes;        /* waiting, including what the kernel has been asked to take */
+    size_t out_mark;         /* length of the open segment at tcp_conn_begin */
+    size_t queue_bytes;      /* given to uv_write */
+    size_t queue_seen;       /* what uv and the kernel had left at the last sweep */
+    size_t frame_seen;       /* length of the tail when frame_ms was set */
+    int64_t frame_ms;        /* since when the tail waits for more bytes; 0 = it does not */
+    int64_t read_ms;         /* last byte received */
+    int64_t write_ms;        /* last byte sent, or first byte that waits */
     struct tcp_addr peer;
     int reason;
     int sys_error;  /* libuv's number behind `reason`, 0 = none */
@@ -211,6 +218,7 @@ struct tcp_conn {
     bool is_undecided;  /* accepted, and the first byte is still to come */
     bool is_refused;    /* it was not TLS, and had to be */
     bool is_over;       /* accepted beyond conn_count_max */
+    bool has_hung_up;   /* the peer, and its owner was told */
 };
 
 /* ---- context ---- */

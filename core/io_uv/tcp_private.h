@@ -1,6 +1,6 @@
 /*
  * What the tcp_*.c files share. tcp.c: life and input; tcp_output.c; tcp_connect.c; tcp_listen.c;
- * tcp_tls.c.
+ * tcp_tls.c; tcp_hangup.c.
  */
 #ifndef CORE_IO_UV_TCP_PRIVATE_H
 #define CORE_IO_UV_TCP_PRIVATE_H
@@ -171,6 +171,11 @@ bool tcp_tls_end(struct tcp_conn *conn);
 
 /* Has the handshake, or the wait for it, taken too long? Then the connection is closed. */
 bool tcp_tls_is_late(struct tcp_conn *conn, int64_t now_ms);
+
+/* ---- tcp_hangup.c ---- */
+
+/* Watch for the peer's end, or stop that, as pause and state say. */
+void tcp_watch_update(struct tcp_conn *conn);
 
 /* ---- tcp_addr.c ---- */
 

@@ -275,6 +275,10 @@ void pop_run(struct pop *pop)
     struct pop_found found;
     int rc;
 
+    if (session_is_gone(pop->deferred.session)) {
+        pop_drop(pop);
+        return;
+    }
     if (b->is_draining) {
         pop_give_up(pop);
         return;

@@ -243,13 +243,7 @@ static void pull_job_run(struct pool_job *job)
 
 static void pull_job_done(struct pool_job *job)
 {
-    struct pull *pull = LIST_ENTRY(job, struct pull, job);
-
-    if (pull->deferred.session->is_closed) {
-        pull_drop(pull);
-    } else {
-        pull_run(pull);
-    }
+    pull_run(LIST_ENTRY(job, struct pull, job));
 }
 
 static void pull_turn(struct fair_item *slot)
@@ -295,6 +289,10 @@ void pull_run(struct pull *pull)
     int64_t now_ms = loop_mono_ms(b->loop);
     int rc;
 
+    if (session_is_gone(pull->deferred.session)) {
+        pull_drop(pull);
+        return;
+    }
     pull_scan_begin(&scan, pull->filter, &req);
     buf_clear(&b->scratch);
     rc = store_pull(b->store, &req, pull->fetch, &b->scratch, &res, &err);

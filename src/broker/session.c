@@ -217,9 +217,20 @@ static void session_on_frame(struct tcp_conn *conn, struct slice bytes)
     CHECK(req.is_finished);
 }
 
+/* What waits for it would wait, or take messages, until there is room to read its end. */
+static void session_on_hangup(struct tcp_conn *conn)
+{
+    struct session *s = session_of(conn);
+
+    s->has_hung_up = true;
+    hold_on_close(s->broker, s);
+    pops_on_close(s->broker, s);
+}
+
 static const struct tcp_ops session_ops = {
     .on_frame = session_on_frame,
     .on_limit = session_on_limit,
+    .on_hangup = session_on_hangup,
     .on_close = session_on_close,
 };
 
@@ -266,7 +277,7 @@ static void session_overrun(struct session *s, int error)
 
 bool session_is_gone(const struct session *s)
 {
-    return s->is_closed || !tcp_conn_is_open(&s->conn);
+    return s->is_closed || s->has_hung_up || !tcp_conn_is_open(&s->conn);
 }
 
 static bool session_can_answer(const struct session *s, struct answer_to to)

@@ -2,6 +2,9 @@
  * Session: one connection of a client to the broker or the name server, and the requests it has
  * under way.
  *
+ * A peer that hangs up while reading pauses is gone at once for what waits: its pops and pulls.
+ * What it had sent is read afterwards, and then the connection ends.
+ *
  * Limits: a frame (config frame.max.bytes), requests that wait for their answer (inflight.max.bytes
  * per session: reading pauses until some are answered), output that the peer does not take
  * (core/io_uv/tcp.h: reading pauses, then the connection is closed). So a slow reader never grows
@@ -57,6 +60,7 @@ struct session {
     uint8_t language;
     uint8_t push_type; /* enum header_type of its last request: how to write to it unasked */
     bool is_closed;
+    bool has_hung_up;  /* nobody reads what is written to it; what it sent is still worked off */
     bool is_throttled; /* reading paused by in-flight bytes */
     bool is_ending;    /* reading paused before a frame that ends it: others are answered first */
     struct record_host born_host;

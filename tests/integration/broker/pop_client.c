@@ -34,6 +34,15 @@ void await_metric(const char *name, int64_t value)
     }
 }
 
+void await_fewer(const char *name, int64_t value)
+{
+    int64_t deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
+
+    while (client_metric(&c, name) > value) {
+        test_await(-1, deadline_ms, name);
+    }
+}
+
 void die_and_start(void)
 {
     client_close(&c);

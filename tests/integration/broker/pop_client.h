@@ -32,8 +32,9 @@ void tear_down(void);
 void send_one(int32_t queue, const char *body);
 void send_many(int32_t queue, int count); /* "m0", "m1", ... */
 
-/* Waits until the metric has come to that, from below. */
+/* Waits until the metric has come to that, from below; from above. */
 void await_metric(const char *name, int64_t value);
+void await_fewer(const char *name, int64_t value);
 
 /* SIGKILL, and a new start. */
 void die_and_start(void);

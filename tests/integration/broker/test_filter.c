@@ -465,6 +465,30 @@ START_TEST(many_pulls_whose_time_is_over_are_all_answered)
 }
 END_TEST
 
+START_TEST(pulls_of_a_peer_that_hangs_up_unread_are_gone)
+{
+    /* So many that the broker reads no more of them: those that were not read never wait. */
+    struct client one;
+    int64_t deadline_ms;
+
+    broker_fixture_start(&f, (const char *const[]){"--inflight.max.bytes", "65536", NULL});
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    client_open(&one, f.port, HEADER_JSON);
+    crowd_waits(&one, 0, 60000);
+    while (client_metric(&c, "pulls_held") < 40) {
+    }
+    ck_assert_int_lt(client_metric(&c, "pulls_held"), 65);
+    client_close(&one);
+    deadline_ms = test_now_ms() + 30000; /* long before their time is over */
+    while (client_metric(&c, "connections") > 1) {
+        test_await(-1, deadline_ms, "the end of the connection");
+    }
+    ck_assert_int_eq(client_metric(&c, "pulls_held"), 0);
+    tear_down();
+}
+END_TEST
+
 START_TEST(a_committed_half_is_filtered_too)
 {
     /*
@@ -540,6 +564,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, time_goes_by_and_the_offset_moves_on);
     tcase_add_test(tc, of_many_pulls_all_hear_of_what_they_want);
     tcase_add_test(tc, many_pulls_whose_time_is_over_are_all_answered);
+    tcase_add_test(tc, pulls_of_a_peer_that_hangs_up_unread_are_gone);
     tcase_add_test(tc, a_committed_half_is_filtered_too);
     tcase_add_test(tc, one_pull_looks_only_so_far);
 }

@@ -189,8 +189,7 @@ START_TEST(a_message_wakes_one_that_waits)
     ck_assert_int_eq(read_popped(&two), 1);
     ck_assert_int_eq(client_metric(&c, "pops_held"), 1);
     client_close(&other);
-    while (client_metric(&c, "pops_held") > 0) {
-    }
+    await_fewer("pops_held", 0);
     client_close(&one);
     client_close(&two);
     tear_down();
@@ -220,6 +219,48 @@ START_TEST(who_finds_more_wakes_the_next)
         ck_assert_int_eq(read_popped(&waiting[i]), 1);
         client_close(&waiting[i]);
     }
+    tear_down();
+}
+END_TEST
+
+START_TEST(who_hangs_up_while_the_broker_does_not_read_is_gone)
+{
+    /*
+     * So many pops that the broker reads no more of them: those that wait are gone, those that were
+     * not read never begin, and the message is another's.
+     */
+    struct client one;
+    struct client two;
+    struct test_pop any = {.queue = ALL, .count = 1, .invisible_ms = LONG_MS, .poll_ms = 60000};
+    int64_t deadline_ms;
+
+    broker_fixture_start(&f, (const char *const[]){"--inflight.max.bytes", "65536", NULL});
+    client_open(&c, f.port, HEADER_JSON);
+    client_topic(&c, "T", 1);
+    client_open(&one, f.port, HEADER_JSON);
+    for (int i = 0; i < 400; i++) {
+        put_pop(&one, &any);
+        client_finish(&one, SLICE_EMPTY);
+    }
+    ck_assert_int_eq(client_flush(&one), 0);
+    await_metric("pops_held", 40);
+    ck_assert_int_lt(client_metric(&c, "pops_held"), 65);
+    client_close(&one);
+    deadline_ms = test_now_ms() + 30000; /* long before their time is over */
+    while (client_metric(&c, "connections") > 1) {
+        test_await(-1, deadline_ms, "the end of the connection");
+    }
+    ck_assert_int_eq(client_metric(&c, "pops_held"), 0);
+    client_open(&two, f.port, HEADER_JSON);
+    put_pop(&two, &any);
+    client_submit(&two, SLICE_EMPTY);
+    await_metric("pops_held", 1);
+    send_one(0, "hello");
+    ck_assert_int_eq(client_receive(&two, CLIENT_WAIT_MS), 0);
+    ck_assert_int_eq(read_popped(&two), 1);
+    ck_assert_str_eq(got[0].body, "hello");
+    ck_assert_int_eq(client_metric(&c, "popped_now"), 1);
+    client_close(&two);
     tear_down();
 }
 END_TEST
@@ -679,6 +720,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, a_batch_acknowledges_many);
     tcase_add_test(tc, a_message_wakes_one_that_waits);
     tcase_add_test(tc, who_finds_more_wakes_the_next);
+    tcase_add_test(tc, who_hangs_up_while_the_broker_does_not_read_is_gone);
     tcase_add_test(tc, of_many_groups_each_hears_of_a_message);
     tcase_add_test(tc, what_a_filter_does_not_want_is_passed);
     tcase_add_test(tc, after_a_crash_nothing_that_is_not_acknowledged_is_lost);

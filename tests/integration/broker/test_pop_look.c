@@ -231,15 +231,6 @@ START_TEST(what_is_on_the_disk_is_found_too)
 }
 END_TEST
 
-static void await_fewer(const char *name, int64_t value)
-{
-    int64_t deadline_ms = test_now_ms() + CLIENT_WAIT_MS;
-
-    while (client_metric(&c, name) > value) {
-        test_await(-1, deadline_ms, name);
-    }
-}
-
 /* Everything is done but the first message, which is in `first`. */
 static void pop_all_but_the_first(struct popped *first)
 {

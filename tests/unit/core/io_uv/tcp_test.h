@@ -30,6 +30,7 @@ struct peer {
     struct buf got;
     int frames;
     int opens;
+    int hangups;
     int closes;
     int reason;
     int highs;
@@ -95,6 +96,14 @@ static inline void peer_on_pressure(struct tcp_conn *conn, bool is_high)
     peer->lows += is_high ? 0 : 1;
 }
 
+static inline void peer_on_hangup(struct tcp_conn *conn)
+{
+    struct peer *peer = conn->arg;
+
+    ck_assert(tcp_conn_is_open(conn));
+    peer->hangups++;
+}
+
 static inline void peer_on_close(struct tcp_conn *conn, int reason)
 {
     struct peer *peer = conn->arg;
@@ -107,6 +116,7 @@ static inline void peer_on_close(struct tcp_conn *conn, int reason)
 static const struct tcp_ops peer_ops = {.on_open = peer_on_open,
                                         .on_frame = peer_on_frame,
                                         .on_pressure = peer_on_pressure,
+                                        .on_hangup = peer_on_hangup,
                                         .on_close = peer_on_close};
 
 static inline struct tcp_conn *peer_accept(void *arg, const struct tcp_addr *addr)
@@ -199,6 +209,11 @@ static inline void run_to_frames(struct peer *peer, size_t count)
 static inline bool is_closed(void *arg)
 {
     return ((struct peer *)arg)->closes > 0;
+}
+
+static inline bool has_hung_up(void *arg)
+{
+    return ((struct peer *)arg)->hangups > 0;
 }
 
 /* Ends when the peer had its on_close, for this reason. */

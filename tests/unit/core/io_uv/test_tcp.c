@@ -300,6 +300,91 @@ START_TEST(a_paused_connection_holds_a_bounded_amount)
 }
 END_TEST
 
+START_TEST(a_peer_that_hangs_up_is_noticed_while_nothing_is_read)
+{
+    /* Once, whatever lies unread before its end; that comes with the resume, and then the end. */
+    struct peer *peer;
+    struct buf out;
+    int fd = connect_raw(&peer, 0);
+
+    buf_init(&out, 0);
+    put_frame(&out, SMALL, 1);
+    tcp_conn_pause(&peer->conn);
+    raw_send(fd, out.ptr, out.len);
+    run_for(&test_loop, 5);
+    ck_assert_int_eq(peer->hangups, 0);
+    ck_assert_int_eq(close(fd), 0);
+    run_until(&test_loop, has_hung_up, peer);
+    tcp_conn_pause(&peer->conn);
+    run_for(&test_loop, 5);
+    ck_assert_int_eq(peer->hangups, 1);
+    ck_assert_int_eq(peer->frames, 0);
+    ck_assert_int_eq(peer->closes, 0);
+    tcp_conn_resume(&peer->conn);
+    run_to_close(peer, ESCROW_ECLOSED);
+    ck_assert_int_eq(peer->frames, 1);
+    buf_fini(&out);
+}
+END_TEST
+
+START_TEST(a_reset_is_noticed_while_nothing_is_read)
+{
+    /* As a farewell is. */
+    struct peer *peer;
+    int fd = connect_raw(&peer, 0);
+
+    tcp_conn_pause(&peer->conn);
+    raw_reset(fd);
+    run_until(&test_loop, has_hung_up, peer);
+    ck_assert_int_eq(peer->closes, 0);
+    tcp_conn_resume(&peer->conn);
+    run_to_close(peer, ESCROW_ECLOSED);
+    ck_assert_int_eq(peer->hangups, 1);
+}
+END_TEST
+
+static int open_descriptors(void)
+{
+    int count = 0;
+
+    for (int fd = 0; fd < 1024; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0 ? 1 : 0;
+    }
+    return count;
+}
+
+START_TEST(pauses_leave_nothing_behind)
+{
+    /* Neither a resume nor a drain nor a close. */
+    struct peer *drained;
+    struct peer *closed;
+    int fd = connect_raw(&drained, 0);
+    int other = connect_raw(&closed, 0);
+    int before = open_descriptors();
+
+    for (int i = 0; i < 100; i++) {
+        tcp_conn_pause(&drained->conn);
+        run_for(&test_loop, i % 2);
+        tcp_conn_resume(&drained->conn);
+        run_for(&test_loop, i % 3 == 0 ? 1 : 0);
+    }
+    run_for(&test_loop, 1);
+    ck_assert_int_eq(open_descriptors(), before);
+    tcp_conn_pause(&drained->conn);
+    tcp_conn_pause(&closed->conn);
+    run_for(&test_loop, 1);
+    ck_assert_int_eq(open_descriptors(), before + 2);
+    tcp_conn_drain(&drained->conn);
+    tcp_conn_close(&closed->conn, ESCROW_EBUSY);
+    ck_assert_int_eq(open_descriptors(), before - 1); /* the socket */
+    ck_assert_int_eq(close(fd), 0);
+    run_to_close(drained, 0);
+    run_to_close(closed, ESCROW_EBUSY);
+    ck_assert_int_eq(drained->hangups + closed->hangups, 0);
+    ck_assert_int_eq(close(other), 0);
+}
+END_TEST
+
 /* ---- ends ---- */
 
 START_TEST(a_farewell_within_a_frame_closes)
@@ -783,6 +868,9 @@ int main(void)
     tcase_add_test(tc, raw_data_is_handed_out_until_it_is_used);
     tcase_add_test(tc, a_paused_connection_hands_out_nothing);
     tcase_add_test(tc, a_paused_connection_holds_a_bounded_amount);
+    tcase_add_test(tc, a_peer_that_hangs_up_is_noticed_while_nothing_is_read);
+    tcase_add_test(tc, a_reset_is_noticed_while_nothing_is_read);
+    tcase_add_test(tc, pauses_leave_nothing_behind);
     tcase_add_test(tc, a_farewell_within_a_frame_closes);
     tcase_add_test(tc, a_reset_within_a_frame_closes);
     tcase_add_test(tc, closing_within_a_frame_ends_everything);
