@@ -53,6 +53,13 @@ int delay_levels_parse(struct slice text, struct delay_levels *out)
     return out->count == 0 ? ESCROW_EINVAL : 0;
 }
 
+int32_t delay_level_bound(const struct delay_levels *levels, int64_t level)
+{
+    CHECK(level >= 1);
+    CHECK(levels->count >= 1);
+    return level > (int64_t)levels->count ? (int32_t)levels->count : (int32_t)level;
+}
+
 int64_t delay_level_ms(const struct delay_levels *levels, int32_t level)
 {
     size_t index = (size_t)level - 1;
@@ -100,9 +107,10 @@ int delay_of(const struct delay_rules *rules, const struct props_known *props, i
         return ESCROW_EINVAL;
     }
     if (level > 0) {
-        *out = (struct delay){.is_held = true, .is_relative = true, .is_level = true};
-        distance_ms =
-            delay_level_ms(&rules->levels, level > INT32_MAX ? INT32_MAX : (int32_t)level);
+        *out = (struct delay){.is_held = true,
+                              .is_relative = true,
+                              .level = delay_level_bound(&rules->levels, level)};
+        distance_ms = delay_level_ms(&rules->levels, out->level);
         out->due_ms = now_ms + distance_ms;
         return 0;
     }

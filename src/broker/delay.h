@@ -26,6 +26,9 @@ struct delay_levels {
 /* "1s 5s 1m 2h 1d"; ms too. ESCROW_EINVAL: not of this form, more than a year, none or too many. */
 ESCROW_MUST_USE int delay_levels_parse(struct slice text, struct delay_levels *out);
 
+/* level >= 1; higher than the last is the last. */
+int32_t delay_level_bound(const struct delay_levels *levels, int64_t level);
+
 /* level >= 1; higher than the last counts as the last. */
 int64_t delay_level_ms(const struct delay_levels *levels, int32_t level);
 
@@ -37,7 +40,7 @@ struct delay_rules {
 struct delay {
     bool is_held;     /* otherwise it is delivered at once */
     bool is_relative; /* so long after it came; otherwise at a time of day */
-    bool is_level;    /* by DELAY */
+    int32_t level;    /* by DELAY: the level that counts, at most the last; otherwise 0 */
     int64_t due_ms;   /* wall clock */
 };
 

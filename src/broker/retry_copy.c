@@ -11,7 +11,8 @@
 
 /*
  * Properties of the copy: where it came from, and nothing that would make it a half or delay it
- * again, but for its own time.
+ * again, but for its own time. Its level is there for consumers, as from RocketMQ's broker (0: a
+ * dead letter): nobody reads it once the copy is stored.
  */
 static int copy_properties(const struct record_view *view, struct broker *b, uint64_t offset,
                            const struct delay *delay, struct props_writer *w)
@@ -39,6 +40,7 @@ static int copy_properties(const struct record_view *view, struct broker *b, uin
     props_put_except(w, view->f.properties, drop, sizeof drop / sizeof drop[0]);
     props_put(w, prop_name(PROP_RETRY_TOPIC), topic);
     props_put(w, prop_name(PROP_ORIGIN_MESSAGE_ID), origin);
+    props_put_i64(w, prop_name(PROP_DELAY), delay->level);
     if (delay->is_held) {
         props_put_i64(w, prop_name(PROP_TIMER_OUT_MS), delay->due_ms);
     } else {
@@ -51,14 +53,15 @@ static int copy_properties(const struct record_view *view, struct broker *b, uin
 /* How long a copy is held: the level the consumer named, or one that grows with each retry. */
 static struct delay copy_delay(struct broker *b, int64_t level, int32_t reconsume_times)
 {
+    const struct delay_levels *levels = &b->config->delay.levels;
     int64_t wanted = level > 0 ? level : RETRY_LEVEL_FIRST + (int64_t)reconsume_times;
-    int32_t bounded = wanted > DELAY_LEVELS_MAX ? DELAY_LEVELS_MAX : (int32_t)wanted;
+    int32_t bounded = delay_level_bound(levels, wanted < 1 ? 1 : wanted);
     int64_t now_ms = loop_wall_ms(b->loop);
 
     return (struct delay){.is_held = true,
                           .is_relative = true,
-                          .is_level = true,
-                          .due_ms = now_ms + delay_level_ms(&b->config->delay.levels, bounded)};
+                          .level = bounded,
+                          .due_ms = now_ms + delay_level_ms(levels, bounded)};
 }
 
 static int copy_store(struct broker *b, const struct record_fields *f, const struct delay *delay,

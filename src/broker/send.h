@@ -51,8 +51,9 @@ void send_refused(struct send *s, int error);
 
 /*
  * Properties as they are stored: the client's string, less WAIT (it spoke of this send only), DELAY
- * (it has been read) and what only the broker may write, plus that, plus a UNIQ_KEY if it gave
- * none, and TIMER_OUT_MS if it is held. A level drops the other times, as in RocketMQ. Most strings
+ * (it has been read; as it counts it is there for consumers) and what only the broker may write,
+ * plus that, plus a UNIQ_KEY if it gave none, and TIMER_OUT_MS, REAL_TOPIC and REAL_QID if it is
+ * held. A level drops the other times, as in RocketMQ. Most strings
  * of our own clients pass as they are.
  */
 ESCROW_MUST_USE int send_properties(struct send *s, struct slice in, struct slice *out);

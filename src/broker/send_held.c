@@ -44,7 +44,7 @@ void send_held(struct send *s, struct slice properties)
     b->metrics.messages_in++;
     handle.offset = receipt.offset;
     /* Levels have no handle in RocketMQ either: its clients would not look for one. */
-    answer->handle_len = s->delay.is_level ? 0 : recall_handle_encode(&handle, answer->handle);
+    answer->handle_len = s->delay.level > 0 ? 0 : recall_handle_encode(&handle, answer->handle);
     send_note(s, &answer->send, receipt.offset, (int64_t)receipt.offset);
     pump_wait(&b->pump, receipt.wait_for, true, held_answered, request_defer(s->req))->arg.ptr =
         answer;

@@ -32,6 +32,23 @@ static void put_broker_properties(struct send *s, struct props_writer *w)
     }
 }
 
+/*
+ * What RocketMQ's broker leaves in a message that it delayed: its level, and topic and queue, which
+ * were others meanwhile. Programs of its clients may look at them; here they say nothing new.
+ */
+static void put_delay_properties(struct send *s, struct props_writer *w)
+{
+    props_put_i64(w, prop_name(PROP_TIMER_OUT_MS), s->delay.due_ms);
+    if (s->req->to.type == HEADER_MSGPACK || send_is_marked(s)) {
+        return;
+    }
+    if (s->delay.level > 0) {
+        props_put_i64(w, prop_name(PROP_DELAY), s->delay.level);
+    }
+    props_put(w, prop_name(PROP_REAL_TOPIC), slice_str(s->topic->name));
+    props_put_i64(w, prop_name(PROP_REAL_QID), s->in.queue_id);
+}
+
 int send_properties(struct send *s, struct slice in, struct slice *out)
 {
     const struct slice drop[] = {prop_name(PROP_WAIT),           prop_name(PROP_DELAY),
@@ -56,9 +73,9 @@ int send_properties(struct send *s, struct slice in, struct slice *out)
         return 0;
     }
     props_writer_init(&w, s->properties, sizeof s->properties);
-    props_put_except(&w, in, drop, s->delay.is_level || s->is_dead ? 10 : 7);
+    props_put_except(&w, in, drop, s->delay.level > 0 || s->is_dead ? 10 : 7);
     if (s->delay.is_held) {
-        props_put_i64(&w, prop_name(PROP_TIMER_OUT_MS), s->delay.due_ms);
+        put_delay_properties(s, &w);
     }
     put_broker_properties(s, &w);
     if (s->props.uniq_key.len == 0) {

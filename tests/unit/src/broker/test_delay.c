@@ -99,6 +99,9 @@ START_TEST(properties_say_when)
         if (d.is_held) {
             ck_assert_int_eq(d.due_ms, NOW_MS + cases[i].distance_ms);
             ck_assert_int_eq(d.is_relative, cases[i].is_relative);
+            ck_assert_int_eq(d.level, cases[i].distance_ms == 5000      ? 2
+                                      : cases[i].distance_ms == 7200000 ? (int32_t)r.levels.count
+                                                                        : 0);
         }
     }
 }
