@@ -10,7 +10,7 @@ struct registry_addr {
     int64_t seen_ms;
     int64_t timeout_ms;
     int64_t state_version; /* of its last registration; grows with every election of a master */
-    uint64_t conn;  /* it registered by */
+    uint64_t conn;         /* it registered by */
     uint64_t asked; /* another one by which it asked later whether it is registered; 0: none */
 };
 
