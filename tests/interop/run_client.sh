@@ -40,6 +40,7 @@ trap 'exit 143' TERM HUP
 wanted_cases() { # ALL...
     local case_
     for case_; do
+        case $name/$case_ in *-tls/tls*) continue ;; esac # its cases are inside TLS, all of them
         if is_wanted "$name" "$case_"; then
             echo "$case_"
         fi

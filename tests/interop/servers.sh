@@ -23,12 +23,11 @@ need_certificates() {
     }
 }
 
-# Starts an escrowd for a client; sets namesrv and broker. Half messages are asked about early, so that nobody waits long.
+# Starts an escrowd for a client. Half messages are asked about early, so that nobody waits long.
 # KIND: plain; tls: takes nothing else, and wants the client's certificate; keys: wants requests signed by a user of users.conf
 # (inside TLS, too, if the client's name ends in -tls).
 start_escrowd() { # KIND FOLDER
-    local certs=$work/certificates log=$2/escrowd.log options=()
-    mkdir -p "$2"
+    local certs=$work/certificates options=()
     if [ "$1" = keys ]; then
         install -m 600 "$here/users.conf" "$2/users.conf"
         options+=(--acl.file "$2/users.conf")
@@ -39,8 +38,13 @@ start_escrowd() { # KIND FOLDER
             --tls.ca.file "$certs/ca.pem" --tls.client.cert required)
     fi
     setarch -R "$INTEROP_BUILD/src/broker/escrowd" --data.dir "$2/data" --broker.port 0 --broker.vip.port 0 --namesrv.port 0 \
-        --txn.timeout.ms 1000 --txn.check.interval.ms 1000 "${options[@]}" >"$log" 2>&1 &
+        --txn.timeout.ms 1000 --txn.check.interval.ms 1000 "${options[@]}" >"$2/escrowd.log" 2>&1 &
     servers+=($!)
+}
+
+# Waits for it, and sets namesrv and broker.
+await_escrowd() { # FOLDER
+    local log=$1/escrowd.log
     until_true 60 grep -q ' ready ' "$log" || {
         tail -n 20 "$log" >&2
         return 1
@@ -51,14 +55,17 @@ start_escrowd() { # KIND FOLDER
 
 # The same with Apache RocketMQ's name server and broker.
 start_rocketmq() { # KIND FOLDER
-    local log=$2/rocketmq.log kind=()
-    mkdir -p "$2"
+    local kind=()
     case $1 in
     tls) need_certificates && kind=(tls "$work/certificates") ;;
     keys) kind=(keys "$here/users.conf") ;;
     esac || return 1
-    "$here/rocketmq/start.sh" "$folder/rocketmq" "$2/data" "${kind[@]}" >"$log" 2>&1 &
+    "$here/rocketmq/start.sh" "$folder/rocketmq" "$2/data" "${kind[@]}" >"$2/rocketmq.log" 2>&1 &
     servers+=($!)
+}
+
+await_rocketmq() { # FOLDER
+    local log=$1/rocketmq.log
     until_true 400 grep -q '^ready ' "$log" || {
         tail -n 20 "$log" >&2
         return 1
@@ -66,23 +73,28 @@ start_rocketmq() { # KIND FOLDER
     read -r namesrv broker < <(sed -n 's/^ready //p' "$log")
 }
 
-# Starts what a client's cases need and exports where it listens. A client whose name ends in -rocketmq gets Apache RocketMQ's own
-# servers, one in -tls a server that takes nothing else. Cases named tls..., access-keys... have servers of their own (INTEROP_TLS,
-# INTEROP_KEYS: name server and broker); when there are no others, no more is started.
+# Starts what a client's cases need, side by side, and exports where it listens. A client whose name ends in -rocketmq gets Apache
+# RocketMQ's own servers, one in -tls a server that takes nothing else. Cases named tls..., access-keys... have servers of their own
+# (INTEROP_TLS, INTEROP_KEYS: name server and broker); when there are no others, no more is started.
 start_server() { # CASE...
-    local start=start_escrowd case_ kinds=() kind namesrv='' broker=''
-    [ "${name%-rocketmq}" = "$name" ] || start=start_rocketmq
+    local what=escrowd case_ kinds=() kind namesrv='' broker=''
+    [ "${name%-rocketmq}" = "$name" ] || what=rocketmq
     export INTEROP_TLS='' INTEROP_KEYS='' INTEROP_NAMESRV=none INTEROP_BROKER=none
     for case_; do
         case $case_ in tls*) kind=tls ;; access-keys*) kind=keys ;; *) kind=plain ;; esac
         case " ${kinds[*]} " in *" $kind "*) ;; *) kinds+=("$kind") ;; esac
     done
     for kind in "${kinds[@]}"; do
+        mkdir -p "$work/server-$kind"
+        "start_$what" "$kind" "$work/server-$kind" || return 1
+    done
+    for kind in "${kinds[@]}"; do
+        "await_$what" "$work/server-$kind" || return 1
         case $kind in
-        tls) "$start" tls "$work/tls" && INTEROP_TLS="$namesrv $broker" ;;
-        keys) "$start" keys "$work/keys" && INTEROP_KEYS="$namesrv $broker" ;;
-        plain) "$start" plain "$work" && INTEROP_NAMESRV=$namesrv INTEROP_BROKER=$broker ;;
-        esac || return 1
+        tls) INTEROP_TLS="$namesrv $broker" ;;
+        keys) INTEROP_KEYS="$namesrv $broker" ;;
+        plain) INTEROP_NAMESRV=$namesrv INTEROP_BROKER=$broker ;;
+        esac
     done
 }
 
@@ -103,7 +115,7 @@ stop_server() {
     if [ "$bad" -eq 0 ]; then
         echo "ok server-stops-cleanly"
     else
-        tail -n 30 "$work"/escrowd.log "$work"/*/escrowd.log >&2 || :
+        tail -n 30 "$work"/server-*/escrowd.log >&2 || :
         echo "FAIL server-stops-cleanly: exit status $bad"
     fi
 }
