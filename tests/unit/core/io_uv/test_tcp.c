@@ -513,7 +513,7 @@ START_TEST(an_idle_connection_is_closed)
     struct peer *busy;
     int fds[2];
 
-    test_options.idle_timeout_ms = 500;
+    test_options.idle_timeout_ms = 3000;
     fds[0] = connect_raw(&idle, 0);
     fds[1] = connect_raw(&busy, 0);
     while (idle->closes == 0) {
@@ -558,12 +558,12 @@ START_TEST(a_large_frame_that_makes_progress_may_take_its_time)
     struct peer *peer;
     int fd;
 
-    test_options.stall_timeout_ms = 400;
+    test_options.stall_timeout_ms = 4000;
     fd = connect_raw(&peer, 0);
     put_be32(piece, 10 * sizeof piece - TCP_FRAME_PREFIX);
     for (int i = 0; i < 10; i++) {
         raw_send(fd, piece, sizeof piece);
-        run_for(&test_loop, 50);
+        run_for(&test_loop, 450);
     }
     run_to_frames(peer, 1);
     ck_assert_int_eq(peer->closes, 0);
