@@ -145,7 +145,10 @@ static void session_on_limit(struct tcp_conn *conn, int reason, struct slice beg
         rc = header_decode(&b->header, frame.type, frame.header);
     }
     if (rc != 0 || header_is_response(&b->header) || header_is_oneway(&b->header)) {
-        tcp_conn_close(conn, reason);
+        log_peer_warn("session.closed", "%s: closed: %s",
+                      tcp_addr_format(tcp_conn_peer(conn), peer, sizeof peer),
+                      escrow_strerror(reason));
+        tcp_conn_drain(conn); /* answers of what came before go out */
         return;
     }
     if (tcp_conn_is_over(conn)) {

