@@ -25,7 +25,10 @@ static int name_compare(const void *a, const void *b)
     return c != 0 ? c : (x->len > y->len) - (x->len < y->len);
 }
 
-/* A queue of ours, or one that has not ended and keeps another of its name from beginning. */
+/*
+ * A queue of ours, or one that has not ended and keeps another of its name from beginning: maybe of
+ * a topic that was given up and is taken up again.
+ */
 static struct consumer_queue *queue_find(struct escrow_consumer *k, const struct consumer_topic *t,
                                          const char *broker, uint32_t queue_id)
 {
@@ -34,7 +37,8 @@ static struct consumer_queue *queue_find(struct escrow_consumer *k, const struct
 
     LIST_FOREACH(pos, tmp, &k->queues) {
         struct consumer_queue *q = LIST_ENTRY(pos, struct consumer_queue, node);
-        if (q->topic == t && q->queue_id == queue_id && strcmp(q->broker, broker) == 0 &&
+        if (strcmp(q->topic->topic, t->topic) == 0 && q->queue_id == queue_id &&
+            strcmp(q->broker, broker) == 0 &&
             (q->state != QUEUE_DROPPED || queue_is_in_the_way(q))) {
             return q;
         }

@@ -252,13 +252,18 @@ static enum escrow_consume_result waits_at_gate(const struct escrow_delivery *me
     return bag_handler(message, arg);
 }
 
-static void gate_await(void)
+static void gate_await_many(int handlers)
 {
     (void)pthread_mutex_lock(&gate.lock);
-    while (gate.inside == 0) {
+    while (gate.inside < handlers) {
         (void)pthread_cond_wait(&gate.changed, &gate.lock);
     }
     (void)pthread_mutex_unlock(&gate.lock);
+}
+
+static void gate_await(void)
+{
+    gate_await_many(1);
 }
 
 static void gate_open(void)
@@ -462,6 +467,41 @@ START_TEST(a_handler_outlives_its_topic)
 }
 END_TEST
 
+/*
+ * In order, a topic that is taken up again while a handler is at work waits for that one's queue:
+ * the message is not handled beside itself, and what is stored does not go back.
+ */
+START_TEST(in_order_a_topic_taken_up_again_waits_for_its_handler)
+{
+    struct escrow_client *c = rig_client(&rig);
+    struct escrow_producer *p = producer(c);
+    struct escrow_consumer *k = NULL;
+
+    send_many(p, "One", 0, 1);
+    OK(escrow_consumer_new(c, "readers", in_order, &k));
+    OK(escrow_consumer_subscribe(k, "One", "*"));
+    OK(escrow_consumer_start(k, waits_at_gate, &bag));
+    gate_await();
+    OK(escrow_consumer_unsubscribe(k, "One"));
+    OK(escrow_consumer_subscribe(k, "One", "*"));
+    send_many(p, "One", 1, 3);
+    gate_await_many(2); /* other queues are taken up again */
+    gate_open();
+    bag_wait_distinct(&bag, 4);
+    send_many(p, "One", 4, 4);
+    bag_wait_distinct(&bag, 8);
+    escrow_consumer_free(&k);
+    ck_assert_uint_eq(bag_count(&bag), 8);
+    k = rig_consume(c, "readers", "One", "*", in_order, bag_handler, &bag);
+    send_many(p, "One", 8, 4);
+    bag_wait_distinct(&bag, 12);
+    escrow_consumer_free(&k);
+    ck_assert_uint_eq(bag_count(&bag), 12);
+    escrow_producer_free(&p);
+    escrow_client_free(&c);
+}
+END_TEST
+
 /* Who chose queues takes up no topic of which it would have none, and never begins to share. */
 START_TEST(who_chose_queues_takes_up_no_topic)
 {
@@ -527,6 +567,7 @@ static void add(TCase *tc)
     tcase_add_test(tc, polls_pass_paused_queues_over);
     tcase_add_test(tc, topics_are_given_up_and_taken_up_while_it_runs);
     tcase_add_test(tc, a_handler_outlives_its_topic);
+    tcase_add_test(tc, in_order_a_topic_taken_up_again_waits_for_its_handler);
     tcase_add_test(tc, who_chose_queues_takes_up_no_topic);
     tcase_add_test(tc, topics_may_come_and_go_for_ever);
 }
